@@ -1,0 +1,38 @@
+// Whole-file reads and writes. A write is atomic: readers see the old file or the new one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "fovea/base/result.h"
+
+namespace fovea {
+
+Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 31);  // "-" = stdin
+Status write_file_atomic(const std::string& path, std::string_view content);
+
+// Streams into a temporary file beside `path`; commit() syncs and renames it, the destructor
+// removes it if commit() was never reached.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const std::string& path);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+  Status write(std::span<const std::byte> bytes);
+  Status commit();
+
+ private:
+  AtomicFile(std::string path, std::string temp, int fd);
+  std::string path_, temp_;
+  int fd_ = -1;
+};
+
+Result<std::string> sha256_of_file(const std::string& path);  // lower-case hex
+std::string sha256_of(std::span<const std::byte> bytes);
+
+}  // namespace fovea

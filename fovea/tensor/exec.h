@@ -1,0 +1,62 @@
+// Where and how ops run on this thread: the arena that gives them memory, the numerics mode, and
+// the tape if gradients are wanted. Ops find it through a scope, so that a forward pass is written
+// once and reads like the paper:
+//
+//   Arena arena;
+//   Exec exec{.arena = &arena, .numerics = Numerics::kFast};
+//   ExecScope scope(exec);
+//   Tensor y = matmul(rms_norm(x, w.norm, eps), w.w_q);
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "fovea/kernels/matmul.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::tensor {
+
+using kernels::Numerics;
+class Tape;  // tape.h
+
+// Recycles blocks by size: after one warm step with the same shapes, no call reaches the heap.
+// Not thread-safe; must outlive every tensor it served.
+class Arena {
+ public:
+  Arena();
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  size_t bytes_in_use() const;
+  size_t bytes_held() const;   // in use and waiting for reuse
+  size_t peak_bytes() const;   // highest bytes_in_use so far
+  uint64_t heap_allocations() const;
+  void trim();                 // gives free blocks back to the system
+
+ private:
+  friend class Storage;
+  friend struct ArenaAccess;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct Exec {
+  Arena* arena = nullptr;
+  Numerics numerics = Numerics::kFast;
+  Tape* tape = nullptr;  // not null: float32 everywhere, every op records its backward
+  static Exec* current();  // this thread's innermost scope, or null
+};
+
+class ExecScope {
+ public:
+  explicit ExecScope(Exec& exec);
+  ~ExecScope();
+  ExecScope(const ExecScope&) = delete;
+  ExecScope& operator=(const ExecScope&) = delete;
+
+ private:
+  Exec* previous_;
+};
+
+}  // namespace fovea::tensor
