@@ -1,0 +1,222 @@
+#include "fovea/attention/kv_cache.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "fovea/base/check.h"
+
+namespace fovea::attention {
+namespace {
+
+using kernels::kNoPosition;
+using kernels::kPageKeys;
+
+constexpr std::align_val_t kAlignment{64};
+
+}  // namespace
+
+// The page's bytes and the positions beside them, so that a shared page carries both.
+struct KvCache::Page {
+  Page(size_t n_bytes, std::shared_ptr<uint64_t> counter)
+      : bytes(::operator new(n_bytes, kAlignment)), n_live(std::move(counter)) {
+    std::memset(bytes, 0, n_bytes);  // a dead slot must not hold NaN: 0 * NaN would leak into z
+    positions.fill(kNoPosition);
+    ++*n_live;
+  }
+  ~Page() {
+    ::operator delete(bytes, kAlignment);
+    --*n_live;
+  }
+  Page(const Page&) = delete;
+  Page& operator=(const Page&) = delete;
+
+  void* bytes;
+  std::array<int32_t, kPageKeys> positions;
+  std::shared_ptr<uint64_t> n_live;
+};
+
+struct KvCache::Head {
+  std::vector<std::shared_ptr<Page>> pages;
+  std::vector<kernels::KeyBlock> blocks;  // mirrors `pages`
+  int n_used_last = 0;                    // slots written in the last page, dead ones among them
+  int64_t n_keys = 0;
+  int32_t last_position = -1;
+
+  void push(std::shared_ptr<Page> page) {
+    blocks.push_back({page->bytes, page->positions.data()});
+    pages.push_back(std::move(page));
+    n_used_last = 0;
+  }
+  void remirror() {
+    blocks.clear();
+    for (const auto& page : pages) blocks.push_back({page->bytes, page->positions.data()});
+  }
+};
+
+KvCache::KvCache(const CacheShape& shape)
+    : shape_(shape),
+      page_bytes_(kernels::page_bytes(shape.type, shape.head_dim)),
+      n_live_pages_(std::make_shared<uint64_t>(0)) {
+  FOVEA_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
+              "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers,
+              shape.n_kv_heads, shape.head_dim);
+}
+
+KvCache::~KvCache() = default;
+
+bool KvCache::has(SequenceId sequence) const { return sequences_.count(sequence) > 0; }
+
+void KvCache::remove(SequenceId sequence) { sequences_.erase(sequence); }
+
+void KvCache::fork(SequenceId from, SequenceId to) {
+  const auto source = sequences_.find(from);
+  FOVEA_CHECK(source != sequences_.end(), "kv cache: no sequence {} to fork", from);
+  FOVEA_CHECK(!has(to), "kv cache: sequence {} exists already", to);
+  sequences_.emplace(to, source->second);
+}
+
+KvCache::Head& KvCache::head(SequenceId sequence, int layer, int kv_head) {
+  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
+              "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
+  Sequence& heads = sequences_[sequence];
+  if (heads.empty()) heads.resize(static_cast<size_t>(shape_.n_layers) * shape_.n_kv_heads);
+  return heads[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+}
+
+const KvCache::Head* KvCache::find_head(SequenceId sequence, int layer, int kv_head) const {
+  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
+              "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
+  const auto it = sequences_.find(sequence);
+  return it == sequences_.end() ? nullptr
+                                : &it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+}
+
+std::shared_ptr<KvCache::Page> KvCache::new_page() {
+  return std::make_shared<Page>(page_bytes_, n_live_pages_);
+}
+
+KvCache::Page& KvCache::writable(Head& h, size_t index) {
+  std::shared_ptr<Page>& page = h.pages[index];
+  if (page.use_count() > 1) {
+    std::shared_ptr<Page> copy = new_page();
+    std::memcpy(copy->bytes, page->bytes, page_bytes_);
+    copy->positions = page->positions;
+    page = std::move(copy);
+    h.blocks[index] = {page->bytes, page->positions.data()};
+  }
+  return *page;
+}
+
+void KvCache::append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k,
+                     const float* v) {
+  Head& h = head(sequence, layer, kv_head);
+  FOVEA_CHECK(position > h.last_position && position < kNoPosition,
+              "kv cache: position {} after {} does not rise", position, h.last_position);
+  if (h.pages.empty() || h.n_used_last == kPageKeys) h.push(new_page());
+  Page& page = writable(h, h.pages.size() - 1);
+  kernels::page_write(page.bytes, shape_.type, shape_.head_dim, h.n_used_last, k, v);
+  page.positions[static_cast<size_t>(h.n_used_last++)] = position;
+  h.last_position = position;
+  ++h.n_keys;
+}
+
+std::span<const kernels::KeyBlock> KvCache::blocks(SequenceId sequence, int layer, int kv_head) const {
+  const Head* h = find_head(sequence, layer, kv_head);
+  return h ? std::span<const kernels::KeyBlock>(h->blocks) : std::span<const kernels::KeyBlock>();
+}
+
+std::vector<int32_t> KvCache::positions(SequenceId sequence, int layer, int kv_head) const {
+  std::vector<int32_t> live;
+  if (const Head* h = find_head(sequence, layer, kv_head)) {
+    for (const auto& page : h->pages) {
+      std::copy_if(page->positions.begin(), page->positions.end(), std::back_inserter(live),
+                   [](int32_t p) { return p != kNoPosition; });
+    }
+  }
+  return live;
+}
+
+int64_t KvCache::n_keys(SequenceId sequence, int layer, int kv_head) const {
+  const Head* h = find_head(sequence, layer, kv_head);
+  return h ? h->n_keys : 0;
+}
+
+void KvCache::retain(SequenceId sequence, int layer, int kv_head,
+                     const std::function<bool(int32_t position)>& keep) {
+  if (!has(sequence)) return;
+  Head& h = head(sequence, layer, kv_head);
+  const size_t n_before = h.pages.size();
+  std::vector<std::shared_ptr<Page>> kept_pages;
+  h.n_keys = 0;
+  for (size_t i = 0; i < n_before; ++i) {
+    uint32_t live = 0, kept = 0;
+    for (int slot = 0; slot < kPageKeys; ++slot) {
+      const int32_t position = h.pages[i]->positions[static_cast<size_t>(slot)];
+      if (position == kNoPosition) continue;
+      live |= 1u << slot;
+      if (keep(position)) kept |= 1u << slot;
+    }
+    if (kept == 0) continue;
+    if (kept != live) {
+      Page& page = writable(h, i);
+      for (int slot = 0; slot < kPageKeys; ++slot) {
+        if (live >> slot & ~(kept >> slot) & 1u) page.positions[static_cast<size_t>(slot)] = kNoPosition;
+      }
+    }
+    h.n_keys += __builtin_popcount(kept);
+    kept_pages.push_back(h.pages[i]);
+  }
+  const bool last_survives = !kept_pages.empty() && kept_pages.back() == h.pages.back();
+  h.pages = std::move(kept_pages);
+  h.remirror();
+  if (!last_survives) h.n_used_last = kPageKeys;  // the next key opens a page
+
+  // Two pages' worth of holes: pack all keys together. The last page's free tail is no hole.
+  const int64_t capacity =
+      h.pages.empty() ? 0 : static_cast<int64_t>(h.pages.size() - 1) * kPageKeys + h.n_used_last;
+  if (capacity - h.n_keys < 2 * kPageKeys) return;
+  Head packed;
+  std::vector<float> k(static_cast<size_t>(shape_.head_dim)), v(k.size());
+  for (const auto& page : h.pages) {
+    for (int slot = 0; slot < kPageKeys; ++slot) {
+      const int32_t position = page->positions[static_cast<size_t>(slot)];
+      if (position == kNoPosition) continue;
+      if (packed.pages.empty() || packed.n_used_last == kPageKeys) packed.push(new_page());
+      Page& target = *packed.pages.back();
+      kernels::page_read(page->bytes, shape_.type, shape_.head_dim, slot, k.data(), v.data());
+      kernels::page_write(target.bytes, shape_.type, shape_.head_dim, packed.n_used_last, k.data(), v.data());
+      target.positions[static_cast<size_t>(packed.n_used_last++)] = position;
+    }
+  }
+  packed.n_keys = h.n_keys;
+  packed.last_position = h.last_position;
+  h = std::move(packed);
+}
+
+void KvCache::truncate(SequenceId sequence, int32_t position) {
+  if (!has(sequence)) return;
+  for (int layer = 0; layer < shape_.n_layers; ++layer) {
+    for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
+      Head& h = head(sequence, layer, kv_head);
+      retain(sequence, layer, kv_head, [position](int32_t p) { return p < position; });
+      h.last_position = std::min(h.last_position, position - 1);
+      // The dead tail of the last page can be written again, as a fresh prefill would.
+      if (h.pages.empty()) continue;
+      int used = kPageKeys;
+      const auto& last = h.pages.back()->positions;
+      while (used > 0 && last[static_cast<size_t>(used - 1)] == kNoPosition) --used;
+      h.n_used_last = used;
+    }
+  }
+}
+
+uint64_t KvCache::bytes() const { return *n_live_pages_ * page_bytes_; }
+
+uint64_t KvCache::ideal_bytes(int64_t n_keys) const {
+  return static_cast<uint64_t>((n_keys + kPageKeys - 1) / kPageKeys) * page_bytes_;
+}
+
+}  // namespace fovea::attention

@@ -1,0 +1,76 @@
+// The key-value cache: paged, and ragged per (layer, KV head). Each such head of each sequence owns
+// its own list of pages and the stored position of every key, so that dropping one head's history
+// frees its bytes. Pages are shared between forked sequences and copied on the first write.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fovea/attention/batch.h"
+#include "fovea/base/result.h"
+#include "fovea/kernels/attention.h"
+
+namespace fovea::attention {
+
+struct CacheShape {
+  int n_layers = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+  kernels::KvType type = kernels::KvType::kF16;
+};
+
+class KvCache {
+ public:
+  explicit KvCache(const CacheShape& shape);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  const CacheShape& shape() const { return shape_; }
+
+  // A sequence exists from its first append or fork until it is removed.
+  bool has(SequenceId sequence) const;
+  void remove(SequenceId sequence);
+  // `to` becomes a copy of `from` that shares every page. `to` must not exist.
+  void fork(SequenceId from, SequenceId to);
+
+  // Adds one key and value (head_dim floats each) at the end of the head's list. Positions rise.
+  void append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k, const float* v);
+
+  // The head's pages in order of position; valid until the next change of that head.
+  std::span<const kernels::KeyBlock> blocks(SequenceId sequence, int layer, int kv_head) const;
+  // The live positions, rising.
+  std::vector<int32_t> positions(SequenceId sequence, int layer, int kv_head) const;
+  int64_t n_keys(SequenceId sequence, int layer, int kv_head) const;
+
+  // Keeps the keys for which keep(position) is true; a page without any is freed. Pages that are
+  // left half empty are packed together once a page could be saved.
+  void retain(SequenceId sequence, int layer, int kv_head, const std::function<bool(int32_t position)>& keep);
+  // Drops every key at or after `position` in all heads: back to a prefix.
+  void truncate(SequenceId sequence, int32_t position);
+
+  uint64_t bytes() const;  // of all live pages, shared ones counted once
+  // What `n_keys` keys would take in the least number of pages.
+  uint64_t ideal_bytes(int64_t n_keys) const;
+
+ private:
+  struct Page;
+  struct Head;
+  using Sequence = std::vector<Head>;  // [n_layers * n_kv_heads]
+
+  Head& head(SequenceId sequence, int layer, int kv_head);
+  const Head* find_head(SequenceId sequence, int layer, int kv_head) const;
+  std::shared_ptr<Page> new_page();
+  Page& writable(Head& head, size_t index);
+
+  CacheShape shape_;
+  size_t page_bytes_;
+  std::map<SequenceId, Sequence> sequences_;
+  std::shared_ptr<uint64_t> n_live_pages_;
+};
+
+}  // namespace fovea::attention
