@@ -36,7 +36,6 @@ class Arena {
 
  private:
   friend class Storage;
-  friend struct ArenaAccess;
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -1,0 +1,92 @@
+#include "fovea/tensor/exec.h"
+
+#include <algorithm>
+#include <map>
+#include <new>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/storage.h"
+
+namespace fovea::tensor {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+thread_local Exec* t_current = nullptr;
+std::atomic<uint64_t> g_next_id{1};
+
+size_t rounded(size_t bytes) { return std::max<size_t>(64, (bytes + 63) / 64 * 64); }
+
+}  // namespace
+
+struct Arena::State {
+  std::map<size_t, Storage*> free;  // by exact capacity: the same forward asks for the same sizes
+  size_t in_use = 0, held = 0, peak = 0;
+  uint64_t heap_allocations = 0;
+};
+
+Storage* Storage::create(size_t bytes) {
+  const size_t capacity = rounded(bytes);
+  Exec* exec = Exec::current();
+  Arena::State* arena = exec && exec->arena ? exec->arena->state_.get() : nullptr;
+  Storage* storage = nullptr;
+  if (arena) {
+    if (const auto it = arena->free.find(capacity); it != arena->free.end() && it->second) {
+      storage = it->second;
+      it->second = storage->next_free_;
+    }
+    arena->in_use += capacity;
+    arena->peak = std::max(arena->peak, arena->in_use);
+  }
+  if (!storage) {
+    storage = new Storage;
+    storage->data_ = static_cast<float*>(::operator new(capacity, kAlignment));
+    storage->capacity_ = capacity;
+    storage->arena_ = arena;
+    if (arena) {
+      arena->held += capacity;
+      ++arena->heap_allocations;
+    }
+  }
+  storage->references_.store(1, std::memory_order_relaxed);
+  storage->id_ = g_next_id.fetch_add(1, std::memory_order_relaxed);
+  return storage;
+}
+
+void Storage::release() {
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (!arena_) {
+    ::operator delete(data_, kAlignment);
+    delete this;
+    return;
+  }
+  arena_->in_use -= capacity_;
+  Storage*& head = arena_->free[capacity_];
+  next_free_ = head;
+  head = this;
+}
+
+Arena::Arena() : state_(std::make_unique<State>()) {}
+Arena::~Arena() { trim(); }
+size_t Arena::bytes_in_use() const { return state_->in_use; }
+size_t Arena::bytes_held() const { return state_->held; }
+size_t Arena::peak_bytes() const { return state_->peak; }
+uint64_t Arena::heap_allocations() const { return state_->heap_allocations; }
+
+void Arena::trim() {
+  for (auto& [capacity, head] : state_->free) {
+    while (head) {
+      Storage* storage = head;
+      head = storage->next_free_;
+      ::operator delete(storage->data_, kAlignment);
+      delete storage;
+      state_->held -= capacity;
+    }
+  }
+  state_->free.clear();
+}
+
+Exec* Exec::current() { return t_current; }
+ExecScope::ExecScope(Exec& exec) : previous_(t_current) { t_current = &exec; }
+ExecScope::~ExecScope() { t_current = previous_; }
+
+}  // namespace fovea::tensor
