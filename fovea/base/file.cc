@@ -1,0 +1,143 @@
+#include "fovea/base/file.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "fovea/base/bytes.h"
+
+namespace fovea {
+namespace {
+
+Error file_error(const std::string& path, const char* doing, int code) {
+  const ErrorCode kind = code == ENOENT || code == ENOTDIR      ? ErrorCode::kNotFound
+                         : code == EACCES || code == EPERM      ? ErrorCode::kPermission
+                                                                : ErrorCode::kIo;
+  return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
+}
+
+struct Descriptor {
+  int fd;
+  bool owned;
+  ~Descriptor() {
+    if (owned && fd >= 0) close(fd);
+  }
+};
+
+// Calls take(chunk) until the end of the file.
+template <typename Take>
+Status read_chunks(const std::string& path, Take take) {
+  const bool is_stdin = path == "-";
+  const Descriptor file{is_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC), !is_stdin};
+  if (file.fd < 0) return file_error(path, "open", errno);
+  struct stat info {};
+  if (fstat(file.fd, &info) == 0 && S_ISDIR(info.st_mode)) return file_error(path, "read", EISDIR);
+  std::vector<char> buffer(1 << 18);
+  for (;;) {
+    const ssize_t n = ::read(file.fd, buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return file_error(path, "read", errno);
+    if (n == 0) return {};
+    FOVEA_RETURN_IF_ERROR(take(std::string_view(buffer.data(), static_cast<size_t>(n))));
+  }
+}
+
+// SHA-256 by OpenSSL, in lower-case hex.
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
+  void add(const void* data, size_t size) { EVP_DigestUpdate(context_.get(), data, size); }
+  std::string hex() {
+    unsigned char digest[32];
+    unsigned int size = 0;
+    EVP_DigestFinal_ex(context_.get(), digest, &size);
+    std::string text;
+    for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+    return text;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+}  // namespace
+
+Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
+  std::string content;
+  FOVEA_RETURN_IF_ERROR(read_chunks(path, [&](std::string_view chunk) -> Status {
+    if (content.size() + chunk.size() > max_bytes) {
+      return make_error(ErrorCode::kLimit, "{}: longer than the {} bytes allowed", quoted(path, 4096), max_bytes);
+    }
+    content += chunk;
+    return {};
+  }));
+  return content;
+}
+
+Status write_file_atomic(const std::string& path, std::string_view content) {
+  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+  FOVEA_RETURN_IF_ERROR(file.write({reinterpret_cast<const std::byte*>(content.data()), content.size()}));
+  return file.commit();
+}
+
+AtomicFile::AtomicFile(std::string path, std::string temp, int fd)
+    : path_(std::move(path)), temp_(std::move(temp)), fd_(fd) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), temp_(std::move(other.temp_)), fd_(std::exchange(other.fd_, -1)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  close(fd_);
+  unlink(temp_.c_str());
+}
+
+Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  std::string temp = path + ".part-XXXXXX";
+  const int fd = mkostemp(temp.data(), O_CLOEXEC);
+  if (fd < 0) return file_error(path, "write", errno);
+  fchmod(fd, 0644);
+  return AtomicFile(path, std::move(temp), fd);
+}
+
+Status AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return file_error(path_, "write", errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+  return {};
+}
+
+Status AtomicFile::commit() {
+  if (fsync(fd_) != 0) return file_error(path_, "write", errno);
+  if (std::rename(temp_.c_str(), path_.c_str()) != 0) return file_error(path_, "write", errno);
+  close(std::exchange(fd_, -1));
+  return {};
+}
+
+Result<std::string> sha256_of_file(const std::string& path) {
+  Sha256 hash;
+  FOVEA_RETURN_IF_ERROR(read_chunks(path, [&](std::string_view chunk) -> Status {
+    hash.add(chunk.data(), chunk.size());
+    return {};
+  }));
+  return hash.hex();
+}
+
+std::string sha256_of(std::span<const std::byte> bytes) {
+  Sha256 hash;
+  hash.add(bytes.data(), bytes.size());
+  return hash.hex();
+}
+
+}  // namespace fovea
