@@ -81,7 +81,8 @@ def main():
     accepted = sum(ok for _, ok in results)
     print(f"{args.count} mutants: {accepted} accepted, {args.count - accepted - len(problems)} refused, "
           f"{len(problems)} wrong")
-    print("\n".join(problems), file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
     sys.exit(1 if problems else 0)
 
 
