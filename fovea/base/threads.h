@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <type_traits>
 
 namespace fovea {
 
@@ -37,11 +38,13 @@ class ThreadPool {
 
   // Calls fn(thread) once for every thread in [0, size()), this thread being 0, and returns when
   // all are done. One barrier. Not re-entrant: a call from inside fn runs every index inline.
-  // The first exception thrown by fn is rethrown here.
+  // The first exception thrown by fn is rethrown here. A second caller waits for the first.
   void run(FunctionRef<void(int thread)> fn);
 
   // fn(task, thread) for every task in [0, n_tasks); tasks are handed out in order, whoever is
-  // free takes the next. Results must not depend on which thread ran a task.
+  // free takes the next. Results must not depend on which thread ran a task. From inside a job all
+  // tasks run inline with that job's own thread index, so that scratch per thread stays apart.
+  // After an exception no further task is begun.
   void for_each(int64_t n_tasks, FunctionRef<void(int64_t task, int thread)> fn);
 
  private:
