@@ -1,22 +1,49 @@
-# Thin: each target is one or two commands. CMake does the work.
-.PHONY: setup build test lint format clean
+# Thin: each target is one or two commands. CMake (CMakePresets.json) and tools/ do the work.
+.PHONY: setup build test demo nightly bench fuzz lint format format-check clean
+.NOTPARALLEL:
 
 setup:
 	tools/setup
 
 build: setup
-	cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release
-	cmake --build build
+	cmake --preset release
+	cmake --build --preset release
 
-# All that CI runs.
-test: build lint
-	ctest --test-dir build --output-on-failure -j 2
+# All that CI runs: the release build and its tests, lint, and the unit tests under the sanitizers.
+test: build
+	ctest --preset release
+	$(MAKE) lint test-asan test-tsan
 
-lint:
+test-%: setup
+	cmake --preset $*
+	cmake --build --preset $*
+	ctest --preset $*
+
+# The main job on the small default model.
+demo: build
+	tools/demo
+
+nightly:
+	tools/nightly
+
+bench: build
+	tools/bench
+
+# Each target of fuzz/ for FUZZ_SECONDS (60).
+fuzz: setup
+	tools/fuzz
+
+# `format-check` joins this list when the tree has been formatted once.
+lint: setup  # format-check
 	python3 tools/check_includes.py
+	python3 tools/check_words.py
+	tools/tidy
 
 format:
-	git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
+	tools/format
+
+format-check:
+	tools/format --check
 
 clean:
 	rm -rf build build-*

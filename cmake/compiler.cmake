@@ -12,6 +12,9 @@ if(FOVEA_SANITIZE)
   target_compile_options(fovea_flags INTERFACE -fsanitize=${FOVEA_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(fovea_flags INTERFACE -fsanitize=${FOVEA_SANITIZE})
 endif()
+if(FOVEA_FUZZ)  # coverage for the fuzzer everywhere; its main() only in the targets of fuzz/
+  target_compile_options(fovea_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # A compiler cache and a fast linker, where the machine has them.
 find_program(CCACHE ccache)

@@ -1,5 +1,12 @@
 #!/usr/bin/env python3
-"""Checks that #include "fovea/<room>/..." lines point only along the allowed arrows."""
+"""Checks how the rooms of the library hang together.
+
+- #include "fovea/<room>/..." lines point only along the allowed arrows (so methods/ and models/
+  never see each other, and the library never sees apps/, tests/ or bench/);
+- every room is in the table below and in the lists of fovea/CMakeLists.txt and tests/CMakeLists.txt,
+  so that no file of it is silently left out of the build;
+- every file of methods/ and models/ has a test beside it.
+"""
 import pathlib
 import re
 import sys
@@ -22,24 +29,50 @@ ALLOWED = {
     "steering": BELOW_ENGINE | {"engine"},
     "train": BELOW_ENGINE | {"engine"},
 }
-INCLUDE = re.compile(r'^\s*#\s*include\s+"fovea/([a-z_]+)/')
+EACH_FILE_HAS_A_TEST = {"methods", "models"}
+INCLUDE = re.compile(r'^\s*#\s*include\s+["<]((?:fovea|apps|tests|bench|fuzz|papers)/(?:([a-z_]+)/)?[^">]*)[">]')
 
 
-def violations(top):
-    for path in sorted((top / "fovea").rglob("*")):
-        if path.suffix not in {".h", ".cc"}:
-            continue
+def sources(folder):
+    return sorted(path for path in folder.rglob("*") if path.suffix in {".h", ".cc"})
+
+
+def wrong_includes(top):
+    for path in sources(top / "fovea"):
         room = path.relative_to(top / "fovea").parts[0]
-        if room not in ALLOWED:
-            yield f"{path}: room {room} is not in the table of {sys.argv[0]}"
-            continue
         for number, line in enumerate(path.read_text().splitlines(), 1):
             match = INCLUDE.match(line)
-            if match and match[1] != room and match[1] not in ALLOWED[room]:
+            if not match or room not in ALLOWED:
+                continue
+            included, other = match[1], match[2]
+            if not included.startswith("fovea/"):
+                yield f"{path}:{number}: the library may not include {included}"
+            elif other != room and other not in ALLOWED[room]:
                 allowed = ", ".join(sorted(ALLOWED[room])) or "nothing"
-                yield f"{path}:{number}: {room} may not include {match[1]} (allowed: {allowed})"
+                yield f"{path}:{number}: {room} may not include {other} (allowed: {allowed})"
 
 
-found = list(violations(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")))
-print("\n".join(found) if found else "include arrows: ok", file=sys.stderr if found else sys.stdout)
+def unknown_rooms(top):
+    lists = {name: (top / name / "CMakeLists.txt").read_text() for name in ("fovea", "tests")}
+    for folder in sorted((top / "fovea").iterdir()):
+        if not folder.is_dir() or not sources(folder):
+            continue
+        if folder.name not in ALLOWED:
+            yield f"{folder}: this room is not in the table of tools/check_includes.py"
+        for name, text in lists.items():
+            if not re.search(rf"\b{folder.name}\b", text):
+                yield f"{folder}: this room is not named in {name}/CMakeLists.txt"
+
+
+def untested_files(top):
+    for room in sorted(EACH_FILE_HAS_A_TEST):
+        for path in sources(top / "fovea" / room):
+            test = path.with_name(path.stem + "_test.cc")
+            if path.suffix == ".cc" and not path.stem.endswith("_test") and not test.exists():
+                yield f"{path}: has no test {test.name} beside it"
+
+
+top = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+found = [*wrong_includes(top), *unknown_rooms(top), *untested_files(top)]
+print("\n".join(found) if found else "rooms and includes: ok", file=sys.stderr if found else sys.stdout)
 sys.exit(1 if found else 0)

@@ -1,4 +1,4 @@
-"""Writes tests/golden/templates.json with jinja2 as the oracle. Run with /opt/oracle/bin/python."""
+"""Writes tests/golden/templates.json with jinja2 as the oracle. Needs jinja2."""
 import json
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
