@@ -241,6 +241,9 @@ std::vector<Error> check_model(const Gguf& gguf, const CheckOptions& options) {
   if (options.strict) {
     for (const std::string& warning : gguf.warnings()) out.push_back(Error{ErrorCode::kData, warning, gguf.name()});
   }
+  if (options.strict && !gguf.has("tokenizer.ggml.eos_token_id") && !gguf.has("tokenizer.ggml.eot_token_id")) {
+    out.push_back(problem(ErrorCode::kData, "tokenizer.ggml.eos_token_id", "{}: no token ends a text: neither eos nor eot is set", gguf.name()));
+  }
   if (const auto sizes = read_sizes(gguf)) {
     check_tensors(gguf, sizes.value(), out);
     check_vocabulary(gguf, out);
