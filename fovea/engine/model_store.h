@@ -34,7 +34,7 @@ Result<std::string> resolve_model(const std::string& name_or_path);
 struct PullOptions {
   // Bytes of the joined file so far (an estimate while a part is on its way).
   std::function<void(uint64_t done, uint64_t total)> progress;
-  const std::atomic<bool>* cancel = nullptr;  // polled ten times a second: kCancelled
+  const std::atomic<bool>* cancel = nullptr;  // polled many times a second: kCancelled
 };
 struct PulledModel {
   std::string name, path, sha256;

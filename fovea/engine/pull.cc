@@ -163,7 +163,7 @@ Status download(const CatalogueModel& model, const std::string& requirement, con
       stopped = true;
     }
     if (options.progress) options.progress(std::min(done + bytes_below(dir), model.bytes), model.bytes);
-    usleep(100'000);
+    usleep(20'000);
   }
   if (stopped || cancelled(options)) return cancel_error(model.name);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
