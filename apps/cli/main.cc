@@ -1,12 +1,145 @@
-// fovea: the command line. (Commands arrive with their rooms; see docs/.)
+// fovea: the command line. Each command is a file of its own beside this one; see command.h.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
+#include <new>
+
+#include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/log.h"
+#include "fovea/base/nearest.h"
+#include "fovea/base/threads.h"
+
+namespace fovea::cli {
+namespace {
+
+int fail(const Error& error) {
+  fmt::print(stderr, "fovea: {}\n", error.message);
+  return exit_code(error.code);
+}
+
+int usage(const std::string& message) { return fail(Error{ErrorCode::kUsage, message, {}}); }
+
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {
+  const auto nearest = nearest_names(name, candidates, 1);
+  if (nearest.empty() || edit_distance(name, nearest[0]) > name.size() / 2 + 1) return "";
+  return fmt::format("; did you mean {}?", nearest[0]);
+}
+
+std::vector<std::string> long_options(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) out.push_back("--" + name);
+  }
+  return out;
+}
+
+// CLI11's own words name the option but not the variable that a value came from.
+std::string with_env_name(const std::string& message, const CLI::App& sub, const std::vector<std::string>& args) {
+  for (const CLI::Option* option : sub.get_options()) {
+    if (option->get_lnames().empty() || option->get_envname().empty()) continue;
+    const char* value = std::getenv(option->get_envname().c_str());
+    const std::string flag = "--" + option->get_lnames()[0];
+    if (!value || !*value || message.find(flag) == std::string::npos) continue;
+    const bool given = std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
+      return arg == flag || arg.rfind(flag + "=", 0) == 0 ||
+             (!option->get_snames().empty() && arg.rfind("-" + option->get_snames()[0], 0) == 0);
+    });
+    if (!given) return fmt::format("environment variable {}={}: {}", option->get_envname(), fovea::quoted(value), message);
+  }
+  return message;
+}
+
+std::string one_line(std::string text) {
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  return text;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Fovea runs open language models on the CPU, with attention you can look into and change.", "fovea");
+  app.set_version_flag("--version", "fovea " FOVEA_VERSION);
+  app.footer("Example:\n  fovea pull smollm2-135m\n  fovea COMMAND --help says more of each command.");
+  app.require_subcommand(0, 1);
+
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  std::string wanted;
+  for (const std::string& arg : args) {
+    if (arg == "--") break;
+    if (wanted.empty() && arg[0] != '-') wanted = arg;
+    if (arg.size() > 3 && arg.starts_with("--") && arg.ends_with("=") && arg.find('=') == arg.size() - 1) {
+      return usage(fmt::format("{} has no value", fovea::quoted(arg)));
+    }
+  }
+  // Only the command that was asked for gets its options: two commands that bind the same
+  // variable would otherwise both read the environment.
+  Common common;
+  CLI::App* chosen = nullptr;
+  std::function<Status()> go;
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    names.push_back(command.name);
+    CLI::App* sub = app.add_subcommand(command.name, command.description);
+    if (wanted != command.name) continue;
+    chosen = sub;
+    go = set_up(command, *sub, common);
+  }
+  if (!wanted.empty() && !chosen) {
+    return usage(fmt::format("unknown command {}{}", fovea::quoted(wanted), did_you_mean(wanted, names)));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    std::ostringstream out, err;
+    app.exit(help, out, err);
+    const Status printed = print(out.str());
+    return printed ? 0 : fail(printed.error());
+  } catch (const CLI::ExtrasError&) {
+    const std::vector<std::string> rest = app.remaining(true);
+    const std::string first = rest.empty() ? "" : rest.front();
+    const CLI::App& at = chosen ? *chosen : app;
+    if (first.starts_with("-")) {
+      const std::string name = first.substr(0, first.find('='));
+      return usage(fmt::format("unknown option {}{}", fovea::quoted(name), did_you_mean(name, long_options(at))));
+    }
+    return usage(fmt::format("unexpected argument {}; see fovea {} --help", fovea::quoted(first), wanted));
+  } catch (const CLI::ParseError& error) {
+    std::string message = one_line(error.what());
+    if (chosen) message = with_env_name(message, *chosen, args);
+    return usage(message);
+  }
+  if (!chosen) return usage("no command given; fovea --help lists them");
+
+  set_log_sink([&common](LogLevel level, std::string_view text) {
+    const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
+    if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
+    fmt::print(stderr, "fovea: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", text);
+  });
+  if (common.threads > 0) set_threads(common.threads);
+  const Status status = go();
+  return status ? 0 : fail(status.error());
+}
+
+}  // namespace
+}  // namespace fovea::cli
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "version") == 0) {
-    std::puts("fovea " FOVEA_VERSION);
-    return 0;
+  using namespace fovea;
+  signal(SIGPIPE, SIG_IGN);  // print() sees EPIPE instead
+  for (int fd = 0; fd < 3; ++fd) {
+    // A file opened later must not become stdin, stdout or stderr.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return 74;
   }
-  std::fputs("usage: fovea version\n", stderr);
-  return 2;
+  try {
+    return cli::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return cli::fail(Error{ErrorCode::kOutOfMemory, "out of memory", {}});
+  } catch (const std::exception& error) {
+    return cli::fail(Error{ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});
+  }
 }

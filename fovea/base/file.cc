@@ -50,25 +50,25 @@ Status read_chunks(const std::string& path, Take take) {
   }
 }
 
-// SHA-256 by OpenSSL, in lower-case hex.
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) { EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr); }
-  void add(const void* data, size_t size) { EVP_DigestUpdate(context_.get(), data, size); }
-  std::string hex() {
-    unsigned char digest[32];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context_.get(), digest, &size);
-    std::string text;
-    for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
-    return text;
-  }
+}  // namespace
 
- private:
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+struct Sha256::State {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(), &EVP_MD_CTX_free};
 };
 
-}  // namespace
+Sha256::Sha256() : state_(std::make_unique<State>()) { EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr); }
+Sha256::~Sha256() = default;
+
+void Sha256::add(std::span<const std::byte> bytes) { EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()); }
+
+std::string Sha256::hex() {
+  unsigned char digest[32];
+  unsigned int size = 0;
+  EVP_DigestFinal_ex(state_->context.get(), digest, &size);
+  std::string text;
+  for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  return text;
+}
 
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   std::string content;
@@ -128,7 +128,7 @@ Status AtomicFile::commit() {
 Result<std::string> sha256_of_file(const std::string& path) {
   Sha256 hash;
   FOVEA_RETURN_IF_ERROR(read_chunks(path, [&](std::string_view chunk) -> Status {
-    hash.add(chunk.data(), chunk.size());
+    hash.add(std::as_bytes(std::span(chunk.data(), chunk.size())));
     return {};
   }));
   return hash.hex();
@@ -136,7 +136,7 @@ Result<std::string> sha256_of_file(const std::string& path) {
 
 std::string sha256_of(std::span<const std::byte> bytes) {
   Sha256 hash;
-  hash.add(bytes.data(), bytes.size());
+  hash.add(bytes);
   return hash.hex();
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +32,18 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+// SHA-256 piece by piece; hex() ends it and gives lower-case hex.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  void add(std::span<const std::byte> bytes);
+  std::string hex();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 Result<std::string> sha256_of_file(const std::string& path);  // lower-case hex
 std::string sha256_of(std::span<const std::byte> bytes);
 

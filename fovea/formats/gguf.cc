@@ -235,6 +235,7 @@ class GgufParser {
     const uint64_t size = all_.size();
     const uint64_t start = (in_.offset() + alignment_ - 1) / alignment_ * alignment_;
     for (TensorInfo& t : out_.tensors_) {
+      if (t.bytes == 0) continue;  // nothing of it is in the file, which may end before its offset
       if (start > size || t.offset > size - start || t.bytes > size - start - t.offset) {
         const TensorInfo& last = out_.tensors_.back();
         return bad(ErrorCode::kData, "the file is {} bytes short: tensor {} needs {} bytes at offset {}, and the file ends at {}",
@@ -277,11 +278,16 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
     if (no != 0) return make_error(ErrorCode::kData, "{}: this is shard {} of {}; open the first, {}", first.name_, no + 1, n_shards, quoted(fmt::format("{}-00001-of-{:05}.gguf", stem, n_shards)));
     for (uint64_t i = 1; i < n_shards; ++i) {
       const std::string next = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i + 1, n_shards);
-      FOVEA_ASSIGN_OR_RETURN(auto shard_file, MappedFile::open(next));
+      auto opened = MappedFile::open(next);
+      if (!opened && opened.error().code == ErrorCode::kNotFound) return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing: there is no {}", first.name_, i + 1, n_shards, quoted(next, 4096));
+      FOVEA_ASSIGN_OR_RETURN(auto shard_file, std::move(opened));
       FOVEA_ASSIGN_OR_RETURN(Gguf shard, parse(shard_file->bytes(), next, options));
       FOVEA_ASSIGN_OR_RETURN(const auto shard_no, shard.get_u64("split.no"));
       FOVEA_ASSIGN_OR_RETURN(const auto shard_count, shard.get_u64("split.count"));
       if (shard_no != i || shard_count != n_shards) return make_error(ErrorCode::kData, "{}: it says it is shard {} of {}, not {} of {}", shard.name_, shard_no + 1, shard_count, i + 1, n_shards);
+      // gguf-split writes the model's keys into the first shard only; others may repeat them.
+      const auto ours = first.get_string("general.architecture"), theirs = shard.get_string("general.architecture");
+      if (ours && theirs && ours.value() != theirs.value()) return make_error(ErrorCode::kData, "{}: a shard of another model: its architecture is {}, not {}", shard.name_, quoted(theirs.value()), quoted(ours.value()));
       FOVEA_RETURN_IF_ERROR(GgufParser::merge(first, std::move(shard)));
       GgufParser::keep(first, shard_file);
     }

@@ -1,0 +1,80 @@
+// fovea check PATH
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "fovea/engine/model_check.h"
+#include "fovea/engine/model_store.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::string path;
+  bool strict = false, limits = false;
+};
+
+Status print_limits(const Common& common) {
+  using formats::Gguf;
+  using Sizes = engine::ModelSizes;
+  const std::vector<std::pair<const char*, uint64_t>> limits = {
+      {"gguf.key_bytes", Gguf::kMaxKeyBytes},           {"gguf.string_bytes", Gguf::kMaxStringBytes},
+      {"gguf.template_bytes", Gguf::kMaxTemplateBytes}, {"gguf.metadata_bytes", Gguf::kMaxMetadataBytes},
+      {"gguf.keys", Gguf::kMaxKeys},                    {"gguf.tensors", Gguf::kMaxTensors},
+      {"gguf.tensor_name_bytes", Gguf::kMaxNameBytes},  {"gguf.architecture_bytes", Gguf::kMaxArchitectureBytes},
+      {"gguf.shards", Gguf::kMaxShards},                {"gguf.dimensions", 4},
+      {"model.layers", Sizes::kMaxLayers},              {"model.heads", Sizes::kMaxHeads},
+      {"model.head_dim", Sizes::kMaxHeadDim},           {"model.width", Sizes::kMaxWidth},
+      {"model.vocab_size", Sizes::kMaxVocab},           {"model.n_ctx", Sizes::kMaxContext}};
+  nlohmann::json json = nlohmann::json::object();
+  std::string text;
+  for (const auto& limit : limits) {
+    json[limit.first] = limit.second;
+    text += fmt::format("{:24} {:>12}\n", limit.first, limit.second);
+  }
+  return common.json ? print_json({{"limits", json}}) : print(text);
+}
+
+Status check(const Options& options, const Common& common) {
+  if (options.limits) return print_limits(common);
+  if (options.path.empty()) return make_error(ErrorCode::kUsage, "PATH is required");
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(options.path));
+  std::vector<Error> problems;
+  std::vector<std::string> warnings;
+  const auto gguf = formats::Gguf::open(path, {.strict = options.strict});
+  if (gguf) {
+    problems = engine::check_model(*gguf.value(), {.strict = options.strict});
+    warnings = gguf.value()->warnings();
+  } else {
+    problems.push_back(gguf.error());
+  }
+  if (common.json) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const Error& p : problems) rows.push_back({{"where", p.where.empty() ? path : p.where}, {"message", p.message}});
+    FOVEA_RETURN_IF_ERROR(print_json({{"ok", problems.empty()}, {"path", path}, {"problems", rows}, {"warnings", warnings}}));
+  } else {
+    for (const std::string& warning : warnings) {
+      if (!common.quiet) fmt::print(stderr, "fovea: warning: {}\n", warning);
+    }
+    if (problems.empty()) return print("ok\n");
+    if (problems.size() > 1) {
+      for (const Error& p : problems) FOVEA_RETURN_IF_ERROR(print(p.message + "\n"));
+    }
+  }
+  if (problems.empty()) return {};
+  Error first = problems[0];
+  if (problems.size() > 1) first.message += fmt::format(" (the first of {} problems)", problems.size());
+  return first;
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  sub.add_option("PATH", options->path, "the .gguf file, or a name from `fovea list`");
+  sub.add_flag("--strict", options->strict, "what is otherwise a warning is a problem");
+  sub.add_flag("--limits", options->limits, "print the caps on what a file may hold");
+  return [options, &common] { return check(*options, common); };
+}
+
+FOVEA_COMMAND("check", "validate a model file without running it", "fovea check smollm2-135m", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,39 @@
+// fovea list
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "fovea/engine/model_store.h"
+
+namespace fovea::cli {
+namespace {
+
+Status list(const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto models, engine::list_models());
+  if (common.json) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const auto& m : models) {
+      rows.push_back({{"name", m.name}, {"path", m.path}, {"bytes", m.bytes}, {"architecture", m.architecture},
+                      {"quantization", m.quantization}, {"n_params", m.n_params}, {"n_ctx", m.n_ctx}});
+    }
+    return print_json({{"models", rows}});
+  }
+  if (models.empty() && !common.quiet) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string dir, engine::models_dir());
+    fmt::print(stderr, "fovea: no models in {} yet; fetch one: fovea pull smollm2-135m\n", dir);
+  }
+  std::string out;
+  if (!models.empty()) out = fmt::format("{:24} {:>8} {:>9} {:12} {:8} {:>7}  {}\n", "NAME", "SIZE", "PARAMS", "ARCHITECTURE", "QUANT", "CTX", "PATH");
+  for (const auto& m : models) {
+    out += fmt::format("{:24} {:>5} MB {:>7.1f} M {:12} {:8} {:>7}  {}\n", m.name, m.bytes / 1'000'000, static_cast<double>(m.n_params) / 1e6, m.architecture, m.quantization, m.n_ctx, m.path);
+  }
+  return print(printable(out));
+}
+
+std::function<Status()> setup(CLI::App&, Common& common) {
+  return [&common] { return list(common); };
+}
+
+FOVEA_COMMAND("list", "what is in the model store", "fovea list --json", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,76 @@
+// fovea show MODEL
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "fovea/attention/hooks.h"
+#include "fovea/engine/model_check.h"
+#include "fovea/engine/model_store.h"
+
+namespace fovea::cli {
+namespace {
+
+nlohmann::json tensors_json(const formats::Gguf& gguf) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const auto& t : gguf.tensors()) {
+    // Row-major, as the rest of the program says it: the file has the fastest dimension first.
+    const std::vector<int64_t> shape(t.dims.rbegin(), t.dims.rend());
+    rows.push_back({{"name", t.name}, {"dtype", kernels::dtype_info(t.dtype).name}, {"shape", shape}, {"bytes", t.bytes}});
+  }
+  return rows;
+}
+
+// How many tensors of each type, and their bytes.
+std::string tensor_summary(const formats::Gguf& gguf) {
+  std::map<std::string, std::pair<int, uint64_t>> by_type;
+  for (const auto& t : gguf.tensors()) {
+    auto& [n, bytes] = by_type[std::string(kernels::dtype_info(t.dtype).name)];
+    ++n;
+    bytes += t.bytes;
+  }
+  std::string out;
+  for (const auto& [type, sum] : by_type) out += fmt::format("  {:8} {:5} tensors {:10.1f} MB\n", type, sum.first, static_cast<double>(sum.second) / 1e6);
+  return out;
+}
+
+Status show(const std::string& name, bool list_hooks, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(name));
+  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*gguf));
+  const engine::StoredModel model = engine::describe_model(path, *gguf);
+  const auto chat_template = gguf->get_string("tokenizer.chat_template");
+  const std::vector<std::string> hooks = attention::all_hook_names(static_cast<int>(s.n_layers));
+  FOVEA_RETURN_IF_ERROR(gguf->check_intact());
+  if (common.json) {
+    nlohmann::json out = {{"name", model.name}, {"path", path}, {"bytes", model.bytes}, {"architecture", s.architecture},
+                          {"quantization", model.quantization}, {"n_layers", s.n_layers}, {"n_heads", s.n_heads},
+                          {"n_kv_heads", s.n_kv_heads}, {"head_dim", s.head_dim}, {"d_model", s.d_model}, {"d_ff", s.d_ff},
+                          {"vocab_size", s.vocab_size}, {"n_ctx", s.n_ctx}, {"n_params", model.n_params},
+                          {"tensors", tensors_json(*gguf)}, {"hooks", hooks}};
+    out["chat_template"] = chat_template ? nlohmann::json(chat_template.value()) : nlohmann::json();
+    return print_json(out);
+  }
+  if (list_hooks) return print(fmt::format("{}\n", fmt::join(hooks, "\n")));
+  std::string out = fmt::format(
+      "path          {}\narchitecture  {}, {} parameters, {}\nlayers        {}\nheads         {} of {}, {} KV heads\nwidth         {}, {} in the MLP\n"
+      "vocabulary    {}\ncontext       {}\ntensors\n{}hooks         {} names, such as {}; all of them: fovea show {} --hooks\n",
+      path, s.architecture, model.n_params, model.quantization, s.n_layers, s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size,
+      s.n_ctx, tensor_summary(*gguf), hooks.size(), attention::hook_name(attention::Site::kPattern, 0), name);
+  out += chat_template ? fmt::format("chat template\n{}\n", chat_template.value()) : "chat template none\n";
+  return print(printable(out));
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto name = std::make_shared<std::string>();
+  auto hooks = std::make_shared<bool>(false);
+  sub.add_option("MODEL", *name, "a name from `fovea list` or the path of a .gguf file")->required();
+  sub.add_flag("--hooks", *hooks, "print the name of every hook, one a line");
+  return [name, hooks, &common] { return show(*name, *hooks, common); };
+}
+
+FOVEA_COMMAND("show", "one model's sizes, tensors, chat template and hooks", "fovea show smollm2-135m", setup)
+
+}  // namespace
+}  // namespace fovea::cli

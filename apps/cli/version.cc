@@ -1,0 +1,19 @@
+// fovea version
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+
+namespace fovea::cli {
+namespace {
+
+std::function<Status()> setup(CLI::App&, Common& common) {
+  return [&common]() -> Status {
+    if (common.json) return print_json({{"name", "fovea"}, {"version", FOVEA_VERSION}});
+    return print("fovea " FOVEA_VERSION "\n");
+  };
+}
+
+FOVEA_COMMAND("version", "the version of this program", "fovea version", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,23 @@
+#include "fovea/base/nearest.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace fovea {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(NearestNames, CountsInsertionsDeletionsAndSubstitutions) {
+  EXPECT_EQ(edit_distance("", "abc"), 3u);
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+  EXPECT_EQ(edit_distance("same", "same"), 0u);
+}
+
+TEST(NearestNames, PutsTheMostSimilarFirst) {
+  EXPECT_THAT(nearest_names("shwo", {"pull", "check", "show", "shown"}, 2), ElementsAre("show", "shown"));
+  EXPECT_THAT(nearest_names("x", {}), ElementsAre());
+}
+
+}  // namespace
+}  // namespace fovea

@@ -1,0 +1,58 @@
+#include "fovea/formats/weight_scan.h"
+
+#include <cstring>
+
+namespace fovea::formats {
+namespace {
+
+// Where in a block its half-float scales lie; -1 = there is no second one.
+struct Scales {
+  int first = -1, second = -1;
+};
+Scales scales_of(kernels::DType type) {
+  using kernels::DType;
+  switch (type) {
+    case DType::kQ4_0: case DType::kQ5_0: case DType::kQ8_0: return {0, -1};
+    case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4_K: case DType::kQ5_K: return {0, 2};
+    case DType::kQ6_K: return {208, -1};
+    default: return {};
+  }
+}
+
+template <typename T>
+T load(const std::byte* at) {
+  T value;
+  std::memcpy(&value, at, sizeof(T));
+  return value;
+}
+
+// All exponent bits set = Inf or NaN.
+bool bad_half(const std::byte* at) { return (load<uint16_t>(at) & 0x7C00) == 0x7C00; }
+
+// `bad` says of an element at a pointer whether it is not finite.
+template <typename Bad>
+uint64_t count_each(std::span<const std::byte> data, size_t step, Bad bad) {
+  uint64_t n = 0;
+  for (size_t at = 0; at + step <= data.size(); at += step) n += bad(data.data() + at);
+  return n;
+}
+
+}  // namespace
+
+uint64_t count_non_finite(const TensorInfo& tensor) {
+  using kernels::DType;
+  switch (tensor.dtype) {
+    case DType::kF32: return count_each(tensor.data, 4, [](const std::byte* p) { return (load<uint32_t>(p) & 0x7F800000) == 0x7F800000; });
+    case DType::kF16: return count_each(tensor.data, 2, bad_half);
+    case DType::kBF16: return count_each(tensor.data, 2, [](const std::byte* p) { return (load<uint16_t>(p) & 0x7F80) == 0x7F80; });
+    default: break;
+  }
+  const Scales scales = scales_of(tensor.dtype);
+  if (scales.first < 0) return 0;
+  const auto step = static_cast<size_t>(kernels::dtype_info(tensor.dtype).block_bytes);
+  return count_each(tensor.data, step, [scales](const std::byte* block) {
+    return bad_half(block + scales.first) || (scales.second >= 0 && bad_half(block + scales.second));
+  });
+}
+
+}  // namespace fovea::formats
