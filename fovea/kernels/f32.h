@@ -181,7 +181,8 @@ FOVEA_INLINE F32::Mask mask_of(uint32_t bits) {
   return (static_cast<int32_t>(bits) & bit) == bit;
 }
 FOVEA_INLINE F32 times_power_near(F32 a, F32 n) {
-  const F32::Mask exponent = __builtin_convertvector(n.v, F32::Mask) + 127;
+  // Below -127 (which keep() drops later) or NaN, the conversion to int would be undefined.
+  const F32::Mask exponent = __builtin_convertvector(max(n, F32::all(-127)).v, F32::Mask) + 127;
   return {a.v * reinterpret_cast<F32::Vector>(exponent << 23)};
 }
 FOVEA_INLINE void load_pairs(const float* p, F32& even, F32& odd) {
