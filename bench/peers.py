@@ -3,8 +3,9 @@
 
   python3 bench/peers.py -m MODEL.gguf --fovea build/fovea --llama LLAMA_BENCH --ik IK_LLAMA_BENCH --json OUT.json
 
-Peers are the llama-bench programs of llama.cpp and ik_llama.cpp (its run-time repacking off and on count as two
-runs; the better median stands for it) and xllamacpp, a packaged llama.cpp driven through its server. Prompt speed
+Peers are the llama-bench programs of llama.cpp (flash attention off and on: on is far slower at depth) and
+ik_llama.cpp (run-time repacking off and on), of which the better median stands for the engine test by test, and
+xllamacpp, a packaged llama.cpp driven through its server. Prompt speed
 is at depth 0; decode speed is after a prompt of each depth. Every round starts each engine once as a fresh process
 that warms up before it times, so drift of the machine hits all of them. Medians and ranges over the rounds.
 """
@@ -56,13 +57,15 @@ def fovea(args):
             for r in answer["rows"]]
 
 
-def llama(args):
-    common = [args.llama, "-m", args.model, "-t", args.threads, "-fa", 1, "-r", 1, "-o", "json"]
-    rows = []
-    for tail in (["-p", joined(args.prompt), "-n", 0], ["-p", 0, "-n", args.gen, "-d", joined(args.depth)]):
-        out, peak = run(common + tail)
-        rows += [(r["n_prompt"], r["n_gen"], r["n_depth"], r["avg_ts"], peak) for r in json.loads(out)]
-    return rows
+def llama(flash):
+    def bench(args):
+        common = [args.llama, "-m", args.model, "-t", args.threads, "-fa", flash, "-r", 1, "-o", "json"]
+        rows = []
+        for tail in (["-p", joined(args.prompt), "-n", 0], ["-p", 0, "-n", args.gen, "-d", joined(args.depth)]):
+            out, peak = run(common + tail)
+            rows += [(r["n_prompt"], r["n_gen"], r["n_depth"], r["avg_ts"], peak) for r in json.loads(out)]
+        return rows
+    return bench
 
 
 def ik(repack):
@@ -114,7 +117,7 @@ def label(key):
 
 
 def summary(samples):
-    """{engine: {key: [(speed, bytes), ...]}} to rows, one per test and engine; ik's two settings become its best."""
+    """{engine: {key: [(speed, bytes), ...]}} to rows, one per test and engine: the best of an engine's settings."""
     rows = []
     for key in sorted({k for s in samples.values() for k in s}, key=lambda k: (k[0] == 0, k)):
         entries = []
@@ -124,9 +127,10 @@ def summary(samples):
                 entries.append({"engine": engine, "test": label(key), "n_prompt": key[0], "n_gen": key[1],
                                 "depth": key[2], "tokens_per_second": statistics.median(speeds), "min": min(speeds),
                                 "max": max(speeds), "samples": speeds, "peak_rss_bytes": max(b for _, b in taken[key])})
-        best = max((e for e in entries if e["engine"].startswith("ik")), key=lambda e: e["tokens_per_second"],
-                   default=None)
-        rows += [e for e in entries if not e["engine"].startswith("ik") or e is best]
+        best = {}
+        for e in sorted(entries, key=lambda e: e["tokens_per_second"]):
+            best[e["engine"].split(" ")[0]] = e
+        rows += [e for e in entries if e in best.values()]
     for row in rows:
         mine = [r for r in rows if r["test"] == row["test"] and r["engine"] == "fovea"]
         if mine and row["engine"] != "fovea":
@@ -158,8 +162,9 @@ def main():
         return xllamacpp_worker(args)
 
     engines = {name: bench for name, bench, wanted in (
-        ("fovea", fovea, args.fovea), ("ik_llama.cpp", ik(0), args.ik), ("ik_llama.cpp -rtr 1", ik(1), args.ik),
-        ("llama.cpp", llama, args.llama), ("xllamacpp", xllamacpp, args.xllamacpp)) if wanted}
+        ("fovea", fovea, args.fovea), ("ik_llama.cpp -rtr 0", ik(0), args.ik), ("ik_llama.cpp -rtr 1", ik(1), args.ik),
+        ("llama.cpp -fa 0", llama(0), args.llama), ("llama.cpp -fa 1", llama(1), args.llama),
+        ("xllamacpp", xllamacpp, args.xllamacpp)) if wanted}
     if not engines:
         parser.error("nothing to run: give --fovea, --llama, --ik or --xllamacpp")
     report = {"machine": cpu(), "model": Path(args.model).name, "model_bytes": Path(args.model).stat().st_size,
