@@ -140,9 +140,12 @@ def everything(model, n_tokens=40):
     for hook in hooks:
         hook.remove()
     tokens, margins = greedy(model, ids, N_GREEDY)
+    exact = model.double()(torch.tensor([ids])).logits[0]
+
     def table(x):
         return [[digits(v) for v in row] for row in x]
     return {"ids": ids, "greedy": tokens, "margins": margins, "logits": table(logits),
+            "float64_diff": float(f"{(exact - logits).abs().max().item():.2g}"),
             "hooks": {f"blocks.{l}.hook_resid_post": table(x) for l, x in enumerate(residuals)}}
 
 
