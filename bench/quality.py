@@ -7,8 +7,8 @@ Exact means float32 arithmetic on the dequantised weights, so the loss of quanti
 Fovea measures itself (`fovea bench --quality`, fast against exact). For the llama.cpp family the file is rewritten
 with float32 weights (needs gguf and numpy; 4 bytes a parameter of disk), whose logits with float32 keys and values
 and no flash attention are the base; then the original file runs with the settings that are fastest. Windows of -c
-tokens that do not overlap; the second half of each is scored. Their base file keeps 16 bits per logit: `floor` is
-the divergence they report for the float32 file against itself, and nothing below it means anything.
+tokens that do not overlap; the second half of each is scored. Their base file keeps 16 bits per logit: the row
+`float32 file` is that file against its own base, and no divergence below it means anything.
 """
 import argparse
 import json
@@ -49,27 +49,30 @@ def run(command):
 
 def statistics_of(output):
     def number(pattern):
-        found = re.search(pattern + r"\s*:?\s*([-+0-9.eE]+)", output)
+        found = re.search(pattern + r"\s*:\s*([-+0-9.eE]+)", output)
         return float(found.group(1)) if found else None
     return {"mean_kl": number(r"Mean\s+KLD"), "max_kl": number(r"Maximum KLD"), "p99_kl": number(r"99\.0%\s+KLD"),
             "top1_agreement": (number(r"Same top p") or 0) / 100}
 
 
-def peer(name, program, args, float32, scratch):
-    """Rows for one llama-perplexity: the floor, and the original file with flash attention on and off."""
-    base = Path(scratch) / f"{name}.base"
+def peer(name, program, args, float32, base):
+    """Rows for one llama-perplexity against the base; the first program to come here writes the base."""
     common = [program, "-f", args.file, "-c", args.ctx_size, "--chunks", args.chunks, "-t", args.threads,
               "--kl-divergence-base", base]
-    exact = ["-m", float32, "-fa", "off", "-ctk", "f32", "-ctv", "f32"]
-    run(common + exact)
-    rows = [("floor", statistics_of(run(common + exact + ["--kl-divergence"])))]
-    fast = [("-fa on", ["-fa", "on"]), ("-fa off", ["-fa", "off"])]
+    exact = ["-m", float32, "-fa", "off", "-ctk", "f32"]
+    if name != "ik_llama.cpp":  # which has no float32 values
+        exact += ["-ctv", "f32"]
+    if not base.exists():
+        run(common + exact)
+    settings = [("float32 file", exact), ("-fa on", ["-m", args.model, "-fa", "on"]),
+                ("-fa off", ["-m", args.model, "-fa", "off"])]
     if name == "ik_llama.cpp":
-        fast.append(("-fa on -rtr", ["-fa", "on", "-rtr"]))
-    for label, flags in fast:
-        rows.append((label, statistics_of(run(common + ["-m", args.model, "--kl-divergence"] + flags))))
-    base.unlink()
-    return [{"engine": name, "settings": label, **row} for label, row in rows]
+        settings.append(("-fa on -rtr", ["-m", args.model, "-fa", "on", "-rtr"]))
+    rows = []
+    for label, flags in settings:
+        rows.append({"engine": name, "settings": label, **statistics_of(run(common + flags + ["--kl-divergence"]))})
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    return rows
 
 
 def fovea(args):
@@ -100,8 +103,12 @@ def main():
         if args.llama or args.ik:
             write_float32(args.model, float32)
         for name, program in (("llama.cpp", args.llama), ("ik_llama.cpp", args.ik)):
-            if program:
-                rows += peer(name, program, args, float32, scratch)
+            if not program:
+                continue
+            try:
+                rows += peer(name, program, args, float32, Path(scratch) / "base")
+            except RuntimeError as problem:  # the others' numbers still count
+                print(f"{name} failed: {problem}", file=sys.stderr)
 
     print(f"{Path(args.model).name}, {Path(args.file).name}, {args.chunks} windows of {args.ctx_size} tokens")
     print(f"{'engine':14}{'settings':16}{'mean KL':>12}{'99 % KL':>12}{'largest KL':>12}{'same top 1':>12}")
@@ -112,7 +119,7 @@ def main():
         report = {"model": Path(args.model).name, "text": Path(args.file).name, "ctx": args.ctx_size,
                   "chunks": args.chunks, "threads": args.threads, "rows": rows}
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
-    peers = [r["mean_kl"] for r in rows if r["engine"] == "llama.cpp" and r["settings"] != "floor"]
+    peers = [r["mean_kl"] for r in rows if r["engine"] == "llama.cpp" and r["settings"] != "float32 file"]
     if args.fovea and peers:
         no_larger = rows[0]["mean_kl"] <= min(peers)
         print(f"Fovea's divergence is {'no larger' if no_larger else 'LARGER'} than llama.cpp's best")
