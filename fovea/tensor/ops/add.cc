@@ -1,6 +1,7 @@
 #include "fovea/tensor/ops/add.h"
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/accumulate.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
@@ -13,7 +14,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
   const float *pa = a.data(), *pb = b.data();
   float* py = y.data();
   for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) py[i] = pa[i] + pb[i];
+    kernels::add(pa + begin, pb + begin, end - begin, py + begin);
   });
   // da = dy, db = dy
   if (Tape* tape = current_tape()) {

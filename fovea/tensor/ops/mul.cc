@@ -1,6 +1,7 @@
 #include "fovea/tensor/ops/mul.h"
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
 
@@ -24,7 +25,7 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   const float *pa = a.data(), *pb = b.data();
   float* py = y.data();
   for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) py[i] = pa[i] * pb[i];
+    kernels::mul(pa + begin, pb + begin, end - begin, py + begin);
   });
   // da = b dy, db = a dy
   if (Tape* tape = current_tape()) {

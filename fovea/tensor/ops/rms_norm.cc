@@ -1,9 +1,9 @@
 #include "fovea/tensor/ops/rms_norm.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
 
@@ -22,12 +22,6 @@ const float* vector_of(const Weight& w, int64_t n, const char* op, Tensor& hold)
   if (w.view.dtype == kernels::DType::kF32) return static_cast<const float*>(w.view.data);
   hold = weight_values(w);
   return hold.data();
-}
-
-float scale_of(const float* x, int64_t n, float eps) {
-  double squares = 0;
-  for (int64_t i = 0; i < n; ++i) squares += static_cast<double>(x[i]) * x[i];
-  return static_cast<float>(std::sqrt(squares / static_cast<double>(n) + eps));
 }
 
 // dw += sum over rows of dy * x / scale: rows in rising order within a column, whatever the threads.
@@ -61,10 +55,7 @@ Tensor rms_norm(const Tensor& x, const Weight& weight, float eps) {
   const float* px = x.data();
   float* py = y.data();
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float inverse = 1.0f / scale_of(px + t * n, n, eps);
-      for (int64_t c = 0; c < n; ++c) py[t * n + c] = px[t * n + c] * inverse * w[c];
-    }
+    for (int64_t t = begin; t < end; ++t) kernels::rms_norm(px + t * n, w, eps, n, py + t * n);
   });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x, weight.value}, [x, weight, eps, n_rows, n, y](Tape& t) {
@@ -75,7 +66,7 @@ Tensor rms_norm(const Tensor& x, const Weight& weight, float eps) {
       float* dx = t.needs_grad(x) ? t.grad(x).data() : nullptr;
       for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
-          scale[r] = scale_of(in + r * n, n, eps);
+          scale[r] = kernels::rms_inv_scale(in + r * n, eps, n);
           if (!dx) continue;
           for (int64_t c = 0; c < n; ++c) pg[r * n + c] = dy[r * n + c] * values[c];
           accumulate_row(in + r * n, pg + r * n, scale[r], n, dx + r * n);
@@ -92,7 +83,7 @@ Tensor rms_scale(const Tensor& x, float eps) {
   const int64_t n_rows = rows_of(x, "rms_scale"), n = x.dim(-1);
   Tensor y = Tensor::empty({n_rows, 1});
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) y.data()[t] = scale_of(x.data() + t * n, n, eps);
+    for (int64_t t = begin; t < end; ++t) y.data()[t] = kernels::rms_inv_scale(x.data() + t * n, eps, n);
   });
   // dx = dscale x / (n scale)
   if (Tape* tape = current_tape()) {
@@ -118,10 +109,8 @@ Tensor rms_normalize(const Tensor& x, const Tensor& scale) {
   const float *px = x.data(), *ps = scale.data();
   float* py = y.data();
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float inverse = 1.0f / ps[t];  // as rms_norm does, so that the parts give its bits
-      for (int64_t c = 0; c < n; ++c) py[t * n + c] = px[t * n + c] * inverse;
-    }
+    // Times 1 / scale, as the kernel of rms_norm does: the parts give the bits of the whole.
+    for (int64_t t = begin; t < end; ++t) kernels::scale(n, 1.0f / ps[t], px + t * n, py + t * n);
   });
   // dx = dy / scale, dscale = -sum(dy y) / scale
   if (Tape* tape = current_tape()) {
@@ -155,9 +144,7 @@ Tensor scale_columns(const Tensor& x, const Weight& weight) {
   const float* px = x.data();
   float* py = y.data();
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < n; ++c) py[t * n + c] = px[t * n + c] * w[c];
-    }
+    for (int64_t t = begin; t < end; ++t) kernels::mul(px + t * n, w, n, py + t * n);
   });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x, weight.value}, [x, weight, y, n_rows, n](Tape& t) {

@@ -1,8 +1,10 @@
 #include "fovea/tensor/ops/rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
 
@@ -17,20 +19,6 @@ struct Pairs {
 Pairs pairs_of(const RopeAngles& angles) {
   if (angles.pairing == RopePairing::kHalves) return {1, angles.cos.dim(1)};
   return {2, 1};
-}
-
-// y = [cos -sin; sin cos] x for one token's heads.
-void rotate(const float* x, const float* cos, const float* sin, int64_t n_pairs, int64_t n_heads, int64_t head_dim,
-            Pairs pairs, float* y) {
-  for (int64_t h = 0; h < n_heads; ++h, x += head_dim, y += head_dim) {
-    for (int64_t i = 0; i < n_pairs; ++i) {
-      const int64_t first = i * pairs.step, second = first + pairs.apart;
-      const float a = x[first], b = x[second];
-      y[first] = a * cos[i] - b * sin[i];
-      y[second] = b * cos[i] + a * sin[i];
-    }
-    for (int64_t i = 2 * n_pairs; i < head_dim; ++i) y[i] = x[i];
-  }
 }
 
 }  // namespace
@@ -59,19 +47,24 @@ Tensor rope(const Tensor& x, const RopeAngles& angles) {
               x.shape().to_string(), angles.cos.shape().to_string());
   const int64_t n = x.dim(0), n_heads = x.dim(1), head_dim = x.dim(2), n_pairs = angles.cos.dim(1);
   FOVEA_CHECK(2 * n_pairs <= head_dim, "rope: {} pairs do not fit a head of {}", n_pairs, head_dim);
-  const Pairs pairs = pairs_of(angles);
+  const bool adjacent = angles.pairing == RopePairing::kAdjacent;
   Tensor y = Tensor::empty(x.shape());
   const float *px = x.data(), *cos = angles.cos.data(), *sin = angles.sin.data();
   float* py = y.data();
   for_rows(n, n_heads * head_dim, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t row = t * n_heads * head_dim;
-      rotate(px + row, cos + t * n_pairs, sin + t * n_pairs, n_pairs, n_heads, head_dim, pairs, py + row);
+      for (int64_t head = t * n_heads; head < (t + 1) * n_heads; ++head) {
+        const float* in = px + head * head_dim;
+        float* out = py + head * head_dim;
+        kernels::rope_rotate(in, cos + t * n_pairs, sin + t * n_pairs, n_pairs, adjacent, out);
+        std::copy(in + 2 * n_pairs, in + head_dim, out + 2 * n_pairs);
+      }
     }
   });
   // The transpose turns backwards: da = cos dy1 + sin dy2, db = cos dy2 - sin dy1.
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x}, [x, y, angles, pairs, n, n_heads, head_dim, n_pairs](Tape& t) {
+    tape->record(y, {x}, [x, y, angles, n, n_heads, head_dim, n_pairs](Tape& t) {
+      const Pairs pairs = pairs_of(angles);
       const float* dy = t.grad(y).data();
       float* dx = t.grad(x).data();
       for_rows(n, n_heads * head_dim, [&](int64_t begin, int64_t end) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
 
@@ -24,7 +25,7 @@ Tensor silu(const Tensor& x) {
   const float* px = x.data();
   float* py = y.data();
   for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) py[i] = silu_value(px[i]);
+    kernels::silu(px + begin, end - begin, py + begin);
   });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x}, [x, y](Tape& t) {
@@ -45,7 +46,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   const float *pg = gate.data(), *pu = up.data();
   float* py = y.data();
   for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) py[i] = silu_value(pg[i]) * pu[i];
+    kernels::swiglu(pg + begin, pu + begin, end - begin, py + begin);
   });
   // dgate = silu'(gate) up dy, dup = silu(gate) dy
   if (Tape* tape = current_tape()) {
