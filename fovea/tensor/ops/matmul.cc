@@ -92,18 +92,20 @@ void run(MatmulArgs args) {
   const int64_t rows = args.w.rows, n_tokens = args.n_tokens;
   if (rows == 0 || n_tokens == 0) return;
   const int64_t n_panels = (rows + kPanelRows - 1) / kPanelRows;
-  const size_t scratch_bytes = stand_in::matmul_scratch_bytes(args.w);
+  // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
+  thread_local Buffer scratch;
+  const size_t slice = (stand_in::matmul_scratch_bytes(args.w) + 127) / 128 * 128;
+  auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
   const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, args.w.cols), pool().size());
   const int64_t panel_tasks = (n_panels + cut.panels - 1) / cut.panels;
   const int64_t token_tasks = (n_tokens + cut.tokens - 1) / cut.tokens;
-  const auto task = [&](int64_t index, int) {
-    thread_local Buffer scratch;
+  const auto task = [&](int64_t index, int thread) {
     MatmulArgs part = args;
     part.row_begin = index % panel_tasks * cut.panels * kPanelRows;
     part.row_end = std::min(rows, part.row_begin + cut.panels * kPanelRows);
     part.token_begin = index / panel_tasks * cut.tokens;
     part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
-    part.scratch = scratch.at_least(scratch_bytes);
+    part.scratch = slices + slice * static_cast<size_t>(thread);
     stand_in::matmul(part);
   };
   pool().for_each(panel_tasks * token_tasks, task);
