@@ -20,7 +20,7 @@ constexpr std::align_val_t kAlignment{64};
 
 // The page's bytes and the positions beside them, so that a shared page carries both.
 struct KvCache::Page {
-  Page(size_t n_bytes, std::shared_ptr<uint64_t> counter)
+  Page(size_t n_bytes, std::shared_ptr<std::atomic<uint64_t>> counter)
       : bytes(::operator new(n_bytes, kAlignment)), n_live(std::move(counter)) {
     std::memset(bytes, 0, n_bytes);  // a dead slot must not hold NaN: 0 * NaN would leak into z
     positions.fill(kNoPosition);
@@ -35,7 +35,7 @@ struct KvCache::Page {
 
   void* bytes;
   std::array<int32_t, kPageKeys> positions;
-  std::shared_ptr<uint64_t> n_live;
+  std::shared_ptr<std::atomic<uint64_t>> n_live;
 };
 
 struct KvCache::Head {
@@ -59,13 +59,18 @@ struct KvCache::Head {
 KvCache::KvCache(const CacheShape& shape)
     : shape_(shape),
       page_bytes_(kernels::page_bytes(shape.type, shape.head_dim)),
-      n_live_pages_(std::make_shared<uint64_t>(0)) {
+      n_live_pages_(std::make_shared<std::atomic<uint64_t>>(0)) {
   FOVEA_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
               "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers,
               shape.n_kv_heads, shape.head_dim);
 }
 
 KvCache::~KvCache() = default;
+
+void KvCache::create(SequenceId sequence) {
+  Sequence& heads = sequences_[sequence];
+  if (heads.empty()) heads.resize(static_cast<size_t>(shape_.n_layers) * shape_.n_kv_heads);
+}
 
 bool KvCache::has(SequenceId sequence) const { return sequences_.count(sequence) > 0; }
 
@@ -81,9 +86,12 @@ void KvCache::fork(SequenceId from, SequenceId to) {
 KvCache::Head& KvCache::head(SequenceId sequence, int layer, int kv_head) {
   FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
               "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
-  Sequence& heads = sequences_[sequence];
-  if (heads.empty()) heads.resize(static_cast<size_t>(shape_.n_layers) * shape_.n_kv_heads);
-  return heads[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+  const auto it = sequences_.find(sequence);
+  if (it == sequences_.end()) {
+    create(sequence);
+    return head(sequence, layer, kv_head);
+  }
+  return it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
 }
 
 const KvCache::Head* KvCache::find_head(SequenceId sequence, int layer, int kv_head) const {
@@ -213,7 +221,7 @@ void KvCache::truncate(SequenceId sequence, int32_t position) {
   }
 }
 
-uint64_t KvCache::bytes() const { return *n_live_pages_ * page_bytes_; }
+uint64_t KvCache::bytes() const { return n_live_pages_->load() * page_bytes_; }
 
 uint64_t KvCache::ideal_bytes(int64_t n_keys) const {
   return static_cast<uint64_t>((n_keys + kPageKeys - 1) / kPageKeys) * page_bytes_;

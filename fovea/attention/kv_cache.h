@@ -3,6 +3,7 @@
 // frees its bytes. Pages are shared between forked sequences and copied on the first write.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -40,6 +41,8 @@ class KvCache {
 
   // Adds one key and value (head_dim floats each) at the end of the head's list. Positions rise.
   void append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k, const float* v);
+  // A sequence without keys, so that its heads can be appended to from several threads at once.
+  void create(SequenceId sequence);
 
   // The head's pages in order of position; valid until the next change of that head.
   std::span<const kernels::KeyBlock> blocks(SequenceId sequence, int layer, int kv_head) const;
@@ -70,7 +73,7 @@ class KvCache {
   CacheShape shape_;
   size_t page_bytes_;
   std::map<SequenceId, Sequence> sequences_;
-  std::shared_ptr<uint64_t> n_live_pages_;
+  std::shared_ptr<std::atomic<uint64_t>> n_live_pages_;
 };
 
 }  // namespace fovea::attention

@@ -1,0 +1,85 @@
+// attend(layer, q, k, v): all that happens between the projections of a layer and its z. Rotation,
+// cache, the pipeline's stages, and the path: fused over a list of key blocks, with the rows of a
+// head materialised only where a method edits them, a hook reads them or an observer reduces them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fovea/attention/batch.h"
+#include "fovea/attention/hooks.h"
+#include "fovea/attention/kv_cache.h"
+#include "fovea/attention/pipeline.h"
+#include "fovea/tensor/ops/rope.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::attention {
+
+// Reduces rows of the pattern as they are made, so that no matrix is ever stored. Calls for
+// different heads come from different threads; the rows of one head come in order.
+class RowObserver {
+ public:
+  virtual ~RowObserver() = default;
+  virtual bool wants(int layer, int head, bool decoding) const = 0;
+  virtual void see(const RowView& row, std::span<const float> pattern) = 0;
+};
+
+// How many keys were computed on, and how many dense attention would have read.
+struct KeyCount {
+  uint64_t seen = 0, dense = 0;
+};
+
+class Attend {
+ public:
+  struct Context {
+    const ModelShape& model;
+    const tensor::RopeTable& rope;
+    const Batch& batch;
+    KvCache* cache = nullptr;      // null on the tape: every key comes from this call
+    Pipeline* pipeline = nullptr;  // null: dense
+    Hooks* hooks = nullptr;
+    std::span<RowObserver* const> observers = {};
+  };
+  explicit Attend(const Context& context);
+
+  // q [n, n_heads, head_dim], k and v [n, n_kv_heads, head_dim], not rotated -> z like q.
+  tensor::Tensor operator()(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
+
+  const KeyCount& key_count() const { return keys_; }
+
+ private:
+  struct Run {  // the adjacent rows of one sequence
+    SequenceId sequence;
+    int64_t begin, end;  // rows of the batch
+    std::span<const int32_t> positions;
+    bool decoding;
+    int64_t n() const { return end - begin; }
+  };
+  struct HeadPlan {  // what the methods let a KV head's query group see
+    std::vector<KeyRule> rules;  // [group]
+    std::vector<uint32_t> mask;  // [n, group, n_blocks], or empty
+  };
+  tensor::Tensor on_tape(const tensor::Tensor& q, const tensor::Tensor& k, const tensor::Tensor& v) const;
+  LayerView view(const Run& run, int layer, size_t method) const;
+  void plan(const Run& run, int layer);
+  void fused(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
+  kernels::AttentionArgs rows_of(const Run& run, int layer, int kv_head, const tensor::Tensor& q, int64_t first,
+                                 int64_t n) const;
+  void materialised(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
+  void fire_row_hooks(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
+  size_t n_methods() const { return c_.pipeline ? c_.pipeline->methods().size() : 0; }
+  tensor::Tensor hook(Site site, int layer, tensor::Tensor x) const {
+    return c_.hooks ? (*c_.hooks)(site, layer, std::move(x)) : x;
+  }
+
+  Context c_;
+  std::vector<Run> runs_;
+  std::vector<HeadPlan> plans_;  // of the current run and layer, by KV head
+  tensor::RopeAngles angles_;
+  float scale_;
+  KeyCount keys_;
+};
+
+}  // namespace fovea::attention
