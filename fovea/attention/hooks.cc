@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
+#include "fovea/base/text.h"
 
 namespace fovea::attention {
 namespace {
@@ -45,22 +45,6 @@ std::string_view suffix(Site site) {
     case Site::kLogits: return "unembed.hook_out";
   }
   return "";
-}
-
-// Levenshtein distance.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
 }
 
 }  // namespace
@@ -121,17 +105,8 @@ Status Hooks::attach(const std::string& pattern, Function function) {
     }
   }
   if (!any) {
-    std::vector<std::string> names = all_hook_names(n_layers_);
-    const size_t shown = std::min<size_t>(3, names.size());
-    const std::string_view head = std::string_view(pattern).substr(0, 200);
-    std::partial_sort(names.begin(), names.begin() + static_cast<long>(shown), names.end(),
-                      [&](const std::string& a, const std::string& b) {
-                        const size_t da = distance(head, a), db = distance(head, b);
-                        return da != db ? da < db : a < b;
-                      });
-    names.resize(shown);
     return make_error(ErrorCode::kUsage, "hook {} matches nothing in this model of {} layers; nearest: {}",
-                      quoted(pattern), n_layers_, fmt::join(names, ", "));
+                      quoted(pattern), n_layers_, fmt::join(nearest(pattern, all_hook_names(n_layers_), 3), ", "));
   }
   entries_.push_back(std::move(entry));
   return {};

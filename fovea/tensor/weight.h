@@ -21,12 +21,16 @@ struct Weight {
   int64_t cols() const { return view.cols; }
   bool defined() const { return view.data != nullptr; }
 
-  // A float32 parameter [rows, cols] that owns its values.
+  // A float32 parameter [rows, cols], or a vector [n], that shares the values of `value`.
   static Weight from(std::string name, const Tensor& value);
 };
 
-// Repacks w for matmul with the thread pool; no-op where its dtype has no packed form. Returns
-// the bytes it took.
+// Repacks w for matmul with the thread pool; no-op where its dtype has no packed form, where it is
+// packed already, and for trainable weights (their values change). Returns the bytes it took.
 size_t pack_weight(Weight& w);
+size_t packed_weight_bytes();  // of all packed forms alive in this process
+
+// The weight as float32: `value` if defined, else dequantised into a new tensor.
+Tensor weight_values(const Weight& w);
 
 }  // namespace fovea::tensor

@@ -17,7 +17,16 @@ struct RopeTable {
   RopePairing pairing = RopePairing::kHalves;
 };
 
+// cos and sin of every (token, pair), computed once for the q and k of all layers.
+struct RopeAngles {
+  Tensor cos, sin;  // [n_tokens, rotary_dim / 2], times attn_factor
+  RopePairing pairing = RopePairing::kHalves;
+};
+// Angles in double, cos and sin rounded to float.
+RopeAngles make_rope_angles(std::span<const int32_t> positions, const RopeTable& table);
+
 // Su et al., arXiv:2104.09864. x [n_tokens, n_heads, head_dim]; the first 2 * inv_freq.size()
-// elements of each head rotate, the rest pass. angles in double, cos and sin rounded to float.
+// elements of each head rotate, the rest pass.
+Tensor rope(const Tensor& x, const RopeAngles& angles);
 Tensor rope(const Tensor& x, std::span<const int32_t> positions, const RopeTable& table);
 }  // namespace fovea::tensor

@@ -1,0 +1,118 @@
+// The contract of an attention method: its name, paper and knobs, what it needs to see, and the
+// stages it acts on. A stage that no method overrides stays on the fused path and costs nothing.
+//
+//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z -> gate -> keep
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "fovea/attention/batch.h"
+#include "fovea/attention/knobs.h"
+#include "fovea/attention/kv_cache.h"
+#include "fovea/attention/shape.h"
+#include "fovea/kernels/attention.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::attention {
+
+using kernels::KeyRule;
+
+enum Stage : uint32_t { kShape = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32 };
+enum Need : uint32_t { kNothing = 0, kHeadProfile = 1 };
+
+struct MethodInfo {
+  std::string_view name;   // the paper's slug: "streaming-llm"
+  std::string_view paper;  // "arXiv:2309.17453, sec. 3.2"
+  uint32_t stages = 0;     // Stage bits it may act on
+  uint32_t needs = kNothing;
+  std::string_view summary;           // one line for the catalogue
+  std::string_view excludes = {};     // space-separated methods it cannot run beside
+  std::string_view exceptions = {};   // general laws of every_method_test it breaks by design, and why
+};
+
+// What changes while one sequence runs.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+  virtual std::unique_ptr<SequenceState> clone() const = 0;
+};
+
+// One layer of one sequence during one call.
+struct LayerView {
+  const ModelShape& model;
+  int layer;
+  SequenceId sequence;
+  std::span<const int32_t> q_pos;  // of this call's rows, rising
+  bool decoding;                   // the rows follow generated tokens, not a prompt
+  SequenceState* state;            // of this method; null if it has none
+};
+
+// Values before rotation; each [n, heads, head_dim]. `positions` are what q and k rotate by.
+struct InputTile {
+  tensor::Tensor& q;
+  tensor::Tensor& k;
+  tensor::Tensor& v;
+  std::vector<int32_t>& positions;
+};
+
+// One row of one head: scores or pattern over the cached keys, in order of position.
+struct RowView {
+  const LayerView& layer;
+  int head;
+  int32_t q_pos;
+  std::span<const int32_t> key_positions;  // kernels::kNoPosition where the row sees nothing
+};
+
+// Bits of the keys that each row of a KV head's query group may see; starts as all ones.
+struct KeyMask {
+  std::span<const kernels::KeyBlock> blocks;
+  int64_t n_queries;
+  int group;
+  std::span<uint32_t> bits;  // [n_queries, group, blocks.size()]
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual const MethodInfo& info() const = 0;
+  virtual void visit_knobs(KnobVisitor&) {}
+  // Called once, after the knobs are set: checks them against the model.
+  virtual Status bind(const ModelShape&) { return {}; }
+  // Everything that changes while a sequence runs lives in the state, so that one method serves
+  // many sequences and nothing leaks between them.
+  virtual std::unique_ptr<SequenceState> begin_sequence() const { return nullptr; }
+
+  // shape: q, k, v and the positions to rotate by.
+  virtual bool edits_inputs(int /*layer*/) const { return false; }
+  virtual void edit_inputs(const LayerView&, InputTile&) const {}
+  // choose: a fixed rule per query head, and a mask that depends on what is cached.
+  virtual KeyRule rule(int /*layer*/, int /*head*/) const { return {}; }
+  virtual bool chooses_keys(int /*layer*/, int /*kv_head*/) const { return false; }
+  virtual void choose_keys(const LayerView&, int /*kv_head*/, KeyMask&) const {}
+  // score, reweight: rows of the heads for which edits_rows is true are materialised. Calls for
+  // different heads come from different threads.
+  virtual bool edits_rows(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
+  virtual void edit_scores(const RowView&, std::span<float>) const {}   // scaled, -inf where masked
+  virtual void edit_pattern(const RowView&, std::span<float>) const {}  // after softmax
+  // gate: z of one head, row i at z + i * ld.
+  virtual bool edits_output(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
+  virtual void edit_output(const LayerView&, int /*head*/, float* /*z*/, int64_t /*ld*/) const {}
+  // keep: after the layer's attention; drop from the cache what no later row will see.
+  virtual void keep(const LayerView&, KvCache&) const {}
+};
+
+// A fresh method with its default knobs; null if there is none of that name ('_' reads as '-').
+std::unique_ptr<Method> make_method(std::string_view name);
+std::vector<std::string_view> method_names();  // sorted
+
+using MethodFactory = std::unique_ptr<Method> (*)();
+bool register_method(std::string_view name, MethodFactory make);
+#define FOVEA_REGISTER_METHOD(Type)                                                          \
+  [[maybe_unused]] const bool Type##_registered = ::fovea::attention::register_method(       \
+      Type::kInfo.name, []() -> std::unique_ptr<::fovea::attention::Method> { return std::make_unique<Type>(); })
+
+}  // namespace fovea::attention

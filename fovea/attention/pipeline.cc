@@ -1,0 +1,152 @@
+#include "fovea/attention/pipeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/text.h"
+
+namespace fovea::attention {
+namespace {
+
+using Knobs = std::vector<std::pair<std::string, std::string>>;
+
+std::map<std::string, MethodFactory, std::less<>>& registry() {
+  static std::map<std::string, MethodFactory, std::less<>> methods;
+  return methods;
+}
+
+std::string slug(std::string_view name) {
+  std::string out(name);
+  std::replace(out.begin(), out.end(), '_', '-');
+  return out;
+}
+
+bool lists(std::string_view words, std::string_view word) {
+  for (std::string_view part : split(words, ' ')) {
+    if (part == word) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool register_method(std::string_view name, MethodFactory make) {
+  return registry().emplace(std::string(name), make).second;
+}
+
+std::unique_ptr<Method> make_method(std::string_view name) {
+  const auto it = registry().find(slug(name));
+  return it == registry().end() ? nullptr : it->second();
+}
+
+std::vector<std::string_view> method_names() {
+  std::vector<std::string_view> names;
+  for (const auto& entry : registry()) names.push_back(entry.first);
+  return names;
+}
+
+Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape& model) {
+  std::unique_ptr<Method> method = make_method(name);
+  if (!method) {
+    return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)",
+                      quoted(name), fmt::join(nearest(slug(name), method_names(), 3), ", "));
+  }
+  const MethodInfo& info = method->info();
+  for (const auto& other : methods_) {
+    if (lists(info.excludes, other->info().name) || lists(other->info().excludes, info.name)) {
+      return make_error(ErrorCode::kUsage, "{} and {} cannot run together", other->info().name, info.name);
+    }
+  }
+  std::string text(info.name);
+  for (const auto& [knob, value] : knobs) {
+    FOVEA_RETURN_IF_ERROR(set_knob(*method, knob, value));
+    text += fmt::format(":{}={}", knob, value);
+  }
+  if (Status bound = method->bind(model); !bound) {
+    return make_error(bound.error().code, "{}: {}", info.name, bound.error().message);
+  }
+  spec_ = methods_.empty() ? text : spec_ + "," + text;
+  methods_.push_back(std::move(method));
+  return {};
+}
+
+Status Pipeline::add_policy_file(const std::string& path, const ModelShape& model) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, uint64_t{1} << 20));
+  const nlohmann::ordered_json policy = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!policy.is_array()) {
+    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]", quoted(path));
+  }
+  for (const auto& entry : policy) {
+    if (!entry.is_object() || !entry.contains("method") || !entry["method"].is_string()) {
+      return make_error(ErrorCode::kData, "{}: an entry has no \"method\" string", quoted(path));
+    }
+    Knobs knobs;
+    for (const auto& [key, value] : entry.items()) {
+      if (key == "method") continue;
+      if (!value.is_primitive()) return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", quoted(path), quoted(key));
+      knobs.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    FOVEA_RETURN_IF_ERROR(add(entry["method"].get<std::string>(), knobs, model));
+  }
+  return {};
+}
+
+Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model) {
+  Pipeline pipeline;
+  if (spec == "dense" || spec == "auto") return pipeline;
+  if (!spec.empty() && spec[0] == '@') {
+    FOVEA_RETURN_IF_ERROR(pipeline.add_policy_file(std::string(spec.substr(1)), model));
+    return pipeline;
+  }
+  struct Entry {
+    std::string_view name;
+    Knobs knobs;
+  };
+  std::vector<Entry> entries;
+  for (std::string_view part : split(spec, ',')) {
+    const std::vector<std::string_view> fields = split(part, ':');
+    size_t first_knob = 0;
+    if (fields[0].find('=') == std::string_view::npos) {
+      if (fields[0].empty()) return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", quoted(spec));
+      if (fields[0] == "dense" || fields[0] == "auto") {
+        return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", quoted(spec), fields[0]);
+      }
+      entries.push_back({fields[0], {}});
+      first_knob = 1;
+    } else if (entries.empty()) {
+      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", quoted(spec), quoted(fields[0]));
+    }
+    for (size_t i = first_knob; i < fields.size(); ++i) {
+      const size_t equals = fields[i].find('=');
+      if (equals == std::string_view::npos || equals == 0) {
+        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", quoted(spec), quoted(fields[i]));
+      }
+      entries.back().knobs.emplace_back(fields[i].substr(0, equals), fields[i].substr(equals + 1));
+    }
+  }
+  for (const Entry& entry : entries) FOVEA_RETURN_IF_ERROR(pipeline.add(entry.name, entry.knobs, model));
+  return pipeline;
+}
+
+SequenceState* Pipeline::state(size_t method, SequenceId sequence) {
+  auto& states = states_[sequence];
+  if (states.empty()) {
+    for (const auto& m : methods_) states.push_back(m->begin_sequence());
+  }
+  return states[method].get();
+}
+
+void Pipeline::fork(SequenceId from, SequenceId to) {
+  const auto it = states_.find(from);
+  if (it == states_.end()) return;
+  auto& copies = states_[to];
+  copies.clear();
+  for (const auto& state : it->second) copies.push_back(state ? state->clone() : nullptr);
+}
+
+}  // namespace fovea::attention

@@ -1,0 +1,42 @@
+// The methods of one session, in the order given, and their state per sequence.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/attention/method.h"
+
+namespace fovea::attention {
+
+class Pipeline {
+ public:
+  Pipeline() = default;  // dense
+
+  // "dense", "auto" (dense, until something beats it), or methods with knobs:
+  // "streaming-llm:n_sink=4:window=1020,scale:heads=3.1:value=0". A comma before name=value also
+  // separates knobs. "@policy.json" reads [{"method": NAME, knob: value, ...}, ...].
+  // kUsage: unknown method (with the nearest), unknown or bad knob, a pair that cannot compose.
+  static Result<Pipeline> parse(std::string_view spec, const ModelShape& model);
+
+  const std::string& spec() const { return spec_; }  // with every knob that was set
+  bool dense() const { return methods_.empty(); }
+  const std::vector<std::unique_ptr<Method>>& methods() const { return methods_; }
+
+  // The state of method i for a sequence; made at first use. Null if the method keeps none.
+  SequenceState* state(size_t method, SequenceId sequence);
+  void fork(SequenceId from, SequenceId to);
+  void remove(SequenceId sequence) { states_.erase(sequence); }
+
+ private:
+  Status add(std::string_view name, const std::vector<std::pair<std::string, std::string>>& knobs, const ModelShape& model);
+  Status add_policy_file(const std::string& path, const ModelShape& model);
+
+  std::string spec_ = "dense";
+  std::vector<std::unique_ptr<Method>> methods_;
+  std::map<SequenceId, std::vector<std::unique_ptr<SequenceState>>> states_;
+};
+
+}  // namespace fovea::attention

@@ -1,0 +1,60 @@
+// What attention needs to know about a model, and what was measured about its heads.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/base/result.h"
+
+namespace fovea::attention {
+
+// Measured values of every query head, by name ("retrieval"): values[name][layer * n_heads + head].
+// Made by `fovea profile`, valid for one model file.
+struct HeadProfile {
+  std::string model_sha256;
+  int n_layers = 0, n_heads = 0;
+  std::map<std::string, std::vector<double>, std::less<>> values;
+};
+
+struct ModelShape {
+  int n_layers = 0;
+  int n_heads = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+  int d_model = 0;
+  int d_ff = 0;
+  int vocab_size = 0;
+  int n_ctx = 0;  // positions the model was trained for
+  const HeadProfile* profile = nullptr;  // null: nothing was measured
+
+  int group() const { return n_heads / n_kv_heads; }
+};
+
+// Query heads named by a user: "all", "none", or items joined by '+': "5" (a layer), "3-9" (layers),
+// "4.11" (layer 4, head 11).
+class HeadSet {
+ public:
+  static HeadSet all();
+  static HeadSet none() { return {}; }
+  static Result<HeadSet> parse(std::string_view text);
+  void add(int layer, int head) { items_.push_back({layer, layer, head}); }
+  bool contains(int layer, int head) const;
+  bool empty() const { return items_.empty(); }
+  std::string to_string() const;
+  Status check(const ModelShape& model) const;  // kUsage if it names a layer or head that is not there
+
+ private:
+  static constexpr int kAnyHead = -1, kLastLayer = 1 << 30;
+  struct Item {
+    int first_layer, last_layer, head;
+  };
+  std::vector<Item> items_;
+};
+
+// The `n` query heads with the highest values[name], ties in rising order. kUsage without a profile.
+Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view name, int n);
+
+}  // namespace fovea::attention

@@ -1,0 +1,387 @@
+#include "fovea/kernels/attention.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "fovea/base/check.h"
+#include "fovea/base/random.h"
+
+namespace fovea::kernels {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+void on_every_isa(const std::function<void()>& body) {
+  const Isa before = active_isa();
+  for (int i = 0; i < kIsas; ++i) {
+    if (!machine_has(static_cast<Isa>(i))) continue;
+    set_isa(static_cast<Isa>(i));
+    SCOPED_TRACE(std::string(name_of(static_cast<Isa>(i))));
+    body();
+  }
+  set_isa(before);
+}
+
+struct Freed {
+  void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+
+// A list of pages with n_keys keys at rising positions, and queries. `dead` slots are left out.
+struct Problem {
+  KvType type;
+  int head_dim, group;
+  int64_t n_queries;
+  std::vector<std::vector<float>> pages;
+  std::vector<std::vector<int32_t>> positions;
+  std::vector<KeyBlock> blocks;
+  std::vector<float> q;
+  std::vector<int32_t> q_pos;
+  std::vector<KeyRule> head_rules;
+  std::vector<uint32_t> mask;
+  KeyRule rule;
+  float scale;
+
+  Problem(KvType t, int dim, int g, int64_t queries, int n_keys, uint64_t seed, double dead_share = 0)
+      : type(t), head_dim(dim), group(g), n_queries(queries), scale(1.0f / std::sqrt(static_cast<float>(dim))) {
+    Rng rng(seed);
+    int32_t position = 0;
+    std::vector<float> k(static_cast<size_t>(dim)), v(k.size());
+    for (int i = 0; i < n_keys; ++i) {
+      if (i % kPageKeys == 0) {
+        pages.emplace_back(page_bytes(type, dim) / 4);
+        positions.emplace_back(kPageKeys, kNoPosition);
+      }
+      position += 1 + static_cast<int32_t>(rng.below(2));
+      for (float& x : k) x = static_cast<float>(rng.normal());
+      for (float& x : v) x = static_cast<float>(rng.normal());
+      put(i, position, k, v);
+      if (rng.uniform() < dead_share) positions.back()[static_cast<size_t>(i % kPageKeys)] = kNoPosition;
+    }
+    for (size_t b = 0; b < pages.size(); ++b) blocks.push_back({pages[b].data(), positions[b].data()});
+    q.resize(static_cast<size_t>(queries * g * dim));
+    for (float& x : q) x = static_cast<float>(2 * rng.normal());
+    for (int64_t i = 0; i < queries; ++i) q_pos.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(position) + 3)));
+    std::sort(q_pos.begin(), q_pos.end());
+  }
+
+  void put(int key, int32_t position, const std::vector<float>& k, const std::vector<float>& v) {
+    const size_t page = static_cast<size_t>(key / kPageKeys);
+    page_write(pages[page].data(), type, head_dim, key % kPageKeys, k.data(), v.data());
+    positions[page][static_cast<size_t>(key % kPageKeys)] = position;
+  }
+  void random_mask(uint64_t seed) {
+    Rng rng(seed);
+    mask.resize(static_cast<size_t>(n_queries) * static_cast<size_t>(group) * blocks.size());
+    for (uint32_t& bits : mask) {
+      const uint64_t kind = rng.below(4);
+      bits = kind == 0 ? 0u : kind == 1 ? ~0u : static_cast<uint32_t>(rng.next());
+    }
+  }
+
+  AttentionArgs args() const {
+    AttentionArgs a;
+    a.type = type;
+    a.head_dim = head_dim;
+    a.group = group;
+    a.scale = scale;
+    a.n_queries = n_queries;
+    a.q = q.data();
+    a.ld_q = group * head_dim;
+    a.q_pos = q_pos.data();
+    a.blocks = blocks.data();
+    a.n_blocks = static_cast<int64_t>(blocks.size());
+    a.rule = rule;
+    a.head_rules = head_rules.empty() ? nullptr : head_rules.data();
+    a.mask = mask.empty() ? nullptr : mask.data();
+    a.ld_z = group * head_dim;
+    return a;
+  }
+
+  bool sees(int64_t query, int head, size_t block, int slot) const {
+    const KeyRule& r = head_rules.empty() ? rule : head_rules[static_cast<size_t>(head)];
+    const int32_t key = positions[block][static_cast<size_t>(slot)];
+    const int32_t at = q_pos[static_cast<size_t>(query)];
+    if (key == kNoPosition || key > at) return false;
+    if (!(key < r.n_sink || int64_t{key} > int64_t{at} - r.window)) return false;
+    if (mask.empty()) return true;
+    return mask[(static_cast<size_t>(query) * static_cast<size_t>(group) + static_cast<size_t>(head)) * blocks.size() + block] >> slot & 1;
+  }
+};
+
+struct Answer {
+  std::vector<float> z, lse;
+  bool operator==(const Answer& other) const {  // to the bit
+    return z.size() == other.z.size() && std::memcmp(z.data(), other.z.data(), z.size() * 4) == 0 &&
+           std::memcmp(lse.data(), other.lse.data(), lse.size() * 4) == 0;
+  }
+};
+
+// Queries in calls of `chunk` each.
+Answer run(const Problem& p, int64_t chunk) {
+  Answer answer;
+  answer.z.assign(p.q.size(), 77.0f);
+  answer.lse.assign(static_cast<size_t>(p.n_queries * p.group), 77.0f);
+  for (int64_t begin = 0; begin < p.n_queries; begin += chunk) {
+    AttentionArgs a = p.args();
+    a.n_queries = std::min(chunk, p.n_queries - begin);
+    a.q += begin * a.ld_q;
+    a.q_pos += begin;
+    if (a.mask) a.mask += begin * a.group * a.n_blocks;
+    a.z = answer.z.data() + begin * a.ld_z;
+    a.lse = answer.lse.data() + begin * a.group;
+    const size_t bytes = attention_scratch_bytes(a);
+    std::unique_ptr<float, Freed> scratch(static_cast<float*>(::operator new(bytes + 64, std::align_val_t{64})));
+    std::memset(scratch.get(), 0xff, bytes + 64);  // NaN
+    a.scratch = scratch.get();
+    attention(a);
+    for (size_t i = bytes; i < bytes + 64; ++i) {
+      EXPECT_EQ(reinterpret_cast<unsigned char*>(scratch.get())[i], 0xff) << "wrote past its scratch";
+    }
+  }
+  return answer;
+}
+
+struct Twin {
+  std::vector<double> z, lse, scores;  // scores [query][head][block * kPageKeys + slot]
+};
+
+Twin twin_of(const Problem& p) {
+  const size_t dim = static_cast<size_t>(p.head_dim), n_slots = p.blocks.size() * kPageKeys;
+  std::vector<float> k(dim * n_slots), v(dim * n_slots);
+  for (size_t i = 0; i < n_slots; ++i) {
+    page_read(p.pages[i / kPageKeys].data(), p.type, p.head_dim, static_cast<int>(i % kPageKeys), &k[i * dim], &v[i * dim]);
+  }
+  Twin twin;
+  for (int64_t query = 0; query < p.n_queries; ++query) {
+    for (int head = 0; head < p.group; ++head) {
+      const float* q = p.q.data() + (query * p.group + head) * p.head_dim;
+      std::vector<double> scores(n_slots, -kInf), z(dim, 0.0);
+      double top = -kInf, total = 0;
+      for (size_t i = 0; i < n_slots; ++i) {
+        if (!p.sees(query, head, i / kPageKeys, static_cast<int>(i % kPageKeys))) continue;
+        double product = 0;
+        for (size_t d = 0; d < dim; ++d) product += double{q[d]} * k[i * dim + d];
+        scores[i] = product * p.scale;
+        top = std::max(top, scores[i]);
+      }
+      for (size_t i = 0; i < n_slots; ++i) {
+        if (scores[i] == -kInf) continue;
+        const double weight = std::exp(scores[i] - top);
+        total += weight;
+        for (size_t d = 0; d < dim; ++d) z[d] += weight * v[i * dim + d];
+      }
+      for (double& x : z) x = total == 0 ? 0 : x / total;
+      twin.z.insert(twin.z.end(), z.begin(), z.end());
+      twin.lse.push_back(top + std::log(total));
+      twin.scores.insert(twin.scores.end(), scores.begin(), scores.end());
+    }
+  }
+  return twin;
+}
+
+void expect_agrees(const Problem& p) {
+  const Twin want = twin_of(p);
+  const Answer got = run(p, p.n_queries);
+  for (size_t i = 0; i < want.z.size(); ++i) ASSERT_NEAR(got.z[i], want.z[i], 1e-5) << i;
+  for (size_t i = 0; i < want.lse.size(); ++i) {
+    if (want.lse[i] == -kInf) {
+      ASSERT_EQ(got.lse[i], -kInf);
+    } else {
+      ASSERT_NEAR(got.lse[i], want.lse[i], 1e-5) << i;
+    }
+  }
+  const int64_t n_slots = static_cast<int64_t>(p.blocks.size()) * kPageKeys, ld = n_slots + 3;
+  std::vector<float> scores(static_cast<size_t>(p.n_queries * ld));
+  AttentionArgs a = p.args();
+  std::unique_ptr<float, Freed> scratch(
+      static_cast<float*>(::operator new(attention_scratch_bytes(a), std::align_val_t{64})));
+  a.scratch = scratch.get();
+  for (int head = 0; head < p.group; ++head) {
+    attention_scores(a, head, scores.data(), ld);
+    for (int64_t query = 0; query < p.n_queries; ++query) {
+      for (int64_t i = 0; i < n_slots; ++i) {
+        const double s = want.scores[static_cast<size_t>((query * p.group + head) * n_slots + i)];
+        const float one = scores[static_cast<size_t>(query * ld + i)];
+        if (s == -kInf) {
+          ASSERT_EQ(one, -kInf);
+        } else {
+          ASSERT_NEAR(one, s, 1e-5 * std::max(1.0, std::abs(s)));
+        }
+      }
+    }
+  }
+}
+
+constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16};
+constexpr int kDims[] = {8, 24, 64, 80, 128, 256};
+
+TEST(Attention, UsesTheInstructionSetThatWasChosen) {
+  on_every_isa([] { EXPECT_EQ(attention.used(), active_isa()); });
+}
+
+TEST(Attention, AgreesWithDoublesForEveryShape) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (int dim : kDims) {
+        for (int group : {1, 2, 3, 7}) {
+          SCOPED_TRACE("head_dim " + std::to_string(dim) + " group " + std::to_string(group));
+          expect_agrees(Problem(type, dim, group, 9, 110, 5));
+          if (testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  });
+}
+
+TEST(Attention, DecodesOneQuery) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (int group = 1; group <= 13; ++group) {
+        Problem p(type, 64, group, 1, 150, 6);
+        p.q_pos[0] = 1000;
+        expect_agrees(p);
+      }
+    }
+  });
+}
+
+TEST(Attention, KeepsRulesOfHeadsMasksAndDeadSlots) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (uint64_t seed = 1; seed <= 6; ++seed) {
+        SCOPED_TRACE(seed);
+        Problem p(type, 64, 3, 40, 170 + static_cast<int>(seed), seed, 0.3);
+        expect_agrees(p);
+        p.rule = {.n_sink = 4, .window = 30};
+        expect_agrees(p);
+        p.head_rules = {{}, {.n_sink = 0, .window = 1}, {.n_sink = 70, .window = 12}};
+        expect_agrees(p);
+        p.random_mask(seed);
+        expect_agrees(p);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
+TEST(Attention, ARowThatSeesNothingIsZero) {
+  on_every_isa([] {
+    Problem p(KvType::kF16, 64, 2, 3, 70, 3);
+    p.q_pos = {0, 0, 50};
+    const Answer got = run(p, 3);
+    for (size_t i = 0; i < 2 * 2 * 64; ++i) EXPECT_EQ(got.z[i], 0.0f);
+    EXPECT_THAT(std::vector<float>(got.lse.begin(), got.lse.begin() + 4), testing::Each(-kInf));
+    EXPECT_GT(got.lse[4], -kInf);
+    p.blocks.clear();
+    EXPECT_THAT(run(p, 3).z, testing::Each(0.0f));
+  });
+}
+
+TEST(Attention, ChunksOfQueriesChangeNoBit) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (int dim : {8, 64, 80}) {
+        for (int group : {1, 3, 7}) {
+          Problem p(type, dim, group, 75, 300, 11, 0.1);
+          if (group == 3) p.head_rules = {{}, {.n_sink = 3, .window = 9}, {.n_sink = 0, .window = 65}};
+          if (group == 7) p.random_mask(4);
+          const Answer whole = run(p, p.n_queries);
+          for (int64_t chunk : {1, 2, 5, 32}) EXPECT_TRUE(run(p, chunk) == whole) << dim << " " << group << " " << chunk;
+        }
+      }
+    }
+  });
+}
+
+TEST(Attention, LaterKeysChangeNoBitEvenIfTheyAreNotFinite) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      Problem p(type, 64, 3, 20, 100, 12);
+      for (int64_t i = 0; i < p.n_queries; ++i) p.q_pos[static_cast<size_t>(i)] = p.positions[2][static_cast<size_t>(i)];
+      const Answer before = run(p, 20);
+      const std::vector<float> k(64, kNan), v(64, -kInf);
+      for (int key = 2 * kPageKeys + 20; key < 100; ++key) p.put(key, 10000 + key, k, v);
+      EXPECT_TRUE(run(p, 20) == before);
+      EXPECT_TRUE(run(p, 1) == before);
+    }
+  });
+}
+
+TEST(Attention, ANanThatIsSeenShows) {
+  on_every_isa([] {
+    Problem p(KvType::kF16, 64, 2, 2, 90, 12);
+    p.q_pos = {1, 1000};
+    p.put(70, 500, std::vector<float>(64, kNan), std::vector<float>(64, 1.0f));
+    const Answer got = run(p, 2);
+    EXPECT_FALSE(std::isnan(got.z[0]));
+    EXPECT_TRUE(std::isnan(got.z[2 * 64]));
+  });
+}
+
+TEST(Attention, ScoresFarApartDoNotOverflow) {
+  on_every_isa([] {
+    Problem p(KvType::kF32, 64, 1, 1, 100, 13);
+    p.q_pos[0] = 1000;
+    p.scale = 400.0f;
+    const Twin want = twin_of(p);
+    const Answer got = run(p, 1);
+    for (size_t i = 0; i < 64; ++i) EXPECT_NEAR(got.z[i], want.z[i], 1e-2);  // scores of 1e4 hold 1e-3
+    for (float x : got.z) EXPECT_TRUE(std::isfinite(x));
+  });
+}
+
+TEST(Attention, MergesPartsOfTheKeyList) {
+  on_every_isa([] {
+    Problem p(KvType::kF16, 80, 2, 1, 330, 14);
+    p.q_pos[0] = 1000;
+    const Answer whole = run(p, 1);
+    const std::vector<KeyBlock> all = p.blocks;
+    std::vector<Answer> parts;
+    for (size_t begin = 0; begin < all.size(); begin += 4) {
+      p.blocks.assign(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                      all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), begin + 4)));
+      parts.push_back(run(p, 1));
+    }
+    p.blocks.clear();
+    parts.push_back(run(p, 1));  // sees nothing
+    for (size_t head = 0; head < 2; ++head) {
+      std::vector<float> z, lse, merged(80, 5.0f);
+      for (const Answer& part : parts) {
+        z.insert(z.end(), part.z.begin() + static_cast<std::ptrdiff_t>(80 * head), part.z.begin() + static_cast<std::ptrdiff_t>(80 * head + 80));
+        lse.push_back(part.lse[head]);
+      }
+      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data());
+      for (size_t d = 0; d < 80; ++d) EXPECT_NEAR(merged[d], whole.z[80 * head + d], 1e-6);
+    }
+    std::vector<float> nothing(80, 5.0f);
+    attention_merge(parts.back().z.data(), parts.back().lse.data(), 1, 80, nothing.data());
+    EXPECT_THAT(nothing, testing::Each(0.0f));
+  });
+}
+
+TEST(Attention, RefusesShapesItHasNoKernelFor) {
+  Problem p(KvType::kF16, 64, 1, 1, 10, 1);
+  float scratch = 0, z[64];
+  AttentionArgs a = p.args();
+  a.scratch = &scratch;
+  a.z = z;
+  a.head_dim = 60;
+  EXPECT_THROW(attention(a), CheckFailed);
+  a.head_dim = 64;
+  a.type = KvType::kQ8_0;
+  EXPECT_THROW(attention(a), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::kernels

@@ -1,0 +1,292 @@
+// One step of online softmax: a block of rows against a tile of pages. For attention.cc only.
+//
+//   s = q k^T   (one running sum per score, d rising)
+//   m' = max(m, max s), a = 2^(m - m'), p = 2^(s - m')
+//   l = a l + sum p, o = a o + p v   (one running sum per output, keys rising)
+//
+// q carries scale * log2(e), so the powers are of two. Every row meets the same operations in the
+// same order whatever R is: R, the number of rows held in registers, only shares the loads.
+#pragma once
+
+#include "fovea/kernels/attention.h"
+#include "fovea/kernels/f32.h"
+
+namespace fovea::kernels::FOVEA_ISA_NS {
+
+constexpr int kLanes = F32::kLanes;
+constexpr int kTileKeys = kTilePages * kPageKeys;
+constexpr int kPageVectors = kPageKeys / kLanes;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+#if FOVEA_ISA_LEVEL == 2  // 32 registers: 24 sums, two of K or V, one of q or p
+constexpr int kMaxRows = 12, kSums = 24;
+#elif FOVEA_ISA_LEVEL == 1
+constexpr int kMaxRows = 6, kSums = 12;
+#else
+constexpr int kMaxRows = 4, kSums = 12;
+#endif
+static_assert(kMaxRows <= kLanes);
+
+// Vectors beside each other per step for R rows.
+constexpr int vectors_for(int rows) { return rows * 8 <= kSums ? 8 : rows * 4 <= kSums ? 4 : 2; }
+
+// K and V of a tile's pages: K [head_dim][kPageKeys], V [kPageKeys][ld_v]. T is float or half bits.
+template <typename T>
+struct TilePages {
+  const T* k[kTilePages];
+  const T* v[kTilePages];
+  int64_t ld_v;
+  int head_dim;
+};
+
+// The running state of R rows.
+struct RowBlock {
+  const float* q;  // [head_dim][R]
+  float* o;        // [R][ld_o]
+  int64_t ld_o;
+  float* m;        // [R]
+  float* l;        // [R][kLanes], summed over the lanes at the end
+  float* s;        // [R][kTileKeys], scratch
+};
+
+// Which keys each row of the block sees in each page.
+using KeyBits = uint32_t[kTilePages];
+
+// `n_pages` pages at once, `NV` vectors of each from column `at`.
+template <int R, int NV, int kPages, typename T>
+FOVEA_INLINE void scores_of(const float* q, const T* const* k, int head_dim, int at, float* s) {
+  const T* page[kPages];
+  FOVEA_UNROLL
+  for (int p = 0; p < kPages; ++p) page[p] = k[p] + at;
+  F32 sums[R][kPages][NV];
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    FOVEA_UNROLL
+    for (int p = 0; p < kPages; ++p) {
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) sums[r][p][v] = F32::zero();
+    }
+  }
+  for (int d = 0; d < head_dim; ++d) {
+    F32 keys[kPages][NV];
+    FOVEA_UNROLL
+    for (int p = 0; p < kPages; ++p) {
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) keys[p][v] = F32::load(page[p] + d * kPageKeys + v * kLanes);
+    }
+    FOVEA_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const F32 a = F32::all(q[d * R + r]);
+      FOVEA_UNROLL
+      for (int p = 0; p < kPages; ++p) {
+        FOVEA_UNROLL
+        for (int v = 0; v < NV; ++v) sums[r][p][v] = mul_add(a, keys[p][v], sums[r][p][v]);
+      }
+    }
+  }
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    FOVEA_UNROLL
+    for (int p = 0; p < kPages; ++p) {
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) sums[r][p][v].store(s + r * kTileKeys + p * kPageKeys + at + v * kLanes);
+    }
+  }
+}
+
+// Fills s for the pages whose bit is in `pages`; the others keep what they hold.
+template <int R, typename T>
+FOVEA_INLINE void tile_scores(const float* q, const T* const* k, int head_dim, uint32_t pages, float* s) {
+  constexpr int kTogether = vectors_for(R);
+  if constexpr (kTogether >= kTilePages * kPageVectors) {
+    if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, head_dim, 0, s);
+  }
+  constexpr int kStep = kTogether < kPageVectors ? kTogether : kPageVectors;
+  for (int p = 0; p < kTilePages; ++p) {
+    if (!(pages >> p & 1)) continue;
+    for (int at = 0; at < kPageKeys; at += kStep * kLanes) {
+      scores_of<R, kStep, 1>(q, k + p, head_dim, at, s + p * kPageKeys);
+    }
+  }
+}
+
+// s -> p, and the new m and l. Rows without their bit in `active` keep their state. alpha: [kLanes].
+template <int R>
+FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t active, float* alpha) {
+  constexpr int kVectors = kTileKeys / kLanes;
+  float top[kLanes] = {}, shift[kLanes];
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    F32 best = F32::all(kMinusInfinity);
+    FOVEA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = b.s + r * kTileKeys + v * kLanes;
+      F32 x = F32::load(at);
+      if (bits) {
+        const uint32_t seen = bits[r][v / kPageVectors] >> (v % kPageVectors * kLanes);
+        x = select(mask_of(seen), x, F32::all(kMinusInfinity));
+        x.store(at);
+      }
+      best = max(x, best);
+    }
+    top[r] = max_lane(best);
+  }
+  const F32 old_m = F32::load_first(b.m, R);
+  const F32 new_m = max(F32::load(top), old_m);
+  // All scores so far -inf: any finite shift gives p = 0, and not NaN.
+  const F32 safe = max(new_m, F32::all(-__FLT_MAX__));
+  new_m.store_first(b.m, R);
+  safe.store(shift);
+  exp2_nonpositive(old_m - safe).store(alpha);
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const F32 by = F32::all(shift[r]);
+    float* at = b.s + r * kTileKeys;
+    F32 total = F32::zero();
+    FOVEA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const F32 p = exp2_nonpositive(F32::load(at + v * kLanes) - by);
+      p.store(at + v * kLanes);
+      total = total + p;
+    }
+    if (active >> r & 1) {
+      float* l = b.l + r * kLanes;
+      mul_add(F32::load(l), F32::all(alpha[r]), total).store(l);
+    }
+  }
+}
+
+// o = alpha o + p v for NV vectors of columns.
+template <int R, int NV, typename T>
+FOVEA_INLINE void values_of(const RowBlock& b, const TilePages<T>& tile, uint32_t pages, uint32_t active,
+                            const float* alpha, int at) {
+  F32 sums[R][NV];
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const F32 a = F32::all(alpha[r]);
+    FOVEA_UNROLL
+    for (int v = 0; v < NV; ++v) sums[r][v] = F32::load(b.o + r * b.ld_o + at + v * kLanes) * a;
+  }
+  for (int page = 0; page < kTilePages; ++page) {
+    if (!(pages >> page & 1)) continue;
+    const T* values = tile.v[page] + at;
+    const float* p = b.s + page * kPageKeys;
+    for (int key = 0; key < kPageKeys; ++key) {
+      F32 x[NV];
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) x[v] = F32::load(values + v * kLanes);
+      FOVEA_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const F32 a = F32::all(p[r * kTileKeys + key]);
+        FOVEA_UNROLL
+        for (int v = 0; v < NV; ++v) sums[r][v] = mul_add(a, x[v], sums[r][v]);
+      }
+      values += tile.ld_v;
+    }
+  }
+  FOVEA_UNROLL
+  for (int r = 0; r < R; ++r) {
+    if (!(active >> r & 1)) continue;
+    FOVEA_UNROLL
+    for (int v = 0; v < NV; ++v) sums[r][v].store(b.o + r * b.ld_o + at + v * kLanes);
+  }
+}
+
+template <int R, typename T>
+FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages<T>& tile, uint32_t pages, uint32_t active,
+                              const float* alpha) {
+  constexpr int kTogether = vectors_for(R);
+  const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
+  int at = 0;
+  if constexpr (kTogether >= 8) {
+    for (; at + 8 * kLanes <= width; at += 8 * kLanes) values_of<R, 8>(b, tile, pages, active, alpha, at);
+  }
+  if constexpr (kTogether >= 4) {
+    for (; at + 4 * kLanes <= width; at += 4 * kLanes) values_of<R, 4>(b, tile, pages, active, alpha, at);
+  }
+  for (; at + 2 * kLanes <= width; at += 2 * kLanes) values_of<R, 2>(b, tile, pages, active, alpha, at);
+  if (at < width) values_of<R, 1>(b, tile, pages, active, alpha, at);
+}
+
+// The same sums, but a key that a row does not see is never multiplied: 0 * Inf would be NaN.
+template <typename T>
+void tile_values_apart(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits, int n_rows,
+                       uint32_t active, const float* alpha) {
+  for (int r = 0; r < n_rows; ++r) {
+    if (!(active >> r & 1)) continue;
+    for (int at = 0; at < tile.head_dim; at += kLanes) {
+      float* o = b.o + r * b.ld_o + at;
+      F32 total = F32::load(o) * F32::all(alpha[r]);
+      for (int key = 0; key < kTileKeys; ++key) {
+        const int page = key / kPageKeys, slot = key % kPageKeys;
+        if (!(bits[r][page] >> slot & 1)) continue;
+        total = mul_add(F32::all(b.s[r * kTileKeys + key]), F32::load(tile.v[page] + slot * tile.ld_v + at), total);
+      }
+      total.store(o);
+    }
+  }
+}
+
+template <typename T>
+bool all_finite(const T* x, int64_t n) {  // n a multiple of kLanes
+  F32 zeros = F32::zero();
+  for (int64_t i = 0; i < n; i += kLanes) zeros = mul_add(F32::load(x + i), F32::zero(), zeros);
+  return sum(zeros) == 0.0f;
+}
+
+// One step. `bits` is null if every row sees every key of every page.
+template <int R, typename T>
+void tile_step(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits) {
+  uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
+  bool finite = true;
+  if (bits) {
+    pages = active = 0;
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < kTilePages; ++p) {
+        if (bits[r][p] == 0) continue;
+        pages |= 1u << p;
+        active |= 1u << r;
+      }
+    }
+    for (int p = 0; p < kTilePages; ++p) {
+      finite = finite && (!(pages >> p & 1) || all_finite(tile.v[p], kPageKeys * tile.ld_v));
+    }
+  }
+  tile_scores<R>(b.q, tile.k, tile.head_dim, pages, b.s);
+  float alpha[kLanes];
+  tile_softmax<R>(b, bits, active, alpha);
+  if (finite) {
+    tile_values<R>(b, tile, pages, active, alpha);
+  } else {
+    tile_values_apart(b, tile, bits, R, active, alpha);
+  }
+}
+
+// The least R with a kernel that holds n rows, and a call with it as a constant.
+inline int rows_for(int n) {
+#if FOVEA_ISA_LEVEL == 2
+  return n <= 4 ? n : n <= 6 ? 6 : n <= 8 ? 8 : 12;
+#elif FOVEA_ISA_LEVEL == 1
+  return n <= 4 ? n : 6;
+#else
+  return n;
+#endif
+}
+template <typename F>
+FOVEA_INLINE void with_rows(int rows, const F& f) {
+  switch (rows) {
+    case 1: return f.template call<1>();
+    case 2: return f.template call<2>();
+    case 3: return f.template call<3>();
+    case 4: return f.template call<4>();
+#if FOVEA_ISA_LEVEL > 0
+    case 6: return f.template call<6>();
+#endif
+#if FOVEA_ISA_LEVEL > 1
+    case 8: return f.template call<8>();
+    case 12: return f.template call<12>();
+#endif
+  }
+}
+
+}  // namespace fovea::kernels::FOVEA_ISA_NS

@@ -1,0 +1,124 @@
+// A two-layer llama out of ops, against the loss and every gradient of transformers on the same
+// parameters (tests/golden/gradients.bin, made by tools/make_gradient_golden.py).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::tensor {
+namespace {
+
+struct Golden {
+  std::vector<int32_t> tokens;
+  double loss = 0;
+  std::map<std::string, Tensor> tensors;
+
+  Weight weight(const std::string& name) const { return Weight::from(name, tensors.at(name)); }
+};
+
+void read_golden(Golden& golden) {
+  std::ifstream file(FOVEA_SOURCE_DIR "/tests/golden/gradients.bin", std::ios::binary);
+  ASSERT_TRUE(file) << "tests/golden/gradients.bin is missing";
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  uint32_t header_bytes = 0;
+  ASSERT_GE(bytes.size(), sizeof header_bytes);
+  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+  const auto header = nlohmann::json::parse(bytes.substr(sizeof header_bytes, header_bytes));
+  golden.tokens = header["tokens"].get<std::vector<int32_t>>();
+  golden.loss = header["loss"].get<double>();
+  for (const auto& entry : header["tensors"]) {
+    const auto dims = entry["shape"].get<std::vector<int64_t>>();
+    Tensor t = Tensor::empty(dims.size() == 1 ? Shape{dims[0]} : Shape{dims[0], dims[1]});
+    const size_t at = sizeof header_bytes + header_bytes + entry["at"].get<size_t>() * sizeof(float);
+    const size_t n = static_cast<size_t>(t.elements()) * sizeof(float);
+    ASSERT_LE(at + n, bytes.size());
+    std::memcpy(t.data(), bytes.data() + at, n);
+    golden.tensors[entry["name"].get<std::string>()] = t;
+  }
+}
+
+constexpr int kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
+constexpr float kEps = 1e-5f;
+
+Tensor logits_of(const Golden& golden) {
+  const size_t n = golden.tokens.size();
+  std::vector<int32_t> positions(n), sequences(n, 0);
+  for (size_t i = 0; i < n; ++i) positions[i] = static_cast<int32_t>(i);
+  RopeTable table;
+  for (int i = 0; i < kHeadDim; i += 2)
+    table.inv_freq.push_back(static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / kHeadDim)));
+  const RopeAngles angles = make_rope_angles(positions, table);
+  Tensor x = embed(golden.weight("model.embed_tokens.weight"), golden.tokens);
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const auto w = [&](const std::string& name) {
+      return golden.weight("model.layers." + std::to_string(layer) + "." + name + ".weight");
+    };
+    Tensor h = rms_norm(x, w("input_layernorm"), kEps);
+    const Tensor q = rope(split_heads(matmul(h, w("self_attn.q_proj")), kHeads), angles);
+    const Tensor k = rope(split_heads(matmul(h, w("self_attn.k_proj")), kKvHeads), angles);
+    const Tensor v = split_heads(matmul(h, w("self_attn.v_proj")), kKvHeads);
+    const Tensor z = sdpa(q, k, v, positions, sequences, 1.0f / std::sqrt(static_cast<float>(kHeadDim)));
+    x = add(x, matmul(merge_heads(z), w("self_attn.o_proj")));
+    h = rms_norm(x, w("post_attention_layernorm"), kEps);
+    h = swiglu(matmul(h, w("mlp.gate_proj")), matmul(h, w("mlp.up_proj")));
+    x = add(x, matmul(h, w("mlp.down_proj")));
+  }
+  return matmul(rms_norm(x, golden.weight("model.norm.weight"), kEps), golden.weight("lm_head.weight"));
+}
+
+double norm(const Tensor& t) {
+  double squares = 0;
+  for (const float v : t.values()) squares += static_cast<double>(v) * v;
+  return std::sqrt(squares);
+}
+
+TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) {
+  Golden golden;
+  ASSERT_NO_FATAL_FAILURE(read_golden(golden));
+  Arena arena;  // before the tape, whose gradients live in it
+  Tape tape;
+  Exec exec{.arena = &arena, .tape = &tape};
+  std::vector<int32_t> targets(golden.tokens.begin() + 1, golden.tokens.end());
+  targets.push_back(-1);
+  int compared = 0;
+  for (const auto& [name, t] : golden.tensors) {
+    if (!name.ends_with(".grad")) tape.watch(t);
+  }
+  {
+    ExecScope scope(exec);
+    const Tensor loss = cross_entropy(logits_of(golden), targets);
+    EXPECT_NEAR(loss.data()[0], golden.loss, 1e-5 * golden.loss);
+    tape.backward(loss);
+    for (const auto& [name, t] : golden.tensors) {
+      if (name.ends_with(".grad")) continue;
+      const Tensor& expected = golden.tensors.at(name + ".grad");
+      const Tensor& actual = tape.grad(t);
+      // float32 forward and backward against double: sums of up to some hundred products. The
+      // floor of an element is a share of its tensor's typical element.
+      const double whole = norm(expected);
+      const double typical = whole / std::sqrt(static_cast<double>(expected.elements()));
+      double squares = 0;
+      for (int64_t i = 0; i < expected.elements(); ++i) {
+        const double off = static_cast<double>(actual.data()[i]) - expected.data()[i];
+        squares += off * off;
+        ASSERT_LE(std::abs(off), 1e-4 * (std::abs(expected.data()[i]) + typical)) << name << ", element " << i;
+      }
+      EXPECT_LE(std::sqrt(squares), 1e-5 * whole) << name;
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 21);  // 9 per layer, embedding, last norm, head
+}
+
+}  // namespace
+}  // namespace fovea::tensor

@@ -1,0 +1,42 @@
+#include "fovea/tensor/ops/embed.h"
+
+#include <cstddef>
+#include <vector>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/stand_in.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::tensor {
+
+Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
+  const int64_t n = static_cast<int64_t>(tokens.size()), d_model = table.cols();
+  for (const int32_t token : tokens)
+    FOVEA_CHECK(token >= 0 && token < table.rows(), "embed: token {} is not in [0, {})", token, table.rows());
+  Tensor y = Tensor::empty({n, d_model});
+  const auto* rows = static_cast<const std::byte*>(table.view.data);
+  const uint64_t stride = kernels::row_bytes(table.view.dtype, d_model);
+  float* py = y.data();
+  for_rows(n, d_model, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const auto token = static_cast<uint64_t>(tokens[static_cast<size_t>(t)]);
+      stand_in::dequantize(table.view.dtype, rows + token * stride, d_model, py + t * d_model);
+    }
+  });
+  // dtable[tokens[t]] += dy[t]; tokens repeat, so in order and on one thread
+  if (Tape* tape = current_tape()) {
+    tape->record(y, {table.value},
+                 [value = table.value, y, d_model, ids = std::vector<int32_t>(tokens.begin(), tokens.end())](Tape& t) {
+                   const float* dy = t.grad(y).data();
+                   float* dtable = t.grad(value).data();
+                   for (const int32_t id : ids) {
+                     for (int64_t c = 0; c < d_model; ++c) dtable[id * d_model + c] += dy[c];
+                     dy += d_model;
+                   }
+                 });
+  }
+  return y;
+}
+
+}  // namespace fovea::tensor

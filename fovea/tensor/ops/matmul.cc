@@ -1,0 +1,227 @@
+#include "fovea/tensor/ops/matmul.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <new>
+
+#include "fovea/base/check.h"
+#include "fovea/base/threads.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/accumulate.h"
+#include "fovea/tensor/ops/stand_in.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::tensor {
+namespace {
+
+using kernels::kPanelRows;
+using kernels::MatmulArgs;
+
+// Bytes that only grow, so that steady state never reaches the heap.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { ::operator delete(data_, kAlignment); }
+  void* at_least(size_t bytes) {
+    if (bytes > size_) {
+      ::operator delete(data_, kAlignment);
+      data_ = nullptr, size_ = 0;
+      data_ = ::operator new(bytes, kAlignment);
+      size_ = bytes;
+    }
+    return data_;
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// The int8 form of the last two tensors multiplied on this thread: q, k and v share one, gate and up
+// the next. Keyed by the identity of the values; the instruction set decides the layout.
+struct QuantizedForm {
+  uint64_t id = 0;
+  int64_t n_tokens = 0, cols = 0;
+  kernels::Isa isa = kernels::Isa::kPortable;
+  Buffer bytes;
+};
+thread_local QuantizedForm t_forms[2];
+thread_local int t_newest = 0;
+
+const void* quantized_form(const Tensor& x, int64_t n_tokens, int64_t cols) {
+  const kernels::Isa isa = kernels::active_isa();
+  for (const int i : {0, 1}) {
+    QuantizedForm& form = t_forms[i];
+    if (form.id == x.id() && form.n_tokens == n_tokens && form.cols == cols && form.isa == isa) {
+      t_newest = i;
+      return form.bytes.at_least(0);
+    }
+  }
+  t_newest = 1 - t_newest;
+  QuantizedForm& form = t_forms[t_newest];
+  form.id = 0;  // until it is whole
+  void* out = form.bytes.at_least(stand_in::quantized_bytes(n_tokens, cols));
+  for_rows(n_tokens, cols, [&](int64_t begin, int64_t end) {
+    stand_in::quantize_activations(x.data(), cols, n_tokens, cols, begin, end, out);
+  });
+  form.id = x.id(), form.n_tokens = n_tokens, form.cols = cols, form.isa = isa;
+  return out;
+}
+
+// How a product is cut into tasks: panels of rows, and blocks of tokens where those are many. The
+// kernel gives the same bits for any cut.
+struct Cut {
+  int64_t panels, tokens;  // per task
+};
+
+Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
+  constexpr int64_t kTasksPerThread = 4;        // evens out threads that start late
+  constexpr int64_t kLeastWork = 64 * 1024;     // multiplications that are worth a task
+  constexpr int64_t kTokenBytes = 256 * 1024;   // activations of a task stay in a second-level cache
+  const int64_t tokens = std::min(n_tokens, std::max<int64_t>(64, kTokenBytes / cols / 64 * 64));
+  const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
+  const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
+  return {std::min(n_panels, std::max(share, least)), tokens};
+}
+
+// Runs the whole product `args` (its ranges and scratch are filled in here) on the pool.
+void run(MatmulArgs args) {
+  const int64_t rows = args.w.rows, n_tokens = args.n_tokens;
+  if (rows == 0 || n_tokens == 0) return;
+  const int64_t n_panels = (rows + kPanelRows - 1) / kPanelRows;
+  // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
+  thread_local Buffer scratch;
+  const size_t slice = (stand_in::matmul_scratch_bytes(args.w) + 127) / 128 * 128;
+  auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
+  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, args.w.cols), pool().size());
+  const int64_t panel_tasks = (n_panels + cut.panels - 1) / cut.panels;
+  const int64_t token_tasks = (n_tokens + cut.tokens - 1) / cut.tokens;
+  const auto task = [&](int64_t index, int thread) {
+    MatmulArgs part = args;
+    part.row_begin = index % panel_tasks * cut.panels * kPanelRows;
+    part.row_end = std::min(rows, part.row_begin + cut.panels * kPanelRows);
+    part.token_begin = index / panel_tasks * cut.tokens;
+    part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
+    part.scratch = slices + slice * static_cast<size_t>(thread);
+    stand_in::matmul(part);
+  };
+  pool().for_each(panel_tasks * token_tasks, task);
+}
+
+// y [n, rows] = x [n, cols] w^T in float32; w [rows, cols] one row after the other.
+void float_product(const float* x, int64_t ld_x, int64_t n, const float* w, int64_t rows, int64_t cols, float* y) {
+  run({.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
+       .numerics = Numerics::kExact,
+       .x = x,
+       .ld_x = ld_x,
+       .n_tokens = n,
+       .y = y,
+       .ld_y = rows});
+}
+
+// [n, m] from x [n rows of m, ld floats apart] -> [m, n]
+Tensor transposed(const float* x, int64_t ld, int64_t n, int64_t m) {
+  Tensor y = Tensor::empty({m, n});
+  float* py = y.data();
+  constexpr int64_t kTile = 16;  // a tile of both sides stays in the first-level cache
+  for_rows((m + kTile - 1) / kTile, kTile * n, [&](int64_t begin, int64_t end) {
+    for (int64_t row = 0; row < n; row += kTile) {
+      for (int64_t c = begin * kTile; c < std::min(m, end * kTile); ++c) {
+        for (int64_t r = row; r < std::min(n, row + kTile); ++r) py[c * n + r] = x[r * ld + c];
+      }
+    }
+  });
+  return y;
+}
+
+constexpr int64_t kRowsPerStep = 1024;  // bounds the float32 copies that backward makes of a weight
+
+// dx += dy w, some rows of w at a time: a quantised weight is frozen, but gradients pass through it.
+void backward_to_x(const Tensor& dy, const Weight& w, Tensor& dx) {
+  const int64_t n = dy.dim(0), rows = w.rows(), cols = w.cols();
+  const auto* bytes = static_cast<const std::byte*>(w.view.data);
+  const uint64_t stride = kernels::row_bytes(w.view.dtype, cols);
+  Tensor part = Tensor::empty(dx.shape());
+  for (int64_t first = 0; first < rows; first += kRowsPerStep) {
+    Weight some;
+    some.view = {.dtype = w.view.dtype,
+                 .rows = std::min(rows - first, kRowsPerStep),
+                 .cols = cols,
+                 .data = bytes + static_cast<uint64_t>(first) * stride};
+    const Tensor values = weight_values(some);
+    const Tensor columns = transposed(values.data(), cols, some.rows(), cols);  // [cols, rows of this step]
+    float_product(dy.data() + first, rows, n, columns.data(), cols, some.rows(), part.data());
+    accumulate(dx, part);
+  }
+}
+
+// dw += dy^T x
+void backward_to_w(const Tensor& dy, const Tensor& x, Tensor& dw) {
+  const int64_t n = dy.dim(0), rows = dw.dim(0), cols = dw.dim(1);
+  const Tensor x_columns = transposed(x.data(), cols, n, cols);  // [cols, n]
+  for (int64_t first = 0; first < rows; first += kRowsPerStep) {
+    const int64_t some = std::min(rows - first, kRowsPerStep);
+    const Tensor dy_columns = transposed(dy.data() + first, rows, n, some);  // [some, n]
+    Tensor part = Tensor::empty({some, cols});
+    float_product(dy_columns.data(), n, some, x_columns.data(), cols, n, part.data());
+    float* to = dw.data() + first * cols;
+    for_elements(some * cols, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] += part.data()[i];
+    });
+  }
+}
+
+void backward_to_bias(const Tensor& dy, Tensor& dbias) {
+  const int64_t n = dy.dim(0), rows = dy.dim(1);
+  for (int64_t t = 0; t < n; ++t) {
+    for (int64_t r = 0; r < rows; ++r) dbias.data()[r] += dy.data()[t * rows + r];
+  }
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
+
+Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
+  FOVEA_CHECK(w.defined(), "matmul: weight {} is not defined", w.name);
+  FOVEA_CHECK(x.shape().rank() == 2 && x.dim(1) == w.cols(), "matmul: x {} times {} [{}, {}]", x.shape().to_string(),
+              w.name, w.rows(), w.cols());
+  FOVEA_CHECK(!bias.defined() || (bias.rows() == 1 && bias.cols() == w.rows()), "matmul: bias {} is [{}, {}] for {} rows",
+              bias.name, bias.rows(), bias.cols(), w.rows());
+  const int64_t n = x.dim(0);
+  const Exec* exec = Exec::current();
+  Tape* tape = current_tape();
+  const Numerics numerics = exec && !tape ? exec->numerics : Numerics::kExact;
+  Tensor bias_values;
+  const float* bias_data = static_cast<const float*>(bias.view.data);
+  if (bias.defined() && bias.view.dtype != kernels::DType::kF32) {
+    bias_values = weight_values(bias);
+    bias_data = bias_values.data();
+  }
+  Tensor y = Tensor::empty({n, w.rows()});
+  const bool quantized = n > 0 && stand_in::uses_quantized(w.view.dtype, w.cols(), numerics);
+  run({.w = w.view,
+       .packed = w.packed.get(),
+       .numerics = numerics,
+       .x = x.data(),
+       .ld_x = w.cols(),
+       .quantized = quantized ? quantized_form(x, n, w.cols()) : nullptr,
+       .n_tokens = n,
+       .bias = bias_data,
+       .y = y.data(),
+       .ld_y = w.rows()});
+  if (tape) {
+    tape->record(y, {x, w.value, bias.value}, [x, w, bias, y](Tape& t) {
+      const Tensor& dy = t.grad(y);
+      if (t.needs_grad(x)) backward_to_x(dy, w, t.grad(x));
+      if (t.needs_grad(w.value)) backward_to_w(dy, x, t.grad(w.value));
+      if (t.needs_grad(bias.value)) backward_to_bias(dy, t.grad(bias.value));
+    });
+  }
+  return y;
+}
+
+}  // namespace fovea::tensor

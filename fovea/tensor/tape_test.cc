@@ -1,0 +1,88 @@
+#include "fovea/tensor/tape.h"
+
+#include <gtest/gtest.h>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/ops/ops.h"
+
+namespace fovea::tensor {
+namespace {
+
+// sum(x), with a gradient.
+Tensor total(const Tensor& x) {
+  Tensor ones = Tensor::empty({1, x.elements()});
+  std::fill_n(ones.data(), ones.elements(), 1.0f);
+  return matmul(reshape(x, {1, x.elements()}), Weight::from("ones", ones));
+}
+
+TEST(Tape, RecordsNothingThatNoGradientWasAskedFor) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = random_tensor({3}, 1);
+  EXPECT_FALSE(tape.needs_grad(silu(x)));
+  tape.watch(x);
+  EXPECT_TRUE(tape.needs_grad(silu(x)));
+  EXPECT_THROW(tape.grad(random_tensor({3}, 2)), CheckFailed);
+}
+
+TEST(Tape, KeepsTheGradientOfAWatchedValueInTheMiddle) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = Tensor::from({2}, std::vector<float>{1, 2});
+  tape.watch(x);
+  const Tensor middle = mul(x, x);
+  const Tensor other = mul(x, x);
+  tape.watch(middle);
+  tape.backward(total(add(mul(middle, middle), other)));
+  EXPECT_EQ(tape.grad(middle).data()[1], 8.0f);       // 2 m
+  EXPECT_EQ(tape.grad(x).data()[1], 4 * 8.0f + 4.0f);  // 4 x^3 + 2 x
+  EXPECT_THROW(tape.grad(other), CheckFailed);         // freed after use
+}
+
+TEST(Tape, GradientsAddUpOverPasses) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = Tensor::from({1}, std::vector<float>{3});
+  tape.watch(x);
+  for (int pass = 0; pass < 2; ++pass) tape.backward(total(mul(x, x)));
+  EXPECT_EQ(tape.grad(x).data()[0], 12.0f);
+}
+
+TEST(Tape, AViewSharesTheGradientInItsOwnShape) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = random_tensor({2, 3}, 3);
+  tape.watch(x);
+  tape.backward(total(x));
+  EXPECT_EQ(tape.grad(reshape(x, {6})).shape(), Shape({6}));
+  EXPECT_EQ(tape.grad(x).shape(), x.shape());
+  EXPECT_EQ(tape.grad(x).data()[5], 1.0f);
+}
+
+TEST(Tape, BackwardWantsOneElement) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = random_tensor({2}, 4);
+  tape.watch(x);
+  EXPECT_THROW(tape.backward(silu(x)), CheckFailed);
+}
+
+TEST(Tape, WhatTheLossDoesNotUseGetsNoGradient) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = random_tensor({2}, 5);
+  tape.watch(x);
+  const Tensor unused = silu(x);
+  tape.backward(total(x));
+  EXPECT_EQ(tape.grad(x).data()[0], 1.0f);
+}
+
+}  // namespace
+}  // namespace fovea::tensor

@@ -1,0 +1,82 @@
+#include "fovea/tensor/weight.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <new>
+#include <utility>
+
+#include "fovea/base/check.h"
+#include "fovea/base/threads.h"
+#include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/stand_in.h"
+
+namespace fovea::tensor {
+namespace {
+
+std::atomic<size_t> g_packed_bytes{0};
+
+// Large blocks start on a huge page: decode reads every weight once per token, and walking 4 KiB
+// pages costs a translation miss each.
+std::shared_ptr<void> packed_block(size_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const std::align_val_t alignment{bytes >= kHugePage ? kHugePage : 64};
+  void* data = ::operator new(bytes, alignment);
+#ifdef MADV_HUGEPAGE
+  if (bytes >= kHugePage) (void)madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // advice only
+#endif
+  g_packed_bytes += bytes;
+  return std::shared_ptr<void>(data, [bytes, alignment](void* p) {
+    ::operator delete(p, alignment);
+    g_packed_bytes -= bytes;
+  });
+}
+
+}  // namespace
+
+Weight Weight::from(std::string name, const Tensor& value) {
+  const int rank = value.shape().rank();
+  FOVEA_CHECK(value.defined() && (rank == 1 || rank == 2), "weight {}: shape {}, wanted [rows, cols] or [n]", name,
+              value.shape().to_string());
+  Weight w;
+  w.name = std::move(name);
+  w.value = value;
+  w.view = {.dtype = kernels::DType::kF32,
+            .rows = rank == 2 ? value.dim(0) : 1,
+            .cols = value.dim(-1),
+            .data = value.data()};
+  return w;
+}
+
+size_t pack_weight(Weight& w) {
+  if (w.packed || w.value.defined() || !w.defined()) return 0;
+  const size_t bytes = stand_in::packed_bytes(w.view);
+  if (bytes == 0) return 0;
+  std::shared_ptr<void> block = packed_block(bytes);
+  constexpr int64_t kPanelsPerTask = 8;
+  const int64_t n_panels = (w.rows() + kernels::kPanelRows - 1) / kernels::kPanelRows;
+  pool().for_each((n_panels + kPanelsPerTask - 1) / kPanelsPerTask, [&](int64_t task, int) {
+    stand_in::pack_weights(w.view, task * kPanelsPerTask, std::min(n_panels, (task + 1) * kPanelsPerTask), block.get());
+  });
+  w.packed = std::move(block);
+  return bytes;
+}
+
+Tensor weight_values(const Weight& w) {
+  if (w.value.defined()) return w.value;
+  FOVEA_CHECK(w.defined(), "weight {}: not defined", w.name);
+  Tensor values = Tensor::empty({w.rows(), w.cols()});
+  const auto* bytes = static_cast<const std::byte*>(w.view.data);
+  const uint64_t stride = kernels::row_bytes(w.view.dtype, w.cols());
+  for_rows(w.rows(), w.cols(), [&](int64_t begin, int64_t end) {
+    stand_in::dequantize(w.view.dtype, bytes + static_cast<uint64_t>(begin) * stride, (end - begin) * w.cols(),
+                        values.data() + begin * w.cols());
+  });
+  return values;
+}
+
+size_t packed_weight_bytes() { return g_packed_bytes; }
+
+}  // namespace fovea::tensor
