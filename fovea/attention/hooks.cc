@@ -7,7 +7,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
-#include "fovea/base/text.h"
+#include "fovea/base/nearest.h"
 
 namespace fovea::attention {
 namespace {
@@ -106,7 +106,7 @@ Status Hooks::attach(const std::string& pattern, Function function) {
   }
   if (!any) {
     return make_error(ErrorCode::kUsage, "hook {} matches nothing in this model of {} layers; nearest: {}",
-                      quoted(pattern), n_layers_, fmt::join(nearest(pattern, all_hook_names(n_layers_), 3), ", "));
+                      fovea::quoted(pattern), n_layers_, fmt::join(nearest_names(std::string_view(pattern).substr(0, 200), all_hook_names(n_layers_)), ", "));
   }
   entries_.push_back(std::move(entry));
   return {};
@@ -136,7 +136,7 @@ Status Hooks::check_fired() const {
   for (const Entry& entry : entries_) {
     if (!entry.fired) {
       return make_error(ErrorCode::kUsage, "hook {} never fired in this run: the path taken does not compute it",
-                        quoted(entry.pattern));
+                        fovea::quoted(entry.pattern));
     }
   }
   return {};

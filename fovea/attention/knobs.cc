@@ -45,7 +45,7 @@ class Setter final : public KnobVisitor {
 
   Status finish() {
     if (error_.message.empty() && !found_) {
-      error_ = make_error(ErrorCode::kUsage, "{} has no knob {}; it has: {}", method_, quoted(name_),
+      error_ = make_error(ErrorCode::kUsage, "{} has no knob {}; it has: {}", method_, fovea::quoted(name_),
                           names_.empty() ? "none" : fmt::format("{}", fmt::join(names_, ", ")));
     }
     if (!error_.message.empty()) return error_;
@@ -104,7 +104,7 @@ class Setter final : public KnobVisitor {
     return same;
   }
   void fail(std::string_view wanted) {
-    error_ = make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, quoted(text_));
+    error_ = make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, fovea::quoted(text_));
   }
   bool parse(double& number, const KnobLimits& limits) {
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), number);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -107,7 +108,7 @@ class Method {
 
 // A fresh method with its default knobs; null if there is none of that name ('_' reads as '-').
 std::unique_ptr<Method> make_method(std::string_view name);
-std::vector<std::string_view> method_names();  // sorted
+std::vector<std::string> method_names();  // sorted
 
 using MethodFactory = std::unique_ptr<Method> (*)();
 bool register_method(std::string_view name, MethodFactory make);

@@ -8,7 +8,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
-#include "fovea/base/text.h"
+#include "fovea/base/nearest.h"
 
 namespace fovea::attention {
 namespace {
@@ -24,6 +24,17 @@ std::string slug(std::string_view name) {
   std::string out(name);
   std::replace(out.begin(), out.end(), '_', '-');
   return out;
+}
+
+// Parts between separators, empty ones included.
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (size_t begin = 0;;) {
+    const size_t end = text.find(separator, begin);
+    parts.push_back(text.substr(begin, end - begin));
+    if (end == std::string_view::npos) return parts;
+    begin = end + 1;
+  }
 }
 
 bool lists(std::string_view words, std::string_view word) {
@@ -44,8 +55,8 @@ std::unique_ptr<Method> make_method(std::string_view name) {
   return it == registry().end() ? nullptr : it->second();
 }
 
-std::vector<std::string_view> method_names() {
-  std::vector<std::string_view> names;
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
   for (const auto& entry : registry()) names.push_back(entry.first);
   return names;
 }
@@ -54,7 +65,7 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
   std::unique_ptr<Method> method = make_method(name);
   if (!method) {
     return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)",
-                      quoted(name), fmt::join(nearest(slug(name), method_names(), 3), ", "));
+                      fovea::quoted(name), fmt::join(nearest_names(slug(name), method_names()), ", "));
   }
   const MethodInfo& info = method->info();
   for (const auto& other : methods_) {
@@ -79,16 +90,16 @@ Status Pipeline::add_policy_file(const std::string& path, const ModelShape& mode
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, uint64_t{1} << 20));
   const nlohmann::ordered_json policy = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!policy.is_array()) {
-    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]", quoted(path));
+    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]", fovea::quoted(path));
   }
   for (const auto& entry : policy) {
     if (!entry.is_object() || !entry.contains("method") || !entry["method"].is_string()) {
-      return make_error(ErrorCode::kData, "{}: an entry has no \"method\" string", quoted(path));
+      return make_error(ErrorCode::kData, "{}: an entry has no \"method\" string", fovea::quoted(path));
     }
     Knobs knobs;
     for (const auto& [key, value] : entry.items()) {
       if (key == "method") continue;
-      if (!value.is_primitive()) return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", quoted(path), quoted(key));
+      if (!value.is_primitive()) return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", fovea::quoted(path), fovea::quoted(key));
       knobs.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
     }
     FOVEA_RETURN_IF_ERROR(add(entry["method"].get<std::string>(), knobs, model));
@@ -112,19 +123,19 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
     const std::vector<std::string_view> fields = split(part, ':');
     size_t first_knob = 0;
     if (fields[0].find('=') == std::string_view::npos) {
-      if (fields[0].empty()) return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", quoted(spec));
+      if (fields[0].empty()) return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", fovea::quoted(spec));
       if (fields[0] == "dense" || fields[0] == "auto") {
-        return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", quoted(spec), fields[0]);
+        return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", fovea::quoted(spec), fields[0]);
       }
       entries.push_back({fields[0], {}});
       first_knob = 1;
     } else if (entries.empty()) {
-      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", quoted(spec), quoted(fields[0]));
+      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", fovea::quoted(spec), fovea::quoted(fields[0]));
     }
     for (size_t i = first_knob; i < fields.size(); ++i) {
       const size_t equals = fields[i].find('=');
       if (equals == std::string_view::npos || equals == 0) {
-        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", quoted(spec), quoted(fields[i]));
+        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", fovea::quoted(spec), fovea::quoted(fields[i]));
       }
       entries.back().knobs.emplace_back(fields[i].substr(0, equals), fields[i].substr(equals + 1));
     }
