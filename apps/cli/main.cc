@@ -129,17 +129,16 @@ int run(int argc, char** argv) {
 }  // namespace fovea::cli
 
 int main(int argc, char** argv) {
-  using namespace fovea;
   signal(SIGPIPE, SIG_IGN);  // print() sees EPIPE instead
   for (int fd = 0; fd < 3; ++fd) {
     // A file opened later must not become stdin, stdout or stderr.
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return 74;
   }
   try {
-    return cli::run(argc, argv);
+    return fovea::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return cli::fail(Error{ErrorCode::kOutOfMemory, "out of memory", {}});
+    return fovea::cli::fail(fovea::Error{fovea::ErrorCode::kOutOfMemory, "out of memory", {}});
   } catch (const std::exception& error) {
-    return cli::fail(Error{ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});
+    return fovea::cli::fail(fovea::Error{fovea::ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});
   }
 }

@@ -11,6 +11,7 @@ namespace {
 // `package` and `member` hold {0} for the package's number (from 1) and {1} for the member's.
 std::vector<CataloguePart> numbered(int n, std::string_view package, std::string_view version, std::string_view member, int first_member) {
   std::vector<CataloguePart> parts;
+  parts.reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) {
     parts.push_back({fmt::format(fmt::runtime(package), i + 1) + "==" + std::string(version),
                      fmt::format(fmt::runtime(member), i + 1, i + first_member)});

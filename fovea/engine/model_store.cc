@@ -127,6 +127,7 @@ Result<std::string> resolve_model(const std::string& name) {
   if (!dir) return dir.error();
 
   std::vector<std::string> names;
+  names.reserve(files.size());
   for (const auto& [known, path] : files) names.push_back(known);
   std::string message = fmt::format("no model {} in {}", fovea::quoted(name), fovea::quoted(dir.value(), 4096));
   if (!names.empty()) message += fmt::format("; nearest there: {}", fmt::join(nearest_names(name, names, 2), ", "));
