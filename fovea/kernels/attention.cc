@@ -119,17 +119,21 @@ struct BlockRule {
   bool sees_all(const TileSpan& t) const { return t.whole && t.last <= first_position && t.first > highest_floor; }
 };
 
-// A strip's rows in blocks of kMaxRows, the last one padded with rows that see nothing.
+// A strip's rows in blocks of at most kMaxRows and about the same height; the last one may be padded
+// with rows that see nothing.
 struct Strip {
   const AttentionArgs& args;
   int64_t begin;  // first row; row = head * n_queries + query, so that neighbours are near in position
   int n_rows;
+  int height;     // rows of every block but the last
   int width;      // head_dim in whole registers of any set
   float *q, *o, *l, *m, *s, *k, *v;
   RowRule* rules;
 
   Strip(const AttentionArgs& a, int64_t first_row, int rows)
       : args(a), begin(first_row), n_rows(rows), width((a.head_dim + 15) / 16 * 16) {
+    const int n_row_blocks = (rows + kMaxRows - 1) / kMaxRows;
+    height = rows_for((rows + n_row_blocks - 1) / n_row_blocks);
     float* at = static_cast<float*>(a.scratch);
     const auto take = [&at](int64_t n) {
       float* taken = at;
@@ -148,7 +152,7 @@ struct Strip {
   }
 
   int rows_at(int first) const {  // R of the block that starts there
-    return n_rows - first >= kMaxRows ? kMaxRows : rows_for(n_rows - first);
+    return n_rows - first >= height ? height : rows_for(n_rows - first);
   }
   int64_t head_of(int row) const { return (begin + row) / args.n_queries; }
   int64_t query_of(int row) const { return (begin + row) % args.n_queries; }
@@ -159,7 +163,7 @@ struct Strip {
 
   // Packs q, reads the rules and clears the state.
   void open(float scale) {
-    for (int first = 0; first < n_rows; first += kMaxRows) {
+    for (int first = 0; first < n_rows; first += height) {
       const int r_block = rows_at(first);
       for (int r = 0; r < r_block; ++r) {
         const int row = first + r;
@@ -184,7 +188,7 @@ struct Strip {
 
   BlockRule rule_of(int first) const {
     BlockRule all;
-    for (int row = first; row < first + kMaxRows && row < n_rows; ++row) all.add(rules[row]);
+    for (int row = first; row < first + height && row < n_rows; ++row) all.add(rules[row]);
     return all;
   }
 
@@ -266,11 +270,11 @@ void attend_strip(Strip& strip) {
   const AttentionArgs& args = strip.args;
   strip.open(args.scale * kLog2E);
   constexpr bool kHalf = sizeof(T) == 2;
-  const bool widened = args.head_dim % kLanes != 0 || (kHalf && strip.n_rows > kMaxRows);
+  const bool widened = args.head_dim % kLanes != 0 || (kHalf && strip.n_rows > 2 * kMaxRows);
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
-  for (int first = 0; first < strip.n_rows; first += kMaxRows) rules[first / kMaxRows] = strip.rule_of(first);
+  for (int first = 0; first < strip.n_rows; first += strip.height) rules[first / strip.height] = strip.rule_of(first);
 
   KeyBits bits[kMaxRows];
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
@@ -289,8 +293,8 @@ void attend_strip(Strip& strip) {
       floats.v[p] = strip.v + static_cast<int64_t>(p) * kPageKeys * strip.width;
     }
     bool ready = false;
-    for (int first = 0; first < strip.n_rows; first += kMaxRows) {
-      const BlockRule& rule = rules[first / kMaxRows];
+    for (int first = 0; first < strip.n_rows; first += strip.height) {
+      const BlockRule& rule = rules[first / strip.height];
       if (rule.sees_none(span)) continue;
       int seen = 2;
       if (args.mask || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, bits);
@@ -350,12 +354,12 @@ void score_strip(Strip& strip, float* scores, int64_t ld) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
     const T* k[kTilePages] = {};
     for (int p = 0; p < n_pages; ++p) k[p] = static_cast<const T*>(args.blocks[at + p].page);
-    for (int first = 0; first < strip.n_rows; first += kMaxRows) {
+    for (int first = 0; first < strip.n_rows; first += strip.height) {
       const RowBlock block = strip.block(first);
       if (strip.look(first, at, n_pages, bits) != 0) {
         with_rows(strip.rows_at(first), ScoreStep<T>{block, k, args.head_dim, (1u << n_pages) - 1});
       }
-      for (int r = 0; r < kMaxRows && first + r < strip.n_rows; ++r) {
+      for (int r = 0; r < strip.height && first + r < strip.n_rows; ++r) {
         float* out = scores + strip.query_of(first + r) * ld + at * kPageKeys;
         for (int key = 0; key < n_pages * kPageKeys; ++key) {
           const bool seen = bits[r][key / kPageKeys] >> key % kPageKeys & 1;

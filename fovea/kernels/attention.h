@@ -16,7 +16,7 @@ namespace fovea::kernels {
 inline constexpr int kPageKeys = 32;            // so that one uint32_t is a page's key mask
 // Online softmax rescales once per tile of this many pages, counted from the start of the list, so
 // the same list always gives the same bits.
-inline constexpr int kTilePages = 2;
+inline constexpr int kTilePages = 4;
 inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to no query
 
 // How a page stores K and V. The byte layout belongs to the kernels (K lies transposed, a lane a

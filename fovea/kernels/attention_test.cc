@@ -247,7 +247,7 @@ TEST(Attention, AgreesWithDoublesForEveryShape) {
 TEST(Attention, DecodesOneQuery) {
   on_every_isa([] {
     for (KvType type : kTypes) {
-      for (int group = 1; group <= 13; ++group) {
+      for (int group = 1; group <= 26; ++group) {
         Problem p(type, 64, group, 1, 150, 6);
         p.q_pos[0] = 1000;
         expect_agrees(p);

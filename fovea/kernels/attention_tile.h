@@ -263,15 +263,7 @@ void tile_step(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits)
 }
 
 // The least R with a kernel that holds n rows, and a call with it as a constant.
-inline int rows_for(int n) {
-#if FOVEA_ISA_LEVEL == 2
-  return n <= 4 ? n : n <= 6 ? 6 : n <= 8 ? 8 : 12;
-#elif FOVEA_ISA_LEVEL == 1
-  return n <= 4 ? n : 6;
-#else
-  return n;
-#endif
-}
+inline int rows_for(int n) { return n <= 8 || kMaxRows < 8 ? n : kMaxRows; }
 template <typename F>
 FOVEA_INLINE void with_rows(int rows, const F& f) {
   switch (rows) {
@@ -280,9 +272,11 @@ FOVEA_INLINE void with_rows(int rows, const F& f) {
     case 3: return f.template call<3>();
     case 4: return f.template call<4>();
 #if FOVEA_ISA_LEVEL > 0
+    case 5: return f.template call<5>();
     case 6: return f.template call<6>();
 #endif
 #if FOVEA_ISA_LEVEL > 1
+    case 7: return f.template call<7>();
     case 8: return f.template call<8>();
     case 12: return f.template call<12>();
 #endif
