@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "fovea/base/check.h"
+#include "fovea/tensor/ops/cross_entropy.h"
 #include "fovea/tensor/ops/gradient_check.h"
 
 namespace fovea::tensor {
@@ -72,6 +73,25 @@ TEST(Matmul, GradientsAddUpOverTwoUsesOfAWeight) {
 TEST(Matmul, GradientOfAWeightTallerThanAStepOfBackward) {
   const Tensor x = random_tensor({2, 3}, 8), w = random_tensor({1100, 3}, 9);
   expect_gradients({x}, [&] { return matmul(x, Weight::from("w", w)); });
+}
+
+TEST(Matmul, GradientToAWeightTallerThanAStepOfBackward) {
+  const Tensor x = random_tensor({2, 3}, 8), w = random_tensor({1100, 3}, 9);
+  const std::vector<int32_t> targets = {1090, 5};
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  tape.watch(w);
+  const Tensor y = matmul(x, Weight::from("w", w));
+  tape.watch(y);
+  tape.backward(cross_entropy(y, targets));
+  const float* dy = tape.grad(y).data();
+  for (int64_t r = 0; r < 1100; ++r) {
+    for (int64_t c = 0; c < 3; ++c) {
+      const float expected = dy[r] * x.data()[c] + dy[1100 + r] * x.data()[3 + c];
+      ASSERT_NEAR(tape.grad(w).data()[r * 3 + c], expected, 1e-6) << r << ", " << c;
+    }
+  }
 }
 
 TEST(Matmul, GradientPassesThroughAFrozenWeight) {
