@@ -1,0 +1,82 @@
+// Llama 1-3, SmolLM, Mistral without a window: pre-norm, RoPE, grouped-query attention, SwiGLU.
+// Touvron et al., arXiv:2302.13971; grouped queries: Ainslie et al., arXiv:2305.13245.
+#include <utility>
+
+#include "fovea/models/family.h"
+#include "fovea/models/support/blocks.h"
+#include "fovea/tensor/ops/ops.h"
+
+namespace fovea::models {
+namespace {
+
+using attention::kNoLayer;
+using attention::Site;
+using tensor::Tensor;
+using tensor::Weight;
+
+class Llama final : public Family {
+ public:
+  explicit Llama(const Config& config) : cfg_(config), blocks_(static_cast<size_t>(config.shape.n_layers)) {
+    cfg_.rope.pairing = tensor::RopePairing::kAdjacent;  // q and k rows were permuted on conversion
+  }
+
+  const Config& config() const override { return cfg_; }
+
+  std::vector<WeightSpec> weights() override {
+    const auto& s = cfg_.shape;
+    const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim, kv = int64_t{s.n_kv_heads} * s.head_dim;
+    std::vector<WeightSpec> table = {{"token_embd.weight", {d, s.vocab_size}, &embed_},
+                                     {"output_norm.weight", {d}, &final_norm_},
+                                     {"output.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
+    for (int l = 0; l < s.n_layers; ++l) {
+      Block& w = blocks_[static_cast<size_t>(l)];
+      const std::string at = "blk." + std::to_string(l) + ".";
+      table.push_back({at + "attn_norm.weight", {d}, &w.attn_norm});
+      table.push_back({at + "attn_q.weight", {d, q}, &w.w_q});
+      table.push_back({at + "attn_k.weight", {d, kv}, &w.w_k});
+      table.push_back({at + "attn_v.weight", {d, kv}, &w.w_v});
+      table.push_back({at + "attn_output.weight", {q, d}, &w.w_o});
+      table.push_back({at + "ffn_norm.weight", {d}, &w.mlp_norm});
+      table.push_back({at + "ffn_gate.weight", {d, ff}, &w.w_gate});
+      table.push_back({at + "ffn_up.weight", {d, ff}, &w.w_up});
+      table.push_back({at + "ffn_down.weight", {ff, d}, &w.w_down});
+    }
+    return table;
+  }
+
+  Tensor forward(const attention::Batch& in, attention::Attend& attend, attention::Hooks& hook) const override {
+    const auto& s = cfg_.shape;
+    Tensor x = hook(Site::kEmbed, kNoLayer, embed(embed_, in.tokens));  // [n_tokens, d_model]
+    for (int l = 0; l < s.n_layers; ++l) {
+      const Block& w = blocks_[static_cast<size_t>(l)];
+      x = hook(Site::kResidPre, l, x);
+      Tensor h = norm(x, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
+      Tensor q = split_heads(matmul(h, w.w_q), s.n_heads);     // [n_tokens, n_heads, head_dim]
+      Tensor k = split_heads(matmul(h, w.w_k), s.n_kv_heads);  // [n_tokens, n_kv_heads, head_dim]
+      Tensor v = split_heads(matmul(h, w.w_v), s.n_kv_heads);
+      Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
+      x = add(x, hook(Site::kAttnOut, l, project_heads(z, w.w_o, hook, l)));
+      x = hook(Site::kResidMid, l, x);
+      h = norm(x, w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
+      Tensor gate = hook(Site::kMlpPre, l, matmul(h, w.w_gate));      // [n_tokens, d_ff]
+      Tensor up = hook(Site::kMlpPreLinear, l, matmul(h, w.w_up));
+      h = hook(Site::kMlpPost, l, swiglu(gate, up));
+      x = add(x, hook(Site::kMlpOut, l, matmul(h, w.w_down)));
+      x = hook(Site::kResidPost, l, x);
+    }
+    return unembed(x, in, final_norm_, cfg_.norm_eps, lm_head_.defined() ? lm_head_ : embed_, hook);
+  }
+
+ private:
+  struct Block {
+    Weight attn_norm, w_q, w_k, w_v, w_o, mlp_norm, w_gate, w_up, w_down;
+  };
+
+  Config cfg_;
+  Weight embed_, final_norm_, lm_head_;
+  std::vector<Block> blocks_;
+};
+FOVEA_REGISTER_FAMILY(Llama, "llama");
+
+}  // namespace
+}  // namespace fovea::models

@@ -1,0 +1,57 @@
+#include "fovea/models/support/blocks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fovea/tensor/ops/ops.h"
+
+namespace fovea::models {
+
+using attention::Hooks;
+using attention::kNoLayer;
+using attention::Site;
+using tensor::Tensor;
+using tensor::Weight;
+
+Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int layer, Site scale, Site normalized) {
+  if (!hook.wants(scale, layer) && !hook.wants(normalized, layer)) return rms_norm(x, weight, eps);
+  const Tensor s = hook(scale, layer, tensor::rms_scale(x, eps));
+  return tensor::scale_columns(hook(normalized, layer, tensor::rms_normalize(x, s)), weight);
+}
+
+Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
+  if (!hook.wants(Site::kResult, layer)) return matmul(merge_heads(z), w_o);
+  const int64_t n = z.dim(0), n_heads = z.dim(1), head_dim = z.dim(2), d_model = w_o.rows();
+  Tensor result = Tensor::empty({n, n_heads, d_model});
+  for (int64_t head = 0; head < n_heads; ++head) {
+    Tensor alone = Tensor::zeros({n, n_heads * head_dim});
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t at = (i * n_heads + head) * head_dim;
+      std::copy_n(z.data() + at, head_dim, alone.data() + at);
+    }
+    const Tensor part = matmul(alone, w_o);
+    for (int64_t i = 0; i < n; ++i) {
+      std::copy_n(part.data() + i * d_model, d_model, result.data() + (i * n_heads + head) * d_model);
+    }
+  }
+  result = hook(Site::kResult, layer, std::move(result));
+  Tensor sum = Tensor::zeros({n, d_model});
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t head = 0; head < n_heads; ++head) {
+      const float* part = result.data() + (i * n_heads + head) * d_model;
+      for (int64_t c = 0; c < d_model; ++c) sum.data()[i * d_model + c] += part[c];
+    }
+  }
+  return sum;
+}
+
+Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps, const Weight& lm_head,
+               Hooks& hook) {
+  if (batch.logit_rows.empty()) return {};
+  const bool all = static_cast<int64_t>(batch.logit_rows.size()) == batch.size();
+  const Tensor rows = all ? x : select_rows(x, batch.logit_rows);
+  const Tensor h = norm(rows, final_norm, eps, hook, kNoLayer, Site::kLnFinalScale, Site::kLnFinalNormalized);
+  return hook(Site::kLogits, kNoLayer, matmul(h, lm_head));
+}
+
+}  // namespace fovea::models

@@ -1,0 +1,23 @@
+// Pieces that pre-norm decoders share, with their hooks.
+#pragma once
+
+#include "fovea/attention/batch.h"
+#include "fovea/attention/hooks.h"
+#include "fovea/tensor/tensor.h"
+#include "fovea/tensor/weight.h"
+
+namespace fovea::models {
+
+// rms_norm, in one pass unless a hook looks at its parts.
+tensor::Tensor norm(const tensor::Tensor& x, const tensor::Weight& weight, float eps, attention::Hooks& hook, int layer,
+                    attention::Site scale, attention::Site normalized);
+
+// z [n, n_heads, head_dim] -> attn_out [n, d_model]. With a hook on hook_result, every head's part is
+// made on its own and attn_out is their sum.
+tensor::Tensor project_heads(const tensor::Tensor& z, const tensor::Weight& w_o, attention::Hooks& hook, int layer);
+
+// The final norm and the vocabulary, for the rows whose logits are wanted.
+tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, const tensor::Weight& final_norm, float eps,
+                       const tensor::Weight& lm_head, attention::Hooks& hook);
+
+}  // namespace fovea::models
