@@ -126,7 +126,7 @@ TEST(CheckModel, C4_RopeBaseAndScaling) {
   for (const float base : {0.0f, -1.0f, std::nanf(""), std::numeric_limits<float>::infinity()}) {
     Recipe().set("llama.rope.freq_base", base).expect(ErrorCode::kData, {"llama.rope.freq_base"});
   }
-  Recipe().set("llama.rope.scaling.type", "spiral").expect(ErrorCode::kUnsupported, {"spiral", "yarn"});
+  Recipe().set("llama.rope.scaling.type", "spiral").expect(ErrorCode::kUnsupported, {"spiral", "linear"});
   Recipe().set("llama.rope.scaling.factor", 0.0f).expect(ErrorCode::kData, {"llama.rope.scaling.factor"});
 }
 

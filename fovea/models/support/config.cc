@@ -163,10 +163,6 @@ Result<Config> read_config(const Gguf& gguf) {
                   .d_ff = static_cast<int>(s.d_ff),
                   .vocab_size = static_cast<int>(s.vocab_size),
                   .n_ctx = static_cast<int>(s.n_ctx)};
-  if (s.head_dim % 8 != 0 || s.head_dim > 256) {
-    return problem(ErrorCode::kUnsupported, s.architecture + ".attention.key_length",
-                   "{}: heads are {} wide; multiples of 8 up to 256 are supported", gguf.name(), s.head_dim);
-  }
   FOVEA_ASSIGN_OR_RETURN(const double eps, gguf.get_f64(s.architecture + ".attention.layer_norm_rms_epsilon"));
   config.norm_eps = static_cast<float>(eps);
   FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(gguf, s));

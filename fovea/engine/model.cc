@@ -1,0 +1,47 @@
+#include "fovea/engine/model.h"
+
+#include <utility>
+
+#include "fovea/base/file.h"
+#include "fovea/models/support/weights.h"
+
+namespace fovea::engine {
+
+Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const ModelOptions& options) {
+  auto model = std::make_shared<Model>();
+  model->path_ = path;
+  FOVEA_ASSIGN_OR_RETURN(model->gguf_, formats::Gguf::open(path));
+  const formats::Gguf& gguf = *model->gguf_;
+  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(gguf));
+  const attention::ModelShape& shape = config.shape;
+  if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
+    return make_error(ErrorCode::kUnsupported, "{}: heads are {} wide; multiples of 8 up to 256 run", gguf.name(), shape.head_dim);
+  }
+  model->family_ = models::make_family(config);
+  FOVEA_RETURN_IF_ERROR(models::bind_weights(gguf, *model->family_));
+
+  const auto table = model->family_->weights();
+  uint64_t total = 0, done = 0;
+  for (const auto& spec : table) total += spec.target->defined() ? kernels::row_bytes(spec.target->view.dtype, spec.target->cols()) * static_cast<uint64_t>(spec.target->rows()) : 0;
+  const bool tied = gguf.find_tensor("output.weight") == nullptr;
+  for (const auto& spec : table) {
+    tensor::Weight& w = *spec.target;
+    if (!w.defined() || w.rows() == 1) continue;
+    const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
+    const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
+    if (multiplied && model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
+      const uint64_t packed = tensor::pack_weight(w);
+      model->packed_bytes_ += packed;
+      // The file's own copy is not read again, but for the rows of a tied embedding.
+      if (packed > 0) gguf.release({static_cast<const std::byte*>(w.view.data), bytes});
+    }
+    done += bytes;
+    if (options.progress) options.progress(done, total);
+  }
+  FOVEA_RETURN_IF_ERROR(gguf.check_intact());
+  return std::shared_ptr<const Model>(std::move(model));
+}
+
+Result<std::string> Model::sha256() const { return sha256_of_file(path_); }
+
+}  // namespace fovea::engine

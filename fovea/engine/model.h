@@ -1,0 +1,40 @@
+// A model file made ready to run: checked, bound to its family, weights repacked.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "fovea/base/result.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/models/family.h"
+
+namespace fovea::engine {
+
+struct ModelOptions {
+  // Bytes that repacked weights may take; weights past it are repacked on the fly at every use.
+  uint64_t repack_bytes = UINT64_MAX;
+  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights seen
+};
+
+class Model {
+ public:
+  static Result<std::shared_ptr<const Model>> load(const std::string& path, const ModelOptions& options = {});
+
+  const std::string& path() const { return path_; }
+  const formats::Gguf& gguf() const { return *gguf_; }
+  const models::Family& family() const { return *family_; }
+  const models::Config& config() const { return family_->config(); }
+  const attention::ModelShape& shape() const { return family_->config().shape; }
+  uint64_t packed_bytes() const { return packed_bytes_; }
+  Result<std::string> sha256() const;  // of the file; reads all of it
+
+ private:
+  std::string path_;
+  std::shared_ptr<const formats::Gguf> gguf_;
+  std::unique_ptr<models::Family> family_;
+  uint64_t packed_bytes_ = 0;
+};
+
+}  // namespace fovea::engine

@@ -1,0 +1,145 @@
+#include "fovea/engine/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "fovea/base/check.h"
+
+namespace fovea::engine {
+
+using attention::Batch;
+
+Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
+    : model_(std::move(model)),
+      options_(options),
+      shape_(model_->shape()),
+      n_ctx_(options.n_ctx > 0 ? options.n_ctx : shape_.n_ctx),
+      cache_({shape_.n_layers, shape_.n_kv_heads, shape_.head_dim,
+              options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32 : kernels::KvType::kF16}),
+      hooks_(shape_.n_layers) {
+  shape_.profile = options_.profile.get();
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  const int trained = model->shape().n_ctx;
+  if (options.n_ctx < 0 || options.n_ctx > trained) {
+    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}", options.n_ctx, trained);
+  }
+  if (options.chunk < 1) return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
+  std::unique_ptr<Session> session(new Session(std::move(model), options));
+  FOVEA_ASSIGN_OR_RETURN(session->pipeline_, attention::Pipeline::parse(options.attention, session->shape_));
+  return session;
+}
+
+SequenceId Session::fork(SequenceId sequence) {
+  const SequenceId copy = begin();
+  if (cache_.has(sequence)) cache_.fork(sequence, copy);
+  pipeline_.fork(sequence, copy);
+  lengths_[copy] = length(sequence);
+  return copy;
+}
+
+void Session::remove(SequenceId sequence) {
+  cache_.remove(sequence);
+  pipeline_.remove(sequence);
+  lengths_.erase(sequence);
+}
+
+int32_t Session::length(SequenceId sequence) const {
+  const auto it = lengths_.find(sequence);
+  return it == lengths_.end() ? 0 : it->second;
+}
+
+void Session::truncate(SequenceId sequence, int32_t n) {
+  FOVEA_CHECK(n >= 0 && n <= length(sequence), "session: truncate to {} of {} tokens", n, length(sequence));
+  if (n == length(sequence)) return;
+  cache_.truncate(sequence, n);
+  lengths_[sequence] = n;
+}
+
+void Session::stop_observing(attention::RowObserver* observer) {
+  observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
+}
+
+Status Session::check_tokens(std::span<const int32_t> tokens) const {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= shape_.vocab_size) {
+      return make_error(ErrorCode::kUsage, "token {} is id {}; the vocabulary has ids 0 to {}", i, tokens[i], shape_.vocab_size - 1);
+    }
+  }
+  return {};
+}
+
+Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
+  const int64_t wanted = length(sequence) + n_tokens;
+  if (wanted <= n_ctx_) return {};
+  return make_error(ErrorCode::kLimit, "{} tokens do not fit the context of {}", wanted, n_ctx_);
+}
+
+Result<Tensor> Session::forward(const Batch& batch) {
+  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics};
+  tensor::ExecScope scope(exec);
+  const models::Config& config = model_->config();
+  attention::Attend attend({.model = shape_,
+                            .rope = config.rope,
+                            .batch = batch,
+                            .cache = &cache_,
+                            .pipeline = &pipeline_,
+                            .hooks = hooks_.active() ? &hooks_ : nullptr,
+                            .observers = observers_});
+  Tensor logits = model_->family().forward(batch, attend, hooks_);
+  keys_.seen += attend.key_count().seen;
+  keys_.dense += attend.key_count().dense;
+  FOVEA_RETURN_IF_ERROR(model_->gguf().check_intact());
+  if (logits.defined() && logits.elements() > 0) {
+    float sum = 0;  // NaN and Inf survive a sum of finite floats of this size
+    for (const float x : logits.values()) sum += x * 0.0f;
+    if (std::isnan(sum)) {
+      return make_error(ErrorCode::kData, "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
+                        model_->gguf().name());
+    }
+  }
+  return logits;
+}
+
+Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options) {
+  if (tokens.empty()) return make_error(ErrorCode::kUsage, "the prompt has no tokens");
+  FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
+  const auto total = static_cast<int64_t>(tokens.size());
+  FOVEA_RETURN_IF_ERROR(check_room(sequence, total));
+  Tensor logits;
+  for (int64_t first = 0; first < total; first += options_.chunk) {
+    if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
+    const int64_t n = std::min<int64_t>(options_.chunk, total - first);
+    Batch batch;
+    batch.add(tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n)), length(sequence), sequence);
+    if (options.on_logits) {
+      for (int32_t i = 0; i < n; ++i) batch.logit_rows.push_back(i);
+    } else if (first + n == total) {
+      batch.logit_rows.push_back(static_cast<int32_t>(n - 1));
+    }
+    FOVEA_ASSIGN_OR_RETURN(logits, forward(batch));
+    lengths_[sequence] = length(sequence) + static_cast<int32_t>(n);
+    if (options.on_logits) FOVEA_RETURN_IF_ERROR(options.on_logits(first, logits));
+    if (options.progress) options.progress(first + n, total);
+  }
+  const std::span<const float> last = logits.values().last(static_cast<size_t>(shape_.vocab_size));
+  return std::vector<float>(last.begin(), last.end());
+}
+
+Result<Tensor> Session::decode(std::span<const Step> steps) {
+  Batch batch;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    FOVEA_RETURN_IF_ERROR(check_tokens({&steps[i].token, 1}));
+    FOVEA_RETURN_IF_ERROR(check_room(steps[i].sequence, 1));
+    for (size_t j = 0; j < i; ++j) FOVEA_CHECK(steps[j].sequence != steps[i].sequence, "decode: sequence {} twice", steps[i].sequence);
+    batch.add({&steps[i].token, 1}, length(steps[i].sequence), steps[i].sequence, /*is_decoding=*/true);
+    batch.logit_rows.push_back(static_cast<int32_t>(i));
+  }
+  FOVEA_ASSIGN_OR_RETURN(Tensor logits, forward(batch));
+  for (const Step& step : steps) ++lengths_[step.sequence];
+  return logits;
+}
+
+}  // namespace fovea::engine

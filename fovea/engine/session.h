@@ -1,0 +1,96 @@
+// A session: one model, one attention pipeline, any number of sequences. Prefill in chunks, decode
+// many sequences at once, fork, go back to a prefix. One session belongs to one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/attention/attend.h"
+#include "fovea/attention/pipeline.h"
+#include "fovea/base/result.h"
+#include "fovea/engine/model.h"
+#include "fovea/tensor/exec.h"
+
+namespace fovea::engine {
+
+using attention::SequenceId;
+using tensor::Tensor;
+
+struct SessionOptions {
+  kernels::Numerics numerics = kernels::Numerics::kFast;
+  int n_ctx = 0;            // positions of one sequence; 0: as many as the model was trained for
+  int chunk = 512;          // tokens of a prefill step
+  std::string attention = "dense";
+  std::shared_ptr<const attention::HeadProfile> profile;  // for methods that need one
+};
+
+struct PrefillOptions {
+  std::function<void(int64_t done, int64_t total)> progress;  // after every chunk
+  const std::atomic<bool>* cancel = nullptr;                  // looked at between chunks: kCancelled
+  // If set, logits of every token, [rows, vocab_size] from row `first` on, chunk by chunk.
+  std::function<Status(int64_t first, const Tensor& logits)> on_logits;
+};
+
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, const SessionOptions& options);
+
+  SequenceId begin() { return next_id_++; }  // an empty sequence
+  SequenceId fork(SequenceId sequence);      // shares the cache until one of them writes
+  void remove(SequenceId sequence);
+  int32_t length(SequenceId sequence) const;  // tokens fed so far
+  // Forgets everything from position n on. Methods that dropped keys cannot bring them back.
+  void truncate(SequenceId sequence, int32_t n);
+
+  // Feeds prompt tokens -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
+  // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
+  // any work), kCancelled (what was fed stays fed), kData if the model gives NaN.
+  Result<std::vector<float>> prefill(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options = {});
+  struct Step {
+    SequenceId sequence;
+    int32_t token;
+  };
+  // One token for each of several different sequences in one pass -> logits [steps.size(), vocab_size].
+  Result<Tensor> decode(std::span<const Step> steps);
+
+  attention::Hooks& hooks() { return hooks_; }
+  // Rows for an observer are made until it is taken out again.
+  void observe(attention::RowObserver* observer) { observers_.push_back(observer); }
+  void stop_observing(attention::RowObserver* observer);
+
+  const Model& model() const { return *model_; }
+  const attention::ModelShape& shape() const { return shape_; }
+  const attention::KvCache& cache() const { return cache_; }
+  const attention::Pipeline& pipeline() const { return pipeline_; }
+  const attention::KeyCount& key_count() const { return keys_; }
+  int n_ctx() const { return n_ctx_; }
+  int chunk() const { return options_.chunk; }
+  kernels::Numerics numerics() const { return options_.numerics; }
+
+ private:
+  Session(std::shared_ptr<const Model> model, const SessionOptions& options);
+  Status check_tokens(std::span<const int32_t> tokens) const;
+  Status check_room(SequenceId sequence, int64_t n_tokens) const;
+  Result<Tensor> forward(const attention::Batch& batch);
+
+  std::shared_ptr<const Model> model_;
+  SessionOptions options_;
+  attention::ModelShape shape_;
+  int n_ctx_;
+  tensor::Arena arena_;
+  attention::KvCache cache_;
+  attention::Pipeline pipeline_;
+  attention::Hooks hooks_;
+  std::vector<attention::RowObserver*> observers_;
+  std::map<SequenceId, int32_t> lengths_;
+  attention::KeyCount keys_;
+  SequenceId next_id_ = 0;
+};
+
+}  // namespace fovea::engine
