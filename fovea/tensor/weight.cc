@@ -10,8 +10,8 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
+#include "fovea/kernels/matmul.h"
 #include "fovea/tensor/ops/for_rows.h"
-#include "fovea/tensor/ops/stand_in.h"
 
 namespace fovea::tensor {
 namespace {
@@ -52,13 +52,13 @@ Weight Weight::from(std::string name, const Tensor& value) {
 
 size_t pack_weight(Weight& w) {
   if (w.packed || w.value.defined() || !w.defined()) return 0;
-  const size_t bytes = stand_in::packed_bytes(w.view);
+  const size_t bytes = kernels::packed_bytes(w.view);
   if (bytes == 0) return 0;
   std::shared_ptr<void> block = packed_block(bytes);
   constexpr int64_t kPanelsPerTask = 8;
   const int64_t n_panels = (w.rows() + kernels::kPanelRows - 1) / kernels::kPanelRows;
   pool().for_each((n_panels + kPanelsPerTask - 1) / kPanelsPerTask, [&](int64_t task, int) {
-    stand_in::pack_weights(w.view, task * kPanelsPerTask, std::min(n_panels, (task + 1) * kPanelsPerTask), block.get());
+    kernels::pack_weights(w.view, task * kPanelsPerTask, std::min(n_panels, (task + 1) * kPanelsPerTask), block.get());
   });
   w.packed = std::move(block);
   return bytes;
@@ -71,7 +71,7 @@ Tensor weight_values(const Weight& w) {
   const auto* bytes = static_cast<const std::byte*>(w.view.data);
   const uint64_t stride = kernels::row_bytes(w.view.dtype, w.cols());
   for_rows(w.rows(), w.cols(), [&](int64_t begin, int64_t end) {
-    stand_in::dequantize(w.view.dtype, bytes + static_cast<uint64_t>(begin) * stride, (end - begin) * w.cols(),
+    kernels::dequantize(w.view.dtype, bytes + static_cast<uint64_t>(begin) * stride, (end - begin) * w.cols(),
                         values.data() + begin * w.cols());
   });
   return values;

@@ -5,7 +5,6 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/for_rows.h"
-#include "fovea/tensor/ops/stand_in.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -21,7 +20,7 @@ Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
   for_rows(n, d_model, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const auto token = static_cast<uint64_t>(tokens[static_cast<size_t>(t)]);
-      stand_in::dequantize(table.view.dtype, rows + token * stride, d_model, py + t * d_model);
+      kernels::dequantize(table.view.dtype, rows + token * stride, d_model, py + t * d_model);
     }
   });
   // dtable[tokens[t]] += dy[t]; tokens repeat, so in order and on one thread

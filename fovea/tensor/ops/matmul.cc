@@ -6,9 +6,9 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
+#include "fovea/kernels/matmul.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/accumulate.h"
-#include "fovea/tensor/ops/stand_in.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -63,9 +63,9 @@ const void* quantized_form(const Tensor& x, int64_t n_tokens, int64_t cols) {
   t_newest = 1 - t_newest;
   QuantizedForm& form = t_forms[t_newest];
   form.id = 0;  // until it is whole
-  void* out = form.bytes.at_least(stand_in::quantized_bytes(n_tokens, cols));
+  void* out = form.bytes.at_least(kernels::quantized_bytes(n_tokens, cols));
   for_rows(n_tokens, cols, [&](int64_t begin, int64_t end) {
-    stand_in::quantize_activations(x.data(), cols, n_tokens, cols, begin, end, out);
+    kernels::quantize_activations(x.data(), cols, n_tokens, cols, begin, end, out);
   });
   form.id = x.id(), form.n_tokens = n_tokens, form.cols = cols, form.isa = isa;
   return out;
@@ -94,7 +94,7 @@ void run(MatmulArgs args) {
   const int64_t n_panels = (rows + kPanelRows - 1) / kPanelRows;
   // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
   thread_local Buffer scratch;
-  const size_t slice = (stand_in::matmul_scratch_bytes(args.w) + 127) / 128 * 128;
+  const size_t slice = (kernels::matmul_scratch_bytes(args.w) + 127) / 128 * 128;
   auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
   const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, args.w.cols), pool().size());
   const int64_t panel_tasks = (n_panels + cut.panels - 1) / cut.panels;
@@ -106,7 +106,7 @@ void run(MatmulArgs args) {
     part.token_begin = index / panel_tasks * cut.tokens;
     part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
     part.scratch = slices + slice * static_cast<size_t>(thread);
-    stand_in::matmul(part);
+    kernels::matmul(part);
   };
   pool().for_each(panel_tasks * token_tasks, task);
 }
@@ -202,7 +202,7 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
     bias_data = bias_values.data();
   }
   Tensor y = Tensor::empty({n, w.rows()});
-  const bool quantized = n > 0 && stand_in::uses_quantized(w.view.dtype, w.cols(), numerics);
+  const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
   run({.w = w.view,
        .packed = w.packed.get(),
        .numerics = numerics,

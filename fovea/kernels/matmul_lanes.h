@@ -1,0 +1,340 @@
+// One panel of 16 rows times a few tokens, by instruction set; private to matmul.cc. All give, for
+// every element and blocks b in rising order:
+//   acc = fma(float(idot), w_scale * x_scale, acc);  acc = fma(offset, x_sum, acc)
+// where idot is the exact integer sum of q * (code - zero) over the block (its halves in turn, if
+// they have scales of their own).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "fovea/kernels/blocks.h"
+#include "fovea/kernels/pack.h"
+
+#if FOVEA_ISA_LEVEL > 0
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC bug 105593
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace fovea::kernels::FOVEA_ISA_NS {
+namespace {
+
+struct PanelArgs {
+  const uint8_t* packed;   // the panel's blocks
+  const uint8_t* spread;   // its codes as bytes, [n_blocks][8][64]; null: read `packed`
+  int64_t n_blocks;
+  const int8_t* q;         // of the first token
+  int64_t ld_q;
+  const BlockMeta* meta;   // likewise; tokens are n_blocks apart
+};
+
+#if FOVEA_ISA_LEVEL == 2
+
+inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
+  const auto at = [&](int offset) { return _mm512_loadu_si512(block + offset); };
+  if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
+  __m512i v = at(kind.codes_at() + 64 * (j & 3));
+  if (j >= 4) v = _mm512_srli_epi16(v, 4);
+  v = _mm512_and_si512(v, _mm512_set1_epi8(0x0f));
+  if (kind.bits == 5) {
+    const __m512i high = at(kind.high_at());
+    const __m512i moved = j <= 4 ? _mm512_slli_epi16(high, static_cast<unsigned>(4 - j)) : _mm512_srli_epi16(high, static_cast<unsigned>(j - 4));
+    // v | (moved & 0x10)
+    v = _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(0x10), 0xf8);
+  } else if (kind.bits == 6) {
+    const __m512i high = at(kind.high_at() + 64 * (j / 4));
+    const int shift = 4 - 2 * (j % 4);
+    const __m512i moved = shift >= 0 ? _mm512_slli_epi16(high, static_cast<unsigned>(shift)) : _mm512_srli_epi16(high, static_cast<unsigned>(-shift));
+    v = _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(0x30), 0xf8);
+  }
+  return v;
+}
+
+template <const PackKind& K>
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+  for (int64_t b = 0; b < n_blocks; ++b) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) _mm512_storeu_si512(out + (b * 8 + j) * 64, step_codes(K, packed + b * K.block_bytes(), j));
+  }
+}
+
+inline __m512 load_scales(const uint8_t* p, bool wide) {
+  return wide ? _mm512_loadu_ps(p) : _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+// y [T][16]
+template <const PackKind& K, int T, bool kSpread>
+void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  __m512 acc[T];
+  for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
+  for (int64_t b = 0; b < a.n_blocks; ++b) {
+    const uint8_t* block = a.packed + b * K.block_bytes();
+    const uint8_t* codes = kSpread ? a.spread + b * 512 : nullptr;
+    const int8_t* q = a.q + b * 32;
+    const BlockMeta* meta = a.meta + b;
+    for (int s = 0; s < K.n_scales; ++s) {
+      constexpr int kSteps = 8 / K.n_scales;
+      constexpr int kChains = T <= 4 ? 2 : 1;  // few tokens: two sums, so that no product waits for the last
+      __m512i dot[T][kChains];
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        const BlockMeta& m = meta[t * a.n_blocks];
+        if constexpr (K.zero_log2 < 0) {
+          dot[t][0] = _mm512_setzero_si512();
+        } else {
+          __m512i negative = _mm512_set1_epi32(K.n_scales == 1 ? m.negative : m.negative0);
+          if (K.n_scales == 2 && s == 1) negative = _mm512_sub_epi32(_mm512_set1_epi32(m.negative), negative);
+          dot[t][0] = _mm512_slli_epi32(negative, static_cast<unsigned>(K.zero_log2));
+        }
+        if (kChains == 2) dot[t][kChains - 1] = _mm512_setzero_si512();
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kSteps; ++i) {
+        const int j = s * kSteps + i;
+        const __m512i c = kSpread ? _mm512_loadu_si512(codes + j * 64) : step_codes(K, block, j);
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) {
+          int32_t four;
+          std::memcpy(&four, q + t * a.ld_q + j * 4, 4);
+          __m512i& d = dot[t][kChains == 2 ? i % 2 : 0];
+          d = _mm512_dpbusd_epi32(d, c, _mm512_set1_epi32(four));
+        }
+      }
+      const __m512 scale = load_scales(block + s * K.scale_bytes(), K.wide);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        const __m512i sum = kChains == 2 ? _mm512_add_epi32(dot[t][0], dot[t][kChains - 1]) : dot[t][0];
+        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
+      }
+    }
+    if constexpr (K.offset) {
+      const __m512 offset = load_scales(block + K.n_scales * K.scale_bytes(), K.wide);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) acc[t] = _mm512_fmadd_ps(offset, _mm512_set1_ps(meta[t * a.n_blocks].sum), acc[t]);
+    }
+  }
+  const auto rows = static_cast<__mmask16>((1u << n_rows) - 1);
+  const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias) : _mm512_setzero_ps();
+  for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y, rows, bias ? _mm512_add_ps(acc[t], add) : acc[t]);
+}
+inline constexpr int kMostTokens = 12;
+
+// w [cols][16] floats; x row t at x + t * ld_x.
+template <int T>
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  __m512 acc[T];
+  for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
+  for (int64_t c = 0; c < cols; ++c) {
+    const __m512 v = _mm512_loadu_ps(w + c * 16);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) acc[t] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[t * ld_x + c]), acc[t]);
+  }
+  const auto rows = static_cast<__mmask16>((1u << n_rows) - 1);
+  const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias) : _mm512_setzero_ps();
+  for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y, rows, bias ? _mm512_add_ps(acc[t], add) : acc[t]);
+}
+
+#elif FOVEA_ISA_LEVEL == 1
+
+// Eight rows: half h of a 64-byte vector.
+inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int h) {
+  const auto at = [&](int offset) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + offset + 32 * h)); };
+  if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
+  __m256i v = at(kind.codes_at() + 64 * (j & 3));
+  if (j >= 4) v = _mm256_srli_epi16(v, 4);
+  v = _mm256_and_si256(v, _mm256_set1_epi8(0x0f));
+  if (kind.bits == 5) {
+    const __m256i high = at(kind.high_at());
+    const __m256i moved = j <= 4 ? _mm256_slli_epi16(high, 4 - j) : _mm256_srli_epi16(high, j - 4);
+    v = _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(0x10)));
+  } else if (kind.bits == 6) {
+    const __m256i high = at(kind.high_at() + 64 * (j / 4));
+    const int shift = 4 - 2 * (j % 4);
+    const __m256i moved = shift >= 0 ? _mm256_slli_epi16(high, shift) : _mm256_srli_epi16(high, -shift);
+    v = _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
+  }
+  return v;
+}
+
+template <const PackKind& K>
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+  for (int64_t b = 0; b < n_blocks; ++b) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j) {
+      for (int h = 0; h < 2; ++h) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (b * 8 + j) * 64 + 32 * h), step_codes(K, packed + b * K.block_bytes(), j, h));
+      }
+    }
+  }
+}
+
+inline __m256 load_scales(const uint8_t* p, bool wide, int h) {
+  return wide ? _mm256_loadu_ps(reinterpret_cast<const float*>(p) + 8 * h)
+              : _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + h));
+}
+
+template <const PackKind& K, int T, bool kSpread>
+void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  // maddubs adds two products in 16 bits: codes up to 15, 31 and 63 leave room for 8, 4 and 2 of them.
+  // 8-bit codes are made signed and the sign moved to the activations: |w| <= 128, |q| <= 127.
+  constexpr int kRoom = K.bits == 4 ? 8 : K.bits == 5 ? 4 : K.bits == 6 ? 2 : 1;
+  constexpr int kSteps = 8 / K.n_scales;
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int h = 0; h * 8 < n_rows; ++h) {
+    __m256 acc[T];
+    for (int t = 0; t < T; ++t) acc[t] = _mm256_setzero_ps();
+    for (int64_t b = 0; b < a.n_blocks; ++b) {
+      const uint8_t* block = a.packed + b * K.block_bytes();
+      const int8_t* q = a.q + b * 32;
+      const BlockMeta* meta = a.meta + b;
+      for (int s = 0; s < K.n_scales; ++s) {
+        __m256i dot[T];
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          const BlockMeta& m = meta[t * a.n_blocks];
+          if constexpr (K.zero_log2 < 0 || K.bits == 8) {
+            dot[t] = _mm256_setzero_si256();
+          } else {
+            __m256i negative = _mm256_set1_epi32(K.n_scales == 1 ? m.negative : m.negative0);
+            if (K.n_scales == 2 && s == 1) negative = _mm256_sub_epi32(_mm256_set1_epi32(m.negative), negative);
+            dot[t] = _mm256_slli_epi32(negative, K.zero_log2);
+          }
+        }
+#pragma GCC unroll 8
+        for (int first = s * kSteps; first < (s + 1) * kSteps; first += kRoom) {
+          __m256i c[kRoom];
+#pragma GCC unroll 8
+          for (int i = 0; i < kRoom; ++i) {
+            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * 512 + (first + i) * 64 + 32 * h))
+                           : step_codes(K, block, first + i, h);
+          }
+#pragma GCC unroll 4
+          for (int t = 0; t < T; ++t) {
+            __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+            for (int i = 0; i < kRoom; ++i) {
+              int32_t four;
+              std::memcpy(&four, q + t * a.ld_q + (first + i) * 4, 4);
+              const __m256i x = _mm256_set1_epi32(four);
+              __m256i product;
+              if constexpr (K.bits == 8) {
+                const __m256i w = _mm256_xor_si256(c[i], _mm256_set1_epi8(static_cast<char>(0x80)));
+                product = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+              } else {
+                product = _mm256_maddubs_epi16(c[i], x);
+              }
+              sum = _mm256_add_epi16(sum, product);
+            }
+            dot[t] = _mm256_add_epi32(dot[t], _mm256_madd_epi16(sum, ones));
+          }
+        }
+        const __m256 scale = load_scales(block + s * K.scale_bytes(), K.wide, h);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_mul_ps(scale, _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
+        }
+      }
+      if constexpr (K.offset) {
+        const __m256 offset = load_scales(block + K.n_scales * K.scale_bytes(), K.wide, h);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) acc[t] = _mm256_fmadd_ps(offset, _mm256_set1_ps(meta[t * a.n_blocks].sum), acc[t]);
+      }
+    }
+    for (int t = 0; t < T; ++t) {
+      float lanes[8];
+      _mm256_storeu_ps(lanes, acc[t]);
+      for (int r = 0; r < 8 && h * 8 + r < n_rows; ++r) y[t * ld_y + h * 8 + r] = bias ? lanes[r] + bias[h * 8 + r] : lanes[r];
+    }
+  }
+}
+inline constexpr int kMostTokens = 4;
+
+template <int T>
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  __m256 acc[T][2];
+  for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+  for (int64_t c = 0; c < cols; ++c) {
+    const __m256 low = _mm256_loadu_ps(w + c * 16), high = _mm256_loadu_ps(w + c * 16 + 8);
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) {
+      const __m256 v = _mm256_set1_ps(x[t * ld_x + c]);
+      acc[t][0] = _mm256_fmadd_ps(low, v, acc[t][0]);
+      acc[t][1] = _mm256_fmadd_ps(high, v, acc[t][1]);
+    }
+  }
+  for (int t = 0; t < T; ++t) {
+    float lanes[16];
+    _mm256_storeu_ps(lanes, acc[t][0]);
+    _mm256_storeu_ps(lanes + 8, acc[t][1]);
+    for (int r = 0; r < n_rows; ++r) y[t * ld_y + r] = bias ? lanes[r] + bias[r] : lanes[r];
+  }
+}
+
+#else
+
+inline uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int byte) {
+  if (kind.bits == 8) return block[kind.codes_at() + step * 64 + byte];
+  const int low = block[kind.codes_at() + step % 4 * 64 + byte] >> (step < 4 ? 0 : 4) & 0xf;
+  if (kind.bits == 5) return static_cast<uint8_t>(low | (block[kind.high_at() + byte] >> step & 1) << 4);
+  if (kind.bits == 6) return static_cast<uint8_t>(low | (block[kind.high_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3) << 4);
+  return static_cast<uint8_t>(low);
+}
+
+template <const PackKind& K>
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    for (int i = 0; i < 512; ++i) out[b * 512 + i] = one_code(K, packed + b * K.block_bytes(), i / 64, i % 64);
+  }
+}
+
+inline float one_scale(const uint8_t* p, bool wide, int row) {
+  float value;
+  if (!wide) return load_half(p + row * 2);
+  std::memcpy(&value, p + row * 4, 4);
+  return value;
+}
+
+template <const PackKind& K, int T, bool kSpread>
+void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  constexpr int kZero = K.zero_log2 < 0 ? 0 : 1 << K.zero_log2;
+  for (int t = 0; t < T; ++t) {
+    for (int r = 0; r < n_rows; ++r) {
+      float acc = 0;
+      for (int64_t b = 0; b < a.n_blocks; ++b) {
+        const uint8_t* block = a.packed + b * K.block_bytes();
+        const BlockMeta& m = a.meta[t * a.n_blocks + b];
+        for (int s = 0; s < K.n_scales; ++s) {
+          int32_t dot = 0;
+          for (int i = 32 / K.n_scales * s; i < 32 / K.n_scales * (s + 1); ++i) {
+            const int code = kSpread ? a.spread[b * 512 + i / 4 * 64 + 4 * r + i % 4] : one_code(K, block, i / 4, 4 * r + i % 4);
+            dot += (code - kZero) * a.q[t * a.ld_q + b * 32 + i];
+          }
+          acc = std::fma(static_cast<float>(dot), one_scale(block + s * K.scale_bytes(), K.wide, r) * m.scale, acc);
+        }
+        if (K.offset) acc = std::fma(one_scale(block + K.n_scales * K.scale_bytes(), K.wide, r), m.sum, acc);
+      }
+      y[t * ld_y + r] = bias ? acc + bias[r] : acc;
+    }
+  }
+}
+inline constexpr int kMostTokens = 1;
+
+template <int T>
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  for (int t = 0; t < T; ++t) {
+    float acc[16] = {};
+    for (int64_t c = 0; c < cols; ++c) {
+      for (int r = 0; r < 16; ++r) acc[r] = std::fma(w[c * 16 + r], x[t * ld_x + c], acc[r]);
+    }
+    for (int r = 0; r < n_rows; ++r) y[t * ld_y + r] = bias ? acc[r] + bias[r] : acc[r];
+  }
+}
+
+#endif
+
+}  // namespace
+}  // namespace fovea::kernels::FOVEA_ISA_NS
