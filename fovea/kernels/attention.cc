@@ -289,8 +289,11 @@ void attend_strip(Strip& strip) {
     for (int p = 0; p < n_pages; ++p) {
       stored.k[p] = static_cast<const T*>(args.blocks[at + p].page);
       stored.v[p] = stored.k[p] + static_cast<int64_t>(args.head_dim) * kPageKeys;
+      const int64_t next = smaller(at + kTilePages + p, args.n_blocks - 1);
+      stored.next[p] = static_cast<const T*>(args.blocks[next].page);
       floats.k[p] = strip.k + static_cast<int64_t>(p) * kPageKeys * strip.width;
       floats.v[p] = strip.v + static_cast<int64_t>(p) * kPageKeys * strip.width;
+      floats.next[p] = floats.k[p];
     }
     bool ready = false;
     for (int first = 0; first < strip.n_rows; first += strip.height) {
@@ -341,7 +344,7 @@ struct ScoreStep {
   uint32_t pages;
   template <int R>
   void call() const {
-    tile_scores<R>(block.q, k, head_dim, pages, block.s);
+    tile_scores<R>(block.q, k, k, head_dim, pages, block.s);
   }
 };
 
