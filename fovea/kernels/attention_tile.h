@@ -112,7 +112,8 @@ FOVEA_INLINE void scores_of(const float* q, const T* const* k, const T* const* n
 
 // Fills s for the pages whose bit is in `pages`; the others keep what they hold.
 template <int R, typename T>
-FOVEA_INLINE void tile_scores(const float* q, const T* const* k, const T* const* next, int head_dim, uint32_t pages, float* s) {
+FOVEA_INLINE void tile_scores(const float* q, const T* const* k, const T* const* next, int head_dim, uint32_t pages,
+                              float* s) {
   constexpr int kTogether = vectors_for(R);
   if constexpr (kTogether >= kTilePages * kPageVectors) {
     if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, next, head_dim, 0, s);
