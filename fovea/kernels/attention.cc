@@ -86,17 +86,19 @@ TileSpan span_of(const KeyBlock* blocks, int n_pages) {
   span.whole = n_pages == kTilePages;
   for (int b = 0; b < n_pages; ++b) {
     const int32_t* positions = blocks[b].positions;
-    int32_t first = kNoPosition, last = -1, dead = 0;
+    // Three plain reductions, so that the compiler can use whole registers. One past a dead slot
+    // wraps to a negative number.
+    int32_t first = kNoPosition, top = INT32_MIN, after = 0;
     for (int i = 0; i < kPageKeys; ++i) {
       const int32_t p = positions[i];
-      const int32_t live = p == kNoPosition ? -1 : p;
+      const int32_t next = static_cast<int32_t>(static_cast<uint32_t>(p) + 1);
       first = p < first ? p : first;
-      last = live > last ? live : last;
-      dead |= p == kNoPosition;
+      top = p > top ? p : top;
+      after = next > after ? next : after;
     }
     span.first = first < span.first ? first : span.first;
-    span.last = last > span.last ? last : span.last;
-    span.whole = span.whole && !dead;
+    span.last = after - 1 > span.last ? after - 1 : span.last;
+    span.whole = span.whole && top != kNoPosition;
   }
   return span;
 }
@@ -259,10 +261,14 @@ void widen(const T* page, int head_dim, int width, float* k, float* v) {
 void widen(const int8_t* page, int head_dim, int width, float* k, float* v) {
   const Q8Page at(head_dim);
   const uint16_t* k_scales = reinterpret_cast<const uint16_t*>(page + at.k_scales);
-  for (int d = 0; d < head_dim; ++d) {
+  for (int g = 0; g < at.n_groups; ++g) {
+    const int begin = g * kGroupColumns;
+    const int end = begin + kGroupColumns < head_dim ? begin + kGroupColumns : head_dim;
     for (int key = 0; key < kPageKeys; key += kLanes) {
-      const F32 scale = F32::load(k_scales + d / kGroupColumns * kPageKeys + key);
-      (F32::load(page + at.k_codes + d * kPageKeys + key) * scale).store(k + d * kPageKeys + key);
+      const F32 scale = F32::load(k_scales + g * kPageKeys + key);
+      for (int d = begin; d < end; ++d) {
+        (F32::load(page + at.k_codes + d * kPageKeys + key) * scale).store(k + d * kPageKeys + key);
+      }
     }
   }
   constexpr int kMostGroups = 256 / kGroupColumns;
