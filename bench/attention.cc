@@ -43,7 +43,7 @@ double best_of(int n, const std::function<void()>& body) {
 // The keys of one KV head and queries of its group at the end of the list.
 class Head {
  public:
-  Head(KvType type, int group, int64_t n_queries, int64_t n_keys) : n_keys_(n_keys) {
+  Head(KvType type, int group, int64_t n_queries, int64_t n_keys) {
     Rng rng(1);
     std::vector<float> k(kDim), v(kDim);
     const int64_t n_pages = (n_keys + kPageKeys - 1) / kPageKeys;
@@ -85,10 +85,9 @@ class Head {
     for (int32_t p : q_pos_) keys += p + 1;
     return 4.0 * keys * kDim * args_.group;
   }
-  double bytes() const { return static_cast<double>(n_keys_) * static_cast<double>(page_bytes(args_.type, kDim)) / kPageKeys; }
+  double bytes() const { return static_cast<double>(blocks_.size() * page_bytes(args_.type, kDim)); }
 
  private:
-  int64_t n_keys_;
   std::vector<Bytes> pages_;
   std::vector<int32_t> positions_;
   std::vector<KeyBlock> blocks_;
@@ -122,7 +121,7 @@ double peak_gflops(int n_threads) {
 }
 
 bool check(Isa isa) {
-  for (KvType type : {KvType::kF32, KvType::kF16}) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
     for (int64_t n_queries : {1, 40}) {
       Head head(type, 3, n_queries, 300);
       set_isa(Isa::kPortable);
@@ -141,18 +140,22 @@ bool check(Isa isa) {
   return true;
 }
 
+const char* name_of(KvType type) {
+  return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "q8_0";
+}
+
 using Heads = std::vector<std::unique_ptr<Head>>;
 
 void report_prefill(KvType type, int n_threads, double peak) {
   for (int group : {3, 7}) {
     for (int64_t n_keys : {4096, 8192, 16384}) {
-      if (n_keys > 4096 && (active_isa() == Isa::kPortable || type == KvType::kF32)) continue;
+      if (n_keys > 4096 && (active_isa() == Isa::kPortable || type != KvType::kF16)) continue;
       Heads heads;
       for (int t = 0; t < n_threads; ++t) heads.push_back(std::make_unique<Head>(type, group, 256, n_keys));
       const double s = best_of(7, [&] { together(n_threads, [&](int t) { heads[static_cast<size_t>(t)]->run(); }); });
       const double gflops = heads[0]->flops() * n_threads / s * 1e-9;
       fmt::print("  prefill {} group {} keys {:5} threads {}: {:6.1f} GFLOP/s, {:4.1f} % of peak\n",
-                 type == KvType::kF16 ? "f16" : "f32", group, n_keys, n_threads, gflops, 100 * gflops / peak);
+                 name_of(type), group, n_keys, n_threads, gflops, 100 * gflops / peak);
     }
   }
 }
@@ -176,7 +179,7 @@ void report_decode(KvType type, int n_threads) {
     });
     double rate = 0;
     for (double s : best) rate += heads[0][0]->bytes() / s * 1e-9;
-    fmt::print("  decode  {} group {} keys  8192 threads {}: {:6.1f} GB/s\n", type == KvType::kF16 ? "f16" : "f32",
+    fmt::print("  decode  {} group {} keys  8192 threads {}: {:6.1f} GB/s\n", name_of(type),
                group, n_threads, rate);
   }
 }
@@ -184,8 +187,9 @@ void report_decode(KvType type, int n_threads) {
 void report(Isa isa) {
   for (int n_threads : {1, 2}) {
     const double peak = peak_gflops(n_threads);
-    fmt::print("{}: float32 multiply-add peak of {} thread(s) {:.1f} GFLOP/s\n", kernels::name_of(isa), n_threads, peak);
-    for (KvType type : {KvType::kF16, KvType::kF32}) {
+    fmt::print("{}: float32 multiply-add peak of {} thread(s) {:.1f} GFLOP/s\n", kernels::name_of(isa), n_threads,
+               peak);
+    for (KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kF32}) {
       report_prefill(type, n_threads, peak);
       report_decode(type, n_threads);
     }

@@ -2,6 +2,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/attention_tile.h"
+#include "fovea/kernels/page_layout.h"
 
 namespace fovea::kernels {
 
@@ -14,7 +15,6 @@ void check_attention(const AttentionArgs& args, int head);
 
 #if FOVEA_ISA_LEVEL == 0
 void check_attention(const AttentionArgs& args, int head) {
-  FOVEA_CHECK(args.type != KvType::kQ8_0, "attention: q8_0 pages are not there yet; use f16 or f32");
   FOVEA_CHECK(args.head_dim >= 8 && args.head_dim <= 256 && args.head_dim % 8 == 0,
               "attention: head_dim {} is not a multiple of 8 up to 256", args.head_dim);
   FOVEA_CHECK(args.group > 0 && args.n_queries >= 0 && args.n_blocks >= 0 && args.scratch,
@@ -27,8 +27,9 @@ size_t attention_scratch_bytes(const AttentionArgs& args) {
   const int64_t wanted = args.n_queries * args.group;
   const size_t rows = static_cast<size_t>(wanted < kStripRows ? wanted : kStripRows) + kRowPadding;
   const size_t width = static_cast<size_t>(args.head_dim + 15) / 16 * 16;
-  // q, o, l; m, position, floor, sink; s; k, v
-  const size_t floats = rows * (2 * width + 16 + 4) + 16 * kTilePages * kPageKeys + 2 * kTilePages * kPageKeys * width;
+  constexpr size_t kKeys = kTilePages * kPageKeys;
+  const size_t floats = rows * (2 * width + 16 + 4)  // q, o, l; m, position, floor, sink
+                        + kRowPadding * kKeys + 2 * kKeys * width;  // s; k, v
   return (floats + 16 * 16) * sizeof(float);
 }
 #endif
@@ -85,17 +86,19 @@ TileSpan span_of(const KeyBlock* blocks, int n_pages) {
   span.whole = n_pages == kTilePages;
   for (int b = 0; b < n_pages; ++b) {
     const int32_t* positions = blocks[b].positions;
-    int32_t first = kNoPosition, last = -1, dead = 0;
+    // Three plain reductions, so that the compiler can use whole registers. One past a dead slot
+    // wraps to a negative number.
+    int32_t first = kNoPosition, top = INT32_MIN, after = 0;
     for (int i = 0; i < kPageKeys; ++i) {
       const int32_t p = positions[i];
-      const int32_t live = p == kNoPosition ? -1 : p;
+      const int32_t next = static_cast<int32_t>(static_cast<uint32_t>(p) + 1);
       first = p < first ? p : first;
-      last = live > last ? live : last;
-      dead |= p == kNoPosition;
+      top = p > top ? p : top;
+      after = next > after ? next : after;
     }
     span.first = first < span.first ? first : span.first;
-    span.last = last > span.last ? last : span.last;
-    span.whole = span.whole && !dead;
+    span.last = after - 1 > span.last ? after - 1 : span.last;
+    span.whole = span.whole && top != kNoPosition;
   }
   return span;
 }
@@ -254,6 +257,40 @@ void widen(const T* page, int head_dim, int width, float* k, float* v) {
   }
 }
 
+// q8_0.
+void widen(const int8_t* page, int head_dim, int width, float* k, float* v) {
+  const Q8Page at(head_dim);
+  const uint16_t* k_scales = reinterpret_cast<const uint16_t*>(page + at.k_scales);
+  for (int g = 0; g < at.n_groups; ++g) {
+    const int begin = g * kGroupColumns;
+    const int end = begin + kGroupColumns < head_dim ? begin + kGroupColumns : head_dim;
+    for (int key = 0; key < kPageKeys; key += kLanes) {
+      const F32 scale = F32::load(k_scales + g * kPageKeys + key);
+      for (int d = begin; d < end; ++d) {
+        (F32::load(page + at.k_codes + d * kPageKeys + key) * scale).store(k + d * kPageKeys + key);
+      }
+    }
+  }
+  constexpr int kMostGroups = 256 / kGroupColumns;
+  float scales[kPageKeys * kMostGroups];
+  const uint16_t* v_scales = reinterpret_cast<const uint16_t*>(page + at.v_scales);
+  for (int i = 0; i < kPageKeys * at.n_groups; i += kLanes) F32::load(v_scales + i).store(scales + i);
+  for (int key = 0; key < kPageKeys; ++key) {
+    const int8_t* from = page + at.v_codes + static_cast<int64_t>(key) * head_dim;
+    float* to = v + static_cast<int64_t>(key) * width;
+    for (int d = 0; d < width; d += kLanes) {
+      const F32 scale = F32::all(scales[key * at.n_groups + d / kGroupColumns]);
+      if (d + kLanes <= head_dim) {
+        (F32::load(from + d) * scale).store(to + d);
+      } else {
+        for (int i = d; i < d + kLanes; ++i) {  // one group: d is a multiple of kLanes, 32 of kLanes too
+          to[i] = i < head_dim ? static_cast<float>(from[i]) * scales[key * at.n_groups + d / kGroupColumns] : 0.0f;
+        }
+      }
+    }
+  }
+}
+
 template <typename T>
 struct Step {
   const RowBlock& block;
@@ -270,7 +307,8 @@ void attend_strip(Strip& strip) {
   const AttentionArgs& args = strip.args;
   strip.open(args.scale * kLog2E);
   constexpr bool kHalf = sizeof(T) == 2;
-  const bool widened = args.head_dim % kLanes != 0 || (kHalf && strip.n_rows > 2 * kMaxRows);
+  constexpr bool kCodes = sizeof(T) == 1;
+  const bool widened = kCodes || args.head_dim % kLanes != 0 || (kHalf && strip.n_rows > 2 * kMaxRows);
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
@@ -289,8 +327,11 @@ void attend_strip(Strip& strip) {
     for (int p = 0; p < n_pages; ++p) {
       stored.k[p] = static_cast<const T*>(args.blocks[at + p].page);
       stored.v[p] = stored.k[p] + static_cast<int64_t>(args.head_dim) * kPageKeys;
+      const int64_t next = smaller(at + kTilePages + p, args.n_blocks - 1);
+      stored.next[p] = static_cast<const T*>(args.blocks[next].page);
       floats.k[p] = strip.k + static_cast<int64_t>(p) * kPageKeys * strip.width;
       floats.v[p] = strip.v + static_cast<int64_t>(p) * kPageKeys * strip.width;
+      floats.next[p] = floats.k[p];
     }
     bool ready = false;
     for (int first = 0; first < strip.n_rows; first += strip.height) {
@@ -308,7 +349,7 @@ void attend_strip(Strip& strip) {
         }
         ready = true;
         with_rows(strip.rows_at(first), Step<float>{block, floats, some});
-      } else {
+      } else if constexpr (!kCodes) {
         with_rows(strip.rows_at(first), Step<T>{block, stored, some});
       }
     }
@@ -327,8 +368,10 @@ void attention(const AttentionArgs& args) {
     Strip strip(args, begin, static_cast<int>(smaller(rows, n_rows - begin)));
     if (args.type == KvType::kF32) {
       attend_strip<float>(strip);
-    } else {
+    } else if (args.type == KvType::kF16) {
       attend_strip<uint16_t>(strip);
+    } else {
+      attend_strip<int8_t>(strip);
     }
   }
 }
@@ -341,8 +384,17 @@ struct ScoreStep {
   uint32_t pages;
   template <int R>
   void call() const {
-    tile_scores<R>(block.q, k, head_dim, pages, block.s);
+    tile_scores<R>(block.q, k, k, head_dim, pages, block.s);
   }
+};
+
+template <typename T>
+struct ScoreType {
+  using Type = T;
+};
+template <>
+struct ScoreType<int8_t> {  // q8_0 is widened first
+  using Type = float;
 };
 
 template <typename T>
@@ -352,12 +404,22 @@ void score_strip(Strip& strip, float* scores, int64_t ld) {
   KeyBits bits[kMaxRows];
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
-    const T* k[kTilePages] = {};
-    for (int p = 0; p < n_pages; ++p) k[p] = static_cast<const T*>(args.blocks[at + p].page);
+    using K = typename ScoreType<T>::Type;
+    const K* k[kTilePages] = {};
+    for (int p = 0; p < n_pages; ++p) {
+      const T* page = static_cast<const T*>(args.blocks[at + p].page);
+      if constexpr (sizeof(T) == 1) {
+        float* floats = strip.k + static_cast<int64_t>(p) * kPageKeys * strip.width;
+        widen(page, args.head_dim, strip.width, floats, strip.v);
+        k[p] = floats;
+      } else {
+        k[p] = page;
+      }
+    }
     for (int first = 0; first < strip.n_rows; first += strip.height) {
       const RowBlock block = strip.block(first);
       if (strip.look(first, at, n_pages, bits) != 0) {
-        with_rows(strip.rows_at(first), ScoreStep<T>{block, k, args.head_dim, (1u << n_pages) - 1});
+        with_rows(strip.rows_at(first), ScoreStep<K>{block, k, args.head_dim, (1u << n_pages) - 1});
       }
       for (int r = 0; r < strip.height && first + r < strip.n_rows; ++r) {
         float* out = scores + strip.query_of(first + r) * ld + at * kPageKeys;
@@ -377,8 +439,10 @@ void attention_scores(const AttentionArgs& args, int head, float* scores, int64_
     Strip strip(args, begin, static_cast<int>(smaller(kStripRows, end - begin)));
     if (args.type == KvType::kF32) {
       score_strip<float>(strip, scores, ld);
-    } else {
+    } else if (args.type == KvType::kF16) {
       score_strip<uint16_t>(strip, scores, ld);
+    } else {
+      score_strip<int8_t>(strip, scores, ld);
     }
   }
 }

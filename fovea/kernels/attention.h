@@ -23,7 +23,8 @@ inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to 
 // key); only page_write and page_read know it.
 enum class KvType : int { kF32, kF16, kQ8_0 };
 size_t page_bytes(KvType type, int head_dim);  // K and V of kPageKeys keys of one KV head
-// k and v: head_dim floats for one slot. NaN and Inf are stored as they are.
+// k and v: head_dim floats for one slot. f32 and f16 keep NaN and Inf; q8_0 has one scale per key and
+// 32 columns, and turns a group with either into NaN.
 extern Dispatched<void(void* page, KvType type, int head_dim, int slot, const float* k, const float* v)> page_write;
 extern Dispatched<void(const void* page, KvType type, int head_dim, int slot, float* k, float* v)> page_read;
 

@@ -59,7 +59,7 @@ struct Problem {
     std::vector<float> k(static_cast<size_t>(dim)), v(k.size());
     for (int i = 0; i < n_keys; ++i) {
       if (i % kPageKeys == 0) {
-        pages.emplace_back(page_bytes(type, dim) / 4);
+        pages.emplace_back((page_bytes(type, dim) + 3) / 4);
         positions.emplace_back(kPageKeys, kNoPosition);
       }
       position += 1 + static_cast<int32_t>(rng.below(2));
@@ -71,7 +71,8 @@ struct Problem {
     for (size_t b = 0; b < pages.size(); ++b) blocks.push_back({pages[b].data(), positions[b].data()});
     q.resize(static_cast<size_t>(queries * g * dim));
     for (float& x : q) x = static_cast<float>(2 * rng.normal());
-    for (int64_t i = 0; i < queries; ++i) q_pos.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(position) + 3)));
+    q_pos.resize(static_cast<size_t>(queries));
+    for (int32_t& p : q_pos) p = static_cast<int32_t>(rng.below(static_cast<uint64_t>(position) + 3));
     std::sort(q_pos.begin(), q_pos.end());
   }
 
@@ -115,7 +116,7 @@ struct Problem {
     if (key == kNoPosition || key > at) return false;
     if (!(key < r.n_sink || int64_t{key} > int64_t{at} - r.window)) return false;
     if (mask.empty()) return true;
-    return mask[(static_cast<size_t>(query) * static_cast<size_t>(group) + static_cast<size_t>(head)) * blocks.size() + block] >> slot & 1;
+    return mask[static_cast<size_t>(query * group + head) * blocks.size() + block] >> slot & 1;
   }
 };
 
@@ -160,7 +161,8 @@ Twin twin_of(const Problem& p) {
   const size_t dim = static_cast<size_t>(p.head_dim), n_slots = p.blocks.size() * kPageKeys;
   std::vector<float> k(dim * n_slots), v(dim * n_slots);
   for (size_t i = 0; i < n_slots; ++i) {
-    page_read(p.pages[i / kPageKeys].data(), p.type, p.head_dim, static_cast<int>(i % kPageKeys), &k[i * dim], &v[i * dim]);
+    const int slot = static_cast<int>(i % kPageKeys);
+    page_read(p.pages[i / kPageKeys].data(), p.type, p.head_dim, slot, &k[i * dim], &v[i * dim]);
   }
   Twin twin;
   for (int64_t query = 0; query < p.n_queries; ++query) {
@@ -223,7 +225,7 @@ void expect_agrees(const Problem& p) {
   }
 }
 
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16};
+constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kQ8_0};
 constexpr int kDims[] = {8, 24, 64, 80, 128, 256};
 
 TEST(Attention, UsesTheInstructionSetThatWasChosen) {
@@ -297,7 +299,9 @@ TEST(Attention, ChunksOfQueriesChangeNoBit) {
           if (group == 3) p.head_rules = {{}, {.n_sink = 3, .window = 9}, {.n_sink = 0, .window = 65}};
           if (group == 7) p.random_mask(4);
           const Answer whole = run(p, p.n_queries);
-          for (int64_t chunk : {1, 2, 5, 32}) EXPECT_TRUE(run(p, chunk) == whole) << dim << " " << group << " " << chunk;
+          for (int64_t chunk : {1, 2, 5, 32}) {
+            EXPECT_TRUE(run(p, chunk) == whole) << dim << " " << group << " " << chunk;
+          }
         }
       }
     }
@@ -308,7 +312,7 @@ TEST(Attention, LaterKeysChangeNoBitEvenIfTheyAreNotFinite) {
   on_every_isa([] {
     for (KvType type : kTypes) {
       Problem p(type, 64, 3, 20, 100, 12);
-      for (int64_t i = 0; i < p.n_queries; ++i) p.q_pos[static_cast<size_t>(i)] = p.positions[2][static_cast<size_t>(i)];
+      for (size_t i = 0; i < 20; ++i) p.q_pos[i] = p.positions[2][i];
       const Answer before = run(p, 20);
       const std::vector<float> k(64, kNan), v(64, -kInf);
       for (int key = 2 * kPageKeys + 20; key < 100; ++key) p.put(key, 10000 + key, k, v);
@@ -358,7 +362,8 @@ TEST(Attention, MergesPartsOfTheKeyList) {
     for (size_t head = 0; head < 2; ++head) {
       std::vector<float> z, lse, merged(80, 5.0f);
       for (const Answer& part : parts) {
-        z.insert(z.end(), part.z.begin() + static_cast<std::ptrdiff_t>(80 * head), part.z.begin() + static_cast<std::ptrdiff_t>(80 * head + 80));
+        const float* from = part.z.data() + 80 * head;
+        z.insert(z.end(), from, from + 80);
         lse.push_back(part.lse[head]);
       }
       attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data());
@@ -378,9 +383,10 @@ TEST(Attention, RefusesShapesItHasNoKernelFor) {
   a.z = z;
   a.head_dim = 60;
   EXPECT_THROW(attention(a), CheckFailed);
-  a.head_dim = 64;
-  a.type = KvType::kQ8_0;
+  a.head_dim = 264;
   EXPECT_THROW(attention(a), CheckFailed);
+  a.head_dim = 64;
+  EXPECT_THROW(attention_scores(a, 1, z, 64), CheckFailed);
 }
 
 }  // namespace

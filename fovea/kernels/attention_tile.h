@@ -35,6 +35,7 @@ template <typename T>
 struct TilePages {
   const T* k[kTilePages];
   const T* v[kTilePages];
+  const T* next[kTilePages];  // the pages of the tile to come, for prefetching; only read if T is half
   int64_t ld_v;
   int head_dim;
 };
@@ -52,12 +53,26 @@ struct RowBlock {
 // Which keys each row of the block sees in each page.
 using KeyBits = uint32_t[kTilePages];
 
-// `n_pages` pages at once, `NV` vectors of each from column `at`.
+// Half pages are read straight from the cache list, and lie anywhere: each step asks for the lines
+// that the same step of the next tile needs, or every page would start with misses.
+template <int N, typename T>
+FOVEA_INLINE void prefetch(const T* from) {
+  if constexpr (sizeof(T) == 2) {
+    FOVEA_UNROLL
+    for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i);
+  }
+}
+
+// `kPages` pages at once, `NV` vectors of each from column `at`.
 template <int R, int NV, int kPages, typename T>
-FOVEA_INLINE void scores_of(const float* q, const T* const* k, int head_dim, int at, float* s) {
+FOVEA_INLINE void scores_of(const float* q, const T* const* k, const T* const* next, int head_dim, int at, float* s) {
   const T* page[kPages];
+  const T* ahead[kPages];
   FOVEA_UNROLL
-  for (int p = 0; p < kPages; ++p) page[p] = k[p] + at;
+  for (int p = 0; p < kPages; ++p) {
+    page[p] = k[p] + at;
+    ahead[p] = next[p] + at;
+  }
   F32 sums[R][kPages][NV];
   FOVEA_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -71,6 +86,7 @@ FOVEA_INLINE void scores_of(const float* q, const T* const* k, int head_dim, int
     F32 keys[kPages][NV];
     FOVEA_UNROLL
     for (int p = 0; p < kPages; ++p) {
+      prefetch<NV * kLanes>(ahead[p] + d * kPageKeys);
       FOVEA_UNROLL
       for (int v = 0; v < NV; ++v) keys[p][v] = F32::load(page[p] + d * kPageKeys + v * kLanes);
     }
@@ -96,16 +112,17 @@ FOVEA_INLINE void scores_of(const float* q, const T* const* k, int head_dim, int
 
 // Fills s for the pages whose bit is in `pages`; the others keep what they hold.
 template <int R, typename T>
-FOVEA_INLINE void tile_scores(const float* q, const T* const* k, int head_dim, uint32_t pages, float* s) {
+FOVEA_INLINE void tile_scores(const float* q, const T* const* k, const T* const* next, int head_dim, uint32_t pages,
+                              float* s) {
   constexpr int kTogether = vectors_for(R);
   if constexpr (kTogether >= kTilePages * kPageVectors) {
-    if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, head_dim, 0, s);
+    if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, next, head_dim, 0, s);
   }
   constexpr int kStep = kTogether < kPageVectors ? kTogether : kPageVectors;
   for (int p = 0; p < kTilePages; ++p) {
     if (!(pages >> p & 1)) continue;
     for (int at = 0; at < kPageKeys; at += kStep * kLanes) {
-      scores_of<R, kStep, 1>(q, k + p, head_dim, at, s + p * kPageKeys);
+      scores_of<R, kStep, 1>(q, k + p, next + p, head_dim, at, s + p * kPageKeys);
     }
   }
 }
@@ -170,8 +187,10 @@ FOVEA_INLINE void values_of(const RowBlock& b, const TilePages<T>& tile, uint32_
   for (int page = 0; page < kTilePages; ++page) {
     if (!(pages >> page & 1)) continue;
     const T* values = tile.v[page] + at;
+    const T* ahead = tile.next[page] + kPageKeys * tile.head_dim + at;
     const float* p = b.s + page * kPageKeys;
     for (int key = 0; key < kPageKeys; ++key) {
+      prefetch<NV * kLanes>(ahead + key * tile.ld_v);
       F32 x[NV];
       FOVEA_UNROLL
       for (int v = 0; v < NV; ++v) x[v] = F32::load(values + v * kLanes);
@@ -252,7 +271,7 @@ void tile_step(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits)
       finite = finite && (!(pages >> p & 1) || all_finite(tile.v[p], kPageKeys * tile.ld_v));
     }
   }
-  tile_scores<R>(b.q, tile.k, tile.head_dim, pages, b.s);
+  tile_scores<R>(b.q, tile.k, tile.next, tile.head_dim, pages, b.s);
   float alpha[kLanes];
   tile_softmax<R>(b, bits, active, alpha);
   if (finite) {

@@ -1,19 +1,16 @@
-// The bytes of a KV page: K transposed [head_dim][kPageKeys], then V [kPageKeys][head_dim], both in
-// the page's element type. Transposed keys make a SIMD lane a key: q.k needs no horizontal sums.
+// Transposed keys make a SIMD lane a key: q.k needs no horizontal sums.
+#include <cmath>
 #include <cstring>
 
-#include "fovea/base/check.h"
-#include "fovea/kernels/attention.h"
+#include "fovea/kernels/page_layout.h"
 
 #if FOVEA_ISA_LEVEL == 0  // bandwidth-bound element moves: one copy is enough
 
 namespace fovea::kernels {
 namespace {
 
-size_t element_bytes(KvType type) {
-  FOVEA_CHECK(type != KvType::kQ8_0, "kv page: q8_0 pages are not there yet; use f16 or f32");
-  return type == KvType::kF32 ? 4 : 2;
-}
+using FOVEA_ISA_NS::kGroupColumns;
+using FOVEA_ISA_NS::Q8Page;
 
 // IEEE half <-> float, round to nearest even; NaN stays NaN.
 uint16_t to_half(float x) {
@@ -66,16 +63,71 @@ float get(const void* page, KvType type, int64_t index) {
                               : from_half(static_cast<const uint16_t*>(page)[index]);
 }
 
+// One slot: code d is at codes[d * code_step], the scale of group g at scales[g * scale_step].
+struct Q8Slot {
+  int8_t* codes;
+  uint16_t* scales;
+  int64_t code_step, scale_step;
+};
+Q8Slot key_slot(void* page, int head_dim, int slot) {
+  const Q8Page at(head_dim);
+  char* bytes = static_cast<char*>(page);
+  return {reinterpret_cast<int8_t*>(bytes + at.k_codes) + slot, reinterpret_cast<uint16_t*>(bytes + at.k_scales) + slot,
+          kPageKeys, kPageKeys};
+}
+Q8Slot value_slot(void* page, int head_dim, int slot) {
+  const Q8Page at(head_dim);
+  char* bytes = static_cast<char*>(page);
+  return {reinterpret_cast<int8_t*>(bytes + at.v_codes) + int64_t{slot} * head_dim,
+          reinterpret_cast<uint16_t*>(bytes + at.v_scales) + int64_t{slot} * at.n_groups, 1, 1};
+}
+
+// Codes in [-127, 127] times the largest magnitude / 127. A group with an element that is not finite,
+// or beyond 127 times the largest half, comes back as NaN.
+void put_q8(const Q8Slot& to, int head_dim, const float* x) {
+  for (int begin = 0; begin < head_dim; begin += kGroupColumns) {
+    const int end = begin + kGroupColumns < head_dim ? begin + kGroupColumns : head_dim;
+    float largest = 0.0f;
+    bool finite = true;
+    for (int d = begin; d < end; ++d) {
+      largest = std::fmax(largest, std::fabs(x[d]));
+      finite = finite && std::isfinite(x[d]);
+    }
+    const uint16_t half = finite ? to_half(largest / 127.0f) : uint16_t{0x7e00};
+    const float scale = from_half(half);
+    const bool usable = std::isfinite(scale);
+    to.scales[begin / kGroupColumns * to.scale_step] = usable ? half : uint16_t{0x7e00};
+    for (int d = begin; d < end; ++d) {
+      float code = usable && scale > 0.0f ? std::nearbyint(x[d] / scale) : 0.0f;
+      code = std::fmin(127.0f, std::fmax(-127.0f, code));  // the scale may have been rounded down
+      to.codes[d * to.code_step] = static_cast<int8_t>(code);
+    }
+  }
+}
+
+void get_q8(const Q8Slot& from, int head_dim, float* x) {
+  for (int d = 0; d < head_dim; ++d) {
+    const float scale = from_half(from.scales[d / kGroupColumns * from.scale_step]);
+    x[d] = static_cast<float>(from.codes[d * from.code_step]) * scale;
+  }
+}
+
 }  // namespace
 
 size_t page_bytes(KvType type, int head_dim) {
-  return 2 * element_bytes(type) * static_cast<size_t>(head_dim) * kPageKeys;
+  if (type == KvType::kQ8_0) return static_cast<size_t>(Q8Page(head_dim).bytes);
+  return 2 * (type == KvType::kF32 ? sizeof(float) : sizeof(uint16_t)) * static_cast<size_t>(head_dim) * kPageKeys;
 }
 
 namespace FOVEA_ISA_NS {
 namespace {
 
 void page_write(void* page, KvType type, int head_dim, int slot, const float* k, const float* v) {
+  if (type == KvType::kQ8_0) {
+    put_q8(key_slot(page, head_dim, slot), head_dim, k);
+    put_q8(value_slot(page, head_dim, slot), head_dim, v);
+    return;
+  }
   const int64_t v_row = static_cast<int64_t>(head_dim) * (kPageKeys + slot);
   for (int d = 0; d < head_dim; ++d) {
     put(page, type, static_cast<int64_t>(d) * kPageKeys + slot, k[d]);
@@ -84,6 +136,12 @@ void page_write(void* page, KvType type, int head_dim, int slot, const float* k,
 }
 
 void page_read(const void* page, KvType type, int head_dim, int slot, float* k, float* v) {
+  if (type == KvType::kQ8_0) {
+    void* bytes = const_cast<void*>(page);  // only read
+    get_q8(key_slot(bytes, head_dim, slot), head_dim, k);
+    get_q8(value_slot(bytes, head_dim, slot), head_dim, v);
+    return;
+  }
   const int64_t v_row = static_cast<int64_t>(head_dim) * (kPageKeys + slot);
   for (int d = 0; d < head_dim; ++d) {
     k[d] = get(page, type, static_cast<int64_t>(d) * kPageKeys + slot);

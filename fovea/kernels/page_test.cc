@@ -4,7 +4,6 @@
 #include <limits>
 #include <vector>
 
-#include "fovea/base/check.h"
 #include "fovea/kernels/attention.h"
 
 namespace fovea::kernels {
@@ -51,7 +50,36 @@ TEST(Page, HalvesRoundToNearestEven) {
   EXPECT_TRUE(std::isnan(through_page(KvType::kF16, std::numeric_limits<float>::quiet_NaN())));
 }
 
-TEST(Page, RefusesATypeThatIsNotThereYet) { EXPECT_THROW(page_bytes(KvType::kQ8_0, 64), CheckFailed); }
+TEST(Page, Q8HoldsEverySlotToHalfAStepOfItsGroup) {
+  constexpr int kColumns = 80;  // two groups and a half
+  std::vector<char> page(page_bytes(KvType::kQ8_0, kColumns));
+  const auto element = [](int slot, int d) {
+    return std::sin(static_cast<float>(slot * kColumns + d)) * (d < 32 ? 100.0f : 0.01f);
+  };
+  std::vector<float> k(kColumns), v(kColumns);
+  for (int slot = 0; slot < kPageKeys; ++slot) {
+    for (int d = 0; d < kColumns; ++d) {
+      k[static_cast<size_t>(d)] = element(slot, d);
+      v[static_cast<size_t>(d)] = -element(slot, d);
+    }
+    page_write(page.data(), KvType::kQ8_0, kColumns, slot, k.data(), v.data());
+  }
+  for (int slot = 0; slot < kPageKeys; ++slot) {
+    page_read(page.data(), KvType::kQ8_0, kColumns, slot, k.data(), v.data());
+    for (int d = 0; d < kColumns; ++d) {
+      const float step = (d < 32 ? 100.0f : 0.01f) / 127.0f * 1.06f;  // the half scale may be 2^-11 off, times 127
+      EXPECT_NEAR(k[static_cast<size_t>(d)], element(slot, d), step / 2);
+      EXPECT_NEAR(v[static_cast<size_t>(d)], -element(slot, d), step / 2);
+    }
+  }
+}
+
+TEST(Page, Q8ShowsWhatIsNotFinite) {
+  EXPECT_TRUE(std::isnan(through_page(KvType::kQ8_0, std::numeric_limits<float>::quiet_NaN())));
+  EXPECT_TRUE(std::isnan(through_page(KvType::kQ8_0, std::numeric_limits<float>::infinity())));
+  EXPECT_EQ(through_page(KvType::kQ8_0, 0.0f), 0.0f);
+  EXPECT_EQ(through_page(KvType::kQ8_0, 127.0f), 127.0f);
+}
 
 }  // namespace
 }  // namespace fovea::kernels
