@@ -13,11 +13,7 @@
 #include "fovea/kernels/pack.h"
 
 #if FOVEA_ISA_LEVEL > 0
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC bug 105593
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
+#include "fovea/kernels/f32.h"  // immintrin.h, quietly
 #endif
 
 namespace fovea::kernels::FOVEA_ISA_NS {
