@@ -27,7 +27,7 @@ struct SessionOptions {
   int n_ctx = 0;            // positions of one sequence; 0: as many as the model was trained for
   int chunk = 512;          // tokens of a prefill step
   std::string attention = "dense";
-  std::shared_ptr<const attention::HeadProfile> profile;  // for methods that need one
+  std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
 };
 
 struct PrefillOptions {
