@@ -11,6 +11,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
+#include "fovea/tensor/scratch.h"
 
 namespace fovea::attention {
 namespace {
@@ -41,6 +42,18 @@ std::vector<float> read_values(const CacheShape& shape, std::span<const KeyBlock
   }
   return values;
 }
+
+// Scores of rows of one head, with the kernel's scratch.
+class ScoreRows {
+ public:
+  void operator()(kernels::AttentionArgs args, int head, float* scores, int64_t ld) {
+    args.scratch = scratch_.at_least(kernels::attention_scratch_bytes(args));
+    kernels::attention_scores(args, head, scores, ld);
+  }
+
+ private:
+  tensor::Scratch scratch_;
+};
 
 // z = pattern v for one row.
 void weigh(std::span<const float> pattern, const std::vector<float>& values, int head_dim, float* z) {
@@ -98,9 +111,10 @@ void Attend::materialised(const Run& run, int layer, const Tensor& q, Tensor& z)
     }
     const std::vector<float> values = editors.empty() ? std::vector<float>() : read_values(c_.cache->shape(), blocks);
     std::vector<float> rows(static_cast<size_t>(std::min(run.n(), kRowTile) * slots));
+    ScoreRows score_rows;
     for (int64_t first = 0; first < run.n(); first += kRowTile) {
       const int64_t n = std::min(kRowTile, run.n() - first);
-      kernels::attention_scores(rows_of(run, layer, kv, q, first, n), head % group, rows.data(), slots);
+      score_rows(rows_of(run, layer, kv, q, first, n), head % group, rows.data(), slots);
       for (int64_t i = 0; i < n; ++i) {
         const std::span<float> row(rows.data() + i * slots, static_cast<size_t>(slots));
         const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
@@ -145,9 +159,10 @@ void Attend::fire_row_hooks(const Run& run, int layer, const Tensor& q, Tensor& 
     const auto kv = static_cast<int>(head) / group;
     const auto slots = static_cast<int64_t>(c_.cache->blocks(run.sequence, layer, kv).size()) * kPageKeys;
     std::vector<float> rows(static_cast<size_t>(std::min(n, kRowTile) * slots));
+    ScoreRows score_rows;
     for (int64_t first = 0; first < n; first += kRowTile) {
       const int64_t some = std::min(kRowTile, n - first);
-      kernels::attention_scores(rows_of(run, layer, kv, q, first, some), static_cast<int>(head) % group, rows.data(), slots);
+      score_rows(rows_of(run, layer, kv, q, first, some), static_cast<int>(head) % group, rows.data(), slots);
       for (int64_t i = 0; i < some; ++i) {
         float* to = scores.data() + (head * n + first + i) * n_keys;
         for (const int64_t slot : live[static_cast<size_t>(kv)]) *to++ = rows[static_cast<size_t>(i * slots + slot)];

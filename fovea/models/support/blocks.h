@@ -13,7 +13,7 @@ tensor::Tensor norm(const tensor::Tensor& x, const tensor::Weight& weight, float
                     attention::Site scale, attention::Site normalized);
 
 // z [n, n_heads, head_dim] -> attn_out [n, d_model]. With a hook on hook_result, every head's part is
-// made on its own and attn_out is their sum.
+// made on its own too; attn_out is their sum only if the hook changed them.
 tensor::Tensor project_heads(const tensor::Tensor& z, const tensor::Weight& w_o, attention::Hooks& hook, int layer);
 
 // The final norm and the vocabulary, for the rows whose logits are wanted.
