@@ -1,0 +1,74 @@
+// From a prompt's token ids to an answer: sampling and the decode loop.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/base/random.h"
+#include "fovea/base/result.h"
+#include "fovea/engine/session.h"
+
+namespace fovea::engine {
+
+// Names, meaning and order as in llama.cpp: bias, repeat penalty, top-k, top-p, min-p, temperature.
+struct SamplingOptions {
+  float temperature = 0.8f;     // 0: greedy (the first of equals)
+  int top_k = 40;               // 0: all
+  float top_p = 0.95f;          // 1: all
+  float min_p = 0.05f;          // 0: all
+  float repeat_penalty = 1.0f;  // 1: none; divides positive and multiplies negative logits
+  int repeat_last_n = 64;       // tokens that the penalty looks back; -1: all
+  uint64_t seed = 0;
+  std::map<int32_t, float> logit_bias;  // added to the logits; -inf bans a token
+};
+// kUsage naming the option and its range (bad-inputs H6).
+Status check_sampling(const SamplingOptions& options, int vocab_size);
+
+class Sampler {
+ public:
+  explicit Sampler(const SamplingOptions& options);
+  // `history`: prompt and answer so far. Same seed, logits and history: same token.
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
+
+ private:
+  SamplingOptions options_;
+  Rng random_;
+  std::vector<std::pair<float, int32_t>> candidates_;
+};
+
+enum class Finish { kStop, kLength, kCancelled };
+std::string_view name_of(Finish finish);  // "stop", "length", "cancelled"
+
+struct GenerateOptions {
+  int n_predict = -1;              // -1: until the model ends or the context is full
+  SamplingOptions sampling;
+  std::vector<std::string> stop;   // the answer ends before the first of these
+  bool ignore_eos = false;
+  PrefillOptions prefill;
+  const std::atomic<bool>* cancel = nullptr;  // looked at after every token
+  // Whole characters as they are sure to belong to the answer (text that may begin a stop string waits).
+  std::function<void(std::string_view text)> on_text;
+  // After sampling, before the token is fed: what observers of attention rows need.
+  std::function<void(int32_t token)> on_token;
+};
+
+struct Generation {
+  std::string text;
+  std::vector<int32_t> tokens;     // without the end token
+  Finish finish = Finish::kLength;
+  int64_t n_prompt = 0;            // tokens prefilled now
+  double prompt_seconds = 0, predicted_seconds = 0;
+};
+
+// Feeds `prompt` to the sequence, then samples until it ends. The sequence keeps prompt and answer
+// (an end token that was sampled is not fed). Cancelled while decoding: the answer so far.
+Result<Generation> generate(Session& session, SequenceId sequence, std::span<const int32_t> prompt,
+                            const GenerateOptions& options);
+
+}  // namespace fovea::engine

@@ -1,0 +1,79 @@
+// Text to token ids and back: byte-level byte-pair encoding as model files carry it.
+// Sennrich et al., arXiv:1508.07909; bytes as characters: Radford et al., "Language Models are
+// Unsupervised Multitask Learners", 2.2.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/base/result.h"
+
+namespace fovea::tokenizers {
+
+// As in a GGUF file's tokenizer.ggml.token_type.
+enum class TokenType : uint8_t { kUndefined = 0, kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+// What a model file says; the views need only outlive create().
+struct Vocabulary {
+  std::string name;                       // of the file, for messages
+  std::string kind;                       // "gpt2": byte-level pairs, the only kind here
+  std::string pre;                        // how text is cut first: smollm, qwen2, gpt-2, llama-bpe
+  std::vector<std::string_view> tokens;   // id -> spelling, bytes as characters
+  std::vector<TokenType> types;           // empty: all kNormal
+  std::vector<std::string_view> merges;   // "left right", best first
+  int32_t bos = -1, eos = -1, eot = -1, eom = -1, unknown = -1, padding = -1;  // -1: none
+  bool add_bos = false, add_eos = false;
+};
+
+struct EncodeOptions {
+  bool add_special = true;     // bos and eos, where the model wants them
+  bool parse_special = false;  // "<|im_end|>" in the text becomes the token; else it is plain text
+};
+
+class Tokenizer {
+ public:
+  // kUnsupported: another kind or an unknown pre-tokeniser; kData: a merge of missing tokens, a
+  // token twice, an id out of range.
+  static Result<std::shared_ptr<const Tokenizer>> create(const Vocabulary& vocabulary);
+  ~Tokenizer();
+
+  // Any bytes: invalid UTF-8 goes through as bytes. Time grows as n log n at worst. `offsets`, if
+  // given, gets the byte of `text` at which each token starts (specials added around: 0 and size).
+  // kLimit: over 1 GiB of text.
+  Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {},
+                                      std::vector<uint32_t>* offsets = nullptr) const;
+  // The bytes of the tokens; control tokens give nothing unless `special`. kUsage names an id out of
+  // range with its index.
+  Result<std::string> decode(std::span<const int32_t> ids, bool special = false) const;
+
+  std::string_view piece(int32_t id) const;  // its bytes; a control token's spelling. Precondition: id in range
+  int32_t vocab_size() const;
+  bool is_control(int32_t id) const;
+  bool ends_text(int32_t id) const;          // eos, eot, eom: generation stops here
+  int32_t find(std::string_view spelling) const;  // of a control or user-defined token; -1: none
+  int32_t bos() const;
+  int32_t eos() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+// Joins the tokens of an answer as they come: gives whole characters only, whatever the cut.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string push(int32_t id);  // the characters that are now complete; invalid bytes as U+FFFD
+  std::string finish();          // what was held back, as U+FFFD
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string held_;
+};
+
+}  // namespace fovea::tokenizers
