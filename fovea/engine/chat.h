@@ -12,6 +12,10 @@
 
 namespace fovea::engine {
 
+// kData names the JSON path that is missing or of the wrong kind ("messages[2].content"): a non-empty
+// list of objects with a string `role`, and `content` a string, null or a list of parts.
+Status check_messages(const nlohmann::ordered_json& messages);
+
 // `messages`: [{"role": ..., "content": ...}, ...], as templates expect them. kNotFound if the file has
 // no template; kData with the template's own words if it refuses the messages (bad-inputs T10).
 Result<std::string> render_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
