@@ -15,6 +15,7 @@ Progress::Progress(std::string label, uint64_t total, std::string unit, double s
     : label_(std::move(label)), unit_(std::move(unit)), total_(total), scale_(scale), quiet_(quiet), start_(std::chrono::steady_clock::now()) {
   const char* term = std::getenv("TERM");
   bar_ = isatty(STDERR_FILENO) && term && std::string_view(term) != "dumb";
+  if (!bar_) last_ = start_;  // what takes less than five seconds needs no line
 }
 
 void Progress::update(uint64_t done) {

@@ -25,7 +25,7 @@ struct SamplingOptions {
   float repeat_penalty = 1.0f;  // 1: none; divides positive and multiplies negative logits
   int repeat_last_n = 64;       // tokens that the penalty looks back; -1: all
   uint64_t seed = 0;
-  std::map<int32_t, float> logit_bias;  // added to the logits; -inf bans a token
+  std::map<int32_t, float> logit_bias = {};  // added to the logits; -inf bans a token
 };
 // kUsage naming the option and its range (bad-inputs H6).
 Status check_sampling(const SamplingOptions& options, int vocab_size);
@@ -33,22 +33,31 @@ Status check_sampling(const SamplingOptions& options, int vocab_size);
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
-  // `history`: prompt and answer so far. Same seed, logits and history: same token.
+  // `history`: prompt and answer so far. Same seed, logits and histories since the start: same token.
+  // NaN is never chosen; 0 if nothing is left to choose. Precondition: check_sampling() passed.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
 
  private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+  std::span<const float> adjusted(std::span<const float> logits, std::span<const int32_t> history);
+
   SamplingOptions options_;
   Rng random_;
-  std::vector<std::pair<float, int32_t>> candidates_;
+  std::vector<float> adjusted_;
+  std::vector<int32_t> recent_;
+  std::vector<Candidate> candidates_;
 };
 
 enum class Finish { kStop, kLength, kCancelled };
 std::string_view name_of(Finish finish);  // "stop", "length", "cancelled"
 
 struct GenerateOptions {
-  int n_predict = -1;              // -1: until the model ends or the context is full
+  int n_predict = -1;  // -1: until the model ends or the context is full
   SamplingOptions sampling;
-  std::vector<std::string> stop;   // the answer ends before the first of these
+  std::vector<std::string> stop;  // the answer ends before the first of these
   bool ignore_eos = false;
   PrefillOptions prefill;
   const std::atomic<bool>* cancel = nullptr;  // looked at after every token
@@ -60,9 +69,9 @@ struct GenerateOptions {
 
 struct Generation {
   std::string text;
-  std::vector<int32_t> tokens;     // without the end token
+  std::vector<int32_t> tokens;  // without the end token
   Finish finish = Finish::kLength;
-  int64_t n_prompt = 0;            // tokens prefilled now
+  int64_t n_prompt = 0;  // tokens prefilled now
   double prompt_seconds = 0, predicted_seconds = 0;
 };
 

@@ -26,6 +26,7 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   const bool tied = gguf.find_tensor("output.weight") == nullptr;
   for (const auto& spec : table) {
     tensor::Weight& w = *spec.target;
+    if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
     if (!w.defined() || w.rows() == 1) continue;
     const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up

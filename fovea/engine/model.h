@@ -1,6 +1,7 @@
 // A model file made ready to run: checked, bound to its family, weights repacked.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@ struct ModelOptions {
   // Bytes that repacked weights may take; weights past it are repacked on the fly at every use.
   uint64_t repack_bytes = UINT64_MAX;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights seen
+  const std::atomic<bool>* cancel = nullptr;                    // looked at between weights: kCancelled
 };
 
 class Model {

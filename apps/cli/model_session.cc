@@ -1,0 +1,227 @@
+#include "apps/cli/model_session.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <fstream>
+#include <limits>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/engine/head_profile.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/kernels/isa.h"
+
+namespace fovea::cli {
+namespace {
+
+template <typename T>
+bool parse_all(std::string_view text, T& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && !text.empty();
+}
+
+template <typename T>
+CLI::Validator range_validator(T min, T max, std::string what) {
+  return CLI::Validator(
+      [min, max, what](std::string& input) {
+        T value{};
+        // NaN fails both comparisons.
+        if (parse_all(input, value) && value >= min && value <= max) return std::string();
+        return fmt::format("{} is not {}", quoted(input, 40), what);
+      },
+      "");
+}
+
+// Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
+uint64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string word;
+  uint64_t kib = 0;
+  while (in >> word) {
+    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+Result<uint64_t> repack_budget(const Common& common, const std::string& repack) {
+  if (repack == "off") return 0;
+  if (repack == "auto") {
+    // Exact arithmetic reads the file's own blocks. Else at most half of what is free: the cache needs room too.
+    if (common.numerics == "exact") return 0;
+    const uint64_t available = available_bytes();
+    return available > 0 ? available / 2 : std::numeric_limits<uint64_t>::max();
+  }
+  uint64_t bytes = 0;
+  if (parse_all(repack, bytes)) return bytes;
+  return make_error(ErrorCode::kUsage, "--repack: {} is neither auto, off, nor a number of bytes", quoted(repack, 40));
+}
+
+}  // namespace
+
+CLI::Validator in_range(int64_t min, int64_t max) {
+  return range_validator(min, max,
+                         max < std::numeric_limits<int>::max() ? fmt::format("a whole number in {} to {}", min, max)
+                                                               : fmt::format("a whole number of {} or more", min));
+}
+CLI::Validator in_range(double min, double max) {
+  return range_validator(min, max, fmt::format("a number in {} to {}", min, max));
+}
+
+void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required) {
+  add_model_options(sub, common, model_required);
+  sub.add_option("-c,--ctx-size", flags.n_ctx, "tokens of context; 0: as many as the model was trained for")
+      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  sub.add_option("-b,--batch-size", flags.chunk, "tokens of one prefill step; Ctrl+C is looked at between steps")
+      ->check(in_range(int64_t{1}, int64_t{65'536}))
+      ->capture_default_str();
+  sub.add_option("--attention", flags.attention,
+                 "dense, auto, or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
+      ->capture_default_str();
+  sub.add_option("--profile", flags.profile, "the head profile of the model, as `fovea profile` makes it");
+  sub.add_option("--repack", flags.repack, "auto, off, or how many bytes repacked weights may take")
+      ->capture_default_str();
+}
+
+void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
+  constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
+  engine::SamplingOptions& s = flags.sampling;
+  sub.add_option("-n,--n-predict", flags.n_predict,
+                 "tokens of answer at most; -1: until it ends or the context is full")
+      ->check(in_range(int64_t{-1}, kMaxInt))
+      ->capture_default_str();
+  sub.add_option("-s,--seed", s.seed, "same seed, same answer")
+      ->check(range_validator(uint64_t{0}, std::numeric_limits<uint64_t>::max(),
+                              "a whole number in 0 to 18446744073709551615"))
+      ->capture_default_str();
+  sub.add_option("--temp", s.temperature, "temperature; 0: always the likeliest token")
+      ->check(in_range(0.0, 100.0))
+      ->capture_default_str();
+  sub.add_option("--top-k", s.top_k, "sample from the k likeliest tokens; 0: all")
+      ->check(in_range(int64_t{0}, kMaxInt))
+      ->capture_default_str();
+  sub.add_option("--top-p", s.top_p, "sample from the likeliest tokens that hold this much; 1: all")
+      ->check(in_range(0.0, 1.0))
+      ->capture_default_str();
+  sub.add_option("--min-p", s.min_p, "leave out what is less likely than this times the likeliest; 0: nothing")
+      ->check(in_range(0.0, 1.0))
+      ->capture_default_str();
+  sub.add_option("--repeat-penalty", s.repeat_penalty, "divides the logits of recent tokens; 1: no penalty")
+      ->check(in_range(0.01, 100.0))
+      ->capture_default_str();
+  sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalty looks back on; -1: all")
+      ->check(in_range(int64_t{-1}, kMaxInt))
+      ->capture_default_str();
+  sub.add_option("--logit-bias", flags.logit_bias, "ID=VALUE, added to a token's logit; -inf bans it; may be repeated")
+      ->allow_extra_args(false);
+  sub.add_option("--stop", flags.stop, "the answer ends before this text; may be repeated")->allow_extra_args(false);
+  sub.add_flag("--ignore-eos", flags.ignore_eos, "go on where the model would end");
+}
+
+Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model) {
+  engine::GenerateOptions options;
+  options.n_predict = flags.n_predict;
+  options.sampling = flags.sampling;
+  options.stop = flags.stop;
+  options.ignore_eos = flags.ignore_eos;
+  options.cancel = options.prefill.cancel = &Interrupt::flag();
+  for (const std::string& text : flags.logit_bias) {
+    const size_t equals = text.find('=');
+    int32_t id = 0;
+    float value = 0;
+    if (equals == std::string::npos || !parse_all(std::string_view(text).substr(0, equals), id) ||
+        !parse_all(std::string_view(text).substr(equals + 1), value)) {
+      return make_error(ErrorCode::kUsage, "--logit-bias: {} is not ID=VALUE, as in 42=-inf", quoted(text, 40));
+    }
+    options.sampling.logit_bias[id] = value;
+  }
+  FOVEA_RETURN_IF_ERROR(engine::check_sampling(options.sampling, model.shape().vocab_size));
+  return options;
+}
+
+Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, const ModelFlags& flags) {
+  FOVEA_RETURN_IF_ERROR(kernels::check_isa_variable());
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  engine::ModelOptions options;
+  FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
+  options.cancel = &Interrupt::flag();
+  Progress bar("loading", 0, "MB", 1e6, common.quiet);
+  options.progress = [&bar](uint64_t done, uint64_t total) {
+    bar.set_total(total);
+    bar.update(done);
+  };
+  auto model = engine::Model::load(path, options);
+  bar.clear();
+  if (model && common.verbose > 0) {
+    fmt::print(stderr, "fovea: {}, {} MB of repacked weights, {} kernels\n", path,
+               model.value()->packed_bytes() / 1'000'000, kernels::name_of(kernels::active_isa()));
+  }
+  return model;
+}
+
+Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
+                                               const ModelFlags& flags) {
+  if (flags.n_ctx > model.shape().n_ctx) {
+    return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
+                      flags.n_ctx, model.shape().n_ctx);
+  }
+  engine::SessionOptions options;
+  options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
+  options.n_ctx = flags.n_ctx;
+  options.chunk = flags.chunk;
+  options.attention = flags.attention;
+  if (!flags.profile.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model));
+  }
+  return options;
+}
+
+Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engine::Model> model, const Common& common,
+                                                      const ModelFlags& flags) {
+  FOVEA_ASSIGN_OR_RETURN(const engine::SessionOptions options, session_options(*model, common, flags));
+  return engine::Session::create(std::move(model), options);
+}
+
+Status check_prompt_fits(const engine::Session& session, int64_t n_tokens) {
+  if (n_tokens <= session.n_ctx()) return {};
+  const int trained = session.model().shape().n_ctx;
+  std::string message = fmt::format("the prompt is {} tokens long and the context holds {}", n_tokens, session.n_ctx());
+  if (n_tokens <= trained) message += fmt::format("; this model has up to {} (--ctx-size)", trained);
+  return Error{ErrorCode::kLimit, message, {}};
+}
+
+void add_text_flags(CLI::App& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag) {
+  flags.options.push_back(sub.add_option(what, flags.argument, "the text; - reads it from stdin"));
+  if (with_prompt_flag)
+    flags.options.push_back(
+        sub.add_option("-p,--prompt", flags.prompt, "the text, where it could be taken for an option"));
+  flags.options.push_back(sub.add_option("-f,--file", flags.file, "a file with the text; - is stdin"));
+}
+
+Result<std::string> read_text(const TextFlags& flags) {
+  std::vector<std::string> names;
+  const CLI::Option* given = nullptr;
+  int n_given = 0;
+  for (const CLI::Option* option : flags.options) {
+    names.push_back(option->get_lnames().empty() ? option->get_name(true) : "--" + option->get_lnames()[0]);
+    if (option->count() == 0) continue;
+    given = option;
+    ++n_given;
+  }
+  const std::string choice = fmt::format("{}", fmt::join(names, ", "));
+  if (n_given == 0) return make_error(ErrorCode::kUsage, "no text: give {}, or - to read stdin", choice);
+  if (n_given > 1) return make_error(ErrorCode::kUsage, "more than one text: give one of {}", choice);
+  if (given == flags.options.back()) return read_file(flags.file);
+  if (given != flags.options.front()) return flags.prompt;
+  if (flags.argument == "-") return read_file("-");
+  return flags.argument;
+}
+
+void PrefillProgress::update(int64_t done, int64_t total) {
+  if (!bar_) bar_.emplace(label_, static_cast<uint64_t>(total), "tokens", 1.0, quiet_);
+  bar_->update(static_cast<uint64_t>(done));
+}
+
+}  // namespace fovea::cli

@@ -1,0 +1,80 @@
+// What every command that runs a model shares: its flags, the prompt's source, loading with a
+// progress bar, a session. A command keeps a ModelFlags (and SamplingFlags if it answers), and an
+// Interrupt while it works:
+//
+//   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, opts->model));
+//   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, opts->model));
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/cli/command.h"
+#include "apps/cli/progress.h"
+#include "fovea/engine/generate.h"
+#include "fovea/engine/model.h"
+#include "fovea/engine/session.h"
+
+namespace fovea::cli {
+
+struct ModelFlags {
+  int n_ctx = 0;  // 0: what the model was trained for
+  int chunk = 512;
+  std::string attention = "dense", profile, repack = "auto";
+};
+// -m, --numerics, -c, -b, --attention, --profile, --repack. A command may set other defaults in
+// `flags` and common.model before; with a default model, `model_required` is false.
+void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
+
+struct SamplingFlags {
+  int n_predict = -1;  // -1: until the model ends or the context is full
+  engine::SamplingOptions sampling;
+  std::vector<std::string> logit_bias, stop;
+  bool ignore_eos = false;
+};
+// -n, -s, --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --logit-bias, --stop.
+void add_sampling_flags(CLI::App& sub, SamplingFlags& flags);
+// What generate() takes; its prefill and decode stop at Interrupt's flag.
+Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model);
+
+// The model of -m, with a bar while it loads. kCancelled after Ctrl+C.
+Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, const ModelFlags& flags);
+Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engine::Model> model, const Common& common,
+                                                      const ModelFlags& flags);
+// What the flags ask of a session, for commands that need another one beside it.
+Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
+                                               const ModelFlags& flags);
+
+// kLimit with both numbers if `n_tokens` do not fit the session: said before any work.
+Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);
+
+// A text given as an argument, with -p, with -f, or on stdin ("-"); one of them.
+struct TextFlags {
+  std::string argument, prompt, file;
+  std::vector<CLI::Option*> options;  // to tell an empty text from none
+};
+// `what` names the argument in help and messages: "PROMPT", "TEXT".
+void add_text_flags(CLI::App& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag);
+// kUsage if none or more than one was given; the text itself may be empty.
+Result<std::string> read_text(const TextFlags& flags);
+
+// A bar over the tokens of a prefill, for PrefillOptions::progress.
+class PrefillProgress {
+ public:
+  PrefillProgress(const Common& common, std::string label) : label_(std::move(label)), quiet_(common.quiet) {}
+  void update(int64_t done, int64_t total);
+  void clear() { bar_.reset(); }
+
+ private:
+  std::string label_;
+  bool quiet_;
+  std::optional<Progress> bar_;
+};
+
+// Validators that name the range and refuse NaN: "--temp: nan is not in 0 to 100".
+CLI::Validator in_range(int64_t min, int64_t max);
+CLI::Validator in_range(double min, double max);
+
+}  // namespace fovea::cli

@@ -1,0 +1,21 @@
+// A head profile from its file: {"version": 1, "model_sha256": ..., "heads": [{"layer": 0, "head": 0,
+// "retrieval": 0.4, ...}, ...]}. Every number beside layer and head is a value of that head.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "fovea/attention/shape.h"
+#include "fovea/base/result.h"
+#include "fovea/engine/model.h"
+
+namespace fovea::engine {
+
+// kData if it is no profile, of another version, or of another model than this one.
+Result<std::shared_ptr<const attention::HeadProfile>> read_head_profile(const std::string& path, const Model& model);
+
+// The same from text, for a model of this shape; `name` starts every message. The hash is only read.
+Result<attention::HeadProfile> parse_head_profile(const std::string& text, const std::string& name,
+                                                  const attention::ModelShape& shape);
+
+}  // namespace fovea::engine
