@@ -8,10 +8,9 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <map>
 #include <stdexcept>
 
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/models/support/model_recipe.h"
 
 namespace fovea::engine {
 namespace {
@@ -22,43 +21,20 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-using Set = std::function<void(GgufWriter&)>;  // writes one key
-
-// A sound one-layer llama of width 8; a test replaces or removes (null) some keys or tensors.
-struct Recipe {
-  std::map<std::string, Set> keys;
-  std::map<std::string, std::vector<uint64_t>> tensors;
-
+struct Recipe : models::ModelRecipe {
   template <typename T>
   Recipe& set(const std::string& key, const T& value) {
-    keys[key] = [key, value](GgufWriter& w) { w.key(key, value); };
+    ModelRecipe::set(key, value);
     return *this;
   }
   Recipe& drop(const std::string& key) {
-    keys.erase(key);
+    ModelRecipe::drop(key);
     return *this;
   }
-  Recipe() {
-    set("general.architecture", "llama");
-    for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 1}, {"context_length", 16}, {"embedding_length", 8},
-                                                                     {"feed_forward_length", 4}, {"attention.head_count", 2}, {"attention.head_count_kv", 1}}) {
-      set("llama." + key, value);
-    }
-    set("llama.attention.layer_norm_rms_epsilon", 1e-5f).set("llama.rope.freq_base", 1e4f);
-    set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<e>"});
-    set("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 1, 3}).set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
-    set("tokenizer.ggml.eos_token_id", uint32_t{3});
-    tensors = {{"token_embd.weight", {8, 4}},         {"output_norm.weight", {8}},           {"blk.0.attn_norm.weight", {8}},
-               {"blk.0.attn_q.weight", {8, 8}},       {"blk.0.attn_k.weight", {8, 4}},       {"blk.0.attn_v.weight", {8, 4}},
-               {"blk.0.attn_output.weight", {8, 8}},  {"blk.0.ffn_norm.weight", {8}},        {"blk.0.ffn_gate.weight", {8, 4}},
-               {"blk.0.ffn_up.weight", {8, 4}},       {"blk.0.ffn_down.weight", {4, 8}}};
-  }
   std::vector<Error> check(bool strict = false, const std::function<void(std::string&)>& spoil = {}) const {
-    GgufWriter w;
-    for (const auto& [key, write] : keys) write(w);
-    for (const auto& [name, dims] : tensors) w.tensor(name, dims);
-    if (spoil) spoil(w.data());
-    const std::string file = w.build();
+    const std::string file = build([&](GgufWriter& w) {
+      if (spoil) spoil(w.data());
+    });
     const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf", {.strict = strict});
     if (!gguf) throw std::runtime_error(gguf.error().message);
     return check_model(gguf.value(), {.strict = strict});

@@ -1,0 +1,146 @@
+// For tests: attention of one small model on made-up queries, keys and values under any pipeline,
+// and its slow twin in plain loops with double sums.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fovea/attention/attend.h"
+#include "fovea/tensor/ops/rope.h"
+
+namespace fovea::attention {
+
+class OneLayer {
+ public:
+  static ModelShape small_shape() {
+    return {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .d_model = 64, .n_ctx = 1 << 16};
+  }
+
+  explicit OneLayer(std::string_view spec = "dense", kernels::KvType type = kernels::KvType::kF32,
+                    const HeadProfile* profile = nullptr)
+      : cache({2, 2, 16, type}), hooks(2), shape_(small_shape()) {
+    shape_.profile = profile;
+    for (int i = 0; i < shape_.head_dim; i += 2) rope_.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
+    auto parsed = Pipeline::parse(spec, shape_);
+    EXPECT_TRUE(parsed.has_value()) << parsed.error().message;
+    if (parsed) pipeline = std::move(parsed).value();
+  }
+  OneLayer(const OneLayer&) = delete;
+  OneLayer& operator=(const OneLayer&) = delete;
+
+  KvCache cache;
+  Pipeline pipeline;
+  Hooks hooks;
+  std::vector<RowObserver*> observers;
+  KeyCount keys;
+
+  const ModelShape& shape() const { return shape_; }
+
+  // The next n tokens of a sequence through one layer -> z [n, n_heads, head_dim]. What a token
+  // brings depends on its position, the layer and the sequence only.
+  std::vector<float> feed(int n, bool decoding = false, SequenceId sequence = 0, int layer = 0) {
+    int32_t& next = next_[{sequence, layer}];
+    Batch batch;
+    batch.add(std::vector<int32_t>(static_cast<size_t>(n), 0), next, sequence, decoding);
+    next += n;
+    return run(batch, layer);
+  }
+  std::vector<float> run(const Batch& batch, int layer) {
+    const int64_t n = batch.size();
+    tensor::Tensor q = tensor::Tensor::empty({n, shape_.n_heads, shape_.head_dim});
+    tensor::Tensor k = tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim});
+    tensor::Tensor v = tensor::Tensor::empty(k.shape());
+    for (int64_t i = 0; i < n; ++i) {
+      const auto row = static_cast<size_t>(i);
+      for (const auto& [t, what] : {std::pair(&q, 0), std::pair(&k, 1), std::pair(&v, 2)}) {
+        const auto heads = static_cast<int>(t->dim(1));
+        for (int h = 0; h < heads; ++h) fill(what, layer, batch.sequences[row], batch.positions[row], h, t->data() + (i * heads + h) * shape_.head_dim);
+      }
+    }
+    Attend attend({.model = shape_, .rope = rope_, .batch = batch, .cache = &cache, .pipeline = &pipeline, .hooks = &hooks, .observers = observers});
+    const tensor::Tensor z = attend(layer, q, k, v);
+    keys.seen += attend.key_count().seen;
+    keys.dense += attend.key_count().dense;
+    return {z.values().begin(), z.values().end()};
+  }
+
+  // The slow twin: z of one row and head over the positions for which `sees` holds.
+  using Sees = std::function<bool(int32_t key)>;
+  std::vector<double> pattern(int head, int32_t q_pos, const Sees& sees, SequenceId sequence = 0, int layer = 0) const {
+    const std::vector<float> q = rotated(0, layer, sequence, q_pos, head);
+    std::vector<double> p(static_cast<size_t>(q_pos) + 1, 0.0);
+    double sum = 0;
+    for (int32_t j = 0; j <= q_pos; ++j) {
+      if (!sees(j)) continue;
+      const std::vector<float> k = rotated(1, layer, sequence, j, head / shape_.group());
+      double dot = 0;
+      for (size_t d = 0; d < q.size(); ++d) dot += static_cast<double>(q[d]) * k[d];
+      sum += p[static_cast<size_t>(j)] = std::exp(dot / std::sqrt(static_cast<double>(shape_.head_dim)));
+    }
+    for (double& x : p) x /= sum;
+    return p;
+  }
+  std::vector<double> weighed(int head, const std::vector<double>& p, SequenceId sequence = 0, int layer = 0) const {
+    std::vector<double> z(static_cast<size_t>(shape_.head_dim), 0.0);
+    std::vector<float> v(z.size());
+    for (size_t j = 0; j < p.size(); ++j) {
+      fill(2, layer, sequence, static_cast<int32_t>(j), head / shape_.group(), v.data());
+      for (size_t d = 0; d < z.size(); ++d) z[d] += p[j] * v[d];
+    }
+    return z;
+  }
+
+  // One head's part of a row of z.
+  std::vector<float> of_head(const std::vector<float>& z, int row, int head) const {
+    const auto dim = static_cast<size_t>(shape_.head_dim);
+    const size_t at = (static_cast<size_t>(row) * static_cast<size_t>(shape_.n_heads) + static_cast<size_t>(head)) * dim;
+    return {z.begin() + static_cast<int64_t>(at), z.begin() + static_cast<int64_t>(at + dim)};
+  }
+  void expect_head(const std::vector<float>& z, int row, int head, const std::vector<double>& expected, double tolerance = 1e-5) const {
+    const std::vector<float> found = of_head(z, row, head);
+    for (size_t d = 0; d < found.size(); ++d) EXPECT_NEAR(found[d], expected[d], tolerance) << "row " << row << " head " << head << " element " << d;
+  }
+
+ private:
+  void fill(int what, int layer, SequenceId sequence, int32_t position, int head, float* to) const {
+    const double phase = 2.1 * what + 1.3 * layer + 0.9 * sequence + 0.37 * position + 1.7 * head;
+    for (int d = 0; d < shape_.head_dim; ++d) to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));
+  }
+  std::vector<float> rotated(int what, int layer, SequenceId sequence, int32_t position, int head) const {
+    tensor::Tensor t = tensor::Tensor::empty({1, 1, shape_.head_dim});
+    fill(what, layer, sequence, position, head, t.data());
+    const std::vector<int32_t> positions = {position};
+    t = tensor::rope(t, positions, rope_);
+    return {t.values().begin(), t.values().end()};
+  }
+
+  ModelShape shape_;
+  tensor::RopeTable rope_;
+  std::map<std::pair<SequenceId, int>, int32_t> next_;
+};
+
+// Collects the positions that one head's rows give weight to.
+class SeenKeys final : public RowObserver {
+ public:
+  explicit SeenKeys(int head) : head_(head) {}
+  bool wants(int, int head, bool) const override { return head == head_; }
+  void see(const RowView& row, std::span<const float> pattern) override {
+    std::vector<int32_t>& keys = of_row_[row.q_pos];
+    for (size_t i = 0; i < pattern.size(); ++i) {
+      if (pattern[i] > 0) keys.push_back(row.key_positions[i]);
+    }
+  }
+  const std::vector<int32_t>& of_row(int32_t q_pos) { return of_row_[q_pos]; }
+
+ private:
+  int head_;
+  std::map<int32_t, std::vector<int32_t>> of_row_;
+};
+
+}  // namespace fovea::attention

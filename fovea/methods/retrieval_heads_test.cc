@@ -1,0 +1,63 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fovea/attention/one_layer.h"
+
+namespace fovea::attention {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Each;
+using ::testing::HasSubstr;
+
+std::vector<double> uniform(int n) { return std::vector<double>(static_cast<size_t>(n), 1.0 / n); }
+
+TEST(RetrievalHeads, AMaskedHeadAttendsUniformlyWhileDecoding) {
+  OneLayer layer("retrieval-heads:heads=0.1"), dense;
+  layer.feed(40), dense.feed(40);
+  const std::vector<float> z = layer.feed(1, /*decoding=*/true), plain = dense.feed(1, true);
+  layer.expect_head(z, 0, 1, layer.weighed(1, uniform(41)));
+  for (const int head : {0, 2, 3}) EXPECT_EQ(layer.of_head(z, 0, head), dense.of_head(plain, 0, head));
+}
+
+TEST(RetrievalHeads, ModeZeroSilencesTheHead) {
+  OneLayer layer("retrieval-heads:heads=0.1:mask_mode=zero");
+  layer.feed(40);
+  EXPECT_THAT(layer.of_head(layer.feed(1, true), 0, 1), Each(0.0f));
+}
+
+TEST(RetrievalHeads, ThePromptIsReadWithEveryHead) {
+  for (const char* mode : {"uniform", "zero"}) {
+    OneLayer layer(std::string("retrieval-heads:heads=all:mask_mode=") + mode), dense;
+    EXPECT_EQ(layer.feed(40), dense.feed(40)) << mode;
+  }
+}
+
+TEST(RetrievalHeads, WithNoHeadToMaskDecodingIsDenseToTheBit) {
+  OneLayer layer("retrieval-heads"), dense;
+  layer.feed(40), dense.feed(40);
+  EXPECT_EQ(layer.feed(1, true), dense.feed(1, true));
+}
+
+TEST(RetrievalHeads, MaskTopTakesTheHighestScores) {
+  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .values = {}};
+  profile.values["retrieval"] = {0, 0.5, 0, 0.9, 0.7, 0, 0, 0};
+  OneLayer layer("retrieval-heads:mask_top=2:mask_mode=zero", kernels::KvType::kF32, &profile);
+  const std::vector<float> first = layer.feed(1, true, 0, 0), second = layer.feed(1, true, 0, 1);
+  EXPECT_THAT(layer.of_head(first, 0, 3), Each(0.0f));
+  EXPECT_THAT(layer.of_head(second, 0, 0), Each(0.0f));
+  EXPECT_THAT(layer.of_head(first, 0, 1), testing::Not(Each(0.0f)));
+}
+
+TEST(RetrievalHeads, RefusesAnUnknownModeOrAMissingProfileAndNamesTheKnob) {
+  const ModelShape shape = OneLayer::small_shape();
+  const auto mode = Pipeline::parse("retrieval-heads:mask_mode=blur", shape);
+  ASSERT_FALSE(mode.has_value());
+  EXPECT_THAT(mode.error().message, AllOf(HasSubstr("mask_mode"), HasSubstr("uniform"), HasSubstr("blur")));
+  const auto blind = Pipeline::parse("retrieval-heads:mask_top=3", shape);
+  ASSERT_FALSE(blind.has_value());
+  EXPECT_THAT(blind.error().message, AllOf(HasSubstr("retrieval-heads"), HasSubstr("fovea profile")));
+}
+
+}  // namespace
+}  // namespace fovea::attention

@@ -1,0 +1,115 @@
+#include "fovea/models/support/blocks.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "fovea/tensor/ops/ops.h"
+
+namespace fovea::models {
+namespace {
+
+using attention::Hooks;
+using attention::kNoLayer;
+using attention::Site;
+using tensor::Shape;
+using tensor::Tensor;
+using tensor::Weight;
+using ::testing::ElementsAre;
+using ::testing::Pointwise;
+using ::testing::FloatNear;
+
+Tensor waves(const Shape& shape, float phase) {
+  Tensor t = Tensor::empty(shape);
+  for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] = std::sin(phase + 0.7f * static_cast<float>(i));
+  return t;
+}
+
+std::vector<float> values(const Tensor& t) { return {t.values().begin(), t.values().end()}; }
+
+TEST(Norm, LookingAtItsPartsChangesNothing) {
+  const Tensor x = waves({3, 16}, 0.1f);
+  const Weight w = Weight::from("w", waves({16}, 2.0f));
+  Hooks none(1), all(1);
+  std::vector<std::string> fired;
+  ASSERT_TRUE(all.attach("blocks.0.ln1.*", [&](const std::string& name, Tensor& t) {
+    fired.push_back(name + " " + t.shape().to_string());
+  }).has_value());
+  const Tensor plain = norm(x, w, 1e-5f, none, 0, Site::kLn1Scale, Site::kLn1Normalized);
+  const Tensor watched = norm(x, w, 1e-5f, all, 0, Site::kLn1Scale, Site::kLn1Normalized);
+  EXPECT_EQ(values(watched), values(plain));
+  EXPECT_THAT(fired, ElementsAre("blocks.0.ln1.hook_scale [3, 1]", "blocks.0.ln1.hook_normalized [3, 16]"));
+}
+
+TEST(Norm, AReplacedScaleDividesTheRow) {
+  const Tensor x = waves({1, 4}, 0.3f);
+  Tensor ones = Tensor::empty({4});
+  std::fill_n(ones.data(), 4, 1.0f);
+  Hooks hooks(1);
+  ASSERT_TRUE(hooks.attach("blocks.0.ln2.hook_scale", [](const std::string&, Tensor& s) { s.data()[0] = 2.0f; }).has_value());
+  const Tensor y = norm(x, Weight::from("w", ones), 1e-5f, hooks, 0, Site::kLn2Scale, Site::kLn2Normalized);
+  for (int i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(y.data()[i], x.data()[i] / 2.0f);
+}
+
+TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
+  const int64_t n = 2, n_heads = 3, head_dim = 8, d_model = 5;
+  const Tensor z = waves({n, n_heads, head_dim}, 1.0f), w = waves({d_model, n_heads * head_dim}, 0.0f);
+  const Weight w_o = Weight::from("w_o", w);
+  Hooks none(1), hooks(1);
+  std::vector<float> result;
+  ASSERT_TRUE(hooks.attach("*.hook_result", [&](const std::string&, Tensor& r) {
+    EXPECT_EQ(r.shape(), (Shape{n, n_heads, d_model}));
+    result = values(r);
+  }).has_value());
+  const Tensor plain = project_heads(z, w_o, none, 0), watched = project_heads(z, w_o, hooks, 0);
+  EXPECT_EQ(values(watched), values(plain));
+  ASSERT_EQ(result.size(), static_cast<size_t>(n * n_heads * d_model));
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t h = 0; h < n_heads; ++h) {
+      for (int64_t c = 0; c < d_model; ++c) {
+        double sum = 0;
+        for (int64_t d = 0; d < head_dim; ++d) {
+          sum += static_cast<double>(z.data()[(i * n_heads + h) * head_dim + d]) * w.data()[c * n_heads * head_dim + h * head_dim + d];
+        }
+        // float32 sums (int8 activations would be off by a percent: this weight is float32).
+        EXPECT_NEAR(result[static_cast<size_t>((i * n_heads + h) * d_model + c)], sum, 1e-5);
+      }
+    }
+  }
+}
+
+TEST(ProjectHeads, AChangedHeadChangesTheSumByItsPart) {
+  const Tensor z = waves({1, 2, 8}, 1.0f);
+  const Weight w_o = Weight::from("w_o", waves({4, 16}, 0.0f));
+  Hooks none(1), hooks(1);
+  std::vector<float> other;
+  ASSERT_TRUE(hooks.attach("*.hook_result", [&](const std::string&, Tensor& r) {
+    other.assign(r.data() + 4, r.data() + 8);
+    std::fill_n(r.data(), 4, 0.0f);  // head 0
+  }).has_value());
+  const std::vector<float> changed = values(project_heads(z, w_o, hooks, 0));
+  EXPECT_THAT(changed, Pointwise(FloatNear(1e-6f), other));
+  EXPECT_NE(values(project_heads(z, w_o, none, 0)), other);
+}
+
+TEST(Unembed, GivesTheWantedRowsOnly) {
+  const Tensor x = waves({4, 8}, 0.0f);
+  const Weight final_norm = Weight::from("norm", waves({8}, 1.0f)), head = Weight::from("head", waves({6, 8}, 2.0f));
+  Hooks hooks(1);
+  attention::Batch batch;
+  const std::vector<int32_t> tokens = {1, 2, 3, 4};
+  batch.add(tokens, 0, 0);
+  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, hooks).defined());
+  batch.logit_rows = {0, 1, 2, 3};
+  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  EXPECT_EQ(all.shape(), (Shape{4, 6}));
+  batch.logit_rows = {1, 3};
+  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  EXPECT_EQ(two.shape(), (Shape{2, 6}));
+  EXPECT_TRUE(std::equal(two.data(), two.data() + 6, all.data() + 6));
+  EXPECT_TRUE(std::equal(two.data() + 6, two.data() + 12, all.data() + 18));
+}
+
+}  // namespace
+}  // namespace fovea::models

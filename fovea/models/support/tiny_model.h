@@ -1,0 +1,133 @@
+// For tests: one of the tiny models of tests/data bound to its family, run without a session.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fovea/attention/attend.h"
+#include "fovea/attention/hooks.h"
+#include "fovea/attention/kv_cache.h"
+#include "fovea/models/family.h"
+#include "fovea/models/support/weights.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::models {
+
+class TinyModel {
+ public:
+  explicit TinyModel(const std::string& name) {
+    const std::string source = FOVEA_SOURCE_DIR;
+    auto gguf = formats::Gguf::open(source + "/tests/data/" + name + ".gguf");
+    EXPECT_TRUE(gguf.has_value()) << gguf.error().message;
+    gguf_ = std::move(gguf).value();
+    const auto config = read_config(*gguf_);
+    EXPECT_TRUE(config.has_value()) << config.error().message;
+    family_ = make_family(*config);
+    const Status bound = bind_weights(*gguf_, *family_);
+    EXPECT_TRUE(bound.has_value()) << bound.error().message;
+    std::ifstream file(source + "/tests/golden/logits/" + name + ".json");
+    golden_ = nlohmann::json::parse(file);
+    ids_ = golden_["ids"].get<std::vector<int32_t>>();
+  }
+
+  const attention::ModelShape& shape() const { return family_->config().shape; }
+  Family& family() { return *family_; }
+  const std::vector<int32_t>& ids() const { return ids_; }
+  double golden_logit(size_t token, size_t id) const { return golden_["logits"][token][id].get<double>(); }
+
+  // All logits of `ids`, [n, vocab_size]; without a cache, every key comes from this call.
+  tensor::Tensor logits(std::span<const int32_t> ids, attention::KvCache* cache, attention::Hooks& hooks) const {
+    attention::Batch batch;
+    batch.add(ids, 0, 0);
+    for (int32_t i = 0; i < batch.size(); ++i) batch.logit_rows.push_back(i);
+    attention::Attend attend({.model = shape(), .rope = family_->config().rope, .batch = batch, .cache = cache, .hooks = &hooks});
+    return family_->forward(batch, attend, hooks);
+  }
+  tensor::Tensor logits(std::span<const int32_t> ids) const {
+    attention::KvCache cache({shape().n_layers, shape().n_kv_heads, shape().head_dim, kernels::KvType::kF32});
+    attention::Hooks hooks(shape().n_layers);
+    return logits(ids, &cache, hooks);
+  }
+
+  // The logits of the golden prompt against those of transformers.
+  void expect_golden_logits() const {
+    tensor::Exec exec{.arena = nullptr, .numerics = tensor::Numerics::kExact};
+    tensor::ExecScope scope(exec);
+    const tensor::Tensor found = logits(ids_);
+    double worst = 0;
+    for (int64_t t = 0; t < found.dim(0); ++t) {
+      for (int64_t v = 0; v < found.dim(1); ++v) {
+        worst = std::max(worst, std::abs(found.data()[t * found.dim(1) + v] - golden_logit(static_cast<size_t>(t), static_cast<size_t>(v))));
+      }
+    }
+    EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
+  }
+
+  // Every weight as a float32 parameter: the loss of the prompt, and its slope along each gradient.
+  void expect_gradients_meet_finite_differences() {
+    std::vector<tensor::Tensor> parameters;  // on the heap: the family keeps them
+    std::vector<std::string> names;
+    for (const WeightSpec& spec : family_->weights()) {
+      if (!spec.target->defined()) continue;
+      parameters.push_back(tensor::weight_values(*spec.target));
+      names.push_back(spec.name);
+      *spec.target = tensor::Weight::from(spec.name, parameters.back());
+    }
+    tensor::Arena arena;  // before the tape, whose gradients live in it
+    const std::span<const int32_t> ids(ids_.data(), 12);
+    std::vector<int32_t> targets(ids.begin() + 1, ids.end());
+    targets.push_back(-1);
+    attention::Hooks hooks(shape().n_layers);
+    tensor::Tape tape;
+    for (const tensor::Tensor& p : parameters) tape.watch(p);
+    tensor::Exec taped{.arena = &arena, .tape = &tape};
+    {
+      tensor::ExecScope scope(taped);
+      tape.backward(cross_entropy(logits(ids, nullptr, hooks), targets));
+    }
+    const auto loss = [&] {
+      tensor::Exec exec{.arena = &arena, .numerics = tensor::Numerics::kExact};
+      tensor::ExecScope scope(exec);
+      return static_cast<double>(cross_entropy(logits(ids), targets).data()[0]);
+    };
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      tensor::Tensor& p = parameters[i];
+      const tensor::Tensor& gradient = tape.grad(p);
+      double squares = 0, size = 0;
+      for (const float g : gradient.values()) squares += static_cast<double>(g) * g;
+      for (const float x : p.values()) size += static_cast<double>(x) * x;
+      const double norm = std::sqrt(squares);
+      ASSERT_GT(norm, 0.0) << names[i] << " has no gradient";
+      // A step along the gradient changes the loss by norm * step. The step moves the loss by far
+      // more than its rounding (about 1e-6), and keeps the cubic term under a percent.
+      const double step = 0.002 * std::max(std::sqrt(size), 1.0);
+      const std::vector<float> before(p.values().begin(), p.values().end());
+      const auto at = [&](double shift) {
+        for (size_t j = 0; j < before.size(); ++j) p.data()[j] = static_cast<float>(before[j] + shift * gradient.data()[j] / norm);
+        return loss();
+      };
+      const double slope = (at(step) - at(-step)) / (2 * step);
+      std::copy(before.begin(), before.end(), p.data());
+      EXPECT_NEAR(slope, norm, 0.02 * norm + 1e-6 / step) << names[i];
+    }
+  }
+
+ private:
+  std::shared_ptr<const formats::Gguf> gguf_;
+  std::unique_ptr<Family> family_;
+  nlohmann::json golden_;
+  std::vector<int32_t> ids_;
+};
+
+}  // namespace fovea::models
