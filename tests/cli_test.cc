@@ -1,21 +1,10 @@
 // The program as a user or a script meets it: exit codes, one sentence per error, JSON, manners.
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "fovea/base/file.h"
+#include "tests/cli_fixture.h"
 
 namespace fovea {
 namespace {
@@ -27,76 +16,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
-
-const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
-const std::string kTiny = FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf";
-
-struct Ended {
-  int code = -1;
-  std::string out, err;
-};
-
-class Cli : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string name = ::testing::TempDir() + "/cli-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    root_ = name;
-    env_["FOVEA_MODELS"] = (root_ / "store").string();
-    env_["PATH"] = "/usr/bin:/bin";
-    env_["HOME"] = root_.string();
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  Ended run(const std::vector<std::string>& args, const std::string& out = "") {
-    const std::string out_path = out.empty() ? path("out") : out, err_path = path("err");
-    std::vector<std::string> words = {kProgram}, variables;
-    words.insert(words.end(), args.begin(), args.end());
-    for (const auto& [name, value] : env_) variables.push_back(name + "=" + value);
-    std::vector<char*> argv, envp;
-    for (std::string& word : words) argv.push_back(word.data());
-    for (std::string& variable : variables) envp.push_back(variable.data());
-    argv.push_back(nullptr);
-    envp.push_back(nullptr);
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, 1, out_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_addopen(&files, 2, err_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    pid_t child = 0;
-    EXPECT_EQ(posix_spawn(&child, kProgram.c_str(), &files, nullptr, argv.data(), envp.data()), 0);
-    posix_spawn_file_actions_destroy(&files);
-    int status = 0;
-    EXPECT_EQ(waitpid(child, &status, 0), child);
-    Ended ended;
-    ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (out.empty()) ended.out = read_file(out_path).value();
-    ended.err = read_file(err_path).value();
-    return ended;
-  }
-  // A run that must fail with `code`, nothing on stdout and one sentence, which is returned.
-  std::string fails(int code, const std::vector<std::string>& args) {
-    const Ended ended = run(args);
-    EXPECT_EQ(ended.code, code) << ended.err;
-    EXPECT_EQ(ended.out, "");
-    EXPECT_THAT(ended.err, StartsWith("fovea: "));
-    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
-    return ended.err;
-  }
-  Json json(const std::vector<std::string>& args) {
-    const Ended ended = run(args);
-    EXPECT_EQ(ended.code, 0) << ended.err;
-    return Json::parse(ended.out, nullptr, false);
-  }
-  std::string path(const std::string& name) const { return (root_ / name).string(); }
-  std::string file(const std::string& name, const std::string& content) const {
-    EXPECT_TRUE(write_file_atomic(path(name), content).has_value());
-    return path(name);
-  }
-
-  fs::path root_;
-  std::map<std::string, std::string> env_;
-};
 
 // The names below "Subcommands:" of `fovea --help`.
 std::vector<std::string> command_names(const std::string& help) {

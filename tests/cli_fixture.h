@@ -1,0 +1,95 @@
+// Runs the program as a user or a script does: arguments in, exit code and both streams out, in a
+// folder and an environment of the test's own.
+#pragma once
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "fovea/base/file.h"
+
+namespace fovea {
+
+inline const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
+inline const std::string kTiny = FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf";
+
+struct Ended {
+  int code = -1;
+  std::string out, err;
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::TempDir() + "/cli-XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    root_ = name;
+    env_["FOVEA_MODELS"] = (root_ / "store").string();
+    env_["PATH"] = "/usr/bin:/bin";
+    env_["HOME"] = root_.string();
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+
+  Ended run(const std::vector<std::string>& args, const std::string& out = "") {
+    const std::string out_path = out.empty() ? path("out") : out, err_path = path("err");
+    std::vector<std::string> words = {kProgram}, variables;
+    words.insert(words.end(), args.begin(), args.end());
+    for (const auto& [name, value] : env_) variables.push_back(name + "=" + value);
+    std::vector<char*> argv, envp;
+    for (std::string& word : words) argv.push_back(word.data());
+    for (std::string& variable : variables) envp.push_back(variable.data());
+    argv.push_back(nullptr);
+    envp.push_back(nullptr);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, stdin_.c_str(), O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 1, out_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_addopen(&files, 2, err_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    pid_t child = 0;
+    EXPECT_EQ(posix_spawn(&child, kProgram.c_str(), &files, nullptr, argv.data(), envp.data()), 0);
+    posix_spawn_file_actions_destroy(&files);
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    Ended ended;
+    ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (out.empty()) ended.out = read_file(out_path).value();
+    ended.err = read_file(err_path).value();
+    return ended;
+  }
+  // A run that must fail with `code`, nothing on stdout and one sentence, which is returned.
+  std::string fails(int code, const std::vector<std::string>& args) {
+    const Ended ended = run(args);
+    EXPECT_EQ(ended.code, code) << ended.err;
+    EXPECT_EQ(ended.out, "");
+    EXPECT_THAT(ended.err, ::testing::StartsWith("fovea: "));
+    EXPECT_EQ(std::count(ended.err.begin(), ended.err.end(), '\n'), 1) << ended.err;
+    return ended.err;
+  }
+  nlohmann::json json(const std::vector<std::string>& args) {
+    const Ended ended = run(args);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return nlohmann::json::parse(ended.out, nullptr, false);
+  }
+  std::string path(const std::string& name) const { return (root_ / name).string(); }
+  std::string file(const std::string& name, const std::string& content) const {
+    EXPECT_TRUE(write_file_atomic(path(name), content).has_value());
+    return path(name);
+  }
+
+  std::string stdin_ = "/dev/null";  // the file that runs read as standard input
+  std::filesystem::path root_;
+  std::map<std::string, std::string> env_;
+};
+
+}  // namespace fovea
