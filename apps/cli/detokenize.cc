@@ -1,0 +1,91 @@
+// fovea detokenize -m MODEL (-f FILE or ID...)
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/tokenizers/utf8.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> ids;
+  std::string file;
+  bool no_special = false;
+};
+
+Error bad_id(size_t index, std::string_view text) {
+  return make_error(ErrorCode::kUsage, "token {} of the list is {}, which is no token id", index, quoted(text));
+}
+
+// Ids are kept within int32: what is larger is no token of any model.
+Status add_id(std::string_view word, std::vector<int32_t>& ids) {
+  int32_t id = 0;
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+  if (error != std::errc() || end != word.data() + word.size()) return bad_id(ids.size(), word);
+  ids.push_back(id);
+  return {};
+}
+
+// [1, 2], [{"id": 1}, ...], {"tokens": either}, or numbers with white space or commas between.
+Result<std::vector<int32_t>> parse_ids(std::string_view text, const std::string& name) {
+  std::vector<int32_t> ids;
+  constexpr std::string_view kBetween = " \t\r\n,";
+  const size_t first = text.find_first_not_of(kBetween);
+  if (first != text.npos && (text[first] == '[' || text[first] == '{')) {
+    nlohmann::json document = nlohmann::json::parse(text, nullptr, false);
+    if (document.is_discarded()) return make_error(ErrorCode::kData, "{}: not a JSON document", name);
+    if (document.is_object()) document = document.contains("tokens") ? nlohmann::json(document["tokens"]) : nlohmann::json();
+    if (!document.is_array()) return make_error(ErrorCode::kData, "{}: no list of token ids, nor an object with \"tokens\"", name);
+    for (const nlohmann::json& element : document) {
+      const bool object = element.is_object() && element.contains("id");
+      FOVEA_RETURN_IF_ERROR(add_id((object ? element["id"] : element).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), ids));
+    }
+    return ids;
+  }
+  for (size_t at = first; at != text.npos;) {
+    const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
+    FOVEA_RETURN_IF_ERROR(add_id(text.substr(at, end - at), ids));
+    at = text.find_first_not_of(kBetween, end);
+  }
+  return ids;
+}
+
+Status detokenize(const Options& options, const Common& common) {
+  if (options.ids.empty() == options.file.empty()) return make_error(ErrorCode::kUsage, "give either token ids or --file");
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  std::vector<int32_t> ids;
+  if (options.file.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(fmt::format("{}", fmt::join(options.ids, " ")), "the arguments"));
+  } else {
+    FOVEA_ASSIGN_OR_RETURN(const std::string content, read_file(options.file));
+    FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(content, options.file == "-" ? "standard input" : options.file));
+  }
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, tokenizer->decode(ids, !options.no_special));
+  if (!common.json) return print(stdout_is_terminal() ? printable(text) + "\n" : text);
+  nlohmann::json out = {{"text", tokenizers::replace_invalid_utf8(text)}};
+  if (!tokenizers::is_utf8(text)) out["bytes"] = std::vector<uint8_t>(text.begin(), text.end());
+  return print_json(out);
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  sub.add_option("ID", options->ids, "token ids");
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
+  sub.add_option("-f,--file", options->file, "read the ids from a file, as numbers or JSON (also what `fovea tokenize --json` prints); - is standard input");
+  sub.add_flag("--no-special", options->no_special, "control tokens give no text");
+  return [options, &common] { return detokenize(*options, common); };
+}
+
+FOVEA_COMMAND("detokenize", "the text of token ids, byte for byte", "fovea detokenize -m smollm2-135m 19556 28 905", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,60 @@
+// fovea tokenize -m MODEL (-f FILE or TEXT)
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/tokenizers/utf8.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::string text, file;
+  bool no_special = false, parse_special = false;
+};
+
+Status tokenize(const Options& options, bool has_text, const Common& common) {
+  if (has_text != options.file.empty()) return make_error(ErrorCode::kUsage, "give either TEXT or --file");
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  std::string text = options.text;
+  if (!options.file.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(text, read_file(options.file, tokenizers::Tokenizer::kMaxTextBytes));
+  }
+  FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer->encode(text, {.add_special = !options.no_special, .parse_special = options.parse_special}));
+  if (!common.json) {
+    std::string out;
+    for (const int32_t id : ids) out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
+    return print(out);
+  }
+  // A piece may be part of a character: its bytes are then given beside it, as numbers.
+  nlohmann::json tokens = nlohmann::json::array();
+  for (const int32_t id : ids) {
+    const std::string_view piece = tokenizer->piece(id);
+    nlohmann::json token = {{"id", id}, {"piece", tokenizers::replace_invalid_utf8(piece)}};
+    if (!tokenizers::is_utf8(piece)) token["bytes"] = std::vector<uint8_t>(piece.begin(), piece.end());
+    tokens.push_back(std::move(token));
+  }
+  return print_json({{"tokens", std::move(tokens)}});
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  const CLI::Option* text = sub.add_option("TEXT", options->text, "the text");
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
+  sub.add_option("-f,--file", options->file, "read the text from a file; - is standard input");
+  sub.add_flag("--no-special", options->no_special, "add no token at the beginning or the end, even where the model wants one");
+  sub.add_flag("--parse-special", options->parse_special, "control tokens that the text spells, such as <|im_end|>, become tokens");
+  return [options, text, &common] { return tokenize(*options, text->count() > 0, common); };
+}
+
+FOVEA_COMMAND("tokenize", "the token ids of a text, and the piece of text that each stands for", "fovea tokenize -m smollm2-135m \"Hello, world\"", setup)
+
+}  // namespace
+}  // namespace fovea::cli
