@@ -61,7 +61,7 @@ Attend::Attend(const Context& context)
 
 Tensor Attend::on_tape(const Tensor& q, const Tensor& k, const Tensor& v) const {
   FOVEA_CHECK(n_methods() == 0, "attend: methods have no gradients yet; use the dense pipeline on the tape");
-  return tensor::sdpa(tensor::rope(q, angles_), tensor::rope(k, angles_), v, c_.batch.positions, c_.batch.sequences, scale_);
+  return tensor::sdpa(q, k, v, c_.batch.positions, c_.batch.sequences, scale_);
 }
 
 LayerView Attend::view(const Run& run, int layer, size_t method) const {
@@ -72,7 +72,11 @@ Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
   q = hook(Site::kQ, layer, std::move(q));
   k = hook(Site::kK, layer, std::move(k));
   v = hook(Site::kV, layer, std::move(v));
-  if (!c_.cache) return hook(Site::kZ, layer, on_tape(q, k, v));
+  if (!c_.cache) {
+    q = hook(Site::kRotQ, layer, tensor::rope(q, angles_));
+    k = hook(Site::kRotK, layer, tensor::rope(k, angles_));
+    return hook(Site::kZ, layer, on_tape(q, k, v));  // in one op: no scores or pattern to show
+  }
 
   const auto methods = [&]() -> const auto& { return c_.pipeline->methods(); };
   tensor::RopeAngles moved;
@@ -110,9 +114,10 @@ Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
   for (const Run& run : runs_) {
     plan(run, layer);
     fused(run, layer, q, z);
-    materialised(run, layer, q, z);
     if (c_.hooks && (c_.hooks->wants(Site::kScores, layer) || c_.hooks->wants(Site::kPattern, layer))) {
-      fire_row_hooks(run, layer, q, z);
+      hooked_rows(run, layer, q, z);
+    } else {
+      materialised(run, layer, q, z);
     }
     for (size_t m = 0; m < n_methods(); ++m) {
       for (int head = 0; head < c_.model.n_heads; ++head) {

@@ -68,7 +68,7 @@ class Attend {
   kernels::AttentionArgs rows_of(const Run& run, int layer, int kv_head, const tensor::Tensor& q, int64_t first,
                                  int64_t n) const;
   void materialised(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
-  void fire_row_hooks(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
+  void hooked_rows(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
   size_t n_methods() const { return c_.pipeline ? c_.pipeline->methods().size() : 0; }
   tensor::Tensor hook(Site site, int layer, tensor::Tensor x) const {
     return c_.hooks ? (*c_.hooks)(site, layer, std::move(x)) : x;

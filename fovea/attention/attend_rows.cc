@@ -138,65 +138,100 @@ void Attend::materialised(const Run& run, int layer, const Tensor& q, Tensor& z)
   });
 }
 
-// Full matrices over the live keys, in order of position. z is computed again only from a pattern
-// that a hook changed: looking never alters an answer.
-void Attend::fire_row_hooks(const Run& run, int layer, const Tensor& q, Tensor& z) {
+// materialised() for every head, with whole matrices kept for the hooks: scores after the score stage,
+// the pattern after the reweight stage, over the live keys in order of position. z is computed again
+// only from a pattern that a method or a hook changed: looking never alters an answer.
+void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) {
   const int group = c_.model.group(), head_dim = c_.model.head_dim, n_heads = c_.model.n_heads;
   const int64_t n = run.n(), ld = static_cast<int64_t>(n_heads) * head_dim;
-  std::vector<std::vector<int64_t>> live(static_cast<size_t>(c_.model.n_kv_heads));
+  struct Head {
+    std::vector<int32_t> positions;  // by slot of the head's pages
+    std::vector<int64_t> live;       // the slots that hold a key
+    std::vector<size_t> editors;
+    std::vector<float> rows;         // [n, slots]: scores, then the pattern
+    bool edited = false;
+    int64_t slots() const { return static_cast<int64_t>(positions.size()); }
+    std::span<float> row(int64_t i) { return {rows.data() + i * slots(), positions.size()}; }
+  };
+  std::vector<Head> heads(static_cast<size_t>(n_heads));
   size_t most = 0;
-  for (int kv = 0; kv < c_.model.n_kv_heads; ++kv) {
-    const std::vector<int32_t> positions = slot_positions(c_.cache->blocks(run.sequence, layer, kv));
-    for (size_t j = 0; j < positions.size(); ++j) {
-      if (positions[j] != kNoPosition) live[static_cast<size_t>(kv)].push_back(static_cast<int64_t>(j));
+  for (int h = 0; h < n_heads; ++h) {
+    Head& head = heads[static_cast<size_t>(h)];
+    head.positions = slot_positions(c_.cache->blocks(run.sequence, layer, h / group));
+    for (size_t j = 0; j < head.positions.size(); ++j) {
+      if (head.positions[j] != kNoPosition) head.live.push_back(static_cast<int64_t>(j));
     }
-    most = std::max(most, live[static_cast<size_t>(kv)].size());
+    most = std::max(most, head.live.size());
+    for (size_t m = 0; m < n_methods(); ++m) {
+      if (c_.pipeline->methods()[m]->edits_rows(layer, h, run.decoding)) head.editors.push_back(m);
+    }
   }
-  const auto n_keys = static_cast<int64_t>(most);  // heads with fewer keys have -inf (0) at the end
-  Tensor scores = Tensor::empty({n_heads, n, n_keys});
-  std::fill_n(scores.data(), scores.elements(), -std::numeric_limits<float>::infinity());
-  pool().for_each(n_heads, [&](int64_t head, int) {
-    const auto kv = static_cast<int>(head) / group;
-    const auto slots = static_cast<int64_t>(c_.cache->blocks(run.sequence, layer, kv).size()) * kPageKeys;
-    std::vector<float> rows(static_cast<size_t>(std::min(n, kRowTile) * slots));
+  if (c_.pipeline) {
+    for (size_t m = 0; m < n_methods(); ++m) c_.pipeline->state(m, run.sequence);  // made here, not in a thread
+  }
+  const auto each_head = [&](auto work) {
+    pool().for_each(n_heads, [&](int64_t h, int) { work(static_cast<int>(h), heads[static_cast<size_t>(h)]); });
+  };
+  each_head([&](int h, Head& head) {
+    head.rows.resize(static_cast<size_t>(n * head.slots()));
     ScoreRows score_rows;
     for (int64_t first = 0; first < n; first += kRowTile) {
-      const int64_t some = std::min(kRowTile, n - first);
-      score_rows(rows_of(run, layer, kv, q, first, some), static_cast<int>(head) % group, rows.data(), slots);
-      for (int64_t i = 0; i < some; ++i) {
-        float* to = scores.data() + (head * n + first + i) * n_keys;
-        for (const int64_t slot : live[static_cast<size_t>(kv)]) *to++ = rows[static_cast<size_t>(i * slots + slot)];
+      score_rows(rows_of(run, layer, h / group, q, first, std::min(kRowTile, n - first)), h % group, head.row(first).data(),
+                 head.slots());
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      for (const size_t m : head.editors) {
+        const LayerView layer_view = view(run, layer, m);
+        c_.pipeline->methods()[m]->edit_scores({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
       }
     }
   });
-  const auto same = [](const Tensor& a, const Tensor& b) {
-    return std::memcmp(a.data(), b.data(), static_cast<size_t>(a.elements()) * sizeof(float)) == 0;
+  // Shows the rows to the hooks of a site, and takes back what they changed.
+  const auto show = [&](Site site, float padding) {
+    if (!c_.hooks->wants(site, layer)) return;
+    const auto n_keys = static_cast<int64_t>(most);  // heads with fewer keys are padded at the end
+    Tensor matrix = Tensor::empty({n_heads, n, n_keys});
+    std::fill_n(matrix.data(), matrix.elements(), padding);
+    each_head([&](int h, Head& head) {
+      for (int64_t i = 0; i < n; ++i) {
+        float* to = matrix.data() + (h * n + i) * n_keys;
+        for (const int64_t slot : head.live) *to++ = head.row(i)[static_cast<size_t>(slot)];
+      }
+    });
+    matrix = hook(site, layer, std::move(matrix));
+    each_head([&](int h, Head& head) {
+      for (int64_t i = 0; i < n; ++i) {
+        const float* from = matrix.data() + (h * n + i) * n_keys;
+        for (const int64_t slot : head.live) {
+          float& mine = head.row(i)[static_cast<size_t>(slot)];
+          head.edited |= std::memcmp(&mine, from, sizeof(float)) != 0;
+          mine = *from++;
+        }
+      }
+    });
   };
-  const auto copy = [](const Tensor& t) { return Tensor::from(t.shape(), t.values()); };
-  const Tensor scores_before = copy(scores);
-  scores = hook(Site::kScores, layer, std::move(scores));
-  const bool scores_edited = !same(scores, scores_before);
-  if (!scores_edited && !c_.hooks->wants(Site::kPattern, layer)) return;
-  Tensor pattern = Tensor::empty(scores.shape());
-  pool().for_each(n_heads * n, [&](int64_t row, int) {
-    kernels::softmax(scores.data() + row * n_keys, n_keys, pattern.data() + row * n_keys);
-  });
-  const Tensor pattern_before = copy(pattern);
-  pattern = hook(Site::kPattern, layer, std::move(pattern));
-  if (!scores_edited && same(pattern, pattern_before)) return;
-  pool().for_each(n_heads, [&](int64_t head, int) {
-    const int kv = static_cast<int>(head) / group;
-    const std::vector<int64_t>& slots = live[static_cast<size_t>(kv)];
-    const std::vector<float> all = read_values(c_.cache->shape(), c_.cache->blocks(run.sequence, layer, kv));
-    std::vector<float> values(slots.size() * static_cast<size_t>(head_dim));
-    for (size_t j = 0; j < slots.size(); ++j) {
-      std::memcpy(values.data() + j * static_cast<size_t>(head_dim), all.data() + slots[j] * head_dim,
-                  static_cast<size_t>(head_dim) * sizeof(float));
-    }
+  show(Site::kScores, -std::numeric_limits<float>::infinity());
+  each_head([&](int h, Head& head) {
     for (int64_t i = 0; i < n; ++i) {
-      weigh({pattern.data() + (head * n + i) * n_keys, slots.size()}, values, head_dim,
-            z.data() + (run.begin + i) * ld + head * head_dim);
+      kernels::softmax(head.row(i).data(), head.slots(), head.row(i).data());
+      for (const size_t m : head.editors) {
+        const LayerView layer_view = view(run, layer, m);
+        c_.pipeline->methods()[m]->edit_pattern({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
+      }
     }
+  });
+  show(Site::kPattern, 0.0f);
+  each_head([&](int h, Head& head) {
+    const LayerView layer_view{c_.model, layer, run.sequence, run.positions, run.decoding, nullptr};
+    for (RowObserver* observer : c_.observers) {
+      if (!observer->wants(layer, h, run.decoding)) continue;
+      for (int64_t i = 0; i < n; ++i) {
+        observer->see({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
+      }
+    }
+    if (head.editors.empty() && !head.edited) return;
+    const std::vector<float> values = read_values(c_.cache->shape(), c_.cache->blocks(run.sequence, layer, h / group));
+    for (int64_t i = 0; i < n; ++i) weigh(head.row(i), values, head_dim, z.data() + (run.begin + i) * ld + h * head_dim);
   });
 }
 

@@ -1,82 +1,84 @@
-// Hooks: read or replace a named value of the forward pass. Names are the TransformerLens legacy
-// spelling ("blocks.3.attn.hook_q"); a pattern may hold * and ?. A pattern that matches no site of
-// the model, or a hook that never fires, is an error: a silent no-op gives wrong findings.
+// Hooks: read or replace a named value of the forward pass. A pattern may be a name, a glob or
+// another tool's name (hook_names.h). A pattern that matches no site of the model, or a hook that
+// never fires, is an error: a silent no-op gives wrong findings.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "fovea/attention/hook_names.h"
 #include "fovea/base/result.h"
 #include "fovea/tensor/tensor.h"
 
 namespace fovea::attention {
 
-inline constexpr int kNoLayer = -1;
-
-// Shapes without the batch dimension, n = tokens of this call.
-enum class Site : int {
-  kEmbed,          // hook_embed                        [n, d_model]
-  kResidPre,       // blocks.L.hook_resid_pre           [n, d_model]
-  kLn1Scale,       // blocks.L.ln1.hook_scale           [n, 1]
-  kLn1Normalized,  // blocks.L.ln1.hook_normalized      [n, d_model] before the norm's weight
-  kQ,              // blocks.L.attn.hook_q              [n, n_heads, head_dim] before rotation
-  kK,              // blocks.L.attn.hook_k              [n, n_kv_heads, head_dim] before rotation
-  kV,              // blocks.L.attn.hook_v              [n, n_kv_heads, head_dim]
-  kRotQ,           // blocks.L.attn.hook_rot_q          [n, n_heads, head_dim]
-  kRotK,           // blocks.L.attn.hook_rot_k          [n, n_kv_heads, head_dim]
-  kScores,         // blocks.L.attn.hook_attn_scores    [n_heads, n, n_keys] scaled, -inf where masked
-  kPattern,        // blocks.L.attn.hook_pattern        [n_heads, n, n_keys]
-  kZ,              // blocks.L.attn.hook_z              [n, n_heads, head_dim]
-  kResult,         // blocks.L.attn.hook_result         [n, n_heads, d_model]
-  kAttnOut,        // blocks.L.hook_attn_out            [n, d_model]
-  kResidMid,       // blocks.L.hook_resid_mid           [n, d_model]
-  kLn2Scale,       // blocks.L.ln2.hook_scale           [n, 1]
-  kLn2Normalized,  // blocks.L.ln2.hook_normalized      [n, d_model]
-  kMlpPre,         // blocks.L.mlp.hook_pre             [n, d_ff] gate before its activation
-  kMlpPreLinear,   // blocks.L.mlp.hook_pre_linear      [n, d_ff] up
-  kMlpPost,        // blocks.L.mlp.hook_post            [n, d_ff]
-  kMlpOut,         // blocks.L.hook_mlp_out             [n, d_model]
-  kResidPost,      // blocks.L.hook_resid_post          [n, d_model]
-  kLnFinalScale,       // ln_final.hook_scale           [n, 1]
-  kLnFinalNormalized,  // ln_final.hook_normalized      [n, d_model]
-  kLogits,             // unembed.hook_out              [n, vocab_size]
-};
-
-std::string hook_name(Site site, int layer);           // layer kNoLayer for sites outside blocks
-std::vector<std::string> all_hook_names(int n_layers);  // in the order in which they fire
-bool matches_glob(std::string_view pattern, std::string_view name);  // * any run, ? one character
+class HookScope;
 
 class Hooks {
  public:
-  // Reads `value`; may replace it by another tensor of the same shape.
+  // Reads `value`; may edit it in place or put another tensor of the same shape there. It is the
+  // engine's memory: copy what must outlive the call.
   using Function = std::function<void(const std::string& name, tensor::Tensor& value)>;
 
   explicit Hooks(int n_layers) : n_layers_(n_layers) {}
+  Hooks(const Hooks&) = delete;
+  Hooks& operator=(const Hooks&) = delete;
 
-  // kUsage with the nearest names if the pattern matches no hook of this model.
+  // For as long as this object lives, or until clear(). Hooks of one site run in the order in which
+  // they were attached; each sees what the one before it left. kUsage as find_hooks (hook_names.h).
   Status attach(const std::string& pattern, Function function);
-  void clear() { entries_.clear(); }
+  // The same until the scope ends.
+  Result<HookScope> scoped(const std::string& pattern, Function function);
+  void clear();
 
+  int n_layers() const { return n_layers_; }
   bool active() const { return !entries_.empty(); }
   bool wants(Site site, int layer) const;  // so that a value is built only where somebody looks
   // Called by the forward pass; gives x back, or what a hook put in its place.
-  tensor::Tensor operator()(Site site, int layer, tensor::Tensor x);
+  tensor::Tensor operator()(Site site, int layer, tensor::Tensor x) {
+    return entries_.empty() ? x : fire(site, layer, std::move(x));
+  }
   // After a run: kUsage naming the first pattern of which nothing fired.
   Status check_fired() const;
 
  private:
+  friend class HookScope;
   struct Entry {
+    uint64_t id;
     std::string pattern;
-    std::vector<bool> sites;  // by index(site, layer)
+    std::vector<bool> sites;  // by index(site, layer); all false once it is detached
     Function function;
     bool fired = false;
   };
+  tensor::Tensor fire(Site site, int layer, tensor::Tensor x);
+  Result<uint64_t> add(const std::string& pattern, Function function);
+  void detach(uint64_t id);
+  void sweep();
   size_t index(Site site, int layer) const;
 
   int n_layers_;
   std::vector<Entry> entries_;
+  uint64_t next_id_ = 1;
+  int firing_ = 0;  // a callback may end scopes, its own too: entries go once no callback runs
+  bool detached_ = false;
+};
+
+// Detaches its hook when it ends. The Hooks must outlive it.
+class [[nodiscard]] HookScope {
+ public:
+  HookScope(HookScope&& other) noexcept : hooks_(other.hooks_), id_(other.id_) { other.hooks_ = nullptr; }
+  HookScope& operator=(HookScope&&) = delete;
+  ~HookScope() {
+    if (hooks_) hooks_->detach(id_);
+  }
+
+ private:
+  friend class Hooks;
+  HookScope(Hooks* hooks, uint64_t id) : hooks_(hooks), id_(id) {}
+  Hooks* hooks_;
+  uint64_t id_;
 };
 
 }  // namespace fovea::attention

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "fovea/base/check.h"
 
 namespace fovea::attention {
@@ -57,6 +59,103 @@ TEST(Hooks, RefusesANameThatMatchesNothingAndOffersTheNearest) {
   EXPECT_EQ(status.error().code, ErrorCode::kUsage);
   EXPECT_THAT(status.error().message, HasSubstr("blocks.1.attn.hook_pattern"));
   EXPECT_FALSE(hooks.attach("blocks.99.hook_resid_pre", [](const std::string&, Tensor&) {}).has_value());
+}
+
+TEST(Hooks, SaysWhichLayersThereAre) {
+  for (const char* name : {"blocks.99.hook_resid_pre", "blocks.-33.attn.hook_q", "q99", "layers_output[2]", "layers_output[-3]"}) {
+    const auto found = find_hooks(name, 2);
+    ASSERT_FALSE(found.has_value()) << name;
+    EXPECT_EQ(found.error().code, ErrorCode::kUsage);
+  }
+  EXPECT_THAT(find_hooks("blocks.99.hook_resid_pre", 2).error().message, HasSubstr("no layer \"99\" in this model of 2 layers (0 to 1)"));
+}
+
+TEST(Hooks, SaysWhyAModelOfThisKindHasNoSuchName) {
+  const auto why = [](const char* name) { return find_hooks(name, 2).error().message; };
+  EXPECT_THAT(why("hook_pos_embed"), HasSubstr("rotating"));
+  EXPECT_THAT(why("blocks.*.mlp.hook_expert_weights"), HasSubstr("experts"));
+  EXPECT_THAT(why("blocks.1.ln1_post.hook_scale"), HasSubstr("Gemma"));
+  EXPECT_THAT(why("blocks.0.hook_cross_attn_in"), HasSubstr("encoder"));
+  EXPECT_THAT(why("blocks.0.linear_attn.*"), HasSubstr("hybrid"));
+  EXPECT_THAT(why("vision.blocks.0.attn.hook_pattern"), HasSubstr("text"));
+  EXPECT_THAT(why("blocks.0.hook_resid_pre.hook_sae_acts_post"), HasSubstr("autoencoder"));
+}
+
+TEST(Hooks, UnderstandsTheNamesOfOtherTools) {
+  const std::pair<const char*, const char*> same[] = {
+      {"q5", "blocks.5.attn.hook_q"},
+      {"pattern3", "blocks.3.attn.hook_pattern"},
+      {"scale4ln1", "blocks.4.ln1.hook_scale"},
+      {"scale", "ln_final.hook_scale"},
+      {"resid_post11", "blocks.11.hook_resid_post"},
+      {"mlp_out2", "blocks.2.hook_mlp_out"},
+      {"attn_scores0", "blocks.0.attn.hook_attn_scores"},
+      {"pre7", "blocks.7.mlp.hook_pre"},
+      {"embed", "hook_embed"},
+      {"blocks.2.hook_in", "blocks.2.hook_resid_pre"},
+      {"blocks.*.hook_out", "blocks.*.hook_resid_post"},
+      {"blocks.2.attn.q.hook_out", "blocks.2.attn.hook_q"},
+      {"embed.hook_out", "hook_embed"},
+      {"layers_output[4]", "blocks.4.hook_resid_post"},
+      {"layers_output[-1]", "blocks.11.hook_resid_post"},
+      {"blk.3.attn_q", "blocks.3.attn.hook_q"},
+      {"blk.3.ffn_down", "blocks.3.hook_mlp_out"},
+      {"blocks.3.attn.hook_z", "blocks.3.attn.hook_z"},
+      {"nothing", "nothing"},
+  };
+  for (const auto& [theirs, ours] : same) {
+    EXPECT_EQ(canonical_hook(theirs, 12), ours);
+    EXPECT_EQ(find_hooks(theirs, 12).has_value(), std::string(theirs) != "nothing") << theirs;
+  }
+}
+
+TEST(Hooks, EveryNameIsFoundAloneAndAmongAll) {
+  const auto all = find_hooks("*", 3);
+  ASSERT_TRUE(all.has_value());
+  for (const HookPoint& point : *all) {
+    const auto one = find_hooks(hook_name(point.site, point.layer), 3);
+    ASSERT_TRUE(one.has_value());
+    EXPECT_THAT(*one, ElementsAre(point));
+  }
+  EXPECT_EQ(all_hook_names(3).size(), all->size());
+}
+
+TEST(Hooks, AScopeDetachesItsHookOnly) {
+  Hooks hooks(1);
+  int a = 0, b = 0;
+  ASSERT_TRUE(hooks.attach("hook_embed", [&](const std::string&, Tensor&) { ++a; }));
+  {
+    const auto scope = hooks.scoped("hook_embed", [&](const std::string&, Tensor&) { ++b; });
+    ASSERT_TRUE(scope.has_value());
+    hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1}));
+  }
+  hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1}));
+  EXPECT_EQ(a, 2);
+  EXPECT_EQ(b, 1);
+  EXPECT_FALSE(hooks.scoped("nothing_like_it", [](const std::string&, Tensor&) {}).has_value());
+}
+
+TEST(Hooks, AHookMayEndItsOwnScope) {
+  Hooks hooks(1);
+  int fired = 0;
+  std::optional<HookScope> scope;
+  auto made = hooks.scoped("hook_embed", [&](const std::string&, Tensor&) {
+    ++fired;
+    scope.reset();
+  });
+  scope.emplace(std::move(made).value());
+  hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1}));
+  EXPECT_FALSE(hooks.active());
+  hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1}));
+  EXPECT_EQ(fired, 1);
+}
+
+TEST(Hooks, AttachingFromInsideAHookIsACallersMistake) {
+  Hooks hooks(1);
+  ASSERT_TRUE(hooks.attach("hook_embed", [&](const std::string&, Tensor&) {
+    (void)hooks.attach("hook_embed", [](const std::string&, Tensor&) {});
+  }));
+  EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1})), CheckFailed);
 }
 
 TEST(Hooks, NamesTheHookThatNeverFired) {

@@ -46,18 +46,21 @@ class Llama final : public Family {
 
   Tensor forward(const attention::Batch& in, attention::Attend& attend, attention::Hooks& hook) const override {
     const auto& s = cfg_.shape;
+    const Weight none;  // no biases
     Tensor x = hook(Site::kEmbed, kNoLayer, embed(embed_, in.tokens));  // [n_tokens, d_model]
     for (int l = 0; l < s.n_layers; ++l) {
       const Block& w = blocks_[static_cast<size_t>(l)];
       x = hook(Site::kResidPre, l, x);
-      Tensor h = norm(x, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
-      Tensor q = split_heads(matmul(h, w.w_q), s.n_heads);     // [n_tokens, n_heads, head_dim]
-      Tensor k = split_heads(matmul(h, w.w_k), s.n_kv_heads);  // [n_tokens, n_kv_heads, head_dim]
-      Tensor v = split_heads(matmul(h, w.w_v), s.n_kv_heads);
+      const Tensor attn_in = branch(x, hook, Site::kAttnIn, l);
+      Tensor h = norm(attn_in, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
+      const AttentionInput input{attn_in, h, w.attn_norm, cfg_.norm_eps, hook, l};
+      Tensor q = project_inputs(input, Site::kQInput, w.w_q, none, s.n_heads);     // [n_tokens, n_heads, head_dim]
+      Tensor k = project_inputs(input, Site::kKInput, w.w_k, none, s.n_kv_heads);  // [n_tokens, n_kv_heads, head_dim]
+      Tensor v = project_inputs(input, Site::kVInput, w.w_v, none, s.n_kv_heads);
       Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
       x = add(x, hook(Site::kAttnOut, l, project_heads(z, w.w_o, hook, l)));
       x = hook(Site::kResidMid, l, x);
-      h = norm(x, w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
+      h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
       Tensor gate = hook(Site::kMlpPre, l, matmul(h, w.w_gate));      // [n_tokens, d_ff]
       Tensor up = hook(Site::kMlpPreLinear, l, matmul(h, w.w_up));
       h = hook(Site::kMlpPost, l, swiglu(gate, up));

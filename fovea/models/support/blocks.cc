@@ -19,6 +19,33 @@ Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int l
   return tensor::scale_columns(hook(normalized, layer, tensor::rms_normalize(x, s)), weight);
 }
 
+Tensor branch(const Tensor& x, Hooks& hook, Site site, int layer) {
+  if (!hook.wants(site, layer)) return x;
+  return hook(site, layer, Tensor::from(x.shape(), x.values()));  // edited in place, x must not move
+}
+
+Tensor project_inputs(const AttentionInput& input, Site site, const Weight& w, const Weight& bias, int64_t n_heads) {
+  const auto project = [&](const Tensor& h) { return split_heads(matmul(h, w, bias), n_heads); };
+  Tensor out = project(input.h);
+  if (!input.hook.wants(site, input.layer)) return out;
+  const Tensor& x = input.in;
+  const int64_t n = x.dim(0), d_model = x.dim(1), width = out.dim(2);
+  Tensor copies = Tensor::empty({n, n_heads, d_model});
+  for (int64_t i = 0; i < n * n_heads; ++i) std::copy_n(x.data() + i / n_heads * d_model, d_model, copies.data() + i * d_model);
+  copies = input.hook(site, input.layer, std::move(copies));
+  for (int64_t head = 0; head < n_heads; ++head) {
+    Tensor own = Tensor::empty(x.shape());
+    for (int64_t i = 0; i < n; ++i) std::copy_n(copies.data() + (i * n_heads + head) * d_model, d_model, own.data() + i * d_model);
+    if (std::ranges::equal(own.values(), x.values())) continue;
+    const Tensor part = project(rms_norm(own, input.norm_weight, input.eps));
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t at = (i * n_heads + head) * width;
+      std::copy_n(part.data() + at, width, out.data() + at);
+    }
+  }
+  return out;
+}
+
 Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
   const Tensor attn_out = matmul(merge_heads(z), w_o);
   if (!hook.wants(Site::kResult, layer)) return attn_out;
@@ -54,7 +81,7 @@ Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& fin
   const bool all = static_cast<int64_t>(batch.logit_rows.size()) == batch.size();
   const Tensor rows = all ? x : select_rows(x, batch.logit_rows);
   const Tensor h = norm(rows, final_norm, eps, hook, kNoLayer, Site::kLnFinalScale, Site::kLnFinalNormalized);
-  return hook(Site::kLogits, kNoLayer, matmul(h, lm_head));
+  return hook(Site::kLogits, kNoLayer, matmul(hook(Site::kUnembedIn, kNoLayer, h), lm_head));
 }
 
 }  // namespace fovea::models

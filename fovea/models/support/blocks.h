@@ -12,6 +12,25 @@ namespace fovea::models {
 tensor::Tensor norm(const tensor::Tensor& x, const tensor::Weight& weight, float eps, attention::Hooks& hook, int layer,
                     attention::Site scale, attention::Site normalized);
 
+// x for a branch of the block (hook_attn_in, hook_mlp_in): a hook may change it, the residual stream
+// stays what it was.
+tensor::Tensor branch(const tensor::Tensor& x, attention::Hooks& hook, attention::Site site, int layer);
+
+// What the projections of an attention block read: in, and h = norm(in).
+struct AttentionInput {
+  const tensor::Tensor& in;
+  const tensor::Tensor& h;
+  const tensor::Weight& norm_weight;
+  float eps;
+  attention::Hooks& hook;
+  int layer;
+};
+// h w (+ bias) -> [n, n_heads, head_dim]. With a hook on `site` (hook_q_input and its kin), every head
+// has a copy of `in` [n, n_heads, d_model]; a head whose copy was changed is projected from it, the
+// others keep their bits.
+tensor::Tensor project_inputs(const AttentionInput& input, attention::Site site, const tensor::Weight& w,
+                              const tensor::Weight& bias, int64_t n_heads);
+
 // z [n, n_heads, head_dim] -> attn_out [n, d_model]. With a hook on hook_result, every head's part is
 // made on its own too; attn_out is their sum only if the hook changed them.
 tensor::Tensor project_heads(const tensor::Tensor& z, const tensor::Weight& w_o, attention::Hooks& hook, int layer);
