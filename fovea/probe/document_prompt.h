@@ -1,0 +1,37 @@
+// The prompt in which a model reads documents and answers a question about them, and which of its
+// tokens are text of which document: what evidence is collected over.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/base/result.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/tokenizers/tokenizer.h"
+
+namespace fovea::probe {
+
+struct Document {
+  std::string name;  // as the user named it
+  std::string text;
+};
+
+struct DocumentPrompt {
+  static constexpr int32_t kNoDocument = -1;
+  struct Place {
+    int32_t document = kNoDocument;
+    uint32_t begin = 0, end = 0;  // bytes of that document's text
+  };
+  std::vector<int32_t> tokens;
+  std::vector<Place> places;  // [tokens]
+};
+
+// The documents, then the question, in the chat template of the file; as plain text where the file has
+// none, or where the template changes what is put into it. The documents come first, so that several
+// questions about them share a prefix.
+Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+                                            std::span<const Document> documents, const std::string& question);
+
+}  // namespace fovea::probe

@@ -1,0 +1,226 @@
+#include "fovea/probe/needle.h"
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "fovea/base/file.h"
+#include "fovea/base/random.h"
+#include "fovea/kernels/vector.h"
+
+namespace fovea::probe {
+namespace {
+
+std::vector<std::string> words_of(std::string_view text) {
+  std::vector<std::string> words(1);
+  for (const char c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) || (c & 0x80)) {
+      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (!words.back().empty()) {
+      words.emplace_back();
+    }
+  }
+  if (words.back().empty()) words.pop_back();
+  return words;
+}
+
+// The end of the last sentence of `text` that ends at or before `at`; 0 if none does.
+size_t sentence_end_before(std::string_view text, size_t at) {
+  for (size_t i = std::min(at, text.size()); i-- > 1;) {
+    const char mark = text[i - 1];
+    if ((mark == '.' || mark == '?' || mark == '!') && std::isspace(static_cast<unsigned char>(text[i]))) return i;
+  }
+  return 0;
+}
+
+// Where paragraphs start, as far as `n_bytes` follow.
+std::vector<size_t> starts_with_room(std::string_view text, size_t n_bytes) {
+  std::vector<size_t> starts;
+  if (text.size() >= n_bytes) starts.push_back(0);
+  for (size_t i = text.find("\n\n"); i != std::string_view::npos; i = text.find("\n\n", i + 1)) {
+    const size_t start = text.find_first_not_of(" \n\t\r", i);
+    if (start == std::string_view::npos || text.size() - start < n_bytes) break;
+    if (start != starts.back()) starts.push_back(start);
+  }
+  return starts;
+}
+
+class PromptMaker {
+ public:
+  PromptMaker(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer, std::span<const Document> haystacks,
+              const NeedleOptions& options)
+      : gguf_(gguf), tokenizer_(tokenizer), haystacks_(haystacks), options_(options), random_(options.seed) {}
+
+  // The prompts of one needle and length, deepest first: then each shares its prefix with the one before.
+  Status make(size_t needle_index, int length, std::vector<NeedlePrompt>& out) {
+    const Needle& needle = options_.needles[needle_index];
+    FOVEA_ASSIGN_OR_RETURN(const DocumentPrompt empty, prompt_of(" " + needle.sentence, needle));
+    const int room = length - static_cast<int>(empty.tokens.size());
+    if (room < 32) {
+      return make_error(ErrorCode::kUsage, "a needle prompt of {} tokens is too short: the needle and its question take {}", length,
+                        empty.tokens.size());
+    }
+    FOVEA_ASSIGN_OR_RETURN(const std::string hay, cut_haystack(room));
+    for (int d = options_.n_depths - 1; d >= 0; --d) {
+      const double depth = options_.n_depths == 1 ? 0.5 : static_cast<double>(d) / (options_.n_depths - 1);
+      const size_t at = sentence_end_before(hay, static_cast<size_t>(depth * static_cast<double>(hay.size())));
+      const std::string text = hay.substr(0, at) + (at > 0 ? " " : "") + needle.sentence + (at > 0 ? "" : " ") + hay.substr(at);
+      FOVEA_ASSIGN_OR_RETURN(DocumentPrompt prompt, prompt_of(text, needle));
+      FOVEA_ASSIGN_OR_RETURN(const auto answer, tokenizer_.encode(" " + needle.answer, {.add_special = false, .parse_special = false}));
+      const auto span = locate_needle(prompt.tokens, answer);
+      if (!span) return make_error(ErrorCode::kFailed, "the needle \"{}\" cannot be found in its prompt's tokens", needle.answer);
+      out.push_back({length, depth, needle_index, std::move(prompt.tokens), *span});
+    }
+    return {};
+  }
+
+ private:
+  Result<DocumentPrompt> prompt_of(std::string text, const Needle& needle) const {
+    const Document document{"text", std::move(text)};
+    return make_document_prompt(gguf_, tokenizer_, {&document, 1}, needle.question);
+  }
+
+  // About `n_tokens` of a text, from the start of a paragraph; both drawn by the seed.
+  Result<std::string> cut_haystack(int n_tokens) {
+    const size_t first = random_.below(haystacks_.size());
+    for (size_t i = 0; i < haystacks_.size(); ++i) {
+      const std::string_view text = haystacks_[(first + i) % haystacks_.size()].text;
+      // A token of English is four or five bytes; six make sure that the cut is by tokens.
+      const auto starts = starts_with_room(text, static_cast<size_t>(n_tokens) * 6);
+      if (starts.empty()) continue;
+      const std::string_view rest = text.substr(starts[random_.below(starts.size())], static_cast<size_t>(n_tokens) * 12);
+      std::vector<uint32_t> offsets;
+      FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer_.encode(rest, {.add_special = false, .parse_special = false}, &offsets));
+      return std::string(rest.substr(0, ids.size() > static_cast<size_t>(n_tokens) ? offsets[static_cast<size_t>(n_tokens)] : rest.size()));
+    }
+    return make_error(ErrorCode::kUsage, "none of the texts is long enough to hide a needle in {} tokens", n_tokens);
+  }
+
+  const formats::Gguf& gguf_;
+  const tokenizers::Tokenizer& tokenizer_;
+  std::span<const Document> haystacks_;
+  const NeedleOptions& options_;
+  Rng random_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+const std::vector<Needle>& shipped_needles() {
+  static const std::vector<Needle> needles = {
+      {"The secret ingredient of Marlow's blueberry pancakes is a spoonful of smoked paprika and crushed pine needles.",
+       "What is the secret ingredient of Marlow's blueberry pancakes?", "a spoonful of smoked paprika and crushed pine needles"},
+      {"The violin teacher Ottoline Brask hid her silver compass under the third cherry tree behind the old bakery.",
+       "Where did the violin teacher Ottoline Brask hide her silver compass?", "under the third cherry tree behind the old bakery"},
+      {"Every Tuesday the lighthouse keeper of Veldra feeds the geese with boiled chestnuts, honey and stale gingerbread.",
+       "What does the lighthouse keeper of Veldra feed the geese with every Tuesday?", "boiled chestnuts, honey and stale gingerbread"},
+      {"The winter coat of the clockmaker Ruiz was sewn from orange sailcloth and lined with the feathers of two hundred owls.",
+       "What was the winter coat of the clockmaker Ruiz sewn from and lined with?",
+       "orange sailcloth and lined with the feathers of two hundred owls"},
+  };
+  return needles;
+}
+
+double rouge1_recall(std::string_view text, std::string_view reference) {
+  std::map<std::string, int> there;
+  for (const std::string& word : words_of(text)) ++there[word];
+  const std::vector<std::string> wanted = words_of(reference);
+  int found = 0;
+  for (const std::string& word : wanted) {
+    if (const auto it = there.find(word); it != there.end() && it->second-- > 0) ++found;
+  }
+  return wanted.empty() ? 0 : static_cast<double>(found) / static_cast<double>(wanted.size());
+}
+
+Result<std::vector<Document>> default_haystacks() {
+  std::vector<Document> out;
+  for (const char* name : {"GPL-2", "LGPL-2.1", "GFDL-1.3", "MPL-2.0", "Apache-2.0"}) {
+    auto text = read_file(std::string("/usr/share/common-licenses/") + name);
+    if (text) out.push_back({name, std::move(text).value()});
+  }
+  if (out.empty()) {
+    return make_error(ErrorCode::kNotFound, "this machine has no texts in /usr/share/common-licenses to hide needles in; name some with --file");
+  }
+  return out;
+}
+
+Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+                                                      std::span<const Document> haystacks, const NeedleOptions& options) {
+  PromptMaker maker(gguf, tokenizer, haystacks, options);
+  std::vector<NeedlePrompt> out;
+  for (const int length : options.lengths) {
+    for (size_t needle = 0; needle < options.needles.size(); ++needle) FOVEA_RETURN_IF_ERROR(maker.make(needle, length, out));
+  }
+  return out;
+}
+
+Result<engine::SequenceId> NeedleReader::feed(std::span<const int32_t> tokens, const std::atomic<bool>* cancel) {
+  // A method that drops keys or counts what it saw cannot be taken back.
+  bool keeps_all = true;
+  for (const auto& method : session_.pipeline().methods()) {
+    keeps_all = keeps_all && (method->info().stages & attention::kKeep) == 0 && !method->begin_sequence();
+  }
+  size_t same = 0;
+  if (keeps_all && sequence_ >= 0) {
+    // At least one token is fed, so that an error of the model is seen.
+    while (same < fed_.size() && same + 1 < tokens.size() && fed_[same] == tokens[same]) ++same;
+    session_.truncate(sequence_, static_cast<int32_t>(same));
+  } else {
+    if (sequence_ >= 0) session_.remove(sequence_);
+    sequence_ = session_.begin();
+  }
+  fed_.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(same));
+  const auto fed = session_.prefill(sequence_, tokens.subspan(same), {.progress = nullptr, .cancel = cancel, .on_logits = nullptr});
+  if (!fed) {
+    session_.remove(sequence_);
+    sequence_ = -1;
+    fed_.clear();
+    return fed.error();
+  }
+  fed_.assign(tokens.begin(), tokens.end());
+  return sequence_;
+}
+
+Result<NeedleSample> NeedleReader::answer(const NeedlePrompt& prompt, const NeedleOptions& options, bool with_trace,
+                                          const std::atomic<bool>* cancel) {
+  auto start = std::chrono::steady_clock::now();
+  // All but the last token are read; that one is decoded, so that its row is seen and masks hold for it.
+  const std::span<const int32_t> tokens = prompt.tokens;
+  FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence, feed(tokens.first(tokens.size() - 1), cancel));
+  prefill_seconds_ += seconds_since(start);
+  start = std::chrono::steady_clock::now();
+
+  TopKeys keys(session_.shape().n_layers, session_.shape().n_heads, options.top_k);
+  NeedleSample sample;
+  sample.trace = keys.new_trace();
+  if (with_trace) session_.observe(&keys);
+  std::vector<int32_t> answer;
+  Status status;
+  engine::Session::Step step{sequence, tokens.back()};
+  for (int i = 0; i < options.decode_max; ++i) {
+    const auto logits = session_.decode({&step, 1});
+    if (!logits) {
+      status = logits.error();
+      break;
+    }
+    step.token = static_cast<int32_t>(kernels::argmax(logits->values().data(), static_cast<int64_t>(logits->values().size())));
+    ++n_decoded_;
+    if (with_trace) keys.take(step.token, sample.trace);
+    if (tokenizer_.ends_text(step.token) || tokenizer_.piece(step.token).find('\n') != std::string_view::npos) break;
+    answer.push_back(step.token);
+  }
+  session_.stop_observing(&keys);
+  decode_seconds_ += seconds_since(start);
+  FOVEA_RETURN_IF_ERROR(status);
+  FOVEA_ASSIGN_OR_RETURN(sample.text, tokenizer_.decode(answer));
+  sample.recall = rouge1_recall(sample.text, options.needles[prompt.needle].answer);
+  sample.accepted = sample.recall > options.accept;
+  return sample;
+}
+
+}  // namespace fovea::probe
