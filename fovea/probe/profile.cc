@@ -137,10 +137,10 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
   return out + "]\n}\n";
 }
 
-Result<HeadProfile> checked(const std::string& text, const std::string& name, const engine::Model& model, const std::string& sha256) {
-  FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, engine::parse_head_profile(text, name, model.shape()));
-  if (profile.model_sha256 != sha256) return make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
-  return profile;
+Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model, const std::string& sha256) {
+  FOVEA_ASSIGN_OR_RETURN(HeadProfile heads, engine::parse_head_profile(json, name, model.shape()));
+  if (heads.model_sha256 != sha256) return make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
+  return FoundProfile{std::move(name), std::move(json), std::make_shared<const HeadProfile>(std::move(heads))};
 }
 
 }  // namespace
@@ -169,19 +169,15 @@ Result<std::string> profile_cache_path(std::string_view model_sha256) {
   return fmt::format("{}/profiles/{}.json", dir, model_sha256);
 }
 
-Result<std::shared_ptr<const HeadProfile>> find_head_profile(const engine::Model& model) {
+Result<FoundProfile> find_profile(const engine::Model& model) {
   FOVEA_ASSIGN_OR_RETURN(const std::string sha256, model.sha256());
   FOVEA_ASSIGN_OR_RETURN(const std::string path, profile_cache_path(sha256));
-  const auto cached = read_file(path, kMaxBytes);
-  if (cached) {
-    FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, checked(*cached, path, model, sha256));
-    return std::make_shared<const HeadProfile>(std::move(profile));
-  }
+  auto cached = read_file(path, kMaxBytes);
+  if (cached) return checked(path, std::move(*cached), model, sha256);
   if (cached.error().code != ErrorCode::kNotFound) return cached.error();
   for (const ShippedProfile& shipped : shipped_profiles()) {
     if (shipped.json.find(sha256) == std::string_view::npos) continue;
-    FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, checked(std::string(shipped.json), std::string(shipped.file_name), model, sha256));
-    return std::make_shared<const HeadProfile>(std::move(profile));
+    return checked(fmt::format("the shipped {}", shipped.file_name), std::string(shipped.json), model, sha256);
   }
   return make_error(ErrorCode::kNotFound, "there is no head profile of {}; make one with: fovea profile -m {}", model.path(), model.path());
 }

@@ -65,6 +65,11 @@ std::span<const ShippedProfile> shipped_profiles();  // profiles/*.json of the s
 
 // The profile of this model file: the cached one, else the shipped one. kNotFound says how to make it;
 // kData if the cached one is broken or was made for another file.
-Result<std::shared_ptr<const attention::HeadProfile>> find_head_profile(const engine::Model& model);
+struct FoundProfile {
+  std::string name;  // its path, or the name of a shipped one
+  std::string json;
+  std::shared_ptr<const attention::HeadProfile> heads;
+};
+Result<FoundProfile> find_profile(const engine::Model& model);
 
 }  // namespace fovea::probe

@@ -1,0 +1,133 @@
+// fovea profile -m MODEL [-o FILE]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "apps/cli/command.h"
+#include "apps/cli/model_session.h"
+#include "fovea/base/file.h"
+#include "fovea/engine/head_profile.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/probe/profile.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  std::vector<int> lengths;
+  std::vector<std::string> files;
+  int n_depths = 6;
+  uint64_t seed = 0;
+  std::string output;
+  bool again = false;
+  bool measures = false;  // an option that only a measurement can follow was given
+};
+
+std::string summary(const attention::HeadProfile& profile) {
+  const auto it = profile.values.find("retrieval");
+  if (it == profile.values.end()) return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
+  const std::vector<double>& scores = it->second;
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  const auto over = std::count_if(scores.begin(), scores.end(), [](double score) { return score >= 0.1; });
+  const auto zero = std::count(scores.begin(), scores.end(), 0.0);
+  std::string out = fmt::format("heads      {}; {} with a retrieval score of 0.1 or more ({:.1f} %), {} with none\nbest       layer.head score\n",
+                                scores.size(), over, 100.0 * static_cast<double>(over) / static_cast<double>(scores.size()), zero);
+  for (size_t i = 0; i < std::min<size_t>(12, order.size()); ++i) {
+    const auto n_heads = static_cast<size_t>(profile.n_heads);
+    out += fmt::format("           {}.{} {:.2f}\n", order[i] / n_heads, order[i] % n_heads, scores[order[i]]);
+  }
+  return out;
+}
+
+// The command that repeats the measurement.
+std::string command_line(const Options& options, const Common& common, const probe::ProfileOptions& profile) {
+  std::string out = fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
+                                std::filesystem::path(common.model).stem().string(), fmt::join(profile.needle.lengths, ","),
+                                profile.needle.n_depths, profile.needle.seed, common.numerics);
+  for (const std::string& file : options.files) out += " --file " + std::filesystem::path(file).filename().string();
+  return out;
+}
+
+Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->gguf()));
+  probe::ProfileOptions profile;
+  if (!options.lengths.empty()) profile.needle.lengths = options.lengths;
+  profile.needle.n_depths = options.n_depths;
+  profile.needle.seed = options.seed;
+  for (const int length : profile.needle.lengths) {
+    if (length > model->shape().n_ctx) {
+      return make_error(ErrorCode::kUsage, "--lengths: {} is more than the {} tokens that this model was trained for", length, model->shape().n_ctx);
+    }
+  }
+  for (const std::string& file : options.files) {
+    FOVEA_ASSIGN_OR_RETURN(std::string text, read_file(file));
+    profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
+  }
+  profile.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
+  profile.engine_version = FOVEA_VERSION;
+  profile.command = command_line(options, common, profile);
+  profile.cancel = &Interrupt::flag();
+  Progress bar("hiding needles", 0, "samples", 1, common.quiet);
+  profile.progress = [&bar](int64_t done, int64_t total, int64_t accepted) {
+    bar.set_total(static_cast<uint64_t>(total));
+    bar.set_label(fmt::format("hiding needles, {} found", accepted));
+    bar.update(static_cast<uint64_t>(done));
+  };
+  FOVEA_ASSIGN_OR_RETURN(probe::MeasuredProfile measured, probe::measure_profile(model, *tokenizer, profile));
+  bar.clear();
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(measured.heads.model_sha256));
+  std::error_code ignored;  // write_file_atomic says why if the folder is not there
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  FOVEA_RETURN_IF_ERROR(write_file_atomic(path, measured.json));
+  if (!common.quiet) fmt::print(stderr, "fovea: kept in {}\n", path);
+  return std::move(measured.json);
+}
+
+Status profile(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  std::string json;
+  if (!options.again && !options.measures) {
+    auto found = probe::find_profile(*model);
+    if (!found && found.error().code != ErrorCode::kNotFound) return found.error();
+    if (found) {
+      json = std::move(found->json);
+      if (!common.quiet) fmt::print(stderr, "fovea: measured before ({}); --again measures it anew\n", found->name);
+    }
+  }
+  if (json.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(json, measure(model, options, common));
+  }
+  if (!options.output.empty()) FOVEA_RETURN_IF_ERROR(write_file_atomic(options.output, json));
+  if (common.json) return print(json);
+  FOVEA_ASSIGN_OR_RETURN(const auto heads, engine::parse_head_profile(json, "the profile", model->shape()));
+  const auto how = nlohmann::json::parse(json)["measured"];
+  return print(printable(fmt::format("samples    {} asked, {} answered with the needle\n{}", how["samples"].dump(), how["accepted"].dump(), summary(heads))));
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  add_model_options(sub, common);
+  sub.add_option("-o,--output", options->output, "write the profile there too");
+  std::vector<CLI::Option*> measuring = {
+      sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,768,1024,1536,2048")->delimiter(',')->check(in_range(int64_t{128}, int64_t{1} << 20)),
+      sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")->check(in_range(int64_t{1}, int64_t{100}))->capture_default_str(),
+      sub.add_option("-s,--seed", options->seed, "which texts, and where in them")->capture_default_str(),
+      sub.add_option("--file", options->files, "a text to hide needles in, may be repeated; default: this machine's licences")->allow_extra_args(false)};
+  sub.add_flag("--again", options->again, "measure though this model file has been measured before");
+  return [options, measuring, &common]() -> Status {
+    for (const CLI::Option* option : measuring) options->measures = options->measures || option->count() > 0;
+    return profile(*options, common);
+  };
+}
+
+FOVEA_COMMAND("profile", "measure what every head does, once per model file", "fovea profile -m smollm2-135m", setup)
+
+}  // namespace
+}  // namespace fovea::cli
