@@ -1,0 +1,57 @@
+// Where an answer came from: while a model answers a question about documents, the rows of its
+// retrieval heads (arXiv:2404.15574) are folded into one number per document token, and afterwards
+// into the lines that hold most of it. Only those heads' rows are made; no row is kept.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fovea/attention/attend.h"
+#include "fovea/probe/document_prompt.h"
+
+namespace fovea::probe {
+
+struct EvidenceOptions {
+  int n_heads = 12;            // the best retrieval heads, weighted by their scores
+  double uncopied = 0.25;      // weight of a key that is not the token the step gave; of one that is: 1
+  double neighbour = 0.2;      // a line next to a span joins it with this share of the span's best line
+  int max_units = 4;           // lines of a span at most
+  int max_spans = 5;
+  double least = 0.02;         // spans below this share of the whole are left out, but for the first
+};
+
+struct EvidenceSpan {
+  int32_t document = 0;
+  int line_start = 0, line_end = 0;  // from 1, both within the span
+  std::string text;                  // of those lines; of a very long line, the sentences meant
+  double score = 0;                  // share of what the heads gave to all documents, 0 to 1
+};
+
+class Evidence final : public attention::RowObserver {
+ public:
+  // `profile` null, or without retrieval scores: every head counts the same. The prompt must outlive this.
+  Evidence(const attention::ModelShape& shape, const attention::HeadProfile* profile, const DocumentPrompt& prompt,
+           const EvidenceOptions& options = {});
+
+  bool wants(int layer, int head, bool) const override { return slots_[static_cast<size_t>(layer * n_heads_ + head)] >= 0; }
+  void see(const attention::RowView& row, std::span<const float> pattern) override;
+  // The rows seen since the last call gave this token. Feed the prompt's last token alone, so that its
+  // row is seen too: it gives the first token.
+  void take(int32_t token);
+
+  const std::vector<double>& mass() const { return mass_; }  // [prompt tokens]; 0 outside the documents
+  std::vector<EvidenceSpan> spans(std::span<const Document> documents) const;
+
+ private:
+  const DocumentPrompt& prompt_;
+  EvidenceOptions options_;
+  int n_heads_;
+  std::vector<int> slots_;                // [n_layers * n_heads]; -1: not looked at
+  std::vector<double> weights_;           // [slots]
+  std::vector<std::vector<float>> rows_;  // [slots][prompt tokens]: of the current step
+  std::vector<double> mass_;
+};
+
+}  // namespace fovea::probe
