@@ -9,14 +9,10 @@
 
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
+#include "fovea/probe/document.h"
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::probe {
-
-struct Document {
-  std::string name;  // as the user named it
-  std::string text;
-};
 
 struct DocumentPrompt {
   static constexpr int32_t kNoDocument = -1;

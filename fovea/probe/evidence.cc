@@ -70,7 +70,7 @@ std::string without_spaces(std::string_view text) {
 Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProfile* profile, const DocumentPrompt& prompt,
                    const EvidenceOptions& options)
     : prompt_(prompt), options_(options), n_heads_(shape.n_heads), mass_(prompt.tokens.size()) {
-  const auto n_all = static_cast<size_t>(shape.n_layers * shape.n_heads);
+  const auto n_all = head_id(shape.n_layers, 0, shape.n_heads);
   std::vector<double> scores(n_all, 1.0);
   size_t n_chosen = n_all;
   if (profile) {
@@ -92,7 +92,7 @@ Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProf
 }
 
 void Evidence::see(const attention::RowView& row, std::span<const float> pattern) {
-  std::vector<float>& kept = rows_[static_cast<size_t>(slots_[static_cast<size_t>(row.layer.layer * n_heads_ + row.head)])];
+  std::vector<float>& kept = rows_[static_cast<size_t>(slots_[head_id(row.layer.layer, row.head, n_heads_)])];
   std::fill(kept.begin(), kept.end(), 0.0f);
   for (size_t j = 0; j < pattern.size(); ++j) {
     const auto key = static_cast<size_t>(row.key_positions[j]);  // an empty slot lies past every prompt

@@ -10,6 +10,7 @@
 
 #include "fovea/attention/attend.h"
 #include "fovea/probe/document_prompt.h"
+#include "fovea/probe/retrieval.h"  // head_id
 
 namespace fovea::probe {
 
@@ -35,7 +36,7 @@ class Evidence final : public attention::RowObserver {
   Evidence(const attention::ModelShape& shape, const attention::HeadProfile* profile, const DocumentPrompt& prompt,
            const EvidenceOptions& options = {});
 
-  bool wants(int layer, int head, bool) const override { return slots_[static_cast<size_t>(layer * n_heads_ + head)] >= 0; }
+  bool wants(int layer, int head, bool) const override { return slots_[head_id(layer, head, n_heads_)] >= 0; }
   void see(const attention::RowView& row, std::span<const float> pattern) override;
   // The rows seen since the last call gave this token. Feed the prompt's last token alone, so that its
   // row is seen too: it gives the first token.

@@ -1,15 +1,16 @@
 #include "fovea/probe/pattern_statistics.h"
 
 #include "fovea/kernels/attention.h"
+#include "fovea/probe/retrieval.h"  // head_id
 
 namespace fovea::probe {
 
 PatternStatistics::PatternStatistics(int n_layers, int n_heads, int first_query, int period)
-    : n_heads_(n_heads), first_query_(first_query), period_(period), sums_(static_cast<size_t>(n_layers * n_heads)) {}
+    : n_heads_(n_heads), first_query_(first_query), period_(period), sums_(head_id(n_layers, 0, n_heads)) {}
 
 void PatternStatistics::see(const attention::RowView& row, std::span<const float> pattern) {
   if (row.q_pos < first_query_) return;
-  Sums& sums = sums_[static_cast<size_t>(row.layer.layer * n_heads_ + row.head)];
+  Sums& sums = sums_[head_id(row.layer.layer, row.head, n_heads_)];
   ++sums.rows;
   for (size_t j = 0; j < pattern.size(); ++j) {
     const int32_t key = row.key_positions[j];

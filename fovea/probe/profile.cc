@@ -36,7 +36,7 @@ Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& 
                          MeasuredProfile& out) {
   NeedleReader reader(session, tokenizer);
   Rng random(options.needle.seed + 1);
-  const auto n_all = static_cast<size_t>(out.heads.n_layers * out.heads.n_heads);
+  const auto n_all = head_id(out.heads.n_layers, 0, out.heads.n_heads);
   std::vector<double> paper(n_all), code(n_all), active(n_all);
   int64_t accepted = 0;
   for (size_t i = 0; i < out.prompts.size(); ++i) {

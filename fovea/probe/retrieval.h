@@ -12,6 +12,11 @@
 
 namespace fovea::probe {
 
+// Heads are numbered layer by layer, as in a HeadProfile.
+inline size_t head_id(int layer, int head, int n_heads) {
+  return static_cast<size_t>(layer) * static_cast<size_t>(n_heads) + static_cast<size_t>(head);
+}
+
 // Positions [begin, end) of a prompt.
 struct TokenSpan {
   int32_t begin = 0, end = 0;
