@@ -7,6 +7,7 @@
 
 #include "fovea/attention/method.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/nearest.h"
 
 namespace fovea::attention {
 namespace {
@@ -15,26 +16,26 @@ class Lister final : public KnobVisitor {
  public:
   std::vector<KnobInfo> knobs;
   void add(std::string_view name, int& value, const KnobLimits& limits) override {
-    push(name, fmt::format("{}", value), limits);
+    push(KnobInfo::Kind::kWhole, name, fmt::format("{}", value), limits);
   }
   void add(std::string_view name, double& value, const KnobLimits& limits) override {
-    push(name, fmt::format("{}", value), limits);
+    push(KnobInfo::Kind::kReal, name, fmt::format("{}", value), limits);
   }
   void add(std::string_view name, bool& value, const KnobLimits& limits) override {
-    push(name, value ? "true" : "false", limits);
+    push(KnobInfo::Kind::kSwitch, name, value ? "true" : "false", limits);
   }
   void add(std::string_view name, HeadSet& value, const KnobLimits& limits) override {
-    push(name, value.to_string(), limits);
+    push(KnobInfo::Kind::kHeads, name, value.to_string(), limits);
   }
   void add(std::string_view name, int& value, const std::vector<std::string_view>& choices,
            const KnobLimits& limits) override {
-    push(name, std::string(choices[static_cast<size_t>(value)]), limits);
+    push(KnobInfo::Kind::kChoice, name, std::string(choices[static_cast<size_t>(value)]), limits);
     knobs.back().choices.assign(choices.begin(), choices.end());
   }
 
  private:
-  void push(std::string_view name, std::string value, const KnobLimits& limits) {
-    knobs.push_back({std::string(name), std::move(value), std::string(limits.help), limits.min, limits.max, {}});
+  void push(KnobInfo::Kind kind, std::string_view name, std::string value, const KnobLimits& limits) {
+    knobs.push_back({kind, std::string(name), std::move(value), std::string(limits.help), limits.min, limits.max, {}});
   }
 };
 
@@ -45,8 +46,9 @@ class Setter final : public KnobVisitor {
 
   Status finish() {
     if (error_.message.empty() && !found_) {
-      error_ = make_error(ErrorCode::kUsage, "{} has no knob {}; it has: {}", method_, fovea::quoted(name_),
-                          names_.empty() ? "none" : fmt::format("{}", fmt::join(names_, ", ")));
+      error_ = names_.empty() ? make_error(ErrorCode::kUsage, "{} has no knob {}; it has none", method_, fovea::quoted(name_))
+                              : make_error(ErrorCode::kUsage, "{} has no knob {}; nearest: {} (all: {})", method_, fovea::quoted(name_),
+                                           nearest_names(name_, names_, 1)[0], fmt::join(names_, ", "));
     }
     if (!error_.message.empty()) return error_;
     return {};

@@ -32,9 +32,11 @@ class KnobVisitor {
 
 // One knob as shown in the catalogue, with the value that it has now.
 struct KnobInfo {
+  enum class Kind { kWhole, kReal, kSwitch, kHeads, kChoice };
+  Kind kind;
   std::string name, value, help;
-  double min, max;
-  std::vector<std::string> choices;  // empty: a number, a switch or a head set
+  double min, max;                   // infinite where there is no limit; numbers only
+  std::vector<std::string> choices;  // of a kChoice
 };
 
 class Method;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,13 +28,27 @@ enum Need : uint32_t { kNothing = 0, kHeadProfile = 1 };
 
 struct MethodInfo {
   std::string_view name;   // the paper's slug: "streaming-llm"
+  std::string_view title;  // as the paper calls it: "StreamingLLM"
   std::string_view paper;  // "arXiv:2309.17453, sec. 3.2"
   uint32_t stages = 0;     // Stage bits it may act on
   uint32_t needs = kNothing;
-  std::string_view summary;           // one line for the catalogue
-  std::string_view excludes = {};     // space-separated methods it cannot run beside
-  std::string_view exceptions = {};   // general laws of every_method_test it breaks by design, and why
+  std::string_view summary;        // one line for the catalogue
+  // Knobs as a spec has them ("value=1:heads=0"). With `neutral` it equals dense attention bit for bit
+  // (empty: its defaults do); with `example` it acts on a text of a few dozen tokens. Both are what
+  // tests/every_method_test.cc runs.
+  std::string_view neutral = {};
+  std::string_view example = {};
+  std::string_view excludes = {};  // space-separated methods it cannot run beside
+  // Laws of every_method_test that it breaks by design, with the section that says so, joined by ';':
+  // "LAW: why", or "LAW~1e-4: why" where the law holds within that distance of the logits.
+  std::string_view exceptions = {};
 };
+
+std::vector<std::string_view> stage_names(uint32_t stages);  // "choose", "keep"
+std::vector<std::string_view> need_names(uint32_t needs);    // "head-profile"
+bool can_compose(const MethodInfo& a, const MethodInfo& b);
+// How far a method may be from a law: 0 (it holds bit for bit), its "~" distance, or infinity.
+double allowed_distance(const MethodInfo& info, std::string_view law);
 
 // What changes while one sequence runs.
 class SequenceState {
@@ -104,11 +119,14 @@ class Method {
   virtual void edit_output(const LayerView&, int /*head*/, float* /*z*/, int64_t /*ld*/) const {}
   // keep: after the layer's attention; drop from the cache what no later row will see.
   virtual void keep(const LayerView&, KvCache&) const {}
+  // The promise of `keep`: the most keys of a KV head that stay in the cache after a call.
+  virtual int64_t max_keys(int /*layer*/, int /*kv_head*/) const { return std::numeric_limits<int64_t>::max(); }
 };
 
 // A fresh method with its default knobs; null if there is none of that name ('_' reads as '-').
 std::unique_ptr<Method> make_method(std::string_view name);
 std::vector<std::string> method_names();  // sorted
+Error no_such_method(std::string_view name);  // kUsage with the nearest names
 
 using MethodFactory = std::unique_ptr<Method> (*)();
 bool register_method(std::string_view name, MethodFactory make);

@@ -15,17 +15,6 @@ namespace {
 
 using Knobs = std::vector<std::pair<std::string, std::string>>;
 
-std::map<std::string, MethodFactory, std::less<>>& registry() {
-  static std::map<std::string, MethodFactory, std::less<>> methods;
-  return methods;
-}
-
-std::string slug(std::string_view name) {
-  std::string out(name);
-  std::replace(out.begin(), out.end(), '_', '-');
-  return out;
-}
-
 // Parts between separators, empty ones included.
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -37,39 +26,16 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-bool lists(std::string_view words, std::string_view word) {
-  for (std::string_view part : split(words, ' ')) {
-    if (part == word) return true;
-  }
-  return false;
-}
-
 }  // namespace
-
-bool register_method(std::string_view name, MethodFactory make) {
-  return registry().emplace(std::string(name), make).second;
-}
-
-std::unique_ptr<Method> make_method(std::string_view name) {
-  const auto it = registry().find(slug(name));
-  return it == registry().end() ? nullptr : it->second();
-}
-
-std::vector<std::string> method_names() {
-  std::vector<std::string> names;
-  for (const auto& entry : registry()) names.push_back(entry.first);
-  return names;
-}
 
 Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape& model) {
   std::unique_ptr<Method> method = make_method(name);
   if (!method) {
-    return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)",
-                      fovea::quoted(name), fmt::join(nearest_names(slug(name), method_names()), ", "));
+    return no_such_method(name);
   }
   const MethodInfo& info = method->info();
   for (const auto& other : methods_) {
-    if (lists(info.excludes, other->info().name) || lists(other->info().excludes, info.name)) {
+    if (!can_compose(info, other->info())) {
       return make_error(ErrorCode::kUsage, "{} and {} cannot run together", other->info().name, info.name);
     }
   }

@@ -4,11 +4,15 @@
 // output becomes zero (`zero`). The prompt is read with every head. Detection is in probe/.
 // Not done here: mean ablation. Differs: scores are zeroed before the causal mask, so that nothing of
 // the future leaks.
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "fovea/attention/method.h"
+#include "fovea/base/random.h"
 
 namespace fovea::attention {
 namespace {
@@ -16,29 +20,42 @@ namespace {
 class RetrievalHeads final : public Method {
  public:
   static constexpr MethodInfo kInfo{.name = "retrieval-heads",
+                                    .title = "Retrieval heads",
                                     .paper = "arXiv:2404.15574, sec. 4.1",
                                     .stages = kScore | kGate,
                                     .needs = kHeadProfile,
-                                    .summary = "masks the top retrieval heads (or chosen ones) while decoding"};
+                                    .summary = "masks the top retrieval heads (or chosen ones) while decoding",
+                                    .neutral = "mask_top=0:heads=none",
+                                    .example = "heads=0.1+1"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
-    knobs.add("mask_top", mask_top_, {.min = 0, .max = 1 << 20, .help = "how many of the best retrieval heads to mask"});
+    knobs.add("mask_top", mask_top_, {.min = -(1 << 20), .max = 1 << 20, .help = "how many of the best retrieval heads to mask; -K: K random others, as a control"});
     knobs.add("heads", heads_, {.help = "heads to mask besides: 3-9 (layers), 4.11 (one head), joined by +"});
     knobs.add("mask_mode", mode_, {"uniform", "zero"}, {.help = "attend uniformly, or give zero"});
+    knobs.add("seed", seed_, {.min = 0, .help = "of the random control"});
   }
 
   Status bind(const ModelShape& model) override {
     head_dim_ = model.head_dim;
     n_heads_ = model.n_heads;
     FOVEA_RETURN_IF_ERROR(heads_.check(model));
-    masked_.assign(static_cast<size_t>(model.n_layers * model.n_heads), false);
-    for (size_t id = 0; id < masked_.size(); ++id) {
-      masked_[id] = heads_.contains(static_cast<int>(id) / n_heads_, static_cast<int>(id) % n_heads_);
-    }
+    const int n_all = model.n_layers * model.n_heads;
+    masked_.assign(static_cast<size_t>(n_all), false);
+    for (int id = 0; id < n_all; ++id) masked_[static_cast<size_t>(id)] = heads_.contains(id / n_heads_, id % n_heads_);
     if (mask_top_ == 0) return {};
-    FOVEA_ASSIGN_OR_RETURN(const std::vector<int> top, top_heads(model, "retrieval", mask_top_));
-    for (const int id : top) masked_[static_cast<size_t>(id)] = true;
+    const int n = std::abs(mask_top_);
+    const int first = mask_top_ > 0 ? 0 : std::max(n, std::min(kNotRandom, n_all / 2));
+    if (n > n_all - first) {
+      return make_error(ErrorCode::kUsage, "knob mask_top is {}; this model has {} heads to choose from", mask_top_, n_all - first);
+    }
+    FOVEA_ASSIGN_OR_RETURN(std::vector<int> ranked, top_heads(model, "retrieval", n_all));
+    Rng random(static_cast<uint64_t>(seed_));
+    const auto begin = static_cast<size_t>(first);
+    for (size_t at = begin; at < begin + static_cast<size_t>(n); ++at) {  // the first n, or n of the rest without repetition
+      if (mask_top_ < 0) std::swap(ranked[at], ranked[at + random.below(ranked.size() - at)]);
+      masked_[static_cast<size_t>(ranked[at])] = true;
+    }
     return {};
   }
 
@@ -55,12 +72,14 @@ class RetrievalHeads final : public Method {
   }
 
  private:
+  static constexpr int kNotRandom = 100;  // the control spares this many of the best (at most half of all)
   enum Mode { kUniform, kZero };
-  bool masks(int layer, int head, bool decoding) const { return decoding && masked_[static_cast<size_t>(layer * n_heads_ + head)]; }
+  bool masks(int layer, int head, bool decoding) const { return decoding && masked_[static_cast<size_t>(layer) * n_heads_ + head]; }
 
   int mask_top_ = 0;
   HeadSet heads_ = HeadSet::none();
   int mode_ = kUniform;
+  int seed_ = 0;
   int head_dim_ = 0, n_heads_ = 0;
   std::vector<bool> masked_;
 };

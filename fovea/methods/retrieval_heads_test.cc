@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+#include <string>
+
 #include "fovea/attention/one_layer.h"
 
 namespace fovea::attention {
@@ -47,6 +51,39 @@ TEST(RetrievalHeads, MaskTopTakesTheHighestScores) {
   EXPECT_THAT(layer.of_head(first, 0, 3), Each(0.0f));
   EXPECT_THAT(layer.of_head(second, 0, 0), Each(0.0f));
   EXPECT_THAT(layer.of_head(first, 0, 1), testing::Not(Each(0.0f)));
+}
+
+// Which heads are silent while decoding, as layer * 4 + head.
+std::vector<int> silenced(const std::string& knobs, const HeadProfile& profile) {
+  OneLayer layer("retrieval-heads:mask_mode=zero:" + knobs, kernels::KvType::kF32, &profile);
+  std::vector<int> heads;
+  for (int l = 0; l < 2; ++l) {
+    const std::vector<float> z = layer.feed(1, true, 0, l);
+    for (int head = 0; head < 4; ++head) {
+      const std::vector<float> mine = layer.of_head(z, 0, head);
+      if (std::count(mine.begin(), mine.end(), 0.0f) == 16) heads.push_back(l * 4 + head);
+    }
+  }
+  return heads;
+}
+
+TEST(RetrievalHeads, TheControlMasksAsManyOthersBySeed) {
+  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .values = {}};
+  profile.values["retrieval"] = {0.9, 0, 0.8, 0, 0.7, 0, 0.6, 0};
+  std::set<std::string> draws;
+  for (int seed = 0; seed < 20; ++seed) {
+    const std::string knobs = "mask_top=-2:seed=" + std::to_string(seed);
+    const std::vector<int> heads = silenced(knobs, profile);
+    EXPECT_EQ(heads, silenced(knobs, profile));
+    ASSERT_EQ(heads.size(), 2u);
+    for (const int head : heads) EXPECT_EQ(head % 2, 1) << "head " << head << " is one of the best half";
+    draws.insert(::testing::PrintToString(heads));
+  }
+  EXPECT_EQ(draws.size(), 6u);  // every pair of the four others
+  profile.values["retrieval"].assign(8, 0.0);
+  const auto none_left = Pipeline::parse("retrieval-heads:mask_top=-5", OneLayer("dense", kernels::KvType::kF32, &profile).shape());
+  ASSERT_FALSE(none_left.has_value());
+  EXPECT_THAT(none_left.error().message, AllOf(HasSubstr("mask_top is -5"), HasSubstr("3 heads")));
 }
 
 TEST(RetrievalHeads, RefusesAnUnknownModeOrAMissingProfileAndNamesTheKnob) {

@@ -8,9 +8,12 @@ namespace {
 class Scale final : public Method {
  public:
   static constexpr MethodInfo kInfo{.name = "scale",
+                                    .title = "Head scaling",
                                     .paper = "arXiv:1905.10650, sec. 2.2",
                                     .stages = kGate,
-                                    .summary = "multiplies the output of chosen heads; 0 ablates them"};
+                                    .summary = "multiplies the output of chosen heads; 0 ablates them",
+                                    .neutral = "value=1",
+                                    .example = "value=0.5:heads=0.1+1"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -16,10 +16,13 @@ class StreamingLlm final : public Method {
  public:
   static constexpr MethodInfo kInfo{
       .name = "streaming-llm",
+      .title = "StreamingLLM",
       .paper = "arXiv:2309.17453, sec. 3.2",
       .stages = kChoose | kKeep,
       .summary = "first keys and a sliding window; the rest leaves the cache",
-      .exceptions = "chunks: dropping keys moves page borders, so sums are cut elsewhere; within 1e-4 of one chunk"};
+      .neutral = "window=16777216",
+      .example = "n_sink=2:window=6",
+      .exceptions = "chunks~1e-4: dropped keys (sec. 3.2) move page borders, so float32 sums are cut elsewhere"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
@@ -33,7 +36,7 @@ class StreamingLlm final : public Method {
     FOVEA_RETURN_IF_ERROR(heads_.check(model));
     group_ = model.group();
     n_heads_ = model.n_heads;
-    applies_.assign(static_cast<size_t>(model.n_layers * model.n_heads), false);
+    applies_.assign(static_cast<size_t>(model.n_layers) * model.n_heads, false);
     for (int layer = 0; layer < model.n_layers; ++layer) {
       for (int head = 0; head < model.n_heads; ++head) applies_[at(layer, head)] = heads_.contains(layer, head);
     }
@@ -57,17 +60,23 @@ class StreamingLlm final : public Method {
   void keep(const LayerView& view, KvCache& cache) const override {
     const int32_t next = view.q_pos.back() + 1;  // the next row sees no key before next + 1 - window but the sinks
     for (int kv = 0; kv < view.model.n_kv_heads; ++kv) {
-      bool all = true;
-      for (int g = 0; g < group_; ++g) all = all && applies_[at(view.layer, kv * group_ + g)];
       // A page at a time: what is left over is masked by the rule anyway.
-      const int64_t budget = static_cast<int64_t>(n_sink_) + window_ + kernels::kPageKeys;
-      if (!all || cache.n_keys(view.sequence, view.layer, kv) < budget) continue;
+      if (!drops(view.layer, kv) || cache.n_keys(view.sequence, view.layer, kv) <= budget()) continue;
       cache.retain(view.sequence, view.layer, kv, [&](int32_t p) { return p < n_sink_ || p > next - window_; });
     }
   }
+  int64_t max_keys(int layer, int kv_head) const override { return drops(layer, kv_head) ? budget() : Method::max_keys(layer, kv_head); }
 
  private:
-  size_t at(int layer, int head) const { return static_cast<size_t>(layer * n_heads_ + head); }
+  int64_t budget() const { return static_cast<int64_t>(n_sink_) + window_ + kernels::kPageKeys - 1; }
+  // Whether every head that reads this KV head follows the rule.
+  bool drops(int layer, int kv_head) const {
+    for (int g = 0; g < group_; ++g) {
+      if (!applies_[at(layer, kv_head * group_ + g)]) return false;
+    }
+    return true;
+  }
+  size_t at(int layer, int head) const { return static_cast<size_t>(layer) * n_heads_ + head; }
 
   int n_sink_ = 4;  // the paper's value; 0 is its failing baseline
   int window_ = 1020;

@@ -1,0 +1,304 @@
+// The laws of attention methods, for every method in the registry on both tiny models (whose query
+// heads outnumber their KV heads) and in both numerics. A method that breaks one by design says so in
+// MethodInfo::exceptions.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+#include <set>
+
+#include "fovea/attention/method.h"
+#include "fovea/engine/session.h"
+
+namespace fovea::engine {
+namespace {
+
+using attention::MethodInfo;
+using kernels::Numerics;
+using ::testing::ElementsAreArray;
+using ::testing::IsEmpty;
+using Rows = std::vector<std::vector<float>>;  // logits of token after token
+
+const std::set<std::string> kLaws = {"neutral", "causal", "chunks", "batch", "alone", "budget", "fork"};
+
+std::vector<std::string> words_of(std::string_view text, char separator) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(separator, begin), text.size());
+    out.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+TEST(Methods, EveryFileRegistersTheMethodItIsNamedAfter) {
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(FOVEA_SOURCE_DIR "/fovea/methods")) {
+    std::string name = entry.path().stem().string();
+    if (entry.path().extension() != ".cc" || name.ends_with("_test")) continue;
+    std::replace(name.begin(), name.end(), '_', '-');
+    files.push_back(name);
+  }
+  std::sort(files.begin(), files.end());
+  EXPECT_THAT(attention::method_names(), ElementsAreArray(files));
+}
+
+TEST(Methods, EveryOneSaysWhatItIs) {
+  for (const std::string& name : attention::method_names()) {
+    const auto method = attention::make_method(name);
+    const MethodInfo& info = method->info();
+    EXPECT_EQ(info.name, name);
+    EXPECT_FALSE(info.title.empty()) << name;
+    EXPECT_FALSE(info.summary.empty()) << name;
+    EXPECT_NE(info.paper.find("arXiv:"), std::string_view::npos) << name;
+    EXPECT_NE(info.stages, 0u) << name;
+    EXPECT_FALSE(info.example.empty()) << name << ": without an example the laws say nothing about it";
+    for (const std::string& other : words_of(info.excludes, ' ')) EXPECT_NE(attention::make_method(other), nullptr) << name << " excludes " << other;
+    for (std::string entry : words_of(info.exceptions, ';')) {
+      entry.erase(0, entry.find_first_not_of(' '));
+      const std::string law = entry.substr(0, entry.find_first_of("~:"));
+      EXPECT_EQ(kLaws.count(law), 1u) << name << ": no law is called " << law;
+      EXPECT_NE(entry.find("sec"), std::string::npos) << name << ": the section that breaks " << law << " is missing";
+    }
+    for (const attention::KnobInfo& knob : attention::list_knobs(*method)) EXPECT_FALSE(knob.help.empty()) << name << " " << knob.name;
+  }
+}
+
+TEST(Methods, AllowedDistanceReadsTheExceptions) {
+  MethodInfo info;
+  info.exceptions = "chunks~1e-4: rounding (sec. 1); causal: looks ahead (sec. 2)";
+  EXPECT_EQ(attention::allowed_distance(info, "neutral"), 0.0);
+  EXPECT_EQ(attention::allowed_distance(info, "chunks"), 1e-4);
+  EXPECT_TRUE(std::isinf(attention::allowed_distance(info, "causal")));
+}
+
+using Case = std::tuple<std::string, const char*, Numerics>;
+
+class EveryMethod : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    method_ = std::get<0>(GetParam());
+    auto model = Model::load(std::string(FOVEA_SOURCE_DIR "/tests/data/") + std::get<1>(GetParam()) + ".gguf");
+    ASSERT_TRUE(model.has_value()) << model.error().message;
+    model_ = *model;
+    const attention::ModelShape& shape = model_->shape();
+    ASSERT_GT(shape.n_heads, shape.n_kv_heads);
+    auto profile = std::make_shared<attention::HeadProfile>();
+    profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads;
+    for (const char* name : {"retrieval"}) {
+      std::vector<double>& values = profile->values[name];
+      for (int i = 0; i < shape.n_layers * shape.n_heads; ++i) values.push_back(0.1 * ((i * 5) % 8));
+    }
+    profile_ = profile;
+    for (int i = 0; i < 100; ++i) ids_.push_back(static_cast<int32_t>(3 + (i * i + 7 * i) % (shape.vocab_size - 3)));
+  }
+
+  const MethodInfo& info() const {
+    static std::map<std::string, std::unique_ptr<attention::Method>> made;
+    auto& method = made[method_];
+    if (!method) method = attention::make_method(method_);
+    return method->info();
+  }
+  // A law that does not hold by design is not run; "~" laws are compared within their distance.
+  double distance(const char* law) const { return attention::allowed_distance(info(), law); }
+
+  std::unique_ptr<Session> session(const std::string& attention, int chunk = 512) const {
+    SessionOptions options{.numerics = std::get<2>(GetParam())};
+    options.chunk = chunk;
+    options.attention = attention;
+    options.profile = profile_;
+    auto session = Session::create(model_, options);
+    EXPECT_TRUE(session.has_value()) << session.error().message;
+    return std::move(session).value();
+  }
+  std::string with(std::string_view knobs) const { return method_ + (knobs.empty() ? "" : ":") + std::string(knobs); }
+  std::string example() const { return with(info().example); }
+
+  static Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
+    Rows rows;
+    PrefillOptions options;
+    options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
+      for (int64_t i = 0; i < logits.dim(0); ++i) rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
+      return {};
+    };
+    const auto done = session.prefill(sequence, ids, options);
+    EXPECT_TRUE(done.has_value()) << done.error().message;
+    return rows;
+  }
+  static std::vector<float> decode(Session& session, SequenceId sequence, int32_t token) {
+    const Session::Step step{sequence, token};
+    const auto logits = session.decode({&step, 1});
+    EXPECT_TRUE(logits.has_value()) << logits.error().message;
+    return {logits->values().begin(), logits->values().end()};
+  }
+  static void decode_all(Session& session, SequenceId sequence, Rows& rows) {
+    for (const int32_t token : {5, 17, 9, 30}) rows.push_back(decode(session, sequence, token));
+  }
+  // The whole prompt and a few decoded tokens in a fresh sequence.
+  Rows all(Session& session) const {
+    const SequenceId sequence = session.begin();
+    Rows rows = prefill(session, sequence, ids_);
+    decode_all(session, sequence, rows);
+    return rows;
+  }
+
+  static void expect_same(const Rows& found, const Rows& expected, double distance = 0) {
+    ASSERT_EQ(found.size(), expected.size());
+    double worst = 0;
+    for (size_t t = 0; t < found.size(); ++t) {
+      if (found[t] == expected[t]) continue;
+      for (size_t i = 0; i < found[t].size(); ++i) {
+        const double off = std::abs(static_cast<double>(found[t][i]) - expected[t][i]);
+        if (off > worst || std::isnan(off)) worst = off;
+      }
+      ASSERT_LE(worst, distance) << "logits of token " << t;
+    }
+  }
+
+  std::string method_;
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const attention::HeadProfile> profile_;
+  std::vector<int32_t> ids_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Registry, EveryMethod,
+                         ::testing::Combine(::testing::ValuesIn(attention::method_names()), ::testing::Values("tiny-llama", "tiny-qwen2"),
+                                            ::testing::Values(Numerics::kExact, Numerics::kFast)),
+                         [](const auto& test) {
+                           std::string name = std::get<0>(test.param) + "_" + std::get<1>(test.param);
+                           name += std::get<2>(test.param) == Numerics::kExact ? "_exact" : "_fast";
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+#define SKIP_IF_BROKEN_BY_DESIGN(law) \
+  if (std::isinf(distance(law))) GTEST_SKIP() << method_ << " breaks this by design: " << info().exceptions
+
+TEST_P(EveryMethod, IsDenseWithNeutralKnobs) {
+  SKIP_IF_BROKEN_BY_DESIGN("neutral");
+  expect_same(all(*session(with(info().neutral))), all(*session("dense")), distance("neutral"));
+}
+
+TEST_P(EveryMethod, ActsWithItsExample) { EXPECT_NE(all(*session(example())), all(*session("dense"))); }
+
+TEST_P(EveryMethod, LaterTokensNeverChangeEarlierOutputs) {
+  SKIP_IF_BROKEN_BY_DESIGN("causal");
+  std::vector<int32_t> other = ids_;
+  constexpr size_t kFirstChanged = 61;
+  for (size_t i = kFirstChanged; i < other.size(); ++i) other[i] = (other[i] + 1) % model_->shape().vocab_size;
+  auto one = session(example()), two = session(example());
+  Rows a = prefill(*one, one->begin(), ids_), b = prefill(*two, two->begin(), other);
+  EXPECT_NE(a, b);
+  a.resize(kFirstChanged), b.resize(kFirstChanged);
+  expect_same(a, b, distance("causal"));
+}
+
+TEST_P(EveryMethod, PrefillInChunksEqualsPrefillAtOnce) {
+  SKIP_IF_BROKEN_BY_DESIGN("chunks");
+  const Rows whole = all(*session(example()));
+  for (const int chunk : {1, 7, 64}) expect_same(all(*session(example(), chunk)), whole, distance("chunks"));
+}
+
+TEST_P(EveryMethod, ABatchEqualsItsSequencesAlone) {
+  SKIP_IF_BROKEN_BY_DESIGN("batch");
+  const std::span<const int32_t> ids(ids_);
+  auto batched = session(example());
+  std::vector<Session::Step> steps;
+  Rows alone;
+  for (int i = 0; i < 3; ++i) {
+    const auto mine = ids.subspan(0, ids.size() - 31 * static_cast<size_t>(i));
+    steps.push_back({batched->begin(), 5 + i});
+    auto single = session(example());
+    const SequenceId s = single->begin();
+    expect_same(prefill(*batched, steps.back().sequence, mine), prefill(*single, s, mine), distance("batch"));
+    alone.push_back(decode(*single, s, 5 + i));
+  }
+  const auto logits = batched->decode(steps);
+  ASSERT_TRUE(logits.has_value()) << logits.error().message;
+  Rows together;
+  for (int64_t i = 0; i < 3; ++i) together.emplace_back(logits->data() + i * logits->dim(1), logits->data() + (i + 1) * logits->dim(1));
+  expect_same(together, alone, distance("batch"));
+}
+
+TEST_P(EveryMethod, ASecondSequenceIsUntouchedByTheFirst) {
+  SKIP_IF_BROKEN_BY_DESIGN("alone");
+  auto busy = session(example());
+  const SequenceId first = busy->begin(), second = busy->begin();
+  const std::span<const int32_t> ids(ids_);
+  prefill(*busy, first, ids.subspan(3));
+  Rows rows = prefill(*busy, second, ids);
+  for (const int32_t token : {5, 17, 9, 30}) {
+    decode(*busy, first, 40);
+    rows.push_back(decode(*busy, second, token));
+  }
+  busy->remove(first);
+  expect_same(rows, all(*session(example())), distance("alone"));
+}
+
+TEST_P(EveryMethod, ThePromisedKeyBudgetHolds) {
+  SKIP_IF_BROKEN_BY_DESIGN("budget");
+  auto live = session(example(), 16);
+  const SequenceId s = live->begin();
+  const attention::Method& method = *live->pipeline().methods().at(0);
+  const auto check = [&](int64_t fed) {
+    for (int layer = 0; layer < live->shape().n_layers; ++layer) {
+      for (int kv = 0; kv < live->shape().n_kv_heads; ++kv) {
+        EXPECT_LE(live->cache().n_keys(s, layer, kv), std::min(fed, method.max_keys(layer, kv))) << layer << " " << kv;
+      }
+    }
+  };
+  for (size_t at = 0; at < ids_.size(); at += 20) {
+    prefill(*live, s, std::span(ids_).subspan(at, 20));
+    check(static_cast<int64_t>(at) + 20);
+  }
+  for (int i = 0; i < 40; ++i) {
+    decode(*live, s, 5);
+    check(static_cast<int64_t>(ids_.size()) + i + 1);
+  }
+}
+
+TEST_P(EveryMethod, AForkEqualsTheSequenceItCameFromAndLeavesItAlone) {
+  SKIP_IF_BROKEN_BY_DESIGN("fork");
+  const std::span<const int32_t> ids(ids_);
+  auto forking = session(example()), straight = session(example());
+  const SequenceId a = forking->begin(), fresh = straight->begin();
+  prefill(*forking, a, ids.subspan(0, 60));
+  prefill(*straight, fresh, ids.subspan(0, 60));
+  Rows expected = prefill(*straight, fresh, ids.subspan(60));
+  decode_all(*straight, fresh, expected);
+  const SequenceId b = forking->fork(a);
+  Rows forked = prefill(*forking, b, ids.subspan(60));
+  decode_all(*forking, b, forked);
+  expect_same(forked, expected, distance("fork"));
+  Rows original = prefill(*forking, a, ids.subspan(60));  // after the fork wrote
+  decode_all(*forking, a, original);
+  expect_same(original, expected, distance("fork"));
+}
+
+TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
+  auto live = session(example());
+  const attention::Method& method = *live->pipeline().methods().at(0);
+  uint32_t acts = 0;
+  for (int layer = 0; layer < live->shape().n_layers; ++layer) {
+    if (method.edits_inputs(layer)) acts |= attention::kShape;
+    for (int kv = 0; kv < live->shape().n_kv_heads; ++kv) {
+      if (method.chooses_keys(layer, kv)) acts |= attention::kChoose;
+      if (method.max_keys(layer, kv) < INT64_MAX) acts |= attention::kKeep;
+    }
+    for (int head = 0; head < live->shape().n_heads; ++head) {
+      const attention::KeyRule rule = method.rule(layer, head);
+      if (rule.n_sink != 0 || rule.window != INT32_MAX) acts |= attention::kChoose;
+      for (const bool decoding : {false, true}) {
+        if (method.edits_output(layer, head, decoding)) acts |= attention::kGate;
+        if (method.edits_rows(layer, head, decoding) && !(info().stages & (attention::kScore | attention::kReweight))) acts |= attention::kScore;
+      }
+    }
+  }
+  EXPECT_THAT(attention::stage_names(acts & ~info().stages), IsEmpty());
+}
+
+}  // namespace
+}  // namespace fovea::engine
