@@ -1,6 +1,7 @@
 #include "fovea/attention/attend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -33,6 +34,13 @@ bool is_inside(const KeyRule& a, const KeyRule& b) { return a.n_sink <= b.n_sink
 
 bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
   return key <= q_pos && (key < rule.n_sink || static_cast<int64_t>(key) > static_cast<int64_t>(q_pos) - rule.window);
+}
+
+// The keys of a page that a rule lets through, as bits; dead slots see nothing.
+uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& block) {
+  uint32_t bits = 0;
+  for (int slot = 0; slot < kPageKeys; ++slot) bits |= static_cast<uint32_t>(sees(rule, q_pos, block.positions[slot])) << slot;
+  return bits;
 }
 
 // How many of the positions 0..q_pos a rule lets through.
@@ -68,6 +76,35 @@ LayerView Attend::view(const Run& run, int layer, size_t method) const {
   return {c_.model, layer, run.sequence, run.positions, run.decoding, c_.pipeline->state(method, run.sequence)};
 }
 
+bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::RopeAngles& angles) {
+  std::vector<size_t> editors;
+  for (size_t m = 0; m < n_methods(); ++m) {
+    if (c_.pipeline->methods()[m]->edits_inputs(layer)) editors.push_back(m);
+  }
+  if (editors.empty()) return false;
+  std::vector<int32_t> positions;
+  for (const Run& run : runs_) {
+    const auto rows = [&](const Tensor& t) {
+      const int64_t row = t.dim(1) * t.dim(2);
+      return Tensor::from({run.n(), t.dim(1), t.dim(2)}, t.values().subspan(static_cast<size_t>(run.begin * row), static_cast<size_t>(run.n() * row)));
+    };
+    Tensor mine[] = {rows(q), rows(k), rows(v)};
+    std::vector<int32_t> moved(run.positions.begin(), run.positions.end());
+    InputTile tile{mine[0], mine[1], mine[2], moved};
+    for (const size_t m : editors) c_.pipeline->methods()[m]->edit_inputs(view(run, layer, m), tile);
+    FOVEA_CHECK(static_cast<int64_t>(moved.size()) == run.n(), "attend: the shape stage left {} positions for {} rows", moved.size(), run.n());
+    positions.insert(positions.end(), moved.begin(), moved.end());
+    Tensor* whole[] = {&q, &k, &v};
+    for (int i = 0; i < 3; ++i) {
+      const int64_t row = whole[i]->dim(1) * whole[i]->dim(2);
+      FOVEA_CHECK(mine[i].elements() == run.n() * row, "attend: the shape stage made {} of {} rows", mine[i].shape().to_string(), run.n());
+      std::copy_n(mine[i].data(), mine[i].elements(), whole[i]->data() + run.begin * row);
+    }
+  }
+  angles = tensor::make_rope_angles(positions, c_.rope);
+  return true;
+}
+
 Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
   q = hook(Site::kQ, layer, std::move(q));
   k = hook(Site::kK, layer, std::move(k));
@@ -81,15 +118,7 @@ Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
   const auto methods = [&]() -> const auto& { return c_.pipeline->methods(); };
   tensor::RopeAngles moved;
   const tensor::RopeAngles* angles = &angles_;
-  for (size_t m = 0; m < n_methods(); ++m) {
-    if (!methods()[m]->edits_inputs(layer)) continue;
-    FOVEA_CHECK(runs_.size() == 1, "{}: its shape stage takes one sequence at a time", methods()[m]->info().name);
-    std::vector<int32_t> positions(c_.batch.positions);
-    InputTile tile{q, k, v, positions};
-    methods()[m]->edit_inputs(view(runs_[0], layer, m), tile);
-    moved = tensor::make_rope_angles(positions, c_.rope);
-    angles = &moved;
-  }
+  if (edit_inputs(layer, q, k, v, moved)) angles = &moved;
   q = hook(Site::kRotQ, layer, tensor::rope(q, *angles));
   k = hook(Site::kRotK, layer, tensor::rope(k, *angles));
 
@@ -154,10 +183,7 @@ void Attend::plan(const Run& run, int layer) {
           const KeyMask keys = mask();
           for (int64_t i = 0; i < run.n(); ++i) {
             for (size_t b = 0; b < blocks.size(); ++b) {
-              for (int slot = 0; slot < kPageKeys; ++slot) {
-                if (sees(rule, run.positions[static_cast<size_t>(i)], blocks[b].positions[slot])) continue;
-                keys.bits[static_cast<size_t>(i * group + g) * blocks.size() + b] &= ~(uint32_t{1} << slot);
-              }
+              keys.bits[static_cast<size_t>(i * group + g) * blocks.size() + b] &= seen_slots(rule, run.positions[static_cast<size_t>(i)], blocks[b]);
             }
           }
         }
@@ -167,13 +193,21 @@ void Attend::plan(const Run& run, int layer) {
         method.choose_keys(view(run, layer, m), kv, keys);
       }
     }
-    for (const int32_t p : run.positions) {
+    for (int64_t i = 0; i < run.n(); ++i) {
+      const int32_t p = run.positions[static_cast<size_t>(i)];
       keys_.dense += static_cast<uint64_t>(p + 1) * static_cast<uint64_t>(group);
-      if (plan.mask.empty()) {
-        for (const KeyRule& rule : plan.rules) keys_.seen += visible(rule, p);
+      for (int g = 0; g < group; ++g) {
+        const KeyRule& rule = plan.rules[static_cast<size_t>(g)];
+        if (plan.mask.empty()) {
+          keys_.seen += visible(rule, p);
+          continue;
+        }
+        const uint32_t* bits = plan.mask.data() + static_cast<size_t>(i * group + g) * blocks.size();
+        for (size_t b = 0; b < blocks.size(); ++b) {
+          if (bits[b] != 0) keys_.seen += static_cast<uint64_t>(std::popcount(bits[b] & seen_slots(rule, p, blocks[b])));
+        }
       }
     }
-    for (const uint32_t bits : plan.mask) keys_.seen += static_cast<uint64_t>(__builtin_popcount(bits));
   }
 }
 

@@ -62,6 +62,8 @@ class Attend {
     std::vector<uint32_t> mask;  // [n, group, n_blocks], or empty
   };
   tensor::Tensor on_tape(const tensor::Tensor& q, const tensor::Tensor& k, const tensor::Tensor& v) const;
+  // Runs the shape stage, one sequence at a time; false if no method has one here.
+  bool edit_inputs(int layer, tensor::Tensor& q, tensor::Tensor& k, tensor::Tensor& v, tensor::RopeAngles& angles);
   LayerView view(const Run& run, int layer, size_t method) const;
   void plan(const Run& run, int layer);
   void fused(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);

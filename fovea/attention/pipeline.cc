@@ -68,7 +68,9 @@ Status Pipeline::add_policy_file(const std::string& path, const ModelShape& mode
       if (!value.is_primitive()) return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", fovea::quoted(path), fovea::quoted(key));
       knobs.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
     }
-    FOVEA_RETURN_IF_ERROR(add(entry["method"].get<std::string>(), knobs, model));
+    if (Status added = add(entry["method"].get<std::string>(), knobs, model); !added) {
+      return make_error(added.error().code, "{}: {}", fovea::quoted(path), added.error().message);
+    }
   }
   return {};
 }

@@ -68,6 +68,7 @@ class Session {
   const attention::ModelShape& shape() const { return shape_; }
   const attention::KvCache& cache() const { return cache_; }
   const attention::Pipeline& pipeline() const { return pipeline_; }
+  size_t activation_bytes() const { return arena_.bytes_held(); }  // kept for the next step
   const attention::KeyCount& key_count() const { return keys_; }
   int n_ctx() const { return n_ctx_; }
   int chunk() const { return options_.chunk; }

@@ -1,0 +1,171 @@
+#include "fovea/attention/attend.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fovea/attention/one_layer.h"
+#include "fovea/attention/test_methods.h"
+#include "fovea/base/check.h"
+
+namespace fovea::attention {
+namespace {
+
+using kernels::KvType;
+
+bool everything(int32_t) { return true; }
+
+TEST(Attend, EqualsTheSlowTwinInPrefillAndDecode) {
+  OneLayer layer;
+  int32_t q_pos = -1;
+  for (const int n : {1, 30, 1, 1, 65, 3}) {  // around pages of 32 keys and tiles of 64 rows
+    const std::vector<float> z = layer.feed(n, /*decoding=*/n == 1);
+    q_pos += n;
+    for (int head = 0; head < 4; ++head) layer.expect_head(z, n - 1, head, layer.weighed(head, layer.pattern(head, q_pos, everything)));
+    layer.expect_head(z, 0, 3, layer.weighed(3, layer.pattern(3, q_pos - n + 1, everything)));
+  }
+}
+
+TEST(Attend, ManyKeysInSegmentsGiveTheSameBitsHoweverTheyAreFed) {
+  OneLayer prefilled, decoded;
+  prefilled.feed(2000), decoded.feed(2050);
+  const std::vector<float> rows = prefilled.feed(60);
+  std::vector<float> one_by_one;
+  for (int i = 0; i < 10; ++i) {
+    const std::vector<float> z = decoded.feed(1, /*decoding=*/true);
+    one_by_one.insert(one_by_one.end(), z.begin(), z.end());
+  }
+  EXPECT_TRUE(std::equal(one_by_one.begin(), one_by_one.end(), rows.begin() + 50 * 64));
+  prefilled.expect_head(rows, 59, 2, prefilled.weighed(2, prefilled.pattern(2, 2059, everything)));
+}
+
+TEST(Attend, HalfPrecisionPagesStayNearTheTwin) {
+  OneLayer layer("dense", KvType::kF16);
+  const std::vector<float> z = layer.feed(100);
+  // f16 keeps 11 bits of a key: scores of about 10 are off by some 5e-3.
+  for (int head = 0; head < 4; ++head) layer.expect_head(z, 99, head, layer.weighed(head, layer.pattern(head, 99, everything)), 2e-2);
+}
+
+TEST(Attend, HeadsOfOneGroupMayFollowDifferentRules) {
+  OneLayer layer("streaming-llm:n_sink=2:window=10:heads=0.0");
+  const std::vector<float> z = layer.feed(80);
+  layer.expect_head(z, 79, 0, layer.weighed(0, layer.pattern(0, 79, [](int32_t key) { return key < 2 || key > 69; })));
+  layer.expect_head(z, 79, 1, layer.weighed(1, layer.pattern(1, 79, everything)));
+  EXPECT_EQ(layer.cache.n_keys(0, 0, 0), 80);
+}
+
+TEST(Attend, TwoRulesOfWhichNeitherHoldsTheOtherMeet) {
+  OneLayer layer("test-rule:n_sink=20:window=5,test-rule:n_sink=3:window=70");
+  const std::vector<float> z = layer.feed(90);
+  const auto both = [](int32_t key) { return (key < 20 || key > 84) && (key < 3 || key > 19); };
+  for (int head = 0; head < 4; ++head) layer.expect_head(z, 89, head, layer.weighed(head, layer.pattern(head, 89, both)));
+}
+
+TEST(Attend, AMaskChoosesKeysPerRow) {
+  OneLayer layer("test-strided:stride=3");
+  const std::vector<float> z = layer.feed(140);
+  for (const int row : {0, 1, 64, 139}) {
+    const auto sees = [row](int32_t key) { return key % 3 == 0 || key == row; };
+    for (int head = 0; head < 4; ++head) layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+}
+
+TEST(Attend, CountsTheKeysItComputedOnAndThoseOfDense) {
+  constexpr uint64_t kHeads = 4, kDense = kHeads * 90 * 91 / 2;
+  OneLayer dense, window("test-rule:n_sink=2:window=8"), strided("test-strided:stride=2"), both("test-strided:stride=2,test-rule:n_sink=2:window=8");
+  for (OneLayer* layer : {&dense, &window, &strided, &both}) layer->feed(90);
+  uint64_t in_window = 0, in_stride = 0, in_both = 0;
+  for (int row = 0; row < 90; ++row) {
+    for (int key = 0; key <= row; ++key) {
+      const bool near = key < 2 || key > row - 8, even = key % 2 == 0 || key == row;
+      in_window += near, in_stride += even, in_both += near && even;
+    }
+  }
+  EXPECT_EQ(dense.keys.seen, kDense);
+  EXPECT_EQ(dense.keys.dense, kDense);
+  EXPECT_EQ(window.keys.seen, kHeads * in_window);
+  EXPECT_EQ(strided.keys.seen, kHeads * in_stride);
+  EXPECT_EQ(both.keys.seen, kHeads * in_both);
+  EXPECT_EQ(both.keys.dense, kDense);
+}
+
+TEST(Attend, TheShapeStageMovesRotationsAndValues) {
+  OneLayer moved("test-positions:shift=7"), dense;
+  const std::vector<float> z = moved.feed(50), plain = dense.feed(50);
+  ASSERT_EQ(z.size(), plain.size());
+  // Only distances matter to a rotation, so that a shift of all changes rounding; values were negated.
+  for (size_t i = 0; i < z.size(); ++i) ASSERT_NEAR(z[i], -plain[i], 2e-5) << i;
+}
+
+TEST(Attend, ShapeStagesOfTwoMethodsAddUp) {
+  OneLayer twice("test-positions:shift=7,test-positions:shift=5"), once("test-positions:shift=12"), dense;
+  std::vector<float> rot_q[2];
+  for (OneLayer* layer : {&twice, &once}) {
+    ASSERT_TRUE(layer->hooks.attach("blocks.0.attn.hook_rot_q", [&, i = layer == &once](const std::string&, tensor::Tensor& q) {
+      rot_q[i].assign(q.values().begin(), q.values().end());
+    }).has_value());
+    layer->feed(20);
+  }
+  EXPECT_EQ(rot_q[0], rot_q[1]);
+}
+
+// Three sequences in one call against each alone, to the bit.
+void expect_batch_equals_alone(const std::string& spec) {
+  OneLayer together(spec);
+  Batch batch;
+  std::vector<float> expected;
+  for (const int n : {5, 40, 1}) {
+    const SequenceId sequence = n;
+    batch.add(std::vector<int32_t>(static_cast<size_t>(n), 0), 0, sequence);
+    OneLayer alone(spec);
+    const std::vector<float> z = alone.feed(n, false, sequence);
+    expected.insert(expected.end(), z.begin(), z.end());
+  }
+  EXPECT_EQ(together.run(batch, 0), expected) << spec;
+}
+
+TEST(Attend, SequencesOfABatchSeeOnlyThemselves) {
+  for (const char* spec : {"dense", "streaming-llm:n_sink=1:window=4", "test-strided", "test-rows:odd=false", "test-positions:shift=3", "scale:value=2"}) {
+    expect_batch_equals_alone(spec);
+  }
+}
+
+TEST(Attend, HooksReadAndReplaceOnTheWay) {
+  OneLayer layer;
+  std::vector<std::string> shapes;
+  for (const char* hook : {"blocks.0.attn.hook_q", "blocks.0.attn.hook_k", "blocks.0.attn.hook_v", "blocks.0.attn.hook_rot_q", "blocks.0.attn.hook_rot_k"}) {
+    ASSERT_TRUE(layer.hooks.attach(hook, [&](const std::string& name, tensor::Tensor& t) {
+      shapes.push_back(name.substr(name.rfind('.') + 1) + " " + t.shape().to_string());
+    }).has_value());
+  }
+  ASSERT_TRUE(layer.hooks.attach("blocks.0.attn.hook_z", [](const std::string&, tensor::Tensor& z) { z = tensor::Tensor::zeros(z.shape()); }).has_value());
+  EXPECT_EQ(layer.feed(3), std::vector<float>(3 * 64, 0.0f));
+  EXPECT_THAT(shapes, testing::ElementsAre("hook_q [3, 4, 16]", "hook_k [3, 2, 16]", "hook_v [3, 2, 16]", "hook_rot_q [3, 4, 16]", "hook_rot_k [3, 2, 16]"));
+}
+
+TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
+  OneLayer cached;
+  const std::vector<float> expected = cached.feed(20);
+  const ModelShape& shape = cached.shape();
+  // The same inputs, caught on their way in.
+  OneLayer source;
+  std::map<std::string, tensor::Tensor> inputs;
+  ASSERT_TRUE(source.hooks.attach("blocks.0.attn.hook_?", [&](const std::string& name, tensor::Tensor& t) {
+    inputs.emplace(name.substr(name.size() - 1), tensor::Tensor::from(t.shape(), t.values()));
+  }).has_value());
+  source.feed(20);
+  Batch batch;
+  batch.add(std::vector<int32_t>(20, 0), 0, 0);
+  tensor::RopeTable rope;
+  for (int i = 0; i < 16; i += 2) rope.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
+  Attend attend({.model = shape, .rope = rope, .batch = batch});
+  const tensor::Tensor z = attend(0, inputs.at("q"), inputs.at("k"), inputs.at("v"));
+  ASSERT_EQ(static_cast<size_t>(z.elements()), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(z.data()[i], expected[i], 1e-5) << i;  // sums in another order
+
+  OneLayer scaled("scale:value=2");
+  Attend with_method({.model = shape, .rope = rope, .batch = batch, .pipeline = &scaled.pipeline});
+  EXPECT_THROW(with_method(0, inputs.at("q"), inputs.at("k"), inputs.at("v")), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::attention

@@ -1,0 +1,130 @@
+#include "fovea/attention/pipeline.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "fovea/attention/one_layer.h"
+#include "fovea/attention/test_methods.h"
+
+namespace fovea::attention {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+Result<Pipeline> parse(std::string_view spec) { return Pipeline::parse(spec, OneLayer::small_shape()); }
+
+std::string refusal(std::string_view spec, ErrorCode code = ErrorCode::kUsage) {
+  const auto pipeline = parse(spec);
+  EXPECT_FALSE(pipeline.has_value()) << spec << " was accepted";
+  if (pipeline) return "";
+  EXPECT_STREQ(name_of(pipeline.error().code), name_of(code));
+  return pipeline.error().message;
+}
+
+std::string policy_file(const std::string& text) {
+  const std::string path = ::testing::TempDir() + "/policy.json";
+  std::ofstream(path) << text;
+  return path;
+}
+
+TEST(Pipeline, DenseAndAutoHaveNoMethods) {
+  for (const char* spec : {"dense", "auto"}) {
+    const auto pipeline = parse(spec);
+    ASSERT_TRUE(pipeline.has_value());
+    EXPECT_TRUE(pipeline->dense());
+    EXPECT_EQ(pipeline->spec(), "dense");
+  }
+}
+
+TEST(Pipeline, MethodsKeepTheirOrderAndKnobs) {
+  const auto pipeline = parse("test-rule:window=4:n_sink=2,scale:value=0.5");
+  ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
+  ASSERT_EQ(pipeline->methods().size(), 2u);
+  EXPECT_EQ(pipeline->methods()[0]->info().name, "test-rule");
+  EXPECT_EQ(pipeline->methods()[0]->rule(0, 0).window, 4);
+  EXPECT_EQ(pipeline->methods()[0]->rule(0, 0).n_sink, 2);
+  EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale:value=0.5");
+}
+
+TEST(Pipeline, ACommaBeforeAKnobSeparatesKnobsAndUnderscoresReadAsHyphens) {
+  const auto pipeline = parse("test_rule:window=4,n_sink=2,scale");
+  ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
+  EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale");
+}
+
+TEST(Pipeline, AnUnknownMethodIsToldTheNearest) {
+  EXPECT_THAT(refusal("streming-llm"), AllOf(HasSubstr("\"streming-llm\""), HasSubstr("streaming-llm"), HasSubstr("fovea methods")));
+}
+
+TEST(Pipeline, BadKnobsNameTheMethodAndTheKnob) {
+  EXPECT_THAT(refusal("scale:valu=1"), AllOf(HasSubstr("scale"), HasSubstr("valu"), HasSubstr("nearest: value")));
+  EXPECT_THAT(refusal("scale:value=much"), AllOf(HasSubstr("scale"), HasSubstr("value"), HasSubstr("\"much\"")));
+  EXPECT_THAT(refusal("scale:heads=0.9"), AllOf(HasSubstr("scale"), HasSubstr("head 9")));
+}
+
+TEST(Pipeline, ASpecThatIsNoneQuotesItself) {
+  EXPECT_THAT(refusal(""), HasSubstr("name is missing"));
+  EXPECT_THAT(refusal("scale,"), AllOf(HasSubstr("\"scale,\""), HasSubstr("name is missing")));
+  EXPECT_THAT(refusal("value=1"), HasSubstr("before any method"));
+  EXPECT_THAT(refusal("scale:value"), AllOf(HasSubstr("\"value\""), HasSubstr("KNOB=VALUE")));
+  EXPECT_THAT(refusal("scale:=1"), HasSubstr("KNOB=VALUE"));
+  EXPECT_THAT(refusal("dense,scale"), HasSubstr("dense stands alone"));
+  EXPECT_THAT(refusal("scale,auto"), HasSubstr("auto stands alone"));
+}
+
+TEST(Pipeline, APairThatCannotComposeIsRefusedInEitherOrder) {
+  for (const char* spec : {"test-strided,test-positions", "test-positions,test-strided"}) {
+    EXPECT_THAT(refusal(spec), AllOf(HasSubstr("test-strided"), HasSubstr("test-positions"), HasSubstr("cannot run together")));
+  }
+}
+
+TEST(Pipeline, APolicyFileSaysTheSame) {
+  const std::string path = policy_file(R"([{"method": "test-rule", "window": 4, "n_sink": 2}, {"method": "scale", "heads": "0.1", "value": 0.5}])");
+  const auto pipeline = parse("@" + path);
+  ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
+  EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale:heads=0.1:value=0.5");
+  ASSERT_TRUE(parse("@" + policy_file("[]")).has_value());
+}
+
+TEST(Pipeline, ABadPolicyFileIsNamed) {
+  EXPECT_THAT(refusal("@/nowhere/policy.json", ErrorCode::kNotFound), HasSubstr("/nowhere/policy.json"));
+  for (const char* text : {"", "{}", "[1]", "[{}]", R"([{"method": 3}])", R"([{"method": "scale", "value": [1]}])", "[{\"method\""}) {
+    EXPECT_THAT(refusal("@" + policy_file(text), ErrorCode::kData), HasSubstr("policy.json")) << text;
+  }
+  EXPECT_THAT(refusal("@" + policy_file(R"([{"method": "scale", "valu": 1}])")),
+              AllOf(HasSubstr("policy.json"), HasSubstr("scale"), HasSubstr("valu")));
+}
+
+// A state that counts calls.
+class Counting final : public Method {
+ public:
+  struct Count : SequenceState {
+    int n = 0;
+    std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Count>(*this); }
+  };
+  static constexpr MethodInfo kInfo{.name = "test-counting", .title = "Counting", .paper = "none", .stages = kGate, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  std::unique_ptr<SequenceState> begin_sequence() const override { return std::make_unique<Count>(); }
+};
+FOVEA_REGISTER_METHOD(Counting);
+
+TEST(Pipeline, StatesBelongToASequenceAndFollowItsForks) {
+  auto pipeline = parse("scale,test-counting");
+  ASSERT_TRUE(pipeline.has_value());
+  const auto n = [&](SequenceId s) -> int& { return static_cast<Counting::Count*>(pipeline->state(1, s))->n; };
+  EXPECT_EQ(pipeline->state(0, 7), nullptr);  // scale keeps none
+  n(7) = 3;
+  pipeline->fork(7, 8);
+  n(8) += 1;
+  EXPECT_EQ(n(7), 3);
+  EXPECT_EQ(n(8), 4);
+  pipeline->remove(7);
+  EXPECT_EQ(n(7), 0);
+}
+
+}  // namespace
+}  // namespace fovea::attention
