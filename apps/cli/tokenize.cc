@@ -3,12 +3,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/answer.h"
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
 namespace {
@@ -33,15 +33,7 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
     for (const int32_t id : ids) out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
     return print(out);
   }
-  // A piece may be part of a character: its bytes are then given beside it, as numbers.
-  nlohmann::json tokens = nlohmann::json::array();
-  for (const int32_t id : ids) {
-    const std::string_view piece = tokenizer->piece(id);
-    nlohmann::json token = {{"id", id}, {"piece", tokenizers::replace_invalid_utf8(piece)}};
-    if (!tokenizers::is_utf8(piece)) token["bytes"] = std::vector<uint8_t>(piece.begin(), piece.end());
-    tokens.push_back(std::move(token));
-  }
-  return print_json({{"tokens", std::move(tokens)}});
+  return print_json({{"tokens", tokens_json(ids, *tokenizer)}});
 }
 
 std::function<Status()> setup(CLI::App& sub, Common& common) {

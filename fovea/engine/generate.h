@@ -58,25 +58,31 @@ struct GenerateOptions {
   int n_predict = -1;  // -1: until the model ends or the context is full
   SamplingOptions sampling;
   std::vector<std::string> stop;  // the answer ends before the first of these
-  bool ignore_eos = false;
+  bool ignore_eos = false;        // end tokens are banned
   PrefillOptions prefill;
-  const std::atomic<bool>* cancel = nullptr;  // looked at after every token
-  // Whole characters as they are sure to belong to the answer (text that may begin a stop string waits).
-  std::function<void(std::string_view text)> on_text;
+  const std::atomic<bool>* cancel = nullptr;  // looked at before every token
+  std::span<const int32_t> before = {};       // what the sequence holds already: the repeat penalty sees it
+  // Whole characters as they are sure to belong to the answer (text that may begin a stop string
+  // waits). An error ends the generation with it.
+  std::function<Status(std::string_view text)> on_text;
   // After sampling, before the token is fed: what observers of attention rows need.
   std::function<void(int32_t token)> on_token;
 };
+// kUsage naming the option and its range (bad-inputs H6, H7).
+Status check_generation(const GenerateOptions& options, int vocab_size);
 
 struct Generation {
   std::string text;
-  std::vector<int32_t> tokens;  // without the end token
+  std::vector<int32_t> tokens;  // without the end token; with those that spelt a stop string
   Finish finish = Finish::kLength;
   int64_t n_prompt = 0;  // tokens prefilled now
   double prompt_seconds = 0, predicted_seconds = 0;
 };
 
-// Feeds `prompt` to the sequence, then samples until it ends. The sequence keeps prompt and answer
-// (an end token that was sampled is not fed). Cancelled while decoding: the answer so far.
+// Feeds `prompt` to the sequence, then samples until it ends: at an end token, a stop string,
+// n_predict, or when the context is full (a prompt that fills it gets one token). The sequence then
+// holds prompt and answer but for the last token sampled, which nothing was asked about. Cancelled in
+// the prompt: kCancelled. Cancelled in the answer: the answer so far.
 Result<Generation> generate(Session& session, SequenceId sequence, std::span<const int32_t> prompt,
                             const GenerateOptions& options);
 

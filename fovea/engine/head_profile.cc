@@ -52,7 +52,7 @@ Result<attention::HeadProfile> parse_head_profile(const std::string& text, const
     if (!entry.is_object()) return make_error(ErrorCode::kData, "{}: heads[{}] must be an object", name, i);
     FOVEA_ASSIGN_OR_RETURN(const int layer, index_of(entry, "layer", shape.n_layers, i, name));
     FOVEA_ASSIGN_OR_RETURN(const int head, index_of(entry, "head", shape.n_heads, i, name));
-    const auto id = static_cast<size_t>(layer * shape.n_heads + head);
+    const auto id = static_cast<size_t>(layer) * static_cast<size_t>(shape.n_heads) + static_cast<size_t>(head);
     if (seen[id]) return make_error(ErrorCode::kData, "{}: heads[{}] is layer {} head {} again", name, i, layer, head);
     seen[id] = true;
     for (const auto& [key, value] : entry.items()) {

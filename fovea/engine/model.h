@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
 #include "fovea/models/family.h"
+#include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::engine {
 
@@ -30,6 +33,8 @@ class Model {
   const models::Config& config() const { return family_->config(); }
   const attention::ModelShape& shape() const { return family_->config().shape; }
   uint64_t packed_bytes() const { return packed_bytes_; }
+  // Made at first use, by whichever thread comes first: what only runs ids needs none.
+  Result<std::shared_ptr<const tokenizers::Tokenizer>> tokenizer() const;
   Result<std::string> sha256() const;  // of the file; reads all of it
 
  private:
@@ -37,6 +42,8 @@ class Model {
   std::shared_ptr<const formats::Gguf> gguf_;
   std::unique_ptr<models::Family> family_;
   uint64_t packed_bytes_ = 0;
+  mutable std::once_flag tokenizer_once_;
+  mutable std::optional<Result<std::shared_ptr<const tokenizers::Tokenizer>>> tokenizer_;
 };
 
 }  // namespace fovea::engine

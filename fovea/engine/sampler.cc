@@ -51,7 +51,9 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits, std::spa
   const bool penalise = options_.repeat_penalty != 1.0f && options_.repeat_last_n != 0 && !history.empty();
   if (options_.logit_bias.empty() && !penalise) return logits;
   adjusted_.assign(logits.begin(), logits.end());
-  for (const auto& [id, bias] : options_.logit_bias) adjusted_[static_cast<size_t>(id)] += bias;
+  for (const auto& [id, bias] : options_.logit_bias) {
+    if (static_cast<size_t>(id) < adjusted_.size()) adjusted_[static_cast<size_t>(id)] += bias;
+  }
   if (!penalise) return adjusted_;
   if (options_.repeat_last_n > 0)
     history = history.last(std::min(history.size(), static_cast<size_t>(options_.repeat_last_n)));
@@ -59,6 +61,7 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits, std::spa
   std::sort(recent_.begin(), recent_.end());
   recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());  // once, however often it occurred
   for (const int32_t id : recent_) {
+    if (static_cast<size_t>(id) >= adjusted_.size()) continue;
     float& logit = adjusted_[static_cast<size_t>(id)];
     logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
   }

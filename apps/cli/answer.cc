@@ -1,0 +1,81 @@
+#include "apps/cli/answer.h"
+
+#include <nlohmann/json.hpp>
+
+#include "fovea/base/threads.h"
+#include "fovea/kernels/isa.h"
+#include "fovea/tokenizers/utf8.h"
+
+namespace fovea::cli {
+namespace {
+
+double per_second(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
+
+}  // namespace
+
+AnswerStream::AnswerStream(const Common& common, engine::GenerateOptions& options)
+    : common_(common), bar_(common, "reading the prompt") {
+  options.prefill.progress = [this](int64_t done, int64_t total) {
+    if (done == total) {
+      bar_.clear();
+    } else {
+      bar_.update(done, total);
+    }
+  };
+  if (common_.json) return;
+  options.on_text = [this](std::string_view text) {
+    open_line_ = text.back() != '\n';
+    return print(printable(text));
+  };
+}
+
+Status AnswerStream::end() {
+  bar_.clear();
+  if (!open_line_) return {};
+  open_line_ = false;
+  return print("\n");
+}
+
+nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Tokenizer& tokenizer) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const int32_t id : ids) {
+    const std::string_view piece = tokenizer.piece(id);
+    nlohmann::json row = {{"id", id}, {"piece", tokenizers::replace_invalid_utf8(piece)}};
+    if (!tokenizers::is_utf8(piece)) row["bytes"] = std::vector<uint8_t>(piece.begin(), piece.end());
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer) {
+  const auto n_prompt = static_cast<double>(answer.n_prompt), n_predicted = static_cast<double>(answer.tokens.size());
+  return {{"text", answer.text},
+          {"tokens", tokens_json(answer.tokens, tokenizer)},
+          {"finish_reason", name_of(answer.finish)},
+          {"timings",
+           {{"prompt_n", answer.n_prompt},
+            {"prompt_ms", answer.prompt_seconds * 1e3},
+            {"prompt_per_second", per_second(n_prompt, answer.prompt_seconds)},
+            {"predicted_n", answer.tokens.size()},
+            {"predicted_ms", answer.predicted_seconds * 1e3},
+            {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)}}}};
+}
+
+nlohmann::json setting_json(const engine::Session& session) {
+  return {{"model", session.model().path()},
+          {"attention", session.pipeline().spec()},
+          {"numerics", session.numerics() == kernels::Numerics::kExact ? "exact" : "fast"},
+          {"n_ctx", session.n_ctx()},
+          {"isa", kernels::name_of(kernels::active_isa())},
+          {"threads", pool().size()}};
+}
+
+std::string timings_line(const engine::Generation& answer) {
+  const auto n_prompt = static_cast<double>(answer.n_prompt), n_predicted = static_cast<double>(answer.tokens.size());
+  return fmt::format("prompt {} tokens in {:.2f} s ({:.1f}/s); answer {} tokens in {:.2f} s ({:.1f}/s); {}",
+                     answer.n_prompt, answer.prompt_seconds, per_second(n_prompt, answer.prompt_seconds),
+                     answer.tokens.size(), answer.predicted_seconds, per_second(n_predicted, answer.predicted_seconds),
+                     name_of(answer.finish));
+}
+
+}  // namespace fovea::cli

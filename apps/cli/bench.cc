@@ -1,0 +1,259 @@
+// fovea bench -m MODEL: how fast; fovea bench --quality -f TEXT: how far fast arithmetic is from exact.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/answer.h"
+#include "apps/cli/quality.h"
+#include "fovea/base/random.h"
+#include "fovea/base/threads.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/kernels/isa.h"
+
+namespace fovea::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  ModelFlags model;
+  std::vector<int> prompts = {512}, depths = {0};
+  int n_gen = 64, repetitions = 3;
+  bool quality = false;
+  std::string file;
+  int max_windows = 0;
+};
+
+struct Row {
+  std::string test;
+  int n_prompt = 0, n_gen = 0, depth = 0;
+  std::vector<double> speeds = {};  // tokens per second, one a repetition
+  uint64_t peak_rss_bytes = 0;
+
+  double median() const {
+    std::vector<double> sorted = speeds;
+    std::sort(sorted.begin(), sorted.end());
+    const size_t n = sorted.size();
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+  }
+  double stddev() const {
+    if (speeds.size() < 2) return 0;
+    double mean = 0, squares = 0;
+    for (const double s : speeds) mean += s / static_cast<double>(speeds.size());
+    for (const double s : speeds) squares += (s - mean) * (s - mean);
+    return std::sqrt(squares / static_cast<double>(speeds.size() - 1));
+  }
+};
+
+// The peak of this process's memory since reset_peak(), or since its start where the kernel cannot reset.
+uint64_t peak_rss_bytes() {
+  std::ifstream in("/proc/self/status");
+  for (std::string word; in >> word;) {
+    uint64_t kib = 0;
+    if (word == "VmHWM:" && in >> kib) return kib * 1024;
+  }
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
+  }
+  return "unknown";
+}
+
+// Any tokens do: the work does not depend on them.
+std::vector<int32_t> some_tokens(int n, int vocab_size, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<int32_t> out(static_cast<size_t>(n));
+  for (int32_t& id : out) id = static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab_size)));
+  return out;
+}
+
+class Bench {
+ public:
+  Bench(engine::Session& session, const Options& options, const Common& common)
+      : session_(session), options_(options), common_(common) {}
+
+  Result<std::vector<Row>> run() {
+    FOVEA_RETURN_IF_ERROR(
+        time_prompt(std::min(32, session_.n_ctx() - 1)));  // the first pass finds cold pages and makes the arena
+    std::vector<Row> rows;
+    for (const int n : options_.prompts) {
+      if (n == 0) continue;
+      Row row{fmt::format("pp{}", n), n};
+      reset_peak();
+      for (int i = 0; i < options_.repetitions; ++i) {
+        FOVEA_ASSIGN_OR_RETURN(const double seconds, time_prompt(n));
+        row.speeds.push_back(n / seconds);
+      }
+      row.peak_rss_bytes = peak_rss_bytes();
+      rows.push_back(std::move(row));
+    }
+    for (const int depth : options_.depths) {
+      if (options_.n_gen == 0) break;
+      Row row{depth > 0 ? fmt::format("tg{}@d{}", options_.n_gen, depth) : fmt::format("tg{}", options_.n_gen), 0,
+              options_.n_gen, depth};
+      reset_peak();
+      FOVEA_RETURN_IF_ERROR(time_decode(row));
+      row.peak_rss_bytes = peak_rss_bytes();
+      rows.push_back(std::move(row));
+    }
+    return rows;
+  }
+
+ private:
+  Status prefill(engine::SequenceId sequence, int n, const char* label) {
+    PrefillProgress bar(common_, label);
+    engine::PrefillOptions prefill;
+    prefill.cancel = &Interrupt::flag();
+    prefill.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
+    const auto done = session_.prefill(sequence, some_tokens(n, session_.shape().vocab_size, 1), prefill);
+    bar.clear();
+    return done ? Status() : done.error();
+  }
+
+  Result<double> time_prompt(int n) {
+    const engine::SequenceId sequence = session_.begin();
+    const auto start = Clock::now();
+    const Status done = prefill(sequence, n, "timing the prompt");
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    session_.remove(sequence);
+    if (!done) return done.error();
+    return seconds;
+  }
+
+  Status time_decode(Row& row) {
+    const engine::SequenceId base = session_.begin();
+    if (row.depth > 0) FOVEA_RETURN_IF_ERROR(prefill(base, row.depth, "filling the context"));
+    const std::vector<int32_t> tokens = some_tokens(row.n_gen, session_.shape().vocab_size, 2);
+    for (int i = -1; i < options_.repetitions; ++i) {  // -1: one token to warm up
+      const engine::SequenceId sequence = session_.fork(base);
+      const auto start = Clock::now();
+      for (const int32_t token : std::span(tokens).first(i < 0 ? 1 : tokens.size())) {
+        if (Interrupt::requested()) return make_error(ErrorCode::kCancelled, "interrupted");
+        const engine::Session::Step step{sequence, token};
+        const auto logits = session_.decode({&step, 1});
+        if (!logits) return logits.error();
+      }
+      if (i >= 0) row.speeds.push_back(row.n_gen / std::chrono::duration<double>(Clock::now() - start).count());
+      session_.remove(sequence);
+    }
+    session_.remove(base);
+    return {};
+  }
+
+  engine::Session& session_;
+  const Options& options_;
+  const Common& common_;
+};
+
+Status check_sizes(const Options& options, int n_ctx) {
+  if (options.prompts.size() > 64 || options.depths.size() > 64)
+    return make_error(ErrorCode::kUsage, "--n-prompt and --depth: at most 64 sizes each");
+  for (const int n : options.prompts) {
+    if (n > n_ctx) return make_error(ErrorCode::kLimit, "--n-prompt: {} tokens do not fit the context of {}", n, n_ctx);
+  }
+  for (const int depth : options.depths) {
+    if (options.n_gen > 0 && depth + options.n_gen > n_ctx) {
+      return make_error(ErrorCode::kLimit, "--depth: {} tokens and {} more do not fit the context of {}", depth,
+                        options.n_gen, n_ctx);
+    }
+  }
+  return {};
+}
+
+// The table of `llama-bench`, so that two of them can be laid side by side.
+std::string table(const std::vector<Row>& rows, const engine::Session& session) {
+  const engine::Model& model = session.model();
+  const engine::StoredModel file = engine::describe_model(model.path(), model.gguf());
+  std::string out = fmt::format("{}, {}\n", cpu_name(),
+                                session.pipeline().spec() == "dense" ? "dense attention" : session.pipeline().spec());
+  out += fmt::format("| {:30} | {:>10} | {:>10} | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n", "model", "size",
+                     "params", "backend", "threads", "test", "t/s", "peak MiB");
+  out += fmt::format("| {:-<30} | {:->9}: | {:->9}: | {:-<8} | {:->6}: | {:->14}: | {:->19}: | {:->7}: |\n", "", "", "",
+                     "", "", "", "", "");
+  for (const Row& row : rows) {
+    out += fmt::format("| {:30} | {:>6.1f} MiB | {:>8.2f} M | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n",
+                       file.name + " " + file.quantization, static_cast<double>(file.bytes) / 1048576.0,
+                       static_cast<double>(file.n_params) / 1e6, kernels::name_of(kernels::active_isa()), pool().size(),
+                       row.test, fmt::format("{:.2f} ± {:.2f}", row.median(), row.stddev()), row.peak_rss_bytes >> 20);
+  }
+  return out;
+}
+
+Status speed(const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
+  FOVEA_RETURN_IF_ERROR(check_sizes(options, session->n_ctx()));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<Row> rows, Bench(*session, options, common).run());
+  if (!common.json) return print(table(rows, *session));
+  nlohmann::json out = setting_json(*session);
+  FOVEA_ASSIGN_OR_RETURN(out["model_sha256"], model->sha256());
+  out["machine"] = cpu_name();
+  out["repetitions"] = options.repetitions;
+  out["packed_bytes"] = model->packed_bytes();
+  out["rows"] = nlohmann::json::array();
+  for (const Row& row : rows) {
+    out["rows"].push_back({{"test", row.test},
+                           {"n_prompt", row.n_prompt},
+                           {"n_gen", row.n_gen},
+                           {"depth", row.depth},
+                           {"tokens_per_second", row.median()},
+                           {"stddev", row.stddev()},
+                           {"samples", row.speeds},
+                           {"peak_rss_bytes", row.peak_rss_bytes}});
+  }
+  return print_json(out);
+}
+
+Status bench(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  if (!options.quality) {
+    if (!options.file.empty()) return make_error(ErrorCode::kUsage, "--file goes with --quality only");
+    return speed(options, common);
+  }
+  if (options.file.empty()) return make_error(ErrorCode::kUsage, "--quality needs a text: --file FILE");
+  return measure_quality(common, options.model, options.file, options.max_windows);
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  sub.add_option("-p,--n-prompt", options->prompts, "prompt lengths to time, as in 512,4096; 0: none")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  sub.add_option("-n,--n-gen", options->n_gen, "tokens to decode, one after the other; 0: none")
+      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  sub.add_option("-d,--depth", options->depths, "tokens in the context before decoding, as in 0,8192")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  sub.add_option("-r,--repetitions", options->repetitions, "the median of so many runs counts")
+      ->check(in_range(int64_t{1}, int64_t{1000}))
+      ->capture_default_str();
+  sub.add_flag("--quality", options->quality, "measure the divergence of fast from exact arithmetic on a text instead");
+  sub.add_option("-f,--file", options->file, "with --quality: the text; - is stdin");
+  sub.add_option("--chunks", options->max_windows, "with --quality: windows of --ctx-size tokens at most; 0: all")
+      ->check(in_range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
+  add_model_flags(sub, common, options->model);
+  return [options, &common] { return bench(*options, common); };
+}
+
+FOVEA_COMMAND("bench", "how fast a model runs here, and how exact fast arithmetic is",
+              "fovea bench -m smollm2-135m -p 512 -n 64 -r 3", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,207 @@
+// fovea chat -m MODEL: a conversation, one line a turn.
+#include "fovea/engine/chat.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/answer.h"
+#include "apps/cli/model_session.h"
+
+namespace fovea::cli {
+namespace {
+
+constexpr size_t kMaxLine = size_t{64} << 20;
+
+struct Options {
+  ModelFlags model;
+  SamplingFlags sampling;
+  std::string system;
+};
+
+// Lines of stdin, read so that Ctrl+C ends the wait.
+class Lines {
+ public:
+  // False at the end of the input. kCancelled after Ctrl+C.
+  Result<bool> next(std::string& line) {
+    for (;;) {
+      const size_t newline = buffer_.find('\n');
+      if (newline != std::string::npos || (ended_ && !buffer_.empty())) {
+        line = buffer_.substr(0, newline);
+        buffer_.erase(0, newline == std::string::npos ? buffer_.size() : newline + 1);
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        return true;
+      }
+      if (ended_) return false;
+      if (Interrupt::requested()) return make_error(ErrorCode::kCancelled, "interrupted");
+      char chunk[65536];
+      const ssize_t n = ::read(STDIN_FILENO, chunk, sizeof(chunk));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return make_error(ErrorCode::kIo, "reading standard input: {}", std::strerror(errno));
+      ended_ = n == 0;
+      buffer_.append(chunk, static_cast<size_t>(n));
+      if (buffer_.size() > kMaxLine)
+        return make_error(ErrorCode::kLimit, "a line of standard input is longer than {} bytes", kMaxLine);
+    }
+  }
+
+ private:
+  std::string buffer_;
+  bool ended_ = false;
+};
+
+class Conversation {
+ public:
+  Conversation(std::shared_ptr<const engine::Model> model, engine::Session& session, std::string system)
+      : model_(std::move(model)), session_(session), system_(std::move(system)) {
+    clear();
+  }
+
+  void clear() {
+    messages_ = nlohmann::ordered_json::array();
+    if (!system_.empty()) messages_.push_back({{"role", "system"}, {"content", system_}});
+  }
+
+  // Answers `text`; only what the cache does not hold yet is read. After an error the turn is as if
+  // it had not been.
+  Result<engine::Generation> answer(const std::string& text, engine::GenerateOptions options) {
+    messages_.push_back({{"role", "user"}, {"content", text}});
+    auto answer = answer_last(options);
+    if (answer) {
+      messages_.push_back({{"role", "assistant"}, {"content", answer.value().text}});
+    } else {
+      messages_.erase(messages_.size() - 1);
+    }
+    return answer;
+  }
+
+ private:
+  Result<engine::Generation> answer_last(engine::GenerateOptions& options) {
+    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model_->tokenizer());
+    FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(model_->gguf(), *tokenizer, messages_));
+    const std::vector<int32_t>& tokens = prompt.tokens;
+    if (static_cast<int64_t>(tokens.size()) > session_.n_ctx()) {
+      return make_error(ErrorCode::kLimit,
+                        "the conversation is {} tokens long and the context holds {}; /clear begins a new one",
+                        tokens.size(), session_.n_ctx());
+    }
+    const size_t kept = keep_prefix(tokens);
+    const std::span<const int32_t> fresh = std::span(tokens).subspan(kept);
+    options.before = std::span(tokens).first(kept);
+    auto answer = engine::generate(session_, sequence_, fresh, options);
+    fed_ = tokens;
+    if (answer) fed_.insert(fed_.end(), answer.value().tokens.begin(), answer.value().tokens.end());
+    fed_.resize(static_cast<size_t>(session_.length(sequence_)));
+    return answer;
+  }
+
+  // Cuts the sequence back to what it shares with `tokens`, but for the last, whose logits are needed.
+  size_t keep_prefix(const std::vector<int32_t>& tokens) {
+    const auto differ = std::mismatch(fed_.begin(), fed_.end(), tokens.begin(), tokens.end()).first;
+    const size_t same = std::min(static_cast<size_t>(differ - fed_.begin()), tokens.size() - 1);
+    // What a method dropped or remembers cannot be cut back: such a sequence is read again.
+    if (same < fed_.size() && !session_.pipeline().dense()) {
+      session_.remove(sequence_);
+      sequence_ = session_.begin();
+      return 0;
+    }
+    session_.truncate(sequence_, static_cast<int32_t>(same));
+    return same;
+  }
+
+  std::shared_ptr<const engine::Model> model_;
+  engine::Session& session_;
+  std::string system_;
+  nlohmann::ordered_json messages_;
+  engine::SequenceId sequence_ = session_.begin();
+  std::vector<int32_t> fed_;  // what the sequence holds
+};
+
+void say(const Common& common, std::string_view text) {
+  if (!common.quiet) fmt::print(stderr, "fovea: {}\n", text);
+}
+
+Status chat(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const engine::GenerateOptions generate, generate_options(options.sampling, *model));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
+  Conversation conversation(model, *session, options.system);
+  const bool by_hand = isatty(STDIN_FILENO) != 0;
+  if (by_hand) say(common, "/clear begins a new conversation, /exit ends; Ctrl+C stops an answer");
+
+  nlohmann::json turns = nlohmann::json::array();
+  Lines lines;
+  Status result;
+  for (std::string line;;) {
+    if (by_hand) fmt::print(stderr, "> ");
+    const Result<bool> more = lines.next(line);
+    if (!more || !more.value()) {
+      if (by_hand) fmt::print(stderr, "\n");
+      if (!more) result = more.error();
+      break;
+    }
+    if (line == "/exit" || line == "/quit") break;
+    if (line == "/clear") {
+      conversation.clear();
+      say(common, "a new conversation");
+      continue;
+    }
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    if (line[0] == '/') {
+      say(common, fmt::format("unknown command {}; there are /clear and /exit", line.substr(0, 40)));
+      continue;
+    }
+    engine::GenerateOptions turn = generate;
+    AnswerStream stream(common, turn);
+    const auto answer = conversation.answer(line, turn);
+    FOVEA_RETURN_IF_ERROR(stream.end());
+    if (!answer) {
+      // A person reads the sentence and goes on; a script must not take the next answer for this one's.
+      const bool stopped = answer.error().code == ErrorCode::kCancelled;
+      if (!by_hand) {
+        result = answer.error();
+        break;
+      }
+      say(common, stopped ? "stopped" : answer.error().message);
+      Interrupt::flag() = false;
+      continue;
+    }
+    nlohmann::json row = answer_json(answer.value(), *tokenizer);
+    row["user"] = line;
+    turns.push_back(row);
+    if (common.verbose > 0) say(common, timings_line(answer.value()));
+    if (answer.value().finish == engine::Finish::kCancelled && !by_hand) {
+      result = make_error(ErrorCode::kCancelled, "interrupted");
+      break;
+    }
+    if (answer.value().finish == engine::Finish::kLength && options.sampling.n_predict < 0) {
+      say(common, "the context is full; /clear begins a new conversation");
+    }
+    Interrupt::flag() = false;
+  }
+  if (common.json) {
+    nlohmann::json out = setting_json(*session);
+    out["turns"] = turns;
+    out["seed"] = options.sampling.sampling.seed;
+    FOVEA_RETURN_IF_ERROR(print_json(out));
+  }
+  return result;
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  add_model_flags(sub, common, options->model);
+  add_sampling_flags(sub, options->sampling);
+  sub.add_option("--system", options->system, "the system message of the conversation");
+  return [options, &common] { return chat(*options, common); };
+}
+
+FOVEA_COMMAND("chat", "a conversation with a model, one line a turn", "fovea chat -m smollm2-135m", setup)
+
+}  // namespace
+}  // namespace fovea::cli

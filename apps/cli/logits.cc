@@ -1,0 +1,96 @@
+// fovea logits -m MODEL -f FILE -o OUT.npy
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/answer.h"
+#include "apps/cli/model_session.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  TextFlags text;
+  std::string out;
+  bool parse_special = false;
+};
+
+// The start of a NumPy file: magic, version 1.0, and a dictionary padded so that data begins at a multiple of 64.
+std::string npy_header(int64_t rows, int64_t cols) {
+  std::string dict = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, cols);
+  constexpr size_t kBefore = 10;
+  dict.append(63 - (kBefore + dict.size()) % 64, ' ');
+  dict += '\n';
+  std::string out = "\x93NUMPY\x01";
+  out += '\0';
+  out += static_cast<char>(dict.size() & 0xFF);
+  out += static_cast<char>(dict.size() >> 8);
+  return out + dict;
+}
+
+Status check_space(const std::string& path, uint64_t bytes) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  const auto space = std::filesystem::space(folder.empty() ? "." : folder, error);
+  if (error || space.available >= bytes) return {};  // what is not known shows when it is written
+  return make_error(ErrorCode::kIo, "{}: the logits take {} MB and {} MB are free there", quoted(path, 4096),
+                    bytes / 1'000'000, space.available / 1'000'000);
+}
+
+Status logits(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(options.out));
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                         tokenizer->encode(text, {.parse_special = options.parse_special}));
+  if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text is empty");
+  const auto n_tokens = static_cast<int64_t>(tokens.size());
+  FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, n_tokens));
+  const int64_t vocab = session->shape().vocab_size;
+  const std::string header = npy_header(n_tokens, vocab);
+  const uint64_t bytes = header.size() + tokens.size() * static_cast<uint64_t>(vocab) * sizeof(float);
+  FOVEA_RETURN_IF_ERROR(check_space(options.out, bytes));
+  if (!common.quiet)
+    fmt::print(stderr, "fovea: {} tokens x {} logits, {:.1f} MB\n", n_tokens, vocab, static_cast<double>(bytes) / 1e6);
+
+  FOVEA_RETURN_IF_ERROR(file.write(std::as_bytes(std::span(header))));
+  PrefillProgress bar(common, "reading the text");
+  engine::PrefillOptions prefill;
+  prefill.cancel = &Interrupt::flag();
+  prefill.progress = [&](int64_t done, int64_t total) { bar.update(done, total); };
+  prefill.on_logits = [&](int64_t, const tensor::Tensor& rows) {
+    return file.write(std::as_bytes(std::span(std::as_const(rows).values())));
+  };
+  const auto done = session->prefill(session->begin(), tokens, prefill);
+  bar.clear();
+  if (!done) return done.error();
+  FOVEA_RETURN_IF_ERROR(file.commit());
+  if (!common.json) return print(options.out + "\n");
+  nlohmann::json out = setting_json(*session);
+  out.update({{"tokens", tokens_json(tokens, *tokenizer)},
+              {"path", options.out},
+              {"shape", {n_tokens, vocab}},
+              {"bytes", bytes}});
+  return print_json(out);
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  options->model.chunk = 128;  // each token has a row of logits as long as the vocabulary
+  add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
+  sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]")->required();
+  add_model_flags(sub, common, options->model);
+  sub.add_flag("--parse-special", options->parse_special, "<|im_end|> and the like in the text are special tokens");
+  return [options, &common] { return logits(*options, common); };
+}
+
+FOVEA_COMMAND("logits", "the logits after every token of a text, as a NumPy file",
+              "fovea logits -m smollm2-135m \"The capital of France is\" -o logits.npy", setup)
+
+}  // namespace
+}  // namespace fovea::cli

@@ -1,0 +1,84 @@
+// fovea run -m MODEL "PROMPT"
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/answer.h"
+#include "apps/cli/model_session.h"
+#include "fovea/engine/chat.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  SamplingFlags sampling;
+  TextFlags text;
+  std::string system;
+  bool raw = false, parse_special = false;
+};
+
+Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::string& text,
+                                           const engine::Model& model) {
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model.tokenizer());
+  std::vector<int32_t> tokens;
+  if (options.raw) {
+    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer->encode(text, {.parse_special = options.parse_special}));
+  } else if (!text.empty()) {
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+    if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
+    messages.push_back({{"role", "user"}, {"content", text}});
+    auto prompt = engine::encode_chat(model.gguf(), *tokenizer, messages);
+    if (!prompt && prompt.error().code == ErrorCode::kNotFound)
+      prompt.error().message += "; --raw gives it the prompt as it is";
+    if (!prompt) return prompt.error();
+    tokens = std::move(prompt.value().tokens);
+  }
+  if (tokens.empty()) return make_error(ErrorCode::kUsage, "the prompt is empty");
+  return tokens;
+}
+
+Status run(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  if (options.raw && !options.system.empty())
+    return make_error(ErrorCode::kUsage, "--system needs the chat template that --raw leaves out");
+  if (options.parse_special && !options.raw)
+    return make_error(ErrorCode::kUsage, "--parse-special goes with --raw only");
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, *model));
+  FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
+
+  AnswerStream stream(common, generate);
+  const auto answer = engine::generate(*session, session->begin(), tokens, generate);
+  FOVEA_RETURN_IF_ERROR(stream.end());
+  if (!answer) return answer.error();
+  if (common.json) {
+    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
+    nlohmann::json out = answer_json(answer.value(), *tokenizer);
+    out.update(setting_json(*session));
+    out["seed"] = options.sampling.sampling.seed;
+    FOVEA_RETURN_IF_ERROR(print_json(out));
+  } else if (!common.quiet) {
+    fmt::print(stderr, "fovea: {}\n", timings_line(answer.value()));
+  }
+  if (answer.value().finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
+  return {};
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  add_text_flags(sub, options->text, "PROMPT", /*with_prompt_flag=*/true);
+  add_model_flags(sub, common, options->model);
+  add_sampling_flags(sub, options->sampling);
+  sub.add_option("--system", options->system, "a system message before the prompt");
+  sub.add_flag("--raw", options->raw, "no chat template: the prompt as it is, the model goes on from there");
+  sub.add_flag("--parse-special", options->parse_special,
+               "with --raw: <|im_end|> and the like in the prompt are special tokens");
+  return [options, &common] { return run(*options, common); };
+}
+
+FOVEA_COMMAND("run", "answer one prompt", "fovea run -m smollm2-135m \"Name three colours.\"", setup)
+
+}  // namespace
+}  // namespace fovea::cli
