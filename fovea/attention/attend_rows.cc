@@ -1,6 +1,7 @@
 // The rows of the pattern, made only for the heads that a method edits, an observer reduces or a
 // hook reads; everything else stays fused.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -148,7 +149,7 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
     std::vector<int32_t> positions;  // by slot of the head's pages
     std::vector<int64_t> live;       // the slots that hold a key
     std::vector<size_t> editors;
-    std::vector<float> rows;         // [n, slots]: scores, then the pattern
+    std::vector<float> rows;  // [n, slots]: scores, then the pattern
     bool edited = false;
     int64_t slots() const { return static_cast<int64_t>(positions.size()); }
     std::span<float> row(int64_t i) { return {rows.data() + i * slots(), positions.size()}; }
@@ -176,13 +177,14 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
     head.rows.resize(static_cast<size_t>(n * head.slots()));
     ScoreRows score_rows;
     for (int64_t first = 0; first < n; first += kRowTile) {
-      score_rows(rows_of(run, layer, h / group, q, first, std::min(kRowTile, n - first)), h % group, head.row(first).data(),
-                 head.slots());
+      score_rows(rows_of(run, layer, h / group, q, first, std::min(kRowTile, n - first)), h % group,
+                 head.row(first).data(), head.slots());
     }
     for (int64_t i = 0; i < n; ++i) {
       for (const size_t m : head.editors) {
         const LayerView layer_view = view(run, layer, m);
-        c_.pipeline->methods()[m]->edit_scores({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
+        c_.pipeline->methods()[m]->edit_scores({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions},
+                                               head.row(i));
       }
     }
   });
@@ -204,7 +206,7 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
         const float* from = matrix.data() + (h * n + i) * n_keys;
         for (const int64_t slot : head.live) {
           float& mine = head.row(i)[static_cast<size_t>(slot)];
-          head.edited |= std::memcmp(&mine, from, sizeof(float)) != 0;
+          head.edited |= std::bit_cast<uint32_t>(mine) != std::bit_cast<uint32_t>(*from);
           mine = *from++;
         }
       }
@@ -216,7 +218,8 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
       kernels::softmax(head.row(i).data(), head.slots(), head.row(i).data());
       for (const size_t m : head.editors) {
         const LayerView layer_view = view(run, layer, m);
-        c_.pipeline->methods()[m]->edit_pattern({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
+        c_.pipeline->methods()[m]->edit_pattern({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions},
+                                                head.row(i));
       }
     }
   });
@@ -231,7 +234,8 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
     }
     if (head.editors.empty() && !head.edited) return;
     const std::vector<float> values = read_values(c_.cache->shape(), c_.cache->blocks(run.sequence, layer, h / group));
-    for (int64_t i = 0; i < n; ++i) weigh(head.row(i), values, head_dim, z.data() + (run.begin + i) * ld + h * head_dim);
+    for (int64_t i = 0; i < n; ++i)
+      weigh(head.row(i), values, head_dim, z.data() + (run.begin + i) * ld + h * head_dim);
   });
 }
 

@@ -66,34 +66,36 @@ const SiteRow& row(Site site) { return kTable[static_cast<size_t>(site)]; }
 using Alias = std::pair<std::string_view, Site>;
 // TransformerLens 3 "bridge" names.
 constexpr Alias kBridge[] = {
-    {"hook_in", Site::kResidPre},          {"hook_out", Site::kResidPost},
-    {"ln1.hook_in", Site::kAttnIn},        {"ln2.hook_in", Site::kMlpIn},
-    {"attn.q.hook_out", Site::kQ},         {"attn.k.hook_out", Site::kK},
-    {"attn.v.hook_out", Site::kV},         {"attn.o.hook_in", Site::kZ},
-    {"attn.o.hook_out", Site::kAttnOut},   {"attn.hook_out", Site::kAttnOut},
-    {"mlp.gate.hook_out", Site::kMlpPre},  {"mlp.in.hook_out", Site::kMlpPreLinear},
-    {"mlp.out.hook_in", Site::kMlpPost},   {"mlp.out.hook_out", Site::kMlpOut},
-    {"mlp.hook_out", Site::kMlpOut},
+    {"hook_in", Site::kResidPre},        {"hook_out", Site::kResidPost},       {"ln1.hook_in", Site::kAttnIn},
+    {"ln2.hook_in", Site::kMlpIn},       {"attn.q.hook_out", Site::kQ},        {"attn.k.hook_out", Site::kK},
+    {"attn.v.hook_out", Site::kV},       {"attn.o.hook_in", Site::kZ},         {"attn.o.hook_out", Site::kAttnOut},
+    {"attn.hook_out", Site::kAttnOut},   {"mlp.gate.hook_out", Site::kMlpPre}, {"mlp.in.hook_out", Site::kMlpPreLinear},
+    {"mlp.out.hook_in", Site::kMlpPost}, {"mlp.out.hook_out", Site::kMlpOut},  {"mlp.hook_out", Site::kMlpOut},
 };
 constexpr Alias kGguf[] = {
-    {"attn_q", Site::kQ},        {"attn_k", Site::kK},         {"attn_v", Site::kV},       {"attn_output", Site::kAttnOut},
-    {"ffn_gate", Site::kMlpPre}, {"ffn_up", Site::kMlpPreLinear}, {"ffn_down", Site::kMlpOut},
+    {"attn_q", Site::kQ},        {"attn_k", Site::kK},
+    {"attn_v", Site::kV},        {"attn_output", Site::kAttnOut},
+    {"ffn_gate", Site::kMlpPre}, {"ffn_up", Site::kMlpPreLinear},
+    {"ffn_down", Site::kMlpOut},
 };
 constexpr Alias kNnterp[] = {
-    {"layers_input", Site::kResidPre},
-    {"layers_output", Site::kResidPost},
-    {"attentions_output", Site::kAttnOut},
-    {"mlps_output", Site::kMlpOut},
+    {"layers_input", Site::kResidPre},           {"layers_output", Site::kResidPost},
+    {"attentions_output", Site::kAttnOut},       {"mlps_output", Site::kMlpOut},
     {"attention_probabilities", Site::kPattern},
 };
 constexpr Alias kOutside[] = {
-    {"embed.hook_out", Site::kEmbed},    {"embed", Site::kEmbed},     {"token_embd", Site::kEmbed},
-    {"token_embeddings", Site::kEmbed},  {"ln_final.hook_out", Site::kUnembedIn},
-    {"output_norm", Site::kUnembedIn},   {"output", Site::kLogits},   {"logits", Site::kLogits},
+    {"embed.hook_out", Site::kEmbed},
+    {"embed", Site::kEmbed},
+    {"token_embd", Site::kEmbed},
+    {"token_embeddings", Site::kEmbed},
+    {"ln_final.hook_out", Site::kUnembedIn},
+    {"output_norm", Site::kUnembedIn},
+    {"output", Site::kLogits},
+    {"logits", Site::kLogits},
 };
 // Shorthands ("q5", "pattern3"): the words that are not simply "hook_" less.
 constexpr Alias kShort[] = {
-    {"attn", Site::kPattern}, {"attn_logits", Site::kScores}, {"query", Site::kQ},         {"key", Site::kK},
+    {"attn", Site::kPattern}, {"attn_logits", Site::kScores}, {"query", Site::kQ},          {"key", Site::kK},
     {"value", Site::kV},      {"mlp_pre", Site::kMlpPre},     {"mlp_post", Site::kMlpPost},
 };
 
@@ -109,7 +111,8 @@ struct Elsewhere {
   std::string_view name;  // {} stands for a layer
   std::string_view reason;
 };
-constexpr std::string_view kNoPostNorm = "the blocks of this model have no norm after attention or the MLP (Gemma 2 and 3 do)";
+constexpr std::string_view kNoPostNorm =
+    "the blocks of this model have no norm after attention or the MLP (Gemma 2 and 3 do)";
 constexpr std::string_view kNoExperts = "the MLP of this model is dense: there is no router and there are no experts";
 constexpr std::string_view kNoCross = "this model has no encoder, so no cross-attention";
 constexpr std::string_view kNoLinear = "every layer of this model is softmax attention; hybrid models have linear_attn";
@@ -171,7 +174,8 @@ std::optional<std::string> short_hand(std::string_view name) {
     if (part == "ln1" || part == "ln2") return fmt::format("blocks.{}.{}.hook_{}", layer, part, word);
     return std::nullopt;
   }
-  if (layer.empty() || !(part.empty() || part == "attn" || part == "mlp" || part == "a" || part == "m")) return std::nullopt;
+  if (layer.empty() || !(part.empty() || part == "attn" || part == "mlp" || part == "a" || part == "m"))
+    return std::nullopt;
   if (const auto site = look_up(kShort, word)) return in_layer(*site, layer);
   for (const SiteRow& r : kTable) {
     if (!in_block(r.site) || r.suffix.starts_with("ln")) continue;
@@ -284,17 +288,16 @@ Result<std::vector<HookPoint>> find_hooks(std::string_view pattern, int n_layers
   const size_t dot = name.find('.', 7);
   if (name.starts_with("blocks.") && dot != std::string::npos) {
     const std::string layer = name.substr(7, dot - 7), rest = name.substr(dot + 1);
-    const bool known = std::any_of(std::begin(kTable), std::end(kTable), [&](const SiteRow& r) {
-      return in_block(r.site) && matches_glob(rest, r.suffix);
-    });
+    const bool known = std::any_of(std::begin(kTable), std::end(kTable),
+                                   [&](const SiteRow& r) { return in_block(r.site) && matches_glob(rest, r.suffix); });
     if (known) {
       return make_error(ErrorCode::kUsage, "hook {}: there is no layer {} in this model of {} layers (0 to {})", shown,
                         fovea::quoted(layer), n_layers, n_layers - 1);
     }
   }
   const auto nearest = nearest_names(std::string_view(name).substr(0, 200), all_hook_names(n_layers));
-  return make_error(ErrorCode::kUsage, "hook {} matches nothing in this model of {} layers; nearest: {}", shown, n_layers,
-                    fmt::join(nearest, ", "));
+  return make_error(ErrorCode::kUsage, "hook {} matches nothing in this model of {} layers; nearest: {}", shown,
+                    n_layers, fmt::join(nearest, ", "));
 }
 
 }  // namespace fovea::attention

@@ -60,7 +60,9 @@ void Hooks::clear() {
 }
 
 void Hooks::sweep() {
-  const auto gone = [](const Entry& entry) { return std::find(entry.sites.begin(), entry.sites.end(), true) == entry.sites.end(); };
+  const auto gone = [](const Entry& entry) {
+    return std::find(entry.sites.begin(), entry.sites.end(), true) == entry.sites.end();
+  };
   entries_.erase(std::remove_if(entries_.begin(), entries_.end(), gone), entries_.end());
   detached_ = false;
 }

@@ -10,9 +10,9 @@
 namespace fovea::attention {
 namespace {
 
+using tensor::Tensor;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using tensor::Tensor;
 
 TEST(Hooks, NamesFollowTheLegacySpelling) {
   EXPECT_EQ(hook_name(Site::kPattern, 3), "blocks.3.attn.hook_pattern");
@@ -62,12 +62,14 @@ TEST(Hooks, RefusesANameThatMatchesNothingAndOffersTheNearest) {
 }
 
 TEST(Hooks, SaysWhichLayersThereAre) {
-  for (const char* name : {"blocks.99.hook_resid_pre", "blocks.-33.attn.hook_q", "q99", "layers_output[2]", "layers_output[-3]"}) {
+  for (const char* name :
+       {"blocks.99.hook_resid_pre", "blocks.-33.attn.hook_q", "q99", "layers_output[2]", "layers_output[-3]"}) {
     const auto found = find_hooks(name, 2);
     ASSERT_FALSE(found.has_value()) << name;
     EXPECT_EQ(found.error().code, ErrorCode::kUsage);
   }
-  EXPECT_THAT(find_hooks("blocks.99.hook_resid_pre", 2).error().message, HasSubstr("no layer \"99\" in this model of 2 layers (0 to 1)"));
+  EXPECT_THAT(find_hooks("blocks.99.hook_resid_pre", 2).error().message,
+              HasSubstr("no layer \"99\" in this model of 2 layers (0 to 1)"));
 }
 
 TEST(Hooks, SaysWhyAModelOfThisKindHasNoSuchName) {

@@ -17,8 +17,8 @@
 namespace fovea::engine {
 namespace {
 
-using ::testing::HasSubstr;
 using attention::Site;
+using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using kernels::Numerics;
 
@@ -26,7 +26,8 @@ std::string find_model(const std::string& name) {
   const std::string tiny = std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf";
   if (std::filesystem::exists(tiny)) return tiny;
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
-  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name + ".gguf";
+  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
+         ".gguf";
 }
 
 std::unique_ptr<Session> session_of(const std::string& name, SessionOptions options = {.numerics = Numerics::kExact}) {
@@ -37,7 +38,8 @@ std::unique_ptr<Session> session_of(const std::string& name, SessionOptions opti
   return std::move(session).value();
 }
 
-const PrefillOptions kEveryRow = {.progress = {}, .cancel = nullptr, .on_logits = [](int64_t, const Tensor&) -> Status { return {}; }};
+const PrefillOptions kEveryRow = {
+    .progress = {}, .cancel = nullptr, .on_logits = [](int64_t, const Tensor&) -> Status { return {}; }};
 
 std::vector<float> answer(Session& session, const std::vector<int32_t>& ids) {
   const SequenceId s = session.begin();
@@ -66,12 +68,15 @@ TEST_P(HookGolden, EveryValueEqualsTransformers) {
     std::vector<float> values;
   };
   std::map<std::string, Seen> seen;
-  ASSERT_TRUE(session->hooks().attach("*", [&](const std::string& name, Tensor& x) {
-    if (!want["hooks"].contains(name)) return;
-    Seen& entry = seen[name];
-    for (int i = 0; i < x.shape().rank(); ++i) entry.shape.push_back(x.dim(i));
-    entry.values.assign(x.values().begin(), x.values().end());
-  }).has_value());
+  ASSERT_TRUE(session->hooks()
+                  .attach("*",
+                          [&](const std::string& name, Tensor& x) {
+                            if (!want["hooks"].contains(name)) return;
+                            Seen& entry = seen[name];
+                            for (int i = 0; i < x.shape().rank(); ++i) entry.shape.push_back(x.dim(i));
+                            entry.values.assign(x.values().begin(), x.values().end());
+                          })
+                  .has_value());
   const auto ids = want["ids"].get<std::vector<int32_t>>();
   ASSERT_TRUE(session->prefill(session->begin(), ids, kEveryRow).has_value());
 
@@ -81,7 +86,8 @@ TEST_P(HookGolden, EveryValueEqualsTransformers) {
     ASSERT_TRUE(seen.contains(name)) << name;
     const Seen& mine = seen[name];
     EXPECT_EQ(mine.shape, golden["shape"].get<std::vector<int64_t>>()) << name;
-    const bool rotary = name.ends_with("hook_q") || name.ends_with("hook_k") || name.ends_with("hook_rot_q") || name.ends_with("hook_rot_k");
+    const bool rotary = name.ends_with("hook_q") || name.ends_with("hook_k") || name.ends_with("hook_rot_q") ||
+                        name.ends_with("hook_rot_k");
     const auto column = [&](size_t i) {  // of the oracle's order -> ours
       if (!rotary || !interleaved) return i;
       const size_t c = i % head_dim, half = head_dim / 2;
@@ -132,7 +138,8 @@ TEST_P(OnBothFamilies, ACopyPutInPlaceChangesNoBit) {
   auto session = session_of(GetParam(), {});
   const auto ids = ids_of(40);
   const auto plain = answer(*session, ids);
-  auto scope = session->hooks().scoped("*", [](const std::string&, Tensor& x) { x = Tensor::from(x.shape(), x.values()); });
+  auto scope =
+      session->hooks().scoped("*", [](const std::string&, Tensor& x) { x = Tensor::from(x.shape(), x.values()); });
   ASSERT_TRUE(scope.has_value());
   EXPECT_EQ(answer(*session, ids), plain);
 }
@@ -146,8 +153,10 @@ TEST_P(OnBothFamilies, APatternOnOneKeyGivesThatKeysValue) {
       for (int64_t j = 0; j < p.dim(2); ++j) p.data()[row * p.dim(2) + j] = j == key ? 1.0f : 0.0f;
     }
   });
-  auto b = session->hooks().scoped("v1", [&](const std::string&, Tensor& x) { v.assign(x.values().begin(), x.values().end()); });
-  auto c = session->hooks().scoped("z1", [&](const std::string&, Tensor& x) { z.assign(x.values().begin(), x.values().end()); });
+  auto b = session->hooks().scoped(
+      "v1", [&](const std::string&, Tensor& x) { v.assign(x.values().begin(), x.values().end()); });
+  auto c = session->hooks().scoped(
+      "z1", [&](const std::string&, Tensor& x) { z.assign(x.values().begin(), x.values().end()); });
   answer(*session, ids_of(n));
   const int n_kv = session->shape().n_kv_heads;
   for (int head = 0; head < n_heads; ++head) {
@@ -177,20 +186,23 @@ TEST_P(OnBothFamilies, ScoresReplacedInOneHeadMoveOnlyThatHeadsPattern) {
   const size_t head = before.size() / static_cast<size_t>(session->shape().n_heads);
   EXPECT_TRUE(std::equal(before.begin(), before.begin() + static_cast<int64_t>(head), after.begin()));
   for (size_t j = 0; j < 7; ++j) EXPECT_FLOAT_EQ(after[2 * head - 7 + j], 1.0f / 7);
-  EXPECT_TRUE(std::equal(before.begin() + static_cast<int64_t>(2 * head), before.end(), after.begin() + static_cast<int64_t>(2 * head)));
+  EXPECT_TRUE(std::equal(before.begin() + static_cast<int64_t>(2 * head), before.end(),
+                         after.begin() + static_cast<int64_t>(2 * head)));
 }
 
 TEST_P(OnBothFamilies, ChangingTheInputOfOneHeadsQueriesLeavesTheOthers) {
   auto session = session_of(GetParam());
   std::vector<float> before, after;
   {
-    auto scope = session->hooks().scoped("q0", [&](const std::string&, Tensor& x) { before.assign(x.values().begin(), x.values().end()); });
+    auto scope = session->hooks().scoped(
+        "q0", [&](const std::string&, Tensor& x) { before.assign(x.values().begin(), x.values().end()); });
     answer(*session, ids_of(5));
   }
   auto a = session->hooks().scoped("blocks.0.hook_q_input", [](const std::string&, Tensor& x) {
     for (int64_t c = 0; c < x.dim(2); c += 2) x.data()[1 * x.dim(2) + c] += 1.0f;  // token 0, head 1
   });
-  auto b = session->hooks().scoped("q0", [&](const std::string&, Tensor& x) { after.assign(x.values().begin(), x.values().end()); });
+  auto b = session->hooks().scoped(
+      "q0", [&](const std::string&, Tensor& x) { after.assign(x.values().begin(), x.values().end()); });
   answer(*session, ids_of(5));
   const auto dim = static_cast<size_t>(session->shape().head_dim);
   for (size_t i = 0; i < before.size(); ++i) {
@@ -207,8 +219,10 @@ TEST(SessionHooks, EditsOfTheAttentionInputLeaveTheResidualStream) {
   const auto see = [](std::vector<float>& to) {
     return [&to](const std::string&, Tensor& p) { to.assign(p.values().begin(), p.values().end()); };
   };
-  auto a = session->hooks().scoped("blocks.0.hook_attn_in", [](const std::string&, Tensor& x) { x = Tensor::zeros(x.shape()); });
-  auto edit = session->hooks().scoped("blocks.0.hook_attn_in", [](const std::string&, Tensor& x) { x.data()[0] = 5.0f; });
+  auto a = session->hooks().scoped("blocks.0.hook_attn_in",
+                                   [](const std::string&, Tensor& x) { x = Tensor::zeros(x.shape()); });
+  auto edit =
+      session->hooks().scoped("blocks.0.hook_attn_in", [](const std::string&, Tensor& x) { x.data()[0] = 5.0f; });
   auto b = session->hooks().scoped("resid_pre0", see(pre));
   auto c = session->hooks().scoped("resid_mid0", see(mid));
   auto d = session->hooks().scoped("attn_out0", see(out));
@@ -218,9 +232,11 @@ TEST(SessionHooks, EditsOfTheAttentionInputLeaveTheResidualStream) {
 
 // A method that edits rows: what hooks show is what the layer used.
 TEST(SessionHooks, ThePatternIsTheOneAfterTheMethods) {
-  auto session = session_of("tiny-llama", {.numerics = Numerics::kExact, .attention = "streaming-llm:n_sink=1:window=3"});
+  auto session =
+      session_of("tiny-llama", {.numerics = Numerics::kExact, .attention = "streaming-llm:n_sink=1:window=3"});
   std::vector<float> p;
-  auto scope = session->hooks().scoped("pattern0", [&](const std::string&, Tensor& x) { p.assign(x.values().begin(), x.values().end()); });
+  auto scope = session->hooks().scoped(
+      "pattern0", [&](const std::string&, Tensor& x) { p.assign(x.values().begin(), x.values().end()); });
   answer(*session, ids_of(8));
   for (int j = 1; j < 5; ++j) EXPECT_EQ(p[static_cast<size_t>(7 * 8 + j)], 0.0f);  // head 0, last row
   EXPECT_GT(p[7 * 8], 0.0f);

@@ -31,11 +31,13 @@ Tensor project_inputs(const AttentionInput& input, Site site, const Weight& w, c
   const Tensor& x = input.in;
   const int64_t n = x.dim(0), d_model = x.dim(1), width = out.dim(2);
   Tensor copies = Tensor::empty({n, n_heads, d_model});
-  for (int64_t i = 0; i < n * n_heads; ++i) std::copy_n(x.data() + i / n_heads * d_model, d_model, copies.data() + i * d_model);
+  for (int64_t i = 0; i < n * n_heads; ++i)
+    std::copy_n(x.data() + i / n_heads * d_model, d_model, copies.data() + i * d_model);
   copies = input.hook(site, input.layer, std::move(copies));
   for (int64_t head = 0; head < n_heads; ++head) {
     Tensor own = Tensor::empty(x.shape());
-    for (int64_t i = 0; i < n; ++i) std::copy_n(copies.data() + (i * n_heads + head) * d_model, d_model, own.data() + i * d_model);
+    for (int64_t i = 0; i < n; ++i)
+      std::copy_n(copies.data() + (i * n_heads + head) * d_model, d_model, own.data() + i * d_model);
     if (std::ranges::equal(own.values(), x.values())) continue;
     const Tensor part = project(rms_norm(own, input.norm_weight, input.eps));
     for (int64_t i = 0; i < n; ++i) {
@@ -47,7 +49,7 @@ Tensor project_inputs(const AttentionInput& input, Site site, const Weight& w, c
 }
 
 Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
-  const Tensor attn_out = matmul(merge_heads(z), w_o);
+  Tensor attn_out = matmul(merge_heads(z), w_o);
   if (!hook.wants(Site::kResult, layer)) return attn_out;
   const int64_t n = z.dim(0), n_heads = z.dim(1), head_dim = z.dim(2), d_model = w_o.rows();
   Tensor result = Tensor::empty({n, n_heads, d_model});
@@ -75,8 +77,8 @@ Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer)
   return sum;
 }
 
-Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps, const Weight& lm_head,
-               Hooks& hook) {
+Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps,
+               const Weight& lm_head, Hooks& hook) {
   if (batch.logit_rows.empty()) return {};
   const bool all = static_cast<int64_t>(batch.logit_rows.size()) == batch.size();
   const Tensor rows = all ? x : select_rows(x, batch.logit_rows);

@@ -36,7 +36,7 @@ tensor::Tensor project_inputs(const AttentionInput& input, attention::Site site,
 tensor::Tensor project_heads(const tensor::Tensor& z, const tensor::Weight& w_o, attention::Hooks& hook, int layer);
 
 // The final norm and the vocabulary, for the rows whose logits are wanted.
-tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, const tensor::Weight& final_norm, float eps,
-                       const tensor::Weight& lm_head, attention::Hooks& hook);
+tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, const tensor::Weight& final_norm,
+                       float eps, const tensor::Weight& lm_head, attention::Hooks& hook);
 
 }  // namespace fovea::models

@@ -1,0 +1,162 @@
+// fovea capture -m M (-f FILE or TEXT) --hooks NAME,... -o OUT.safetensors
+#include "fovea/probe/capture.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "apps/cli/model_session.h"
+#include "fovea/base/bytes.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/models/support/config.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  ModelFlags model;
+  TextFlags text;
+  std::vector<std::string> hooks;
+  std::string out, reduce = "full", heads = "all";
+  uint64_t max_bytes = 0;
+  bool estimate = false, no_special = false, parse_special = false;
+};
+
+// Said before minutes of work, not after.
+Status check_output(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (path.empty()) return make_error(ErrorCode::kUsage, "--output is needed: the .safetensors file to write");
+  if (fs::is_directory(path, ignored))
+    return make_error(ErrorCode::kUsage, "--output: {} is a folder", fovea::quoted(path, 4096));
+  const fs::path parent = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
+  if (!fs::is_directory(parent, ignored)) {
+    return make_error(ErrorCode::kNotFound, "--output: there is no folder {}", fovea::quoted(parent.string(), 4096));
+  }
+  if (access(parent.c_str(), W_OK) != 0) {
+    return make_error(ErrorCode::kPermission, "--output: cannot write into {}", fovea::quoted(parent.string(), 4096));
+  }
+  return {};
+}
+
+nlohmann::json hooks_json(const probe::CapturePlan& plan) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const formats::SafeTensor& tensor : plan.tensors()) {
+    uint64_t bytes = formats::bytes_of(tensor.dtype);
+    for (const int64_t dim : tensor.shape) bytes *= static_cast<uint64_t>(dim);
+    rows.push_back(
+        {{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", formats::name_of(tensor.dtype)}, {"bytes", bytes}});
+    const auto heads = plan.heads().find(tensor.name);
+    if (heads != plan.heads().end()) rows.back()["heads"] = heads->second;
+  }
+  return rows;
+}
+
+Status report(const probe::CapturePlan& plan, size_t n_tokens, const Options& options, const Common& common) {
+  if (common.json) {
+    nlohmann::json out = {
+        {"hooks", hooks_json(plan)}, {"n_tokens", n_tokens}, {"bytes", plan.bytes()}, {"max_bytes", plan.max_bytes()}};
+    out["path"] = options.estimate ? nlohmann::json() : nlohmann::json(options.out);
+    if (options.estimate) out["fits"] = plan.check_limit().has_value();
+    return print_json(out);
+  }
+  std::string out;
+  for (const formats::SafeTensor& tensor : plan.tensors()) {
+    out += fmt::format("{:50} {:4} [{}]\n", tensor.name, formats::name_of(tensor.dtype), fmt::join(tensor.shape, ", "));
+  }
+  const double mega = static_cast<double>(plan.bytes()) / 1e6;
+  if (options.estimate) {
+    out += fmt::format("{} tokens, {} tensors, {:.1f} MB; the limit is {:.1f} MB (--max-bytes)\n", n_tokens,
+                       plan.tensors().size(), mega, static_cast<double>(plan.max_bytes()) / 1e6);
+  } else {
+    out += fmt::format("{} tokens, {} tensors, {:.1f} MB in {}\n", n_tokens, plan.tensors().size(), mega, options.out);
+  }
+  return print(printable(out));
+}
+
+Status capture(const Options& options, const Common& common) {
+  const Interrupt interrupt;
+  if (!options.estimate) FOVEA_RETURN_IF_ERROR(check_output(options.out));
+  probe::CaptureOptions wanted;
+  wanted.hooks = options.hooks;
+  wanted.max_bytes = options.max_bytes;
+  FOVEA_ASSIGN_OR_RETURN(wanted.reduction, probe::Reduction::parse(options.reduce));
+  FOVEA_ASSIGN_OR_RETURN(wanted.heads, attention::HeadSet::parse(options.heads));
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+
+  // The file's metadata say how large everything will be: refused before the weights are read.
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  tokenizers::EncodeOptions encode;
+  encode.add_special = !options.no_special;
+  encode.parse_special = options.parse_special;
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, tokenizer->encode(text, encode));
+  if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text has no tokens");
+  const auto n_tokens = static_cast<int64_t>(tokens.size());
+  FOVEA_ASSIGN_OR_RETURN(const probe::CapturePlan plan, probe::CapturePlan::estimate(config.shape, n_tokens, wanted));
+  if (options.estimate) return report(plan, tokens.size(), options, common);
+  FOVEA_RETURN_IF_ERROR(plan.check_limit());
+
+  FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
+  FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, n_tokens));
+  probe::Capture run(plan);
+  PrefillProgress bar(common, "capture");
+  engine::PrefillOptions prefill;
+  prefill.cancel = &Interrupt::flag();
+  prefill.progress = [&bar](int64_t done, int64_t total) { bar.update(done, total); };
+  const Status done = run.run(*session, tokens, prefill);
+  bar.clear();
+  FOVEA_RETURN_IF_ERROR(done);
+  if (Interrupt::requested()) return make_error(ErrorCode::kCancelled, "interrupted");
+  FOVEA_RETURN_IF_ERROR(run.write(options.out, {{"fovea_version", FOVEA_VERSION},
+                                                {"model", std::filesystem::path(path).stem().string()},
+                                                {"numerics", common.numerics},
+                                                {"attention", session->pipeline().spec()},
+                                                {"reduce", wanted.reduction.to_string()},
+                                                {"tokens", nlohmann::json(tokens).dump()}}));
+  return report(plan, tokens.size(), options, common);
+}
+
+std::function<Status()> setup(CLI::App& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  add_model_flags(sub, common, options->model);
+  add_text_flags(sub, options->text, "TEXT", false);
+  sub.add_option("--hooks", options->hooks,
+                 "names, globs or other tools' names, joined by commas: blocks.*.attn.hook_pattern,q5")
+      ->required()
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  sub.add_option("-o,--output", options->out, "the .safetensors file to write");
+  sub.add_option(
+         "--reduce", options->reduce,
+         fmt::format("what to keep of each row of attn.hook_pattern; {}", fmt::join(probe::Reduction::help(), "; ")))
+      ->capture_default_str();
+  sub.add_option("--heads", options->heads,
+                 "whose patterns and scores: all, or 5 (a layer), 3-9, 4.11 (layer 4, head 11), joined by +")
+      ->capture_default_str();
+  sub.add_option("--max-bytes", options->max_bytes,
+                 "refuse to hold more than this; 0: a quarter of this machine's memory")
+      ->transform(CLI::AsSizeValue(true))
+      ->capture_default_str();
+  sub.add_flag("--estimate", options->estimate, "only print names, shapes and sizes");
+  sub.add_flag("--no-special", options->no_special,
+               "add no token at the beginning or the end, even where the model wants one");
+  sub.add_flag("--parse-special", options->parse_special,
+               "control tokens that the text spells, such as <|im_end|>, become tokens");
+  return [options, &common] { return capture(*options, common); };
+}
+
+FOVEA_COMMAND("capture", "named values of a prompt's forward pass, to a .safetensors file",
+              "fovea capture -m smollm2-135m \"Hello, world\" --hooks 'blocks.*.attn.hook_pattern' --reduce topk:4 -o "
+              "out.safetensors",
+              setup)
+
+}  // namespace
+}  // namespace fovea::cli
