@@ -1,388 +1,556 @@
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <map>
+#include <new>
+#include <stdexcept>
 
 #include "fovea/tokenizers/chat_template.h"
+#include "fovea/tokenizers/template_syntax.h"
+#include "fovea/tokenizers/template_text.h"
 #include "fovea/tokenizers/template_value.h"
 
 namespace fovea::tokenizers {
 namespace jinja {
+
+// The variables of one scope. Names are looked up through the scopes around it in the source.
+struct Frame : std::enable_shared_from_this<Frame> {
+  explicit Frame(Frame* around) : parent(around) {}
+  std::map<std::string, Value> vars;
+  Frame* parent;
+  bool kept = false;  // a macro was defined here, so it lives until the render ends
+};
+
 namespace {
 
 enum class Flow { kNext, kBreak, kContinue };
-struct Frame {
-  std::map<std::string, Value> vars;
-  Frame* parent = nullptr;
-};
+constexpr int kMaxContextDepth = 64;
+const std::string kNoCaller;
 
 class Interpreter final : public Machine {
  public:
-  explicit Interpreter(const Budget& b) : left_(b) {}
-  ~Interpreter() override { for (auto& d : namespaces_) d->clear(); }  // a namespace may hold itself
+  explicit Interpreter(const Budget& budget) : Machine(budget), root_(std::make_shared<Frame>(nullptr)) {}
+  ~Interpreter() override {  // what may hold itself is emptied
+    for (const auto& mapping : namespaces_) mapping->items.clear();
+    for (const auto& weak : changed_loops) {
+      if (const auto loop = weak.lock()) loop->last_changed.clear();
+    }
+  }
 
   std::string run(const Template& t, const nlohmann::ordered_json& context) {
-    for (const char* g : {"range", "namespace", "raise_exception", "strftime_now", "dict"}) { Value v = Value::string(g); v.kind = Kind::kGlobal; root_.vars[g] = v; }
-    for (const auto& [k, v] : context.items()) root_.vars[k] = from_json(v, 0);
-    exec(t.body, root_, out_);
-    return std::move(out_);
+    for (const char* name : {"range", "namespace", "raise_exception", "strftime_now", "dict"})
+      root_->vars[name] = Value::global(name);
+    for (const auto& [name, value] : context.items()) root_->vars[name] = from_json(value, 0);
+    Text out(meter);
+    exec(t.body, *root_, out);
+    return out.take();
   }
-  void step(int64_t n) override { if ((left_.steps -= n) < 0) fail_limit("chat template: it runs for too many steps"); }
-  void charge(int64_t n) override { if (n < 0 || (left_.memory_bytes -= n) < 0) fail_limit("chat template: it makes too much text"); }
 
   Value attribute(const Value& v, const std::string& name) override {
-    if (v.is(Kind::kUndefined)) fail(*v.s);
-    if (name.starts_with("__")) fail(fmt::format("access to attribute '{}' is unsafe", name));
-    if (has_method(v, name)) { Value m = Value::string(name); m.kind = Kind::kMethod; m.list = std::make_shared<List>(List{v}); return m; }
-    if (v.is(Kind::kDict) || v.is(Kind::kNamespace)) if (const Value* e = find(v, Value::string(name))) return *e;
-    return Value::undefined(missing(v, name));
-  }
-  Value item(const Value& v, const Value& key) override {
-    if (v.is(Kind::kUndefined)) fail(*v.s);
-    if (v.is(Kind::kDict)) if (const Value* e = find(v, key)) return *e;
-    if ((v.is_seq() || v.is(Kind::kString)) && key.is_int()) {
-      const List chars = v.is_seq() ? List{} : iterate(v);
-      const List& l = v.is_seq() ? *v.list : chars;
-      step(1 + static_cast<int64_t>(chars.size() / 16));
-      const int64_t n = static_cast<int64_t>(l.size()), i = key.i < 0 ? key.i + n : key.i;
-      if (i >= 0 && i < n) return l[static_cast<size_t>(i)];
-      return Value::undefined(fmt::format("{} object has no element {}", type_name(v), key.i));
+    meter.step();
+    if (v.is(Kind::kUndefined)) fail_undefined(v);
+    if (has_method(v, name)) {
+      Value method;
+      method.kind = Kind::kMethod;
+      method.ref = std::make_shared<Method>(Method{v, name});
+      return method;
     }
-    if (key.is(Kind::kString)) return attribute(v, *key.s);
-    return Value::undefined(fmt::format("{} object has no element {}", type_name(v), to_repr(key)));
+    const bool internal = name.size() > 4 && name.starts_with("__") && name.ends_with("__");
+    if (changes_itself(v, name) || internal)
+      return Value::undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(v)));
+    if (v.is(Kind::kDict) || v.is(Kind::kNamespace)) {
+      if (const Value* found = find(meter, v, Value::string(name))) return *found;
+    }
+    if (v.is(Kind::kLoop)) {
+      if (const Value found = loop_attribute(v.loop(), name); !found.is(Kind::kGlobal)) return found;
+    }
+    if (v.is(Kind::kMacro) && name == "name") return Value::string(v.macro().stmt->text);
+    if (v.is(Kind::kTuple) && v.seq().label == "group" && (name == "grouper" || name == "list"))
+      return v.items()[name == "list"];
+    return Value::undefined(fmt::format("'{}' has no attribute '{}'", object_name(v), name));
+  }
+
+  Value item(const Value& v, const Value& key) override {
+    meter.step();
+    if (v.is(Kind::kUndefined)) fail_undefined(v);
+    if (v.is(Kind::kDict)) {
+      if (const Value* found = find(meter, v, key)) return *found;
+    }
+    if ((v.is_seq() || v.is(Kind::kRange)) && key.is_int()) {
+      const auto n = static_cast<int64_t>(v.items().size()), i = key.i < 0 ? key.i + n : key.i;
+      if (i >= 0 && i < n) return v.items()[static_cast<size_t>(i)];
+    }
+    if (v.is(Kind::kString) && key.is_int()) {
+      const int64_t n = length(meter, v), i = key.i < 0 ? key.i + n : key.i;
+      if (i >= 0 && i < n) {
+        const size_t at = byte_of(v.str(), static_cast<size_t>(i));
+        return Value::string(v.str().substr(at, character_bytes(v.str(), at)));
+      }
+    }
+    if (key.is(Kind::kString)) return attribute(v, key.str());
+    Text shown(meter);
+    print_repr(shown, meter, key);
+    return Value::undefined(fmt::format("{} has no element {}", object_name(v), shown.take()));
   }
 
  private:
-  struct Nest {
-    explicit Nest(Interpreter& m) : machine(m) { if (--m.left_.depth < 0) { ++m.left_.depth; fail_limit("chat template: it nests too deeply"); } }
-    ~Nest() { ++machine.left_.depth; }
-    Interpreter& machine;
-  };
-  static std::string missing(const Value& v, const std::string& name) {
-    return fmt::format("'{} object' has no attribute '{}'", v.is(Kind::kNone) ? "None" : type_name(v), name);
+  static Value from_json(const nlohmann::ordered_json& j, int depth) {
+    if (depth > kMaxContextDepth)
+      fail_limit(fmt::format("chat template: its input is nested deeper than {}", kMaxContextDepth));
+    switch (j.type()) {
+      case nlohmann::ordered_json::value_t::boolean: return Value::boolean(j.get<bool>());
+      case nlohmann::ordered_json::value_t::number_integer: return Value::integer(j.get<int64_t>());
+      case nlohmann::ordered_json::value_t::number_unsigned:
+        if (j.get<uint64_t>() > INT64_MAX) fail_limit("chat template: an integer of its input does not fit 64 bits");
+        return Value::integer(j.get<int64_t>());
+      case nlohmann::ordered_json::value_t::number_float: return Value::number(j.get<double>());
+      case nlohmann::ordered_json::value_t::string: return Value::string(j.get<std::string>());
+      case nlohmann::ordered_json::value_t::array: {
+        List l;
+        l.reserve(j.size());
+        for (const auto& e : j) l.push_back(from_json(e, depth + 1));
+        return Value::make_list(std::move(l));
+      }
+      case nlohmann::ordered_json::value_t::object: {
+        Dict d;
+        d.reserve(j.size());
+        for (const auto& [k, e] : j.items()) d.emplace_back(Value::string(k), from_json(e, depth + 1));
+        return Value::make_dict(std::move(d));
+      }
+      default: return Value::none();
+    }
   }
-  Value from_json(const nlohmann::ordered_json& j, int depth) {
-    if (depth > 100) fail_limit("chat template: the context is nested deeper than 100");
-    if (j.is_null()) return Value::none();
-    if (j.is_boolean()) return Value::boolean(j.get<bool>());
-    if (j.is_number_integer()) return Value::integer(j.get<int64_t>());
-    if (j.is_number()) return Value::number(j.get<double>());
-    if (j.is_string()) return Value::string(j.get<std::string>());
-    if (j.is_array()) { List l; for (const auto& e : j) l.push_back(from_json(e, depth + 1)); return Value::make_list(std::move(l)); }
-    Dict d;
-    for (const auto& [k, e] : j.items()) d.emplace_back(Value::string(k), from_json(e, depth + 1));
-    return Value::make_dict(std::move(d));
-  }
-  void emit(std::string& out, const std::string& text) {
-    charge(static_cast<int64_t>(text.size()));
-    out += text;
-    if (static_cast<int64_t>(out.size()) > left_.output_bytes) fail_limit("chat template: the rendered text is too long");
-  }
-  Value text(std::string s) { charge(static_cast<int64_t>(s.size())); return Value::string(std::move(s)); }
 
-  Flow exec(const Body& body, Frame& f, std::string& out) {
-    Nest nest(*this);
+  // A value of kind kGlobal: there is no such attribute.
+  static Value loop_attribute(const LoopState& loop, const std::string& name) {
+    const auto n = static_cast<int64_t>(loop.items.size()), at = static_cast<int64_t>(loop.at);
+    if (name == "index") return Value::integer(at + 1);
+    if (name == "index0") return Value::integer(at);
+    if (name == "revindex") return Value::integer(n - at);
+    if (name == "revindex0") return Value::integer(n - at - 1);
+    if (name == "first") return Value::boolean(at == 0);
+    if (name == "last") return Value::boolean(at + 1 == n);
+    if (name == "length") return Value::integer(n);
+    if (name == "depth") return Value::integer(loop.depth + 1);
+    if (name == "depth0") return Value::integer(loop.depth);
+    if (name == "previtem") return at > 0 ? loop.items[loop.at - 1] : Value::undefined("there is no previous item");
+    if (name == "nextitem") return at + 1 < n ? loop.items[loop.at + 1] : Value::undefined("there is no next item");
+    return Value::global("");
+  }
+
+  void emit(Text& out, const Value& v) {
+    print_str(out, meter, v);
+    check_size(out);
+  }
+  void check_size(const Text& out) const {
+    if (static_cast<int64_t>(out.size()) > meter.output_bytes())
+      fail_limit("chat template: the rendered text is too long");
+  }
+  std::shared_ptr<Frame> inside(Frame& f) const { return std::make_shared<Frame>(&f); }
+  void keep(Frame& frame) {
+    for (Frame* f = &frame; f && !f->kept; f = f->parent) {
+      f->kept = true;
+      meter.charge(256);
+      frames_.push_back(f->shared_from_this());
+    }
+  }
+
+  Flow exec(const Body& body, Frame& f, Text& out) {
+    const Nest nest(meter);
     for (const auto& s : body) {
       const Flow flow = exec_one(*s, f, out);
       if (flow != Flow::kNext) return flow;
     }
     return Flow::kNext;
   }
-  Flow exec_one(const Stmt& s, Frame& f, std::string& out) {
-    step(1);
+  Flow exec_one(const Stmt& s, Frame& f, Text& out) {
+    meter.step();
     switch (s.tag) {
-      case Tag::kText: emit(out, s.text); break;
-      case Tag::kPrint: emit(out, to_str(eval(*s.value, f))); break;
-      case Tag::kIf:
-        for (const auto& [cond, body] : s.branches) if (!cond || truthy(eval(*cond, f))) return exec(body, f, out);
+      case Tag::kText:
+        out += s.text;
+        check_size(out);
         break;
-      case Tag::kFor: loop(s, f, out); break;
+      case Tag::kPrint: emit(out, eval(*s.value, f)); break;
+      case Tag::kIf:
+        for (const auto& [condition, body] : s.branches) {
+          if (!condition || truthy(eval(*condition, f))) return exec(body, f, out);
+        }
+        break;
+      case Tag::kFor: loop(s, eval(*s.value, f), f, out, 0); break;
       case Tag::kSet: assign(*s.target, eval(*s.value, f), f); break;
-      case Tag::kSetBlock: case Tag::kFilterBlock: {
-        Frame inner; inner.parent = &f;
-        std::string captured;
-        const Flow flow = exec(s.body, inner, captured);
-        inner.vars["\x01"] = Value::string(captured);
-        Value v = s.filter ? eval(*s.filter, inner) : Value::string(captured);
-        if (s.tag == Tag::kFilterBlock) emit(out, to_str(v));
-        else assign(*s.target, std::move(v), f);
-        return flow;
+      case Tag::kSetBlock:
+      case Tag::kFilterBlock: return captured(s, f, out);
+      case Tag::kWith: {
+        const auto inner = inside(f);
+        for (const auto& [target, value] : s.assigned) assign(*target, eval(*value, f), *inner);
+        return exec(s.body, *inner, out);
       }
-      case Tag::kMacro: { Value m; m.kind = Kind::kMacro; m.macro = &s; f.vars[s.text] = m; break; }
-      case Tag::kScope: { Frame inner; inner.parent = &f; return exec(s.body, inner, out); }
-      case Tag::kCallBlock: break;
+      case Tag::kMacro: f.vars[s.text] = macro_of(s, f); break;
+      case Tag::kCallBlock: {
+        const Value caller = macro_of(s, f);
+        const Value fn = eval(*s.value->kids[0], f);
+        Args args = arguments(*s.value, 1, f);
+        args.named.emplace_back("caller", caller);
+        emit(out, call(fn, args));
+        break;
+      }
+      case Tag::kScope: return exec(s.body, *inside(f), out);
+      case Tag::kBlock: return exec(s.body, *inside(*root_), out);
       case Tag::kBreak: return Flow::kBreak;
       case Tag::kContinue: return Flow::kContinue;
     }
     return Flow::kNext;
   }
+  Flow captured(const Stmt& s, Frame& f, Text& out) {
+    const auto inner = inside(f);
+    Text text(meter);
+    const Flow flow = exec(s.body, *inner, text);
+    Value v = Value::string(text.take());
+    if (s.filter) {
+      inner->vars[kCaptured] = std::move(v);
+      v = eval(*s.filter, *inner);
+    }
+    if (s.tag == Tag::kFilterBlock)
+      emit(out, v);
+    else
+      assign(*s.target, std::move(v), f);
+    return flow;
+  }
+  Value macro_of(const Stmt& s, Frame& f) {
+    keep(f);
+    Value macro;
+    macro.kind = Kind::kMacro;
+    macro.ref = std::make_shared<MacroRef>(MacroRef{&s, &f});
+    return macro;
+  }
+  void set_attribute(const Value& ns, const std::string& name, Value v) {
+    if (name.starts_with("_"))
+      fail(fmt::format("a namespace takes no attribute that starts with an underscore: '{}'", name));
+    put(meter, ns, Value::string(name), std::move(v));
+  }
   void assign(const Expr& target, Value v, Frame& f) {
-    if (target.op == Op::kName) { f.vars[target.name] = std::move(v); return; }
-    if (target.op == Op::kAttr) {
-      Value ns = eval(*target.kids[0], f);
-      if (!ns.is(Kind::kNamespace)) fail("cannot assign attribute on non-namespace object");
-      put(*ns.dict, Value::string(target.name), std::move(v));
+    if (target.op == Op::kName) {
+      f.vars[target.name] = std::move(v);
       return;
     }
-    const List items = iterate(v);
-    if (items.size() != target.kids.size()) fail(fmt::format("cannot unpack {} values into {} names", items.size(), target.kids.size()));
+    if (target.op == Op::kAttr) {
+      const Value ns = eval(*target.kids[0], f);
+      if (!ns.is(Kind::kNamespace)) fail("cannot assign attribute on non-namespace object");
+      return set_attribute(ns, target.name, std::move(v));
+    }
+    if (v.is(Kind::kUndefined) || (!v.has_items() && !v.is(Kind::kString) && !v.is(Kind::kDict))) {
+      if (v.is(Kind::kUndefined))
+        fail(fmt::format("not enough values to unpack (expected {}, got 0)", target.kids.size()));
+      fail(fmt::format("cannot unpack non-iterable {} object", type_name(v)));
+    }
+    const List items = iterate(meter, v);
+    if (items.size() > target.kids.size())
+      fail(fmt::format("too many values to unpack (expected {})", target.kids.size()));
+    if (items.size() < target.kids.size())
+      fail(fmt::format("not enough values to unpack (expected {}, got {})", target.kids.size(), items.size()));
     for (size_t i = 0; i < items.size(); ++i) assign(*target.kids[i], items[i], f);
   }
-  void loop(const Stmt& s, Frame& f, std::string& out) {
-    Value source = eval(*s.value, f);
-    List items = iterate(source);
-    charge(static_cast<int64_t>(items.size() * sizeof(Value)));
+
+  void loop(const Stmt& s, const Value& source, Frame& f, Text& out, int depth) {
+    const Nest nest(meter);
+    List items = source.is(Kind::kLoop) ? source.loop().items : iterate(meter, source);
     if (s.filter) {
       List kept;
-      for (Value& v : items) { Frame inner; inner.parent = &f; step(1); assign(*s.target, v, inner); if (truthy(eval(*s.filter, inner))) kept.push_back(v); }
+      for (Value& v : items) {
+        meter.step();
+        const auto inner = inside(f);
+        assign(*s.target, v, *inner);
+        if (truthy(eval(*s.filter, *inner))) kept.push_back(std::move(v));
+      }
       items = std::move(kept);
     }
-    if (items.empty()) { exec(s.otherwise, f, out); return; }
-    const int64_t n = static_cast<int64_t>(items.size());
-    for (int64_t i = 0; i < n; ++i) {
-      step(1);
-      Frame inner; inner.parent = &f;
-      Dict d;
-      auto add = [&](const char* k, Value v) { d.emplace_back(Value::string(k), std::move(v)); };
-      add("index", Value::integer(i + 1)); add("index0", Value::integer(i));
-      add("revindex", Value::integer(n - i)); add("revindex0", Value::integer(n - i - 1));
-      add("first", Value::boolean(i == 0)); add("last", Value::boolean(i + 1 == n)); add("length", Value::integer(n));
-      add("previtem", i ? items[static_cast<size_t>(i - 1)] : Value::undefined("there is no previous item"));
-      add("nextitem", i + 1 < n ? items[static_cast<size_t>(i + 1)] : Value::undefined("there is no next item"));
-      inner.vars["loop"] = Value::make_dict(std::move(d), Kind::kNamespace);
-      assign(*s.target, items[static_cast<size_t>(i)], inner);
-      if (exec(s.body, inner, out) == Flow::kBreak) break;
+    if (items.empty()) {
+      exec(s.otherwise, *inside(f), out);
+      return;
+    }
+    const auto state = std::make_shared<LoopState>();
+    // Wrapped once to learn how deep the items are: the loop may end up inside another value.
+    state->value_depth = Value::make_list(items).seq().depth;
+    state->items = std::move(items);
+    state->depth = depth;
+    state->stmt = &s;
+    state->frame = &f;
+    if (s.recursive) keep(f);
+    Value shown;
+    shown.kind = Kind::kLoop;
+    shown.ref = state;
+    for (; state->at < state->items.size(); ++state->at) {
+      meter.step();
+      const auto inner = inside(f);
+      inner->vars["loop"] = shown;
+      assign(*s.target, state->items[state->at], *inner);
+      if (exec(s.body, *inner, out) == Flow::kBreak) break;
     }
   }
+
   Args arguments(const Expr& e, size_t from, Frame& f) {
     Args a;
-    for (size_t i = from; i < e.kids.size(); ++i) a.pos.push_back(eval(*e.kids[i], f));
-    for (const auto& [k, v] : e.kwargs) a.named.emplace_back(k, eval(*v, f));
+    for (size_t i = from; i < e.kids.size(); ++i) {
+      if (e.kids[i]->op != Op::kStar) {
+        a.pos.push_back(eval(*e.kids[i], f));
+        continue;
+      }
+      for (Value& v : iterate(meter, eval(*e.kids[i]->kids[0], f))) a.pos.push_back(std::move(v));
+    }
+    for (const auto& [name, value] : e.kwargs) {
+      Value v = eval(*value, f);
+      if (name != "**") {
+        a.named.emplace_back(name, std::move(v));
+        continue;
+      }
+      if (!v.is(Kind::kDict)) fail(fmt::format("argument after ** must be a mapping, not {}", type_name(v)));
+      meter.charge(static_cast<int64_t>(v.entries().size() * 2 * sizeof(Value)));
+      for (const auto& [k, x] : v.entries()) {
+        if (!k.is(Kind::kString)) fail("keywords must be strings");
+        a.named.emplace_back(k.str(), x);
+      }
+    }
     return a;
   }
+
   Value eval(const Expr& e, Frame& f) {
-    Nest nest(*this);
-    step(1);
-    auto kid = [&](size_t i) { return eval(*e.kids[i], f); };
+    const Nest nest(meter);
+    meter.step();
+    const auto kid = [&](size_t i) { return eval(*e.kids[i], f); };
     switch (e.op) {
       case Op::kLiteral: return e.literal;
       case Op::kName:
-        for (Frame* s = &f; s; s = s->parent) if (auto it = s->vars.find(e.name); it != s->vars.end()) return it->second;
+        for (const Frame* s = &f; s; s = s->parent) {
+          if (const auto it = s->vars.find(e.name); it != s->vars.end()) return it->second;
+        }
         return Value::undefined(fmt::format("'{}' is undefined", e.name));
-      case Op::kList: case Op::kTuple: {
+      case Op::kList:
+      case Op::kTuple: {
         List l;
+        meter.charge(static_cast<int64_t>(e.kids.size() * sizeof(Value)));
         for (size_t i = 0; i < e.kids.size(); ++i) l.push_back(kid(i));
         return Value::make_list(std::move(l), e.op == Op::kList ? Kind::kList : Kind::kTuple);
       }
-      case Op::kDict: { Dict d; for (size_t i = 0; i < e.kids.size(); i += 2) { Value k = kid(i); put(d, std::move(k), kid(i + 1)); } return Value::make_dict(std::move(d)); }
-      case Op::kAttr: {
-        const Value v = kid(0);
-        return attribute(v, e.name);
+      case Op::kDict: {
+        Dict d;
+        for (size_t i = 0; i < e.kids.size(); i += 2) {
+          Value k = kid(i);
+          put(meter, d, std::move(k), kid(i + 1));
+        }
+        return Value::make_dict(std::move(d));
       }
-      case Op::kIndex: { const Value v = kid(0); return item(v, kid(1)); }
-      case Op::kSlice: return slice(kid(0), e, f);
-      case Op::kCall: return call(e, f);
+      case Op::kAttr: return attribute(kid(0), e.name);
+      case Op::kIndex: {
+        const Value v = kid(0);
+        return item(v, kid(1));
+      }
+      case Op::kSlice: {
+        Value part[4];
+        for (size_t i = 0; i < 4; ++i) part[i] = e.kids[i] ? kid(i) : Value::none();
+        return slice(*this, part[0], part[1], part[2], part[3]);
+      }
+      case Op::kCall: {
+        const Value fn = kid(0);
+        return call(fn, arguments(e, 1, f));
+      }
       case Op::kFilter: {
         const Value v = kid(0);
-        Value r = apply_filter(*this, e.name, v, arguments(e, 1, f));
-        if (r.is(Kind::kString)) charge(static_cast<int64_t>(r.s->size()));
-        return r;
+        return apply_filter(*this, e.name, v, arguments(e, 1, f));
       }
-      case Op::kTest: { const Value v = kid(0); return Value::boolean(apply_test(*this, e.name, v, arguments(e, 1, f))); }
+      case Op::kTest: {
+        const Value v = kid(0);
+        return Value::boolean(apply_test(*this, e.name, v, arguments(e, 1, f)));
+      }
       case Op::kNot: return Value::boolean(!truthy(kid(0)));
-      case Op::kAnd: { Value v = kid(0); return truthy(v) ? kid(1) : v; }
-      case Op::kOr: { Value v = kid(0); return truthy(v) ? v : kid(1); }
-      case Op::kIf: if (truthy(kid(0))) return kid(1); return e.kids[2] ? kid(2) : Value::undefined("the inline if-expression evaluated to false and no else section was defined.");
-      case Op::kNeg: case Op::kPos: {
+      case Op::kAnd: {
         Value v = kid(0);
-        if (v.is(Kind::kUndefined)) fail(*v.s);
-        if (!v.is_number()) fail(fmt::format("bad operand type for unary {}: '{}'", e.op == Op::kNeg ? "-" : "+", type_name(v)));
-        if (v.is(Kind::kFloat)) return Value::number(e.op == Op::kNeg ? -v.f : v.f);
-        return binary("-", Value::integer(0), Value::integer(e.op == Op::kNeg ? v.i : -v.i));
+        return truthy(v) ? kid(1) : v;
       }
-      case Op::kBinary: { const Value a = kid(0); return binary(e.name, a, kid(1)); }
+      case Op::kOr: {
+        Value v = kid(0);
+        return truthy(v) ? v : kid(1);
+      }
+      case Op::kIf:
+        if (truthy(kid(0))) return kid(1);
+        if (e.kids[2]) return kid(2);
+        return Value::undefined("the inline if-expression on line " + std::to_string(e.line) +
+                                " evaluated to false and no else section was defined.");
+      case Op::kNeg:
+      case Op::kPos: {
+        const Value v = kid(0);
+        if (v.is(Kind::kUndefined)) fail_undefined(v);
+        if (!v.is_number())
+          fail(fmt::format("bad operand type for unary {}: '{}'", e.op == Op::kNeg ? "-" : "+", type_name(v)));
+        if (v.is(Kind::kFloat)) return Value::number(e.op == Op::kNeg ? -v.f : v.f);
+        return e.op == Op::kNeg ? binary(*this, "-", Value::integer(0), v) : Value::integer(v.i);
+      }
+      case Op::kBinary: {
+        const Value a = kid(0);
+        return binary(*this, e.name, a, kid(1));
+      }
       case Op::kCompare: {
         Value a = kid(0);
         for (size_t i = 0; i < e.ops.size(); ++i) {
           Value b = kid(i + 1);
-          const std::string& o = e.ops[i];
-          if (b.is_seq()) step(static_cast<int64_t>(b.list->size()));
-          const bool ok = o == "==" ? equal(a, b) : o == "!=" ? !equal(a, b) : o == "in" ? contains(b, a) : o == "not in" ? !contains(b, a)
-                        : o == "<" ? compare(a, b, "<") < 0 : o == "<=" ? compare(a, b, "<=") <= 0 : o == ">" ? compare(a, b, ">") > 0 : compare(a, b, ">=") >= 0;
-          if (!ok) return Value::boolean(false);
+          if (!holds(e.ops[i], a, b)) return Value::boolean(false);
           a = std::move(b);
         }
         return Value::boolean(true);
       }
+      case Op::kStar: fail("* is for the arguments of a call");
     }
     return {};
   }
-  Value slice(const Value& v, const Expr& e, Frame& f) {
-    auto part = [&](size_t k, int64_t otherwise) {
-      if (!e.kids[k]) return otherwise;
-      const Value p = eval(*e.kids[k], f);
-      if (p.is(Kind::kNone)) return otherwise;
-      if (!p.is_int()) fail("slice indices must be integers or None");
-      return p.i;
-    };
-    if (v.is(Kind::kUndefined)) fail(*v.s);
-    if (!v.is_seq() && !v.is(Kind::kString)) return Value::undefined(fmt::format("{} cannot be sliced", type_name(v)));
-    const List l = iterate(v);
-    charge(static_cast<int64_t>(l.size() * sizeof(Value)));
-    const int64_t n = static_cast<int64_t>(l.size()), by = part(3, 1);
-    if (by == 0) fail("slice step cannot be zero");
-    auto clamp = [&](int64_t i) { if (i < 0) i += n; return std::clamp<int64_t>(i, by < 0 ? -1 : 0, by < 0 ? n - 1 : n); };
-    const int64_t kMissing = INT64_MIN;
-    int64_t b = part(1, kMissing), end = part(2, kMissing);
-    b = b == kMissing ? (by < 0 ? n - 1 : 0) : clamp(b);
-    end = end == kMissing ? (by < 0 ? -1 : n) : clamp(end);
-    List r;
-    const int64_t jump = std::clamp<int64_t>(by, -n - 1, n + 1);
-    for (int64_t i = b; by > 0 ? i < end : i > end; i += jump) r.push_back(l[static_cast<size_t>(i)]);
-    if (v.is_seq()) return Value::make_list(std::move(r), v.kind);
-    std::string s;
-    for (const Value& c : r) s += *c.s;
-    return Value::string(s);
-  }
-  Value binary(const std::string& o, const Value& a, const Value& b) {
-    if (o == "~") return text(to_str(a) + to_str(b));
-    if (a.is(Kind::kUndefined)) fail(*a.s);
-    if (b.is(Kind::kUndefined)) fail(*b.s);
-    if (o == "+" && a.is(Kind::kString) && b.is(Kind::kString)) return text(*a.s + *b.s);
-    if (o == "+" && a.is_seq() && a.kind == b.kind) {
-      charge(static_cast<int64_t>((a.list->size() + b.list->size()) * sizeof(Value)));
-      List l = *a.list;
-      l.insert(l.end(), b.list->begin(), b.list->end());
-      return Value::make_list(std::move(l), a.kind);
-    }
-    if (o == "*" && a.is_int() && !b.is_number()) return binary(o, b, a);
-    if (o == "*" && b.is_int() && (a.is(Kind::kString) || a.is_seq())) {
-      const int64_t n = std::max<int64_t>(b.i, 0);
-      const int64_t each = a.is_seq() ? static_cast<int64_t>(a.list->size() * sizeof(Value)) : static_cast<int64_t>(a.s->size());
-      int64_t total = 0;
-      if (__builtin_mul_overflow(each, n, &total)) total = -1;
-      charge(total);
-      if (each == 0) return a;
-      std::string s; List l;
-      for (int64_t i = 0; i < n; ++i) { if (a.is_seq()) l.insert(l.end(), a.list->begin(), a.list->end()); else s += *a.s; }
-      return a.is_seq() ? Value::make_list(std::move(l), a.kind) : Value::string(s);
-    }
-    if (!a.is_number() || !b.is_number()) {
-      if (o == "+" && a.is(Kind::kString)) fail(fmt::format("can only concatenate str (not \"{}\") to str", type_name(b)));
-      fail(fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", o, type_name(a), type_name(b)));
-    }
-    const bool ints = a.is_int() && b.is_int();
-    const double x = a.as_double(), y = b.as_double();
-    if ((o == "/" || o == "//" || o == "%") && y == 0) fail("division by zero");
-    if (o == "/") return Value::number(x / y);
-    if (!ints) {
-      if (o == "+") return Value::number(x + y);
-      if (o == "-") return Value::number(x - y);
-      if (o == "*") return Value::number(x * y);
-      if (o == "//") return Value::number(std::floor(x / y));
-      if (o == "**") return Value::number(std::pow(x, y));
-      const double r = std::fmod(x, y);
-      return Value::number(r != 0 && (r < 0) != (y < 0) ? r + y : r);
-    }
-    int64_t r = 0;
-    bool over = false;
-    if (o == "+") over = __builtin_add_overflow(a.i, b.i, &r);
-    else if (o == "-") over = __builtin_sub_overflow(a.i, b.i, &r);
-    else if (o == "*") over = __builtin_mul_overflow(a.i, b.i, &r);
-    else if (o == "**") {
-      if (b.i < 0) return Value::number(std::pow(x, y));
-      r = 1;
-      if (a.i == 0 || a.i == 1) r = b.i == 0 ? 1 : a.i;
-      else if (a.i == -1) r = b.i % 2 ? -1 : 1;
-      else for (int64_t k = 0; k < b.i && !over; ++k) over = __builtin_mul_overflow(r, a.i, &r);
-    } else if (b.i == -1) {
-      if (o == "//") over = __builtin_sub_overflow(int64_t{0}, a.i, &r);
-    } else {
-      const int64_t rem = a.i % b.i;
-      const bool shift = rem != 0 && (rem < 0) != (b.i < 0);
-      r = o == "%" ? (shift ? rem + b.i : rem) : a.i / b.i - shift;
-    }
-    if (over) fail_limit("chat template: an integer does not fit 64 bits");
-    return Value::integer(r);
-  }
-  Value call(const Expr& e, Frame& f) {
-    const Value fn = eval(*e.kids[0], f);
-    if (fn.is(Kind::kUndefined)) fail(*fn.s);
-    const Args a = arguments(e, 1, f);
-    if (fn.is(Kind::kMethod)) {
-      Value r = call_method(*this, (*fn.list)[0], *fn.s, a);
-      if (r.is(Kind::kString)) charge(static_cast<int64_t>(r.s->size()));
-      return r;
-    }
-    if (fn.is(Kind::kMacro)) return call_macro(*fn.macro, a);
-    if (!fn.is(Kind::kGlobal)) fail(fmt::format("'{}' object is not callable", type_name(fn)));
-    if (*fn.s == "raise_exception") fail(a.pos.empty() ? "" : to_str(a.pos[0]));
-    if (*fn.s == "namespace" || *fn.s == "dict") {
-      Dict d;
-      if (!a.pos.empty() && a.pos[0].dict) d = *a.pos[0].dict;
-      for (const auto& [k, v] : a.named) put(d, Value::string(k), v);
-      Value v = Value::make_dict(std::move(d), *fn.s == "dict" ? Kind::kDict : Kind::kNamespace);
-      if (*fn.s == "namespace") namespaces_.push_back(v.dict);
-      return v;
-    }
-    if (*fn.s == "strftime_now") {
-      const std::time_t now = std::time(nullptr);
-      std::tm tm{};
-      localtime_r(&now, &tm);
-      char buf[256];
-      return text(std::string(buf, std::strftime(buf, sizeof buf, a.pos.empty() ? "" : to_str(a.pos[0]).c_str(), &tm)));
-    }
-    for (const Value& v : a.pos) if (!v.is_int()) fail("range wants integers");
-    if (a.pos.empty() || a.pos.size() > 3) fail("range wants 1 to 3 arguments");
-    const int64_t b = a.pos.size() > 1 ? a.pos[0].i : 0, end = a.pos.size() > 1 ? a.pos[1].i : a.pos[0].i, by = a.pos.size() > 2 ? a.pos[2].i : 1;
-    if (by == 0) fail("range() arg 3 must not be zero");
-    const double n = std::ceil((static_cast<double>(end) - static_cast<double>(b)) / static_cast<double>(by));
-    if (n > static_cast<double>(left_.range_length)) fail_limit(fmt::format("chat template: a range is longer than {}", left_.range_length));
-    List l;
-    for (int64_t i = 0; i < static_cast<int64_t>(n); ++i) l.push_back(Value::integer(b + i * by));
-    charge(static_cast<int64_t>(l.size() * sizeof(Value)));
-    return Value::make_list(std::move(l));
-  }
-  Value call_macro(const Stmt& m, const Args& a) {
-    Nest nest(*this);
-    Frame inner; inner.parent = &root_;
-    if (a.pos.size() > m.params.size()) fail(fmt::format("macro '{}' takes not more than {} argument(s)", m.text, m.params.size()));
-    for (size_t i = 0; i < m.params.size(); ++i) {
-      const size_t first_default = m.params.size() - m.defaults.size();
-      if (const Value* v = a.get(i, m.params[i].c_str())) inner.vars[m.params[i]] = *v;
-      else if (i >= first_default) inner.vars[m.params[i]] = eval(*m.defaults[i - first_default], inner);
-      else inner.vars[m.params[i]] = Value::undefined(fmt::format("parameter '{}' was not provided", m.params[i]));
-    }
-    std::string out;
-    exec(m.body, inner, out);
-    return Value::string(out);
+  bool holds(const std::string& op, const Value& a, const Value& b) {
+    if (op == "==") return equal(meter, a, b);
+    if (op == "!=") return !equal(meter, a, b);
+    if (op == "in") return contains(meter, b, a);
+    if (op == "not in") return !contains(meter, b, a);
+    const int c = compare(meter, a, b, op.c_str());
+    if (op == "<") return c == -1;
+    if (op == "<=") return c == -1 || c == 0;
+    return op == ">" ? c == 1 : c == 1 || c == 0;
   }
 
-  Budget left_;
-  Frame root_;
-  std::string out_;
-  std::vector<std::shared_ptr<Dict>> namespaces_;
+  Value call(const Value& fn, const Args& a) {
+    meter.step();
+    if (fn.is(Kind::kUndefined)) fail_undefined(fn);
+    if (fn.is(Kind::kMethod)) {
+      if (fn.method().self.is(Kind::kLoop))
+        changed_loops.push_back(std::static_pointer_cast<LoopState>(fn.method().self.ref));
+      return call_method(*this, fn.method().self, fn.method().name, a);
+    }
+    if (fn.is(Kind::kMacro)) return call_macro(*fn.macro().stmt, *fn.macro().frame, a);
+    if (fn.is(Kind::kLoop)) {
+      const LoopState& state = fn.loop();
+      if (!state.stmt->recursive) fail("The loop must have the 'recursive' marker to be called recursively.");
+      const Bound bound("loop", a, {"iterable"}, 1);
+      Text out(meter);
+      loop(*state.stmt, *bound[0], *state.frame, out, state.depth + 1);
+      return Value::string(out.take());
+    }
+    if (!fn.is(Kind::kGlobal)) fail(fmt::format("'{}' object is not callable", type_name(fn)));
+    const std::string& name = fn.str();
+    if (name == "raise_exception") fail(to_str(meter, *Bound(name, a, {"message"}, 1)[0]));
+    if (name == "strftime_now") return Value::string(local_time(Bound(name, a, {"format"}, 1).text(meter, 0)));
+    if (name == "range") return range(a);
+    return mapping(name, a);
+  }
+  Value mapping(const std::string& name, const Args& a) {
+    const Bound positional(name, Args{a.pos, {}}, {"values"}, 0);
+    Value v = Value::make_dict({}, name == "dict" ? Kind::kDict : Kind::kNamespace);
+    const auto add = [&](Value key, Value value) {
+      if (v.is(Kind::kNamespace) && key.is(Kind::kString))
+        set_attribute(v, key.str(), std::move(value));
+      else
+        put(meter, v, std::move(key), std::move(value));
+    };
+    if (const Value* from = positional[0]) {
+      if (from->is(Kind::kUndefined)) fail_undefined(*from);
+      for (const Value& pair : from->is(Kind::kDict) ? make_pairs(meter, *from).items() : iterate(meter, *from)) {
+        const List both = iterate(meter, pair);
+        if (both.size() != 2)
+          fail(fmt::format("dictionary update sequence element has length {}; 2 is required", both.size()));
+        add(both[0], both[1]);
+      }
+    }
+    for (const auto& [key, value] : a.named) add(Value::string(key), value);
+    if (v.is(Kind::kNamespace)) namespaces_.push_back(std::static_pointer_cast<Mapping>(v.ref));
+    return v;
+  }
+  Value range(const Args& a) {
+    const Bound bound("range", a, {"start", "stop", "step"}, 1);
+    const bool one = !bound[1];
+    const int64_t begin = one ? 0 : bound.integer(0, 0), end = one ? bound.integer(0, 0) : bound.integer(1, 0),
+                  by = bound.integer(2, 1);
+    if (by == 0) fail("range() arg 3 must not be zero");
+    const double n = std::ceil((static_cast<double>(end) - static_cast<double>(begin)) / static_cast<double>(by));
+    if (n > static_cast<double>(meter.range_length()))
+      fail_limit(fmt::format("chat template: a range is longer than {}", meter.range_length()));
+    meter.charge(std::max<int64_t>(static_cast<int64_t>(n), 0) * static_cast<int64_t>(sizeof(Value)));
+    List l;
+    for (int64_t i = 0; i < static_cast<int64_t>(n); ++i) l.push_back(Value::integer(begin + i * by));
+    const std::string step = by == 1 ? "" : fmt::format(", {}", by);
+    return Value::make_list(std::move(l), Kind::kRange, fmt::format("range({}, {}{})", begin, end, step));
+  }
+  Value call_macro(const Stmt& macro, Frame& around, const Args& a) {
+    const Nest nest(meter);
+    const auto inner = inside(around);
+    const size_t n = macro.params.size(), first_default = n - macro.defaults.size();
+    std::vector<const Value*> given(n);
+    for (size_t i = 0; i < std::min(n, a.pos.size()); ++i) given[i] = &a.pos[i];
+    Dict extra;
+    Value caller = Value::undefined("No caller defined");
+    const std::string& name = macro.tag == Tag::kCallBlock ? kNoCaller : macro.text;
+    for (const auto& [key, value] : a.named) {
+      const auto at = std::find(macro.params.begin(), macro.params.end(), key);
+      if (at != macro.params.end()) {
+        const Value*& slot = given[static_cast<size_t>(at - macro.params.begin())];
+        if (slot) fail(fmt::format("macro '{}' got multiple values for argument '{}'", name, key));
+        slot = &value;
+      } else if (key == "caller" && macro.uses_caller) {
+        caller = value;
+      } else if (macro.uses_kwargs) {
+        put(meter, extra, Value::string(key), value);
+      } else {
+        fail(fmt::format("macro '{}' takes no keyword argument '{}'", name, key));
+      }
+    }
+    if (a.pos.size() > n && !macro.uses_varargs)
+      fail(fmt::format("macro '{}' takes not more than {} argument(s)", name, n));
+    if (macro.uses_varargs) {
+      List rest;
+      if (a.pos.size() > n) rest.assign(a.pos.begin() + static_cast<std::ptrdiff_t>(n), a.pos.end());
+      inner->vars["varargs"] = Value::make_list(std::move(rest), Kind::kTuple);
+    }
+    if (macro.uses_kwargs) inner->vars["kwargs"] = Value::make_dict(std::move(extra));
+    if (macro.uses_caller) inner->vars["caller"] = caller;
+    for (size_t i = 0; i < n; ++i) {
+      Value v = given[i] ? *given[i]
+                : i >= first_default
+                    ? eval(*macro.defaults[i - first_default], *inner)
+                    : Value::undefined(fmt::format("parameter '{}' was not provided", macro.params[i]));
+      inner->vars[macro.params[i]] = std::move(v);
+    }
+    Text out(meter);
+    exec(macro.body, *inner, out);
+    return Value::string(out.take());
+  }
+
+  std::shared_ptr<Frame> root_;
+  std::vector<std::shared_ptr<Frame>> frames_;
+  std::vector<std::shared_ptr<Mapping>> namespaces_;
+  std::vector<std::weak_ptr<LoopState>> changed_loops;
 };
+
+// What a template can make the interpreter throw, as an error.
+template <typename F>
+auto guarded(const F& f) -> Result<decltype(f())> {
+  try {
+    return f();
+  } catch (const Failure& failure) {
+    return Error{failure.code, failure.message, {}};
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kLimit, "chat template: it takes more memory than there is", {}};
+  } catch (const std::length_error&) {
+    return Error{ErrorCode::kLimit, "chat template: it makes too long a text", {}};
+  }
+}
 
 }  // namespace
 }  // namespace jinja
 
 Result<ChatTemplate> ChatTemplate::parse(std::string source) {
-  if (source.size() > (1 << 20)) return make_error(ErrorCode::kLimit, "chat template: it has {} bytes, the most is 1 MiB", source.size());
-  try {
+  if (source.size() > kMaxSourceBytes)
+    return make_error(ErrorCode::kLimit, "chat template: it has {} bytes, the most is {}", source.size(),
+                      kMaxSourceBytes);
+  return jinja::guarded([&] {
     ChatTemplate t;
     t.template_ = std::make_shared<const jinja::Template>(jinja::parse_template(source));
     return t;
-  } catch (const jinja::Failure& f) {
-    return Error{f.code, f.message, {}};
-  }
+  });
 }
 Result<std::string> ChatTemplate::render(const nlohmann::ordered_json& context, Budget budget) const {
-  try {
-    return jinja::Interpreter(budget).run(*template_, context);
-  } catch (const jinja::Failure& f) {
-    return Error{f.code, f.message, {}};
-  }
+  return jinja::guarded([&] { return jinja::Interpreter(budget).run(*template_, context); });
 }
 
 }  // namespace fovea::tokenizers

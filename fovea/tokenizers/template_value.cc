@@ -1,180 +1,219 @@
 #include "fovea/tokenizers/template_value.h"
 
-#include <charconv>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
-namespace fovea::tokenizers::jinja {
+#include "fovea/tokenizers/template_text.h"
 
+namespace fovea::tokenizers::jinja {
 namespace {
-constexpr int kMaxNesting = 200;
-std::string float_str(double v) {
-  if (std::isnan(v)) return "nan";
-  if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
-  char buf[64];
-  const double a = std::fabs(v);
-  const bool fixed = a == 0 || (a >= 1e-4 && a < 1e16);
-  auto r = std::to_chars(buf, buf + sizeof buf, v, fixed ? std::chars_format::fixed : std::chars_format::scientific);
-  std::string s(buf, r.ptr);
-  return fixed && s.find('.') == std::string::npos ? s + ".0" : s;
+
+int depth_of(const Value& v) {
+  if (v.has_items()) return v.seq().depth;
+  if (v.is(Kind::kDict)) return v.mapping().depth;
+  if (v.is(Kind::kLoop)) return v.loop().value_depth;
+  return v.is(Kind::kMethod) ? 1 + depth_of(v.method().self) : 0;
 }
-std::string quote_py(const std::string& s) {
-  const char q = s.find('\'') != std::string::npos && s.find('"') == std::string::npos ? '"' : '\'';
-  std::string out(1, q);
-  for (char c : s) {
-    if (c == q || c == '\\') { out += '\\'; out += c; }
-    else if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\r') out += "\\r";
-    else if (static_cast<unsigned char>(c) < 32 || c == 127) out += fmt::format("\\x{:02x}", static_cast<int>(c));
-    else out += c;
-  }
-  return out + q;
+int deeper(int depth) {
+  if (depth >= kMaxValueDepth)
+    fail_limit(fmt::format("chat template: a value is nested deeper than {}", kMaxValueDepth));
+  return depth + 1;
 }
-std::string quote_json(const std::string& s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') { out += '\\'; out += c; }
-    else if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\r') out += "\\r";
-    else if (c == '\b') out += "\\b";
-    else if (c == '\f') out += "\\f";
-    else if (static_cast<unsigned char>(c) < 32) out += fmt::format("\\u{:04x}", static_cast<int>(c));
-    else out += c;
-  }
-  return out + '"';
+Value simple(Kind kind, int64_t i = 0) {
+  Value v;
+  v.kind = kind;
+  v.i = i;
+  return v;
 }
+
 }  // namespace
 
 void fail(std::string message) { throw Failure{ErrorCode::kData, std::move(message)}; }
 void fail_limit(std::string message) { throw Failure{ErrorCode::kLimit, std::move(message)}; }
+void fail_undefined(const Value& v) { fail(v.str()); }
 
-Value Value::none() { Value v; v.kind = Kind::kNone; return v; }
-Value Value::boolean(bool b) { Value v; v.kind = Kind::kBool; v.i = b; return v; }
-Value Value::integer(int64_t n) { Value v; v.kind = Kind::kInt; v.i = n; return v; }
-Value Value::number(double d) { Value v; v.kind = Kind::kFloat; v.f = d; return v; }
-Value Value::string(std::string t) { Value v; v.kind = Kind::kString; v.s = std::make_shared<const std::string>(std::move(t)); return v; }
-Value Value::undefined(std::string why) { Value v = string(std::move(why)); v.kind = Kind::kUndefined; return v; }
-Value Value::make_list(List l, Kind k) { Value v; v.kind = k; v.list = std::make_shared<List>(std::move(l)); return v; }
-Value Value::make_dict(Dict d, Kind k) { Value v; v.kind = k; v.dict = std::make_shared<Dict>(std::move(d)); return v; }
+Text& Text::repeat(std::string_view s, int64_t n) {
+  int64_t total = 0;
+  if (n <= 0) return *this;
+  if (__builtin_mul_overflow(static_cast<int64_t>(s.size()), n, &total)) total = -1;
+  meter_.charge(total);
+  out_.reserve(out_.size() + static_cast<size_t>(total));
+  if (!s.empty()) {
+    for (int64_t i = 0; i < n; ++i) out_ += s;
+  }
+  return *this;
+}
+
+Value Value::none() { return simple(Kind::kNone); }
+Value Value::boolean(bool b) { return simple(Kind::kBool, b); }
+Value Value::integer(int64_t n) { return simple(Kind::kInt, n); }
+Value Value::number(double d) {
+  Value v = simple(Kind::kFloat);
+  v.f = d;
+  return v;
+}
+Value Value::string(std::string t) {
+  Value v = simple(Kind::kString);
+  v.ref = std::make_shared<std::string>(std::move(t));
+  return v;
+}
+Value Value::undefined(std::string why) {
+  Value v = string(std::move(why));
+  v.kind = Kind::kUndefined;
+  return v;
+}
+Value Value::global(std::string name) {
+  Value v = string(std::move(name));
+  v.kind = Kind::kGlobal;
+  return v;
+}
+Value Value::make_list(List l, Kind k, std::string label) {
+  int depth = 0;
+  for (const Value& e : l) depth = std::max(depth, depth_of(e));
+  Value v = simple(k);
+  auto seq = std::make_shared<Seq>();
+  seq->depth = deeper(depth);
+  seq->items = std::move(l);
+  seq->label = std::move(label);
+  v.ref = std::move(seq);
+  return v;
+}
+Value Value::make_dict(Dict d, Kind k) {
+  int depth = 0;
+  for (const auto& [key, e] : d) depth = std::max({depth, depth_of(key), depth_of(e)});
+  Value v = simple(k);
+  auto mapping = std::make_shared<Mapping>();
+  mapping->depth = deeper(depth);
+  mapping->items = std::move(d);
+  v.ref = std::move(mapping);
+  return v;
+}
+const List& Value::items() const { return seq().items; }
+const Dict& Value::entries() const { return mapping().items; }
 
 bool truthy(const Value& v) {
   switch (v.kind) {
-    case Kind::kUndefined: case Kind::kNone: return false;
-    case Kind::kBool: case Kind::kInt: return v.i != 0;
+    case Kind::kUndefined:
+    case Kind::kNone: return false;
+    case Kind::kBool:
+    case Kind::kInt: return v.i != 0;
     case Kind::kFloat: return v.f != 0;
-    case Kind::kString: return !v.s->empty();
-    case Kind::kList: case Kind::kTuple: return !v.list->empty();
-    case Kind::kDict: return !v.dict->empty();
+    case Kind::kString: return !v.str().empty();
+    case Kind::kList:
+    case Kind::kTuple:
+    case Kind::kView:
+    case Kind::kRange: return !v.items().empty();
+    case Kind::kDict: return !v.entries().empty();
     default: return true;
   }
 }
-bool equal(const Value& a, const Value& b, int depth) {
-  if (depth > kMaxNesting) fail_limit("chat template: a value is nested too deeply");
+
+bool equal(Meter& m, const Value& a, const Value& b) {
+  m.step();
   if (a.is_int() && b.is_int()) return a.i == b.i;
   if (a.is_number() && b.is_number()) return a.as_double() == b.as_double();
   if (a.kind != b.kind) return false;
-  if (a.is(Kind::kString)) return *a.s == *b.s;
-  if (a.is_seq()) {
-    if (a.list->size() != b.list->size()) return false;
-    for (size_t i = 0; i < a.list->size(); ++i) if (!equal((*a.list)[i], (*b.list)[i], depth + 1)) return false;
-    return true;
+  switch (a.kind) {
+    case Kind::kUndefined:
+    case Kind::kNone: return true;
+    case Kind::kGlobal: return a.str() == b.str();
+    case Kind::kString:
+      if (a.str().size() != b.str().size()) return false;
+      m.scan(a.str().size());
+      return a.str() == b.str();
+    case Kind::kList:
+    case Kind::kTuple:
+    case Kind::kRange:
+      if (a.items().size() != b.items().size()) return false;
+      for (size_t i = 0; i < a.items().size(); ++i) {
+        if (!equal(m, a.items()[i], b.items()[i])) return false;
+      }
+      return true;
+    case Kind::kDict:
+      if (a.entries().size() != b.entries().size()) return false;
+      for (const auto& [k, v] : a.entries()) {
+        const Value* other = find(m, b, k);
+        if (!other || !equal(m, v, *other)) return false;
+      }
+      return true;
+    default: return a.ref == b.ref;
   }
-  if (a.is(Kind::kDict)) {
-    if (a.dict->size() != b.dict->size()) return false;
-    for (const auto& [k, v] : *a.dict) { const Value* o = find(b, k); if (!o || !equal(v, *o, depth + 1)) return false; }
-    return true;
-  }
-  if (a.is(Kind::kNamespace)) return a.dict == b.dict;
-  return a.macro == b.macro;
 }
-int compare(const Value& a, const Value& b, const char* op) {
+
+int compare(Meter& m, const Value& a, const Value& b, const char* op) {
+  m.step();
+  if (a.is_int() && b.is_int()) return a.i < b.i ? -1 : a.i > b.i;
   if (a.is_number() && b.is_number()) {
-    if (a.is_int() && b.is_int()) return a.i < b.i ? -1 : a.i > b.i;
-    return a.as_double() < b.as_double() ? -1 : a.as_double() > b.as_double();
+    const double x = a.as_double(), y = b.as_double();
+    return std::isnan(x) || std::isnan(y) ? 2 : x < y ? -1 : x > y;
   }
-  if (a.is(Kind::kString) && b.is(Kind::kString)) { const int c = a.s->compare(*b.s); return c < 0 ? -1 : c > 0; }
+  if (a.is(Kind::kString) && b.is(Kind::kString)) {
+    m.scan(std::min(a.str().size(), b.str().size()));
+    const int c = a.str().compare(b.str());  // UTF-8 sorts as its code points do
+    return c < 0 ? -1 : c > 0;
+  }
   if (a.is_seq() && a.kind == b.kind) {
-    for (size_t i = 0; i < a.list->size() && i < b.list->size(); ++i)
-      if (!equal((*a.list)[i], (*b.list)[i])) return compare((*a.list)[i], (*b.list)[i], op);
-    return a.list->size() < b.list->size() ? -1 : a.list->size() > b.list->size();
+    const size_t n = std::min(a.items().size(), b.items().size());
+    for (size_t i = 0; i < n; ++i) {
+      if (!equal(m, a.items()[i], b.items()[i])) return compare(m, a.items()[i], b.items()[i], op);
+    }
+    return a.items().size() < b.items().size() ? -1 : a.items().size() > b.items().size();
   }
-  if (a.is(Kind::kUndefined)) fail(*a.s);
-  if (b.is(Kind::kUndefined)) fail(*b.s);
+  if (a.is(Kind::kUndefined)) fail_undefined(a);
+  if (b.is(Kind::kUndefined)) fail_undefined(b);
   fail(fmt::format("'{}' not supported between instances of '{}' and '{}'", op, type_name(a), type_name(b)));
 }
-const Value* find(const Value& d, const Value& key) {
-  for (const auto& [k, v] : *d.dict) if (equal(k, key)) return &v;
+
+const Value* find(Meter& m, const Value& d, const Value& key) {
+  m.step(static_cast<int64_t>(d.entries().size() / 16));
+  for (const auto& [k, v] : d.entries()) {
+    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.str() == key.str() : equal(m, k, key)) return &v;
+  }
   return nullptr;
 }
-void put(Dict& dict, Value key, Value value) {
-  for (auto& [k, v] : dict) if (equal(k, key)) { v = std::move(value); return; }
+void put(Meter& m, Dict& dict, Value key, Value value) {
+  if (key.is(Kind::kList) || key.is(Kind::kDict)) fail(fmt::format("unhashable type: '{}'", type_name(key)));
+  m.step(static_cast<int64_t>(dict.size() / 16));
+  for (auto& [k, v] : dict) {
+    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.str() != key.str() : !equal(m, k, key)) continue;
+    v = std::move(value);
+    return;
+  }
+  m.charge(2 * sizeof(Value));
   dict.emplace_back(std::move(key), std::move(value));
 }
-bool contains(const Value& c, const Value& item) {
+void put(Meter& m, const Value& mapping, Value key, Value value) {
+  Mapping& to = mapping.mapping();
+  to.depth = std::max(to.depth, deeper(depth_of(value)));
+  put(m, to.items, std::move(key), std::move(value));
+}
+
+bool contains(Meter& m, const Value& c, const Value& item) {
   if (c.is(Kind::kString)) {
-    if (!item.is(Kind::kString)) fail(fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
-    return c.s->find(*item.s) != std::string::npos;
+    if (item.is(Kind::kUndefined)) fail_undefined(item);
+    if (!item.is(Kind::kString))
+      fail(fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
+    m.scan(c.str().size());
+    return find_text(c.str(), item.str(), 0) != std::string::npos;
   }
-  if (c.is(Kind::kDict)) return find(c, item);
-  for (const Value& v : iterate(c)) if (equal(v, item)) return true;
+  if (c.is(Kind::kDict)) return find(m, c, item);
+  if (c.is(Kind::kUndefined)) return false;
+  if (c.is(Kind::kGenerator)) {  // what was looked at is gone
+    List& left = c.seq().items;
+    size_t n = 0;
+    bool found = false;
+    while (n < left.size() && !found) found = equal(m, left[n++], item);
+    left.erase(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(n));
+    return found;
+  }
+  if (!c.has_items()) fail(fmt::format("argument of type '{}' is not iterable", type_name(c)));
+  for (const Value& v : c.items()) {
+    if (equal(m, v, item)) return true;
+  }
   return false;
 }
-std::string to_str(const Value& v) {
-  if (v.is(Kind::kString)) return *v.s;
-  if (v.is(Kind::kUndefined)) return "";
-  return to_repr(v);
-}
-std::string to_repr(const Value& v, int depth) {
-  if (depth > kMaxNesting) fail_limit("chat template: a value is nested too deeply");
-  switch (v.kind) {
-    case Kind::kUndefined: return "Undefined";
-    case Kind::kNone: return "None";
-    case Kind::kBool: return v.i ? "True" : "False";
-    case Kind::kInt: return std::to_string(v.i);
-    case Kind::kFloat: return float_str(v.f);
-    case Kind::kString: return quote_py(*v.s);
-    case Kind::kList: case Kind::kTuple: {
-      std::string out;
-      for (const Value& e : *v.list) out += (out.empty() ? "" : ", ") + to_repr(e, depth + 1);
-      if (v.is(Kind::kTuple)) return "(" + out + (v.list->size() == 1 ? ",)" : ")");
-      return "[" + out + "]";
-    }
-    case Kind::kDict: case Kind::kNamespace: {
-      std::string out;
-      for (const auto& [k, e] : *v.dict) out += (out.empty() ? "" : ", ") + to_repr(k, depth + 1) + ": " + to_repr(e, depth + 1);
-      return v.is(Kind::kDict) ? "{" + out + "}" : "<Namespace {" + out + "}>";
-    }
-    default: return "<function>";
-  }
-}
-std::string to_json(const Value& v, int indent, int level) {
-  if (level > kMaxNesting) fail_limit("chat template: a value is nested too deeply");
-  const std::string inner = indent < 0 ? "" : "\n" + std::string(static_cast<size_t>(indent * (level + 1)), ' ');
-  const std::string outer = indent < 0 ? "" : "\n" + std::string(static_cast<size_t>(indent * level), ' ');
-  const std::string comma = indent < 0 ? ", " : ",";
-  std::string out;
-  switch (v.kind) {
-    case Kind::kNone: return "null";
-    case Kind::kBool: return v.i ? "true" : "false";
-    case Kind::kInt: return std::to_string(v.i);
-    case Kind::kFloat: return std::isnan(v.f) ? "NaN" : std::isinf(v.f) ? (v.f < 0 ? "-Infinity" : "Infinity") : float_str(v.f);
-    case Kind::kString: return quote_json(*v.s);
-    case Kind::kList: case Kind::kTuple:
-      if (v.list->empty()) return "[]";
-      for (const Value& e : *v.list) out += (out.empty() ? "[" : comma) + inner + to_json(e, indent, level + 1);
-      return out + outer + "]";
-    case Kind::kDict:
-      if (v.dict->empty()) return "{}";
-      for (const auto& [k, e] : *v.dict) {
-        const std::string key = k.is(Kind::kString) ? *k.s : to_json(k, -1, level + 1);
-        out += (out.empty() ? "{" : comma) + inner + quote_json(key) + ": " + to_json(e, indent, level + 1);
-      }
-      return out + outer + "}";
-    default: fail(fmt::format("Object of type {} is not JSON serializable", type_name(v)));
-  }
-}
+
 std::string type_name(const Value& v) {
   switch (v.kind) {
     case Kind::kUndefined: return "Undefined";
@@ -185,49 +224,105 @@ std::string type_name(const Value& v) {
     case Kind::kString: return "str";
     case Kind::kList: return "list";
     case Kind::kTuple: return "tuple";
+    case Kind::kView: return v.seq().label;
+    case Kind::kRange: return "range";
+    case Kind::kGenerator: return "generator";
     case Kind::kDict: return "dict";
     case Kind::kNamespace: return "Namespace";
+    case Kind::kLoop: return "LoopContext";
     case Kind::kMacro: return "Macro";
-    default: return "function";
+    case Kind::kMethod: return "builtin_function_or_method";
+    case Kind::kGlobal: return v.str() == "range" || v.str() == "namespace" ? "type" : "function";
+  }
+  return {};
+}
+std::string object_name(const Value& v) {
+  switch (v.kind) {
+    case Kind::kNone: return "None";
+    case Kind::kNamespace: return "jinja2.utils.Namespace object";
+    case Kind::kLoop: return "jinja2.runtime.LoopContext object";
+    case Kind::kMacro: return "jinja2.runtime.Macro object";
+    default: return type_name(v) + " object";
   }
 }
-List characters(const std::string& s) {
+
+List characters(Meter& m, std::string_view s) {
+  m.charge(static_cast<int64_t>(count_characters(s) * 96));  // a string of its own each
   List out;
   for (size_t i = 0; i < s.size();) {
-    size_t n = 1;
-    while (i + n < s.size() && (s[i + n] & 0xC0) == 0x80) ++n;
-    out.push_back(Value::string(s.substr(i, n)));
+    const size_t n = character_bytes(s, i);
+    out.push_back(Value::string(std::string(s.substr(i, n))));
     i += n;
   }
   return out;
 }
-List iterate(const Value& v) {
+List iterate(Meter& m, const Value& v) {
   if (v.is(Kind::kUndefined)) return {};
-  if (v.is_seq()) return *v.list;
-  if (v.is(Kind::kString)) return characters(*v.s);
-  if (v.is(Kind::kDict)) { List out; for (const auto& [k, e] : *v.dict) out.push_back(k); return out; }
+  if (v.has_items()) {
+    m.step(static_cast<int64_t>(v.items().size()) / 16);
+    if (v.is(Kind::kGenerator)) return std::exchange(v.seq().items, {});
+    m.charge(static_cast<int64_t>(v.items().size() * sizeof(Value)));
+    return v.items();
+  }
+  if (v.is(Kind::kString)) return characters(m, v.str());
+  if (v.is(Kind::kDict)) {
+    m.charge(static_cast<int64_t>(v.entries().size() * sizeof(Value)));
+    List out;
+    for (const auto& [k, e] : v.entries()) out.push_back(k);
+    return out;
+  }
   fail(fmt::format("'{}' object is not iterable", type_name(v)));
 }
-std::string strip(const std::string& s, const std::string* chars, bool left, bool right) {
-  const std::string set = chars ? *chars : std::string(" \t\n\r\f\v\x1c\x1d\x1e\x1f");
-  size_t b = 0, e = s.size();
-  while (left && b < e && set.find(s[b]) != std::string::npos) ++b;
-  while (right && e > b && set.find(s[e - 1]) != std::string::npos) --e;
-  return s.substr(b, e - b);
-}
-std::string replace_all(const std::string& s, const std::string& from, const std::string& to, int64_t limit) {
-  std::string out;
-  size_t p = 0;
-  for (; limit != 0; --limit) {
-    const size_t q = from.empty() ? (p < s.size() ? p : std::string::npos) : s.find(from, p);
-    if (q == std::string::npos) break;
-    if (from.empty()) { out += to; out += s[p++]; continue; }
-    out.append(s, p, q - p);
-    out += to;
-    p = q + from.size();
+int64_t length(Meter& m, const Value& v) {
+  if (v.has_items() && !v.is(Kind::kGenerator)) return static_cast<int64_t>(v.items().size());
+  if (v.is(Kind::kDict)) return static_cast<int64_t>(v.entries().size());
+  if (v.is(Kind::kString)) {
+    m.scan(v.str().size());
+    return static_cast<int64_t>(count_characters(v.str()));
   }
-  if (p < s.size()) return out.append(s, p);
-  return from.empty() && limit != 0 ? out + to : out;
+  if (v.is(Kind::kLoop)) return static_cast<int64_t>(v.loop().items.size());
+  if (v.is(Kind::kUndefined)) return 0;
+  fail(fmt::format("object of type '{}' has no len()", type_name(v)));
+}
+Value make_pairs(Meter& m, const Value& dict) {
+  m.charge(static_cast<int64_t>(dict.entries().size() * 4 * sizeof(Value)));
+  List l;
+  for (const auto& [k, e] : dict.entries()) l.push_back(Value::make_list({k, e}, Kind::kTuple));
+  return Value::make_list(std::move(l));
+}
+
+Bound::Bound(const std::string& callee, const Args& args, const std::vector<const char*>& params, size_t required)
+    : callee_(callee), values_(params.size()) {
+  if (args.pos.size() > params.size()) {
+    fail(fmt::format("{}() takes at most {} argument{} ({} given)", callee, params.size(),
+                     params.size() == 1 ? "" : "s", args.pos.size()));
+  }
+  for (size_t i = 0; i < args.pos.size(); ++i) values_[i] = &args.pos[i];
+  for (const auto& [name, value] : args.named) {
+    const auto at = std::find_if(params.begin(), params.end(), [&](const char* p) { return name == p; });
+    if (at == params.end()) fail(fmt::format("{}() got an unexpected keyword argument '{}'", callee, name));
+    const Value*& slot = values_[static_cast<size_t>(at - params.begin())];
+    if (slot) fail(fmt::format("{}() got multiple values for argument '{}'", callee, name));
+    slot = &value;
+  }
+  for (size_t i = 0; i < required; ++i) {
+    if (!values_[i]) fail(fmt::format("{}() missing 1 required positional argument: '{}'", callee, params[i]));
+  }
+}
+int64_t Bound::integer(size_t i, int64_t otherwise) const {
+  if (!values_[i]) return otherwise;
+  if (values_[i]->is(Kind::kUndefined)) fail_undefined(*values_[i]);
+  if (!values_[i]->is_int())
+    fail(fmt::format("{}(): '{}' object cannot be interpreted as an integer", callee_, type_name(*values_[i])));
+  return values_[i]->i;
+}
+std::string Bound::text(Meter& m, size_t i, std::string otherwise) const {
+  if (!values_[i]) return otherwise;
+  if (values_[i]->is(Kind::kUndefined)) fail_undefined(*values_[i]);
+  if (!values_[i]->is(Kind::kString))
+    fail(fmt::format("{}() argument must be str, not {}", callee_, type_name(*values_[i])));
+  m.charge(static_cast<int64_t>(values_[i]->str().size()));
+  return values_[i]->str();
 }
 
 }  // namespace fovea::tokenizers::jinja
