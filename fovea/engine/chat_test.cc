@@ -52,7 +52,7 @@ struct Chat {
     tokenizers::Vocabulary v;
     v.name = "tiny.gguf";
     v.kind = "gpt2";
-    v.pre = "gpt-2";
+    v.pre = "qwen2";
     v.tokens.assign(spellings.begin(), spellings.end());
     v.types.assign(spellings.size(), TokenType::kNormal);
     for (size_t id = kBos; id < v.types.size(); ++id) v.types[id] = TokenType::kControl;

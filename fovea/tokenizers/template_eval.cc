@@ -61,7 +61,7 @@ class Interpreter final : public Machine {
       if (const Value* found = find(meter, v, Value::string(name))) return *found;
     }
     if (v.is(Kind::kLoop)) {
-      if (const Value found = loop_attribute(v.loop(), name); !found.is(Kind::kGlobal)) return found;
+      if (Value found = loop_attribute(v.loop(), name); !found.is(Kind::kGlobal)) return found;
     }
     if (v.is(Kind::kMacro) && name == "name") return Value::string(v.macro().stmt->text);
     if (v.is(Kind::kTuple) && v.seq().label == "group" && (name == "grouper" || name == "list"))
@@ -209,6 +209,8 @@ class Interpreter final : public Machine {
       inner->vars[kCaptured] = std::move(v);
       v = eval(*s.filter, *inner);
     }
+    if (s.tag == Tag::kFilterBlock && !v.is(Kind::kString))
+      fail(fmt::format("sequence item 0: expected str instance, {} found", type_name(v)));
     if (s.tag == Tag::kFilterBlock)
       emit(out, v);
     else
@@ -436,7 +438,8 @@ class Interpreter final : public Machine {
     return mapping(name, a);
   }
   Value mapping(const std::string& name, const Args& a) {
-    const Bound positional(name, Args{a.pos, {}}, {"values"}, 0);
+    const Args unnamed{a.pos, {}};
+    const Bound positional(name, unnamed, {"values"}, 0);
     Value v = Value::make_dict({}, name == "dict" ? Kind::kDict : Kind::kNamespace);
     const auto add = [&](Value key, Value value) {
       if (v.is(Kind::kNamespace) && key.is(Kind::kString))

@@ -18,16 +18,23 @@ Value made(Machine& m, std::string s) {
 }
 Value generator(List l) { return Value::make_list(std::move(l), Kind::kGenerator, "generator"); }
 
-// "a.b.0" as templates write it: names and indices, from the outside in.
-Value follow(Machine& m, Value v, const Value& path) {
-  if (path.is_int()) return m.item(v, path);
+// "a.b.0" as templates write it: names and indices, from the outside in. What is not there is `otherwise`.
+Value follow(Machine& m, Value v, const Value& path, const Value* otherwise = nullptr) {
+  const auto step = [&](const Value& part) {
+    v = m.item(v, part);
+    if (otherwise && v.is(Kind::kUndefined)) v = *otherwise;
+  };
+  if (path.is_int()) {
+    step(path);
+    return v;
+  }
   const std::string p = to_str(m.meter, path) + ".";
   for (size_t b = 0, e; (e = p.find('.', b)) != std::string::npos; b = e + 1) {
     const std::string part = p.substr(b, e - b);
     int64_t index = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
     const bool number = error == std::errc() && end == part.data() + part.size() && part[0] != '-';
-    v = m.item(v, number ? Value::integer(index) : Value::string(part));
+    step(number ? Value::integer(index) : Value::string(part));
   }
   return v;
 }
@@ -216,13 +223,14 @@ Value filter_indent(Machine& m, const Value& v, const Bound& a) {
   return Value::string(out.take());
 }
 Value filter_truncate(Machine& m, const Value& v, const Bound& a) {
-  const std::string s = to_str(m.meter, v), end = a[2] ? to_str(m.meter, *a[2]) : "...";
+  const std::string end = a[2] ? to_str(m.meter, *a[2]) : "...";
   const int64_t length = a.integer(0, 255), leeway = a.given(3) ? a.integer(3, 5) : 5,
                 ending = static_cast<int64_t>(count_characters(end));
   if (length < ending) fail(fmt::format("expected length >= {}, got {}", ending, length));
   if (leeway < 0) fail(fmt::format("expected leeway >= 0, got {}", leeway));
-  m.meter.scan(s.size());
-  if (static_cast<int64_t>(count_characters(s)) - leeway <= length) return Value::string(s);
+  if (jinja::length(m.meter, v) - leeway <= length) return v;
+  if (!v.is(Kind::kString)) fail(fmt::format("'{}' object has no attribute 'rsplit'", type_name(v)));
+  const std::string s = to_str(m.meter, v);
   std::string head = s.substr(0, byte_of(s, static_cast<size_t>(length - ending)));
   if (!a.flag(1)) {
     if (const size_t space = head.rfind(' '); space != std::string::npos) head.resize(space);
@@ -244,14 +252,16 @@ Value filter_wordcount(Machine& m, const Value& v, const Bound&) {
   return Value::integer(words);
 }
 Value filter_urlencode(Machine& m, const Value& v, const Bound&) {
-  const auto quoted = [&](const std::string& s, bool slash) {
+  const auto quoted = [&](const std::string& s, bool whole) {
     Text out(m.meter);
     for (const char c : s) {
       const auto byte = static_cast<unsigned char>(c);
       const bool plain = (byte | 32) >= 'a' && (byte | 32) <= 'z';
       if (plain || (c >= '0' && c <= '9') || std::string_view("_.-~").find(c) != std::string_view::npos ||
-          (c == '/' && slash))
+          (c == '/' && whole))
         out += c;
+      else if (c == ' ' && !whole)
+        out += '+';
       else
         out += fmt::format("%{:02X}", byte);
     }
@@ -307,7 +317,7 @@ Value filter_join(Machine& m, const Value& v, const Bound& a) {
 }
 Value filter_first(Machine& m, const Value& v, const Bound&) {
   if (v.is(Kind::kGenerator) && !v.items().empty()) {
-    const Value first = v.items()[0];
+    Value first = v.items()[0];
     m.meter.step(static_cast<int64_t>(v.items().size()) / 16);
     v.seq().items.erase(v.seq().items.begin());
     return first;
@@ -321,7 +331,8 @@ Value filter_last(Machine& m, const Value& v, const Bound&) {
   return l.empty() ? Value::undefined("No last item, sequence was empty.") : l.back();
 }
 Value filter_reverse(Machine& m, const Value& v, const Bound&) {
-  if (!v.is(Kind::kString) && !v.has_items() && !v.is(Kind::kDict)) fail("argument must be iterable");
+  if (!v.is(Kind::kString) && !v.has_items() && !v.is(Kind::kDict) && !v.is(Kind::kUndefined))
+    fail("argument must be iterable");
   List l = iterate(m.meter, v);
   std::reverse(l.begin(), l.end());
   if (!v.is(Kind::kString)) return generator(std::move(l));
@@ -342,13 +353,15 @@ Value filter_dictsort(Machine& m, const Value& v, const Bound& a) {
   return Value::make_list(sorted(m, make_pairs(m.meter, v).items(), key, a.flag(2)));
 }
 Value filter_sort(Machine& m, const Value& v, const Bound& a) {
-  const auto key = [&](const Value& e) { return sort_key(m, e, a.given(2), a.flag(1)); };
+  // Keys are lists, as in jinja2: equal ones are then never put in an order that they may not have.
+  const auto key = [&](const Value& e) { return Value::make_list({sort_key(m, e, a.given(2), a.flag(1))}); };
   return Value::make_list(sorted(m, iterate(m.meter, v), key, a.flag(0)));
 }
 Value filter_unique(Machine& m, const Value& v, const Bound& a) {
   List out, seen;
   for (const Value& e : iterate(m.meter, v)) {
     Value key = sort_key(m, e, a.given(1), a.flag(0));
+    if (key.is(Kind::kList) || key.is(Kind::kDict)) fail(fmt::format("unhashable type: '{}'", type_name(key)));
     if (std::any_of(seen.begin(), seen.end(), [&](const Value& s) { return equal(m.meter, s, key); })) continue;
     seen.push_back(std::move(key));
     out.push_back(e);
@@ -377,10 +390,7 @@ Value filter_sum(Machine& m, const Value& v, const Bound& a) {
   return total;
 }
 Value filter_groupby(Machine& m, const Value& v, const Bound& a) {
-  const auto value_of = [&](const Value& e) {
-    Value x = follow(m, e, *a[0]);
-    return x.is(Kind::kUndefined) && a.given(1) ? *a[1] : x;
-  };
+  const auto value_of = [&](const Value& e) { return follow(m, e, *a[0], a.given(1)); };
   const auto key = [&](const Value& e) {
     Value x = value_of(e);
     return !a.flag(2) && x.is(Kind::kString) ? made(m, lower(x.str())) : x;
@@ -442,13 +452,13 @@ Args rest_of(const Args& a, size_t from) {
   return rest;
 }
 Value filter_map(Machine& m, const Value& v, const Args& a) {
+  if (!truthy(v)) return generator({});
   List l = iterate(m.meter, v);
   if (a.pos.empty()) {
     const Bound named("map", a, {"attribute", "default"}, 1);
     for (Value& e : l) {
       m.meter.step();
-      e = follow(m, e, *named[0]);
-      if (named.given(1) && e.is(Kind::kUndefined)) e = *named[1];
+      e = follow(m, e, *named[0], named.given(1));
     }
     return generator(std::move(l));
   }
@@ -469,6 +479,7 @@ Value filter_select(Machine& m, const std::string& name, const Value& v, const A
   if (a.pos.size() > by_attribute && !is_test(test)) fail(fmt::format("No test named '{}'.", test));
   const Args rest = rest_of(a, by_attribute + 1);
   List out;
+  if (!truthy(v)) return generator({});
   for (const Value& e : iterate(m.meter, v)) {
     m.meter.step();
     const Value x = by_attribute ? follow(m, e, a.pos[0]) : e;

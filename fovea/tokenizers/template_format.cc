@@ -156,7 +156,6 @@ std::string formatted(Machine& m, const Value& v, const std::string& text) {
 }  // namespace
 
 Value percent_format(Machine& m, const std::string& format, const Value& values) {
-  if (values.is(Kind::kUndefined)) fail_undefined(values);
   Text out(m.meter);
   size_t next = 0;
   const auto argument = [&]() -> Value {
@@ -234,8 +233,11 @@ Value percent_format(Machine& m, const std::string& format, const Value& values)
       out += pad(spec, real_text(spec, value.as_double(), type), '>');
     }
   }
-  const bool all_used = values.is(Kind::kTuple) ? next >= values.items().size()
-                                                : next > 0 || named || values.is(Kind::kDict) || values.is(Kind::kList);
+  // A value with items of its own may go unused, as in Python.
+  const bool all_used = values.is(Kind::kTuple)
+                            ? next >= values.items().size()
+                            : next > 0 || named || values.is(Kind::kDict) || values.is(Kind::kList) ||
+                                  values.is(Kind::kUndefined) || values.is(Kind::kRange);
   if (!all_used) fail("not all arguments converted during string formatting");
   return Value::string(out.take());
 }

@@ -26,9 +26,12 @@ Value made_tuple(Machine& m, const std::vector<std::string_view>& parts) {
 }
 
 Value stripped(Machine& m, const std::string& s, const Bound& a, bool left, bool right) {
+  if (a.given(0) && a[0]->kind != Kind::kString)
+    fail(fmt::format("{}strip arg must be None or str", left && right ? "" : left ? "l" : "r"));
   const std::string set = a.given(0) ? a.text(m.meter, 0) : "";
-  m.meter.step(1 + static_cast<int64_t>(s.size() / 64 * (1 + set.size() / 4)));
-  return made(m, std::string(strip(s, a.given(0) ? &set : nullptr, left, right)));
+  const std::string_view rest = strip(s, a.given(0) ? &set : nullptr, left, right);
+  m.meter.scan((s.size() - rest.size()) * (1 + set.size()));
+  return made(m, std::string(rest));
 }
 
 // [start, end) of a search in characters, as bytes.
@@ -78,7 +81,8 @@ Value counted(Machine& m, const std::string& s, const Bound& a) {
   return Value::integer(n);
 }
 Value affixed(Machine& m, const std::string& s, const Bound& a, bool end) {
-  const auto [from, to] = window(m, s, a, 1);
+  const std::pair<size_t, size_t> bounds = window(m, s, a, 1);
+  const size_t from = bounds.first, to = bounds.second;  // clang 14 captures no structured binding
   const auto matches = [&](const Value& v) {
     m.meter.step();
     if (v.is(Kind::kUndefined)) fail_undefined(v);

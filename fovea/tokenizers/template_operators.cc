@@ -135,8 +135,10 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
 Value slice(Machine& m, const Value& v, const Value& from, const Value& to, const Value& by) {
   if (v.is(Kind::kUndefined)) fail_undefined(v);
   const bool text = v.is(Kind::kString);
-  if (!v.is_seq() && !text && !v.is(Kind::kRange))
-    return Value::undefined(fmt::format("{} has no element slice", object_name(v)));
+  if (!v.is_seq() && !text && !v.is(Kind::kRange)) {
+    fail(v.is(Kind::kDict) ? "unhashable type: 'slice'"
+                           : fmt::format("'{}' object is not subscriptable", type_name(v)));
+  }
   const auto part = [](const Value& p, int64_t otherwise) {
     if (p.is(Kind::kNone)) return otherwise;
     if (p.is(Kind::kUndefined) || !p.is_int())

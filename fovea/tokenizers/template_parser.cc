@@ -178,7 +178,7 @@ class Parser {
     s.tag = Tag::kFor;
     s.target = target(false);
     if (!take_name("in")) unexpected();
-    s.value = tuple_expr(false, true);
+    s.value = tuple_expr(false);
     if (take_name("if")) s.filter = expr();
     s.recursive = take_name("recursive");
     want(TokenKind::kBlockEnd);
@@ -276,15 +276,15 @@ class Parser {
     return t;
   }
 
-  ExprPtr tuple_expr(bool ternary, bool in_for = false) {
-    const auto item = [&] { return ternary || !in_for ? expr() : or_expr(); };
+  ExprPtr tuple_expr(bool ternary) {
+    const auto item = [&] { return ternary ? expr() : or_expr(); };
     auto e = item();
     if (!op(",")) return e;
     auto t = make(Op::kTuple, cur().line);
     add(*t, std::move(e));
     while (take_op(",")) {
       if (cur().type == TokenKind::kVarEnd || cur().type == TokenKind::kBlockEnd || op(")") ||
-          (in_for && (name("if") || name("recursive"))))
+          (!ternary && (name("if") || name("recursive"))))
         break;
       add(*t, item());
     }
@@ -542,7 +542,7 @@ class Parser {
     add(*n, std::move(of));
     const TokenKind t = cur().type;
     const auto ends = [&] {
-      for (const char* word : {"else", "or", "and", "if", "in", "not", "recursive"}) {
+      for (const char* word : {"else", "or", "and"}) {
         if (name(word)) return true;
       }
       return false;

@@ -67,12 +67,10 @@ void quote_json(Text& out, std::string_view s, bool ascii) {
       escaped = "\\b";
     else if (c == '\f')
       escaped = "\\f";
-    else if (c < 32)
+    else if (c < 32 || (ascii && c >= 0x7F && c < 0x10000))
       escaped = fmt::format("\\u{:04x}", c);
     else if (ascii && c >= 0x10000)
       escaped = fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
-    else if (ascii && c >= 0x7F + 1)
-      escaped = fmt::format("\\u{:04x}", c);
     if (!escaped.empty()) {
       out += s.substr(plain, i - plain);
       out += escaped;

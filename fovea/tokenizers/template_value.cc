@@ -298,12 +298,13 @@ Bound::Bound(const std::string& callee, const Args& args, const std::vector<cons
                      params.size() == 1 ? "" : "s", args.pos.size()));
   }
   for (size_t i = 0; i < args.pos.size(); ++i) values_[i] = &args.pos[i];
-  for (const auto& [name, value] : args.named) {
+  for (const auto& argument : args.named) {
+    const std::string& name = argument.first;
     const auto at = std::find_if(params.begin(), params.end(), [&](const char* p) { return name == p; });
     if (at == params.end()) fail(fmt::format("{}() got an unexpected keyword argument '{}'", callee, name));
     const Value*& slot = values_[static_cast<size_t>(at - params.begin())];
     if (slot) fail(fmt::format("{}() got multiple values for argument '{}'", callee, name));
-    slot = &value;
+    slot = &argument.second;
   }
   for (size_t i = 0; i < required; ++i) {
     if (!values_[i]) fail(fmt::format("{}() missing 1 required positional argument: '{}'", callee, params[i]));

@@ -28,7 +28,7 @@ class Meter {
   void step(int64_t n = 1) {
     if ((left_.steps -= n) < 0) fail_limit("chat template: it runs for too many steps");
   }
-  void scan(size_t bytes) { step(1 + static_cast<int64_t>(bytes / 256)); }  // bytes read, none made
+  void scan(size_t bytes) { step(1 + static_cast<int64_t>(bytes / 32)); }  // bytes read, none made
   void charge(int64_t bytes) {
     if (bytes < 0 || (left_.memory_bytes -= bytes) < 0) fail_limit("chat template: its values take too much memory");
   }
