@@ -61,7 +61,7 @@ int32_t find_end_of_turn(const Vocabulary& v) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const Gguf& gguf) {
+Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
   const std::string prefix = kPrefix;
   Vocabulary v;
   v.name = gguf.name();
@@ -88,6 +88,11 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const Gguf& gguf) {
   if (v.eot < 0) v.eot = find_end_of_turn(v);
   if (v.eos < 0 && v.eot < 0) log_warning("{}: no token ends a text: answers stop at their greatest length", gguf.name());
   if (v.add_bos && v.bos < 0) log_warning("{}: a token is to begin each text, but the file does not say which", gguf.name());
+  return v;
+}
+
+Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const Gguf& gguf) {
+  FOVEA_ASSIGN_OR_RETURN(const Vocabulary v, read_vocabulary(gguf));
   FOVEA_ASSIGN_OR_RETURN(auto tokenizer, Tokenizer::create(v));
   FOVEA_RETURN_IF_ERROR(gguf.check_intact());
   return tokenizer;

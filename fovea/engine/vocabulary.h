@@ -9,7 +9,8 @@
 
 namespace fovea::engine {
 
-// kData names the key that is missing or wrong.
+// Views into `gguf`. kData names the key that is missing or wrong.
+Result<tokenizers::Vocabulary> read_vocabulary(const formats::Gguf& gguf);
 Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::Gguf& gguf);
 
 }  // namespace fovea::engine

@@ -28,6 +28,7 @@ class PairMerger {
   // Adds the next best merge; false if the pair is there already. Precondition: the width of `result`
   // is the sum of theirs, and neither is 0.
   bool add(int32_t left, int32_t right, int32_t result);
+  void prefetch(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[slot_of(static_cast<uint32_t>(left), static_cast<uint32_t>(right))]); }
 
   // Appends the tokens of `word`; a byte without a token gives nothing. Time n log n; memory 12 bytes
   // a byte for words of more than kShortWord bytes.

@@ -43,10 +43,9 @@ class SpellingIndex {
     mix(word);
     return static_cast<uint32_t>(h * 0xD6E8FEB86659FD93u >> 32);
   }
-  // `spelling_of`: from id to spelling. -1: none.
+  // `h` is hash(s), `spelling_of` leads from id to spelling. -1: none.
   template <typename SpellingOf>
-  int32_t find(std::string_view s, const SpellingOf& spelling_of) const {
-    const uint32_t h = hash(s);
+  int32_t find(std::string_view s, uint32_t h, const SpellingOf& spelling_of) const {
     for (size_t i = h & (slots_.size() - 1);; i = (i + 1) & (slots_.size() - 1)) {
       const Slot& slot = slots_[i];
       if (slot.id < 0 || (slot.hash == h && spelling_of(slot.id) == s)) return slot.id;
@@ -54,8 +53,7 @@ class SpellingIndex {
   }
   // The id that has the spelling already, or -1.
   template <typename SpellingOf>
-  int32_t add(std::string_view s, int32_t id, const SpellingOf& spelling_of) {
-    const uint32_t h = hash(s);
+  int32_t add(std::string_view s, uint32_t h, int32_t id, const SpellingOf& spelling_of) {
     size_t i = h & (slots_.size() - 1);
     for (; slots_[i].id >= 0; i = (i + 1) & (slots_.size() - 1)) {
       if (slots_[i].hash == h && spelling_of(slots_[i].id) == s) return slots_[i].id;
@@ -63,6 +61,10 @@ class SpellingIndex {
     slots_[i] = {h, id};
     return -1;
   }
+  // A vocabulary is larger than the caches near the processor: lookups are made in batches, each step
+  // of all of them before the next step of any. Without it loading takes twice the time.
+  void prefetch(uint32_t h) const { __builtin_prefetch(&slots_[h & (slots_.size() - 1)]); }
+  int32_t likely(uint32_t h) const { return slots_[h & (slots_.size() - 1)].id; }
 
  private:
   struct Slot {
@@ -188,26 +190,93 @@ Status read_tokens(const Vocabulary& v, Impl& impl, std::vector<uint32_t>& width
   return {};
 }
 
-Status read_merges(const Vocabulary& v, const SpellingIndex& index, const std::vector<uint32_t>& widths, PairMerger& merger) {
+class MergeReader {
+ public:
+  MergeReader(const Vocabulary& v, const SpellingIndex& index, const std::vector<uint32_t>& widths, PairMerger& merger)
+      : v_(v), index_(index), widths_(widths), merger_(merger) {}
+
+  Status read() {
+    for (begin_ = 0; begin_ < v_.merges.size(); begin_ += n_) {
+      n_ = std::min(kBatch, v_.merges.size() - begin_);
+      for (size_t i = 0; i < n_; ++i) {
+        const std::string_view merge = v_.merges[begin_ + i];
+        const size_t space = merge.find(' ', 1);
+        if (space == merge.npos || space + 1 == merge.size()) return wrong(i, "is not two tokens with a space between");
+        sides_[2 * i] = {merge.substr(0, space), index_.hash(merge.substr(0, space)), -1};
+        sides_[2 * i + 1] = {merge.substr(space + 1), index_.hash(merge.substr(space + 1)), -1};
+      }
+      find_sides();
+      FOVEA_RETURN_IF_ERROR(add_batch());
+    }
+    return {};
+  }
+
+ private:
+  static constexpr size_t kBatch = 32;
+  struct Side {
+    std::string_view spelling;
+    uint32_t hash;
+    int32_t id;
+  };
+
+  Error wrong(size_t i, std::string_view why) const {
+    return bad_vocabulary(v_, fmt::format("merge {} {} {}", begin_ + i, quoted(v_.merges[begin_ + i]), why));
+  }
+  std::string_view spelling_of(int32_t id) const { return v_.tokens[static_cast<size_t>(id)]; }
+  uint32_t width(int32_t id) const { return widths_[static_cast<size_t>(id)]; }
+
+  void find_sides() {
+    for (size_t i = 0; i < 2 * n_; ++i) index_.prefetch(sides_[i].hash);
+    for (size_t i = 0; i < 2 * n_; ++i) {
+      sides_[i].id = index_.likely(sides_[i].hash);
+      if (sides_[i].id >= 0) __builtin_prefetch(&v_.tokens[static_cast<size_t>(sides_[i].id)]);
+    }
+    for (size_t i = 0; i < 2 * n_; ++i) {
+      if (sides_[i].id >= 0) __builtin_prefetch(spelling_of(sides_[i].id).data());
+    }
+    for (size_t i = 0; i < 2 * n_; ++i) {
+      sides_[i].id = index_.find(sides_[i].spelling, sides_[i].hash, [this](int32_t id) { return spelling_of(id); });
+      if (i % 2 == 1) merger_.prefetch(sides_[i - 1].id, sides_[i].id);
+    }
+  }
+
+  Status add_batch() {
+    for (size_t i = 0; i < n_; ++i) {
+      const Side &left = sides_[2 * i], &right = sides_[2 * i + 1];
+      both_.assign(left.spelling).append(right.spelling);
+      // Mostly the vocabulary goes on in the order of the merges.
+      const auto expected = static_cast<size_t>(result_ + 1);
+      const bool goes_on = expected < v_.tokens.size() && v_.tokens[expected] == both_;
+      result_ = goes_on ? result_ + 1 : index_.find(both_, index_.hash(both_), [this](int32_t id) { return spelling_of(id); });
+      if (left.id < 0 || right.id < 0 || result_ < 0) return wrong(i, "names a token that is not in the vocabulary");
+      // What is no string of bytes never comes up, and text must not become a control token.
+      if (width(left.id) == 0 || width(right.id) == 0 || width(result_) == 0) continue;
+      if (!merger_.add(left.id, right.id, result_)) return wrong(i, "is there twice");
+    }
+    return {};
+  }
+
+  const Vocabulary& v_;
+  const SpellingIndex& index_;
+  const std::vector<uint32_t>& widths_;
+  PairMerger& merger_;
+  size_t begin_ = 0, n_ = 0;
+  Side sides_[2 * kBatch];
+  std::string both_;
+  int32_t result_ = -1;
+};
+
+Status fill(SpellingIndex& index, const Vocabulary& v) {
   const auto spelling_of = [&v](int32_t id) { return v.tokens[static_cast<size_t>(id)]; };
-  std::string both;
-  int32_t result = -1;
-  for (size_t i = 0; i < v.merges.size(); ++i) {
-    const std::string_view merge = v.merges[i];
-    const auto wrong = [&](std::string_view why) { return bad_vocabulary(v, fmt::format("merge {} {} {}", i, quoted(merge), why)); };
-    const size_t space = merge.find(' ', 1);
-    if (space == merge.npos || space + 1 == merge.size()) return wrong("is not two tokens with a space between");
-    const std::string_view left_spelling = merge.substr(0, space), right_spelling = merge.substr(space + 1);
-    both.assign(left_spelling).append(right_spelling);
-    // Mostly the vocabulary goes on in the order of the merges.
-    const auto expected = static_cast<size_t>(result + 1);
-    result = expected < v.tokens.size() && v.tokens[expected] == both ? result + 1 : index.find(both, spelling_of);
-    const int32_t left = index.find(left_spelling, spelling_of), right = index.find(right_spelling, spelling_of);
-    if (left < 0 || right < 0 || result < 0) return wrong("names a token that is not in the vocabulary");
-    // What is no string of bytes never comes up, and text must not become a control token.
-    const auto width = [&](int32_t id) { return widths[static_cast<size_t>(id)]; };
-    if (width(left) == 0 || width(right) == 0 || width(result) == 0) continue;
-    if (!merger.add(left, right, result)) return wrong("is there twice");
+  constexpr size_t kBatch = 32;
+  uint32_t hashes[kBatch];
+  for (size_t begin = 0; begin < v.tokens.size(); begin += kBatch) {
+    const size_t n = std::min(kBatch, v.tokens.size() - begin);
+    for (size_t i = 0; i < n; ++i) index.prefetch(hashes[i] = index.hash(v.tokens[begin + i]));
+    for (size_t i = begin; i < begin + n; ++i) {
+      const int32_t other = index.add(v.tokens[i], hashes[i - begin], static_cast<int32_t>(i), spelling_of);
+      if (other >= 0) return bad_vocabulary(v, fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
+    }
   }
   return {};
 }
@@ -224,20 +293,16 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::create(const Vocabulary& v) 
   std::vector<int32_t> byte_ids;
   FOVEA_RETURN_IF_ERROR(read_tokens(v, *impl, widths, byte_ids));
   SpellingIndex index(v.tokens.size());
-  const auto spelling_of = [&v](int32_t id) { return v.tokens[static_cast<size_t>(id)]; };
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    const int32_t other = index.add(v.tokens[i], static_cast<int32_t>(i), spelling_of);
-    if (other >= 0) return bad_vocabulary(v, fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
-  }
+  FOVEA_RETURN_IF_ERROR(fill(index, v));
   impl->pre = find_pre_tokenizer(v.pre);
   impl->merger = std::make_unique<PairMerger>(std::move(byte_ids), widths, v.merges.size());
-  FOVEA_RETURN_IF_ERROR(read_merges(v, index, widths, *impl->merger));
+  FOVEA_RETURN_IF_ERROR(MergeReader(v, index, widths, *impl->merger).read());
   if (impl->pre->whole_words_first) {
     const auto piece_of = [&impl](int32_t id) { return impl->piece(id); };
     impl->by_bytes = std::make_unique<SpellingIndex>(v.tokens.size());
     for (size_t i = 0; i < widths.size(); ++i) {
       const auto id = static_cast<int32_t>(i);
-      if (widths[i] > 0) impl->by_bytes->add(impl->piece(id), id, piece_of);
+      if (widths[i] > 0) impl->by_bytes->add(impl->piece(id), impl->by_bytes->hash(impl->piece(id)), id, piece_of);
     }
   }
   impl->bos = v.bos;
@@ -315,7 +380,7 @@ class Encoder {
 
   void merge(std::string_view word) {
     if (impl_.by_bytes) {
-      const int32_t id = impl_.by_bytes->find(word, [this](int32_t i) { return impl_.piece(i); });
+      const int32_t id = impl_.by_bytes->find(word, impl_.by_bytes->hash(word), [this](int32_t i) { return impl_.piece(i); });
       if (id >= 0) return ids_.push_back(id);
     }
     impl_.merger->merge(word, scratch_, ids_);
