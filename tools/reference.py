@@ -112,4 +112,5 @@ def tokenizer(path):
         raise SystemExit(f"{path}: no oracle for the pre-tokeniser {pre}")
     kinds = field(reader, "tokenizer.ggml.token_type")
     tok.add_special_tokens([AddedToken(p, normalized=False) for p, k in zip(pieces, kinds) if k == 3])
+    tok.add_tokens([AddedToken(p, normalized=False) for p, k in zip(pieces, kinds) if k == 4])
     return tok
