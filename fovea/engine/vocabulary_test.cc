@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -81,8 +83,12 @@ TEST_P(Tokens, OfMixedTextEqualTheReferenceAndGiveTheBytesBack) {
   if (!std::filesystem::exists(path)) GTEST_SKIP() << name << " is not in the store";
   expect_golden(name, path);
 }
-INSTANTIATE_TEST_SUITE_P(Models, Tokens, ::testing::Values("smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama", "tiny-qwen2"),
-                         [](const auto& info) { std::string n = info.param; std::replace_if(n.begin(), n.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_'); return n; });
+std::string test_name(const ::testing::TestParamInfo<const char*>& model) {
+  std::string name = model.param;
+  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Models, Tokens, ::testing::Values("smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama", "tiny-qwen2"), test_name);
 
 // A file with the tokens "a", "b", "ab" and the control tokens "<e>" and "<|im_end|>"; keys given to
 // it replace its own.
