@@ -116,7 +116,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   add_model_options(sub, common);
   sub.add_option("-o,--output", options->output, "write the profile there too");
   std::vector<CLI::Option*> measuring = {
-      sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,768,1024,1536,2048")->delimiter(',')->check(in_range(int64_t{128}, int64_t{1} << 20)),
+      sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")->delimiter(',')->check(in_range(int64_t{128}, int64_t{1} << 20)),
       sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")->check(in_range(int64_t{1}, int64_t{100}))->capture_default_str(),
       sub.add_option("-s,--seed", options->seed, "which texts, and where in them")->capture_default_str(),
       sub.add_option("--file", options->files, "a text to hide needles in, may be repeated; default: this machine's licences")->allow_extra_args(false)};

@@ -26,7 +26,7 @@ struct Needle {
 const std::vector<Needle>& shipped_needles();
 
 struct NeedleOptions {
-  std::vector<int> lengths = {512, 768, 1024, 1536, 2048};  // tokens of the whole prompt
+  std::vector<int> lengths = {512, 1024, 2048};  // tokens of the whole prompt
   int n_depths = 6;                                         // from the text's start to its end, evenly
   std::vector<Needle> needles = shipped_needles();
   uint64_t seed = 0;      // which text, and where in it each haystack starts
