@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
-#include <set>
 #include <sstream>
 
 #include "fovea/base/file.h"
@@ -117,21 +116,13 @@ void check_causality(const Model& model, const Tokenizer& tokenizer, const Measu
   report("needle recall, nothing masked", fmt::format("{:.1f} over {} prompts", plain, prompts.size()), ">= 80", plain >= 80);
   report(fmt::format("needle recall, top {} masked", kMasked).c_str(), fmt::format("{:.1f} (drop {:.1f})", masked, plain - masked), "drop >= 30 points",
          plain - masked >= 30);
-  // Random heads outside the top 100.
-  const auto order = best(profile->values.at("retrieval"), profile->values.at("retrieval").size());
-  Rng random(11);
+  // A negative count masks random heads outside the top 100.
   double worst = plain, sum = 0;
   constexpr int kDraws = 5;
   for (int draw = 0; draw < kDraws; ++draw) {
-    std::set<size_t> heads;
-    while (heads.size() < kMasked) heads.insert(order[100 + random.below(order.size() - 100)]);
-    std::string names;
-    for (const size_t head : heads) {
-      const auto n_heads = static_cast<size_t>(profile->n_heads);
-      names += fmt::format("{}{}.{}", names.empty() ? "" : "+", head / n_heads, head % n_heads);
-    }
-    const double with = recall(model, tokenizer, prompts, options, "retrieval-heads:heads=" + names, profile);
-    fmt::print("  random draw {}: {:.1f}  ({})\n", draw + 1, with, names);
+    const std::string attention = fmt::format("retrieval-heads:mask_top={}:seed={}", -kMasked, draw);
+    const double with = recall(model, tokenizer, prompts, options, attention, profile);
+    fmt::print("  {}: {:.1f}\n", attention, with);
     std::fflush(stdout);
     sum += with;
     worst = std::min(worst, with);

@@ -1,0 +1,140 @@
+// fovea ask and fovea profile as a user or a script meets them. The tiny models answer nonsense: what
+// is checked is the form of it; tools/ask_questions checks answers of the real ones.
+#include "fovea/base/file.h"
+#include "tests/cli_fixture.h"
+
+namespace fovea {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+class CliAsk : public Cli {
+ protected:
+  std::string text(const std::string& name, const std::string& bytes) {
+    EXPECT_TRUE(write_file_atomic(path(name), bytes).has_value());
+    return path(name);
+  }
+};
+
+TEST_F(CliAsk, GivesTheKeysThatScriptsRelyOn) {
+  const std::string a = text("a.txt", "The cat is red.\r\nThe dog is blue.\r\n"), b = text("b.txt", "No bird sings.\n");
+  const Ended ended = run({"ask", "-m", kTiny, "--file", a, "--file", b, "Which colour?", "-n", "8", "--json"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json json = Json::parse(ended.out);
+  EXPECT_TRUE(json["answer"].is_string());
+  EXPECT_EQ(json["model"], "tiny-llama");
+  EXPECT_EQ(json["attention"], "dense");
+  const Json& cost = json["cost"];
+  EXPECT_GT(cost["prompt_tokens"], 40);
+  EXPECT_EQ(cost["key_share"], 1.0);
+  EXPECT_EQ(cost["kv_bytes"], cost["kv_bytes_dense"]);
+  for (const char* key : {"prefill_seconds", "decode_seconds"}) EXPECT_TRUE(cost[key].is_number()) << key;
+  ASSERT_FALSE(json["evidence"].empty());
+  double share = 0;
+  for (const Json& span : json["evidence"]) {
+    EXPECT_TRUE(span["file"] == a || span["file"] == b);
+    ASSERT_GE(span["line_start"], 1);
+    ASSERT_LE(span["line_end"], span["file"] == a ? 2 : 1);
+    if (span["line_start"] == 1 && span["line_end"] == 1) {
+      EXPECT_EQ(span["text"], span["file"] == a ? "The cat is red." : "No bird sings.");
+    }
+    share += span["score"].get<double>();
+  }
+  EXPECT_LE(share, 1.0 + 1e-9);  // rounding of a sum of shares
+}
+
+TEST_F(CliAsk, StreamsTheAnswerThenEvidenceThenCost) {
+  const std::string a = text("a.txt", "The cat is red.\nThe dog is blue.\n");
+  const Ended ended = run({"ask", "-m", kTiny, "--file", a, "Which colour?", "-n", "8"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const size_t evidence = ended.out.find("\nevidence\n"), cost = ended.out.find("\ncost  ");
+  ASSERT_NE(evidence, std::string::npos) << ended.out;
+  ASSERT_NE(cost, std::string::npos);
+  EXPECT_LT(evidence, cost);
+  EXPECT_THAT(ended.out.substr(evidence), HasSubstr(a + ":"));
+  EXPECT_THAT(ended.err, HasSubstr("never measured"));  // no profile of the tiny model is shipped
+}
+
+TEST_F(CliAsk, ReadsStandardInput) {
+  stdin_ = text("in.txt", "The cat is red.\n");
+  const Ended ended = run({"ask", "-m", kTiny, "--file", "-", "Which colour?", "-n", "4", "--json", "-q"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(Json::parse(ended.out)["evidence"][0]["file"], "-");
+  EXPECT_EQ(ended.err, "");
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", "-", "--file", "-", "Which?"}), HasSubstr("once"));
+}
+
+TEST_F(CliAsk, TwoRunsAreEqual) {
+  const std::string a = text("a.txt", "The cat is red.\nThe dog is blue.\n");
+  std::vector<Json> runs;
+  for (int i = 0; i < 2; ++i) {
+    Json json = Json::parse(run({"ask", "-m", kTiny, "--file", a, "Which colour?", "-n", "8", "--json"}).out);
+    json["cost"].erase("prefill_seconds");
+    json["cost"].erase("decode_seconds");
+    runs.push_back(json);
+  }
+  EXPECT_EQ(runs[0], runs[1]);
+}
+
+TEST_F(CliAsk, SaysWithBothNumbersThatATextDoesNotFit) {
+  std::string long_text;
+  for (int i = 0; i < 400; ++i) long_text += "word ";
+  const std::string message = fails(65, {"ask", "-m", kTiny, "--file", text("long.txt", long_text), "Which?"});
+  EXPECT_THAT(message, AllOf(HasSubstr("long.txt"), HasSubstr("reads 512")));
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "-c", "50", "--file", text("short.txt", "word word word"), "Which colour has it?"}),
+              AllOf(HasSubstr("reads 50"), HasSubstr("--ctx-size")));
+}
+
+TEST_F(CliAsk, RefusesWhatIsNoText) {
+  const std::string good = text("good.txt", "text\n");
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("bin", std::string("a\0b", 3)), "Which?"}), HasSubstr("binary"));
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("empty", ""), "Which?"}), HasSubstr("no text"));
+  EXPECT_THAT(fails(66, {"ask", "-m", kTiny, "--file", path("absent"), "Which?"}), HasSubstr("absent"));
+  fails(74, {"ask", "-m", kTiny, "--file", path("."), "Which?"});
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", good, " \n"}), HasSubstr("QUESTION"));
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--small", "--file", good, "Which?"}), HasSubstr("--small"));
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "Which?"}), HasSubstr("--file"));
+  EXPECT_THAT(fails(66, {"ask", "-m", "no-such-model", "--file", good, "Which?"}), HasSubstr("no-such-model"));
+}
+
+TEST_F(CliAsk, InvalidUtf8StaysOutOfTheJson) {
+  const Ended ended = run({"ask", "-m", kTiny, "--file", text("latin1.txt", "caf\xE9 noir\n"), "Which?", "-n", "4", "--json"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(Json::parse(ended.out)["evidence"][0]["text"], "caf\xEF\xBF\xBD noir");
+}
+
+TEST_F(CliAsk, SparseAttentionCostsLess) {
+  std::string words;
+  for (int i = 0; i < 60; ++i) words += "word " + std::to_string(i) + ". ";
+  const Ended ended = run({"ask", "-m", kTiny, "--file", text("a.txt", words), "Which?", "-n", "4", "--json", "--attention", "streaming-llm:window=64"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json json = Json::parse(ended.out);
+  EXPECT_LT(json["cost"]["key_share"], 0.7);
+  EXPECT_LT(json["cost"]["kv_bytes"], json["cost"]["kv_bytes_dense"]);
+  EXPECT_THAT(json["attention"].get<std::string>(), HasSubstr("streaming-llm"));
+}
+
+TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
+  std::string words;
+  for (int i = 0; i < 300; ++i) words += "Line " + std::to_string(i) + " of a text. ";
+  const std::vector<std::string> measure = {"profile", "-m", kTiny, "--json", "--lengths", "500", "--depths", "1", "--file", text("hay.txt", words)};
+  const Ended first = run(measure);
+  ASSERT_EQ(first.code, 0) << first.err;
+  const Json json = Json::parse(first.out);
+  EXPECT_EQ(json["version"], 1);
+  EXPECT_EQ(json["heads"].size(), 8u);
+  EXPECT_TRUE(json["heads"][0]["retrieval"].is_null());  // a random model finds no needle: no data
+  const Ended again = run({"profile", "-m", kTiny, "--json", "-o", path("copy.json")});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(again.out, first.out);
+  EXPECT_EQ(read_file(path("copy.json")).value(), first.out);
+  EXPECT_THAT(again.err, HasSubstr("measured before"));
+  EXPECT_THAT(run({"profile", "-m", kTiny}).out, HasSubstr("no data"));
+  EXPECT_THAT(fails(2, {"profile", "-m", kTiny, "--lengths", "4096"}), HasSubstr("512"));
+}
+
+}  // namespace
+}  // namespace fovea
