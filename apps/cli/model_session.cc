@@ -12,6 +12,7 @@
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
+#include "fovea/probe/profile.h"
 
 namespace fovea::cli {
 namespace {
@@ -80,7 +81,7 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
   sub.add_option("--attention", flags.attention,
                  "dense, auto, or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
       ->capture_default_str();
-  sub.add_option("--profile", flags.profile, "the head profile of the model, as `fovea profile` makes it");
+  sub.add_option("--profile", flags.profile, "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes repacked weights may take")
       ->capture_default_str();
 }
@@ -174,6 +175,11 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   options.attention = flags.attention;
   if (!flags.profile.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model));
+  } else if (flags.attention != "dense") {
+    // Methods that need one say so themselves if there is none.
+    auto found = probe::find_profile(model);
+    if (!found && found.error().code != ErrorCode::kNotFound) return std::move(found.error());
+    if (found) options.profile = std::move(found->heads);
   }
   return options;
 }

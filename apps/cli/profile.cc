@@ -54,17 +54,27 @@ std::string command_line(const Options& options, const Common& common, const pro
   return out;
 }
 
+// The lengths asked for, each of which must fit; or those of the defaults that do.
+Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const probe::NeedleOptions& task, int n_ctx) {
+  std::vector<int> out;
+  for (const int length : asked.empty() ? task.lengths : asked) {
+    if (length + task.decode_max <= n_ctx) {
+      out.push_back(length);
+    } else if (!asked.empty()) {
+      return make_error(ErrorCode::kUsage, "--lengths: {} and {} tokens of answer are more than the {} that this model was trained for", length,
+                        task.decode_max, n_ctx);
+    }
+  }
+  if (out.empty()) out.push_back(n_ctx - task.decode_max);
+  return out;
+}
+
 Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->gguf()));
   probe::ProfileOptions profile;
-  if (!options.lengths.empty()) profile.needle.lengths = options.lengths;
+  FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths, lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));
   profile.needle.n_depths = options.n_depths;
   profile.needle.seed = options.seed;
-  for (const int length : profile.needle.lengths) {
-    if (length > model->shape().n_ctx) {
-      return make_error(ErrorCode::kUsage, "--lengths: {} is more than the {} tokens that this model was trained for", length, model->shape().n_ctx);
-    }
-  }
   for (const std::string& file : options.files) {
     FOVEA_ASSIGN_OR_RETURN(std::string text, read_file(file));
     profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
