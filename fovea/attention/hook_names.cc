@@ -163,11 +163,11 @@ bool is_layer(std::string_view text) {
 
 std::string in_layer(Site site, std::string_view layer) { return fmt::format("blocks.{}.{}", layer, row(site).suffix); }
 
-// "q5", "resid_post11", "scale4ln1", "scale" (of the last norm).
+// "q5", "resid_post11", "pattern*", "scale4ln1", "scale" (of the last norm).
 std::optional<std::string> short_hand(std::string_view name) {
-  const size_t digit = std::min(name.find_first_of("0123456789"), name.size());
+  const size_t digit = std::min(name.find_first_of("0123456789*"), name.size());
   const std::string_view word = name.substr(0, digit);
-  const size_t after = std::min(name.find_first_not_of("0123456789", digit), name.size());
+  const size_t after = std::min(name.find_first_not_of("0123456789*", digit), name.size());
   const std::string_view layer = name.substr(digit, after - digit), part = name.substr(after);
   if (word == "scale" || word == "normalized") {
     if (layer.empty()) return fmt::format("ln_final.hook_{}", word);
