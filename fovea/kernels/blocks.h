@@ -59,8 +59,16 @@ inline void nibbles(const uint8_t* q, uint8_t* code) {
   for (int i = 0; i < 16; ++i) code[i] = q[i] & 0xf, code[i + 16] = q[i] >> 4;
 }
 
+// Bit i of `high` is the fifth bit of code i. Eight bits at a time: copies of them in every byte, each cut to its
+// own bit, which the addition carries into the top bit.
 inline void fifth_bits(uint32_t high, uint8_t* code) {
-  for (int i = 0; i < 32; ++i) code[i] = static_cast<uint8_t>(code[i] | (high >> i & 1u) << 4);
+  for (int i = 0; i < 32; i += 8) {
+    uint64_t bits = (high >> i & 0xffu) * 0x0101010101010101u & 0x8040201008040201u, eight;
+    bits = (bits + 0x7f7f7f7f7f7f7f7fu) >> 3 & 0x1010101010101010u;
+    std::memcpy(&eight, code + i, 8);
+    eight |= bits;
+    std::memcpy(code + i, &eight, 8);
+  }
 }
 
 inline void read_q4_0(const uint8_t* row, int64_t b, Codes& out) {

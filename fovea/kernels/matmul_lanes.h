@@ -19,6 +19,8 @@
 namespace fovea::kernels::FOVEA_ISA_NS {
 namespace {
 
+constexpr int64_t kPrefetchBytes = 4096;
+
 struct PanelArgs {
   const uint8_t* packed;   // the panel's blocks
   const uint8_t* spread;   // its codes as bytes, [n_blocks][8][64]; null: read `packed`
@@ -27,6 +29,15 @@ struct PanelArgs {
   int64_t ld_q;
   const BlockMeta* meta;   // likewise; tokens are n_blocks apart
 };
+
+#if FOVEA_ISA_LEVEL > 0
+// Few tokens: the panels are read once, straight from memory, faster than the hardware looks ahead. Past the
+// end of the last panel a prefetch does nothing.
+template <const PackKind& K>
+inline void prefetch_block(const uint8_t* block) {
+  for (int i = 0; i < K.block_bytes(); i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + i), _MM_HINT_T0);
+}
+#endif
 
 #if FOVEA_ISA_LEVEL == 2
 
@@ -70,6 +81,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   for (int64_t b = 0; b < a.n_blocks; ++b) {
     const uint8_t* block = a.packed + b * K.block_bytes();
     const uint8_t* codes = kSpread ? a.spread + b * 512 : nullptr;
+    if constexpr (!kSpread) prefetch_block<K>(block);
     const int8_t* q = a.q + b * 32;
     const BlockMeta* meta = a.meta + b;
     for (int s = 0; s < K.n_scales; ++s) {
@@ -185,6 +197,9 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
     for (int t = 0; t < T; ++t) acc[t] = _mm256_setzero_ps();
     for (int64_t b = 0; b < a.n_blocks; ++b) {
       const uint8_t* block = a.packed + b * K.block_bytes();
+      if constexpr (!kSpread) {
+        if (h == 0) prefetch_block<K>(block);
+      }
       const int8_t* q = a.q + b * 32;
       const BlockMeta* meta = a.meta + b;
       for (int s = 0; s < K.n_scales; ++s) {

@@ -32,38 +32,47 @@ void put_scale(uint8_t* at, bool wide, int row, float value) {
   }
 }
 
+// The codes of 16 rows, four columns in a word: a step of the packed form is a column of these.
+struct PanelCodes {
+  uint32_t words[kPanelRows][8];
+};
+
+void put_codes(const PackKind& kind, const PanelCodes& panel, uint8_t* block) {
+  uint32_t low[8][kPanelRows], high[2][kPanelRows] = {};
+  const int n_low = kind.bits == 8 ? 8 : 4;
+  for (int r = 0; r < kPanelRows; ++r) {
+    const uint32_t* w = panel.words[r];
+    if (kind.bits == 8) {
+      for (int j = 0; j < 8; ++j) low[j][r] = w[j];
+      continue;
+    }
+    for (int j = 0; j < 4; ++j) low[j][r] = (w[j] & 0x0f0f0f0fu) | (w[j + 4] & 0x0f0f0f0fu) << 4;
+    for (int j = 0; j < 8 && kind.bits == 5; ++j) high[0][r] |= (w[j] >> 4 & 0x01010101u) << j;
+    for (int j = 0; j < 8 && kind.bits == 6; ++j) high[j / 4][r] |= (w[j] >> 4 & 0x03030303u) << 2 * (j % 4);
+  }
+  std::memcpy(block + kind.codes_at(), low, static_cast<size_t>(64 * n_low));
+  std::memcpy(block + kind.high_at(), high, static_cast<size_t>(kind.block_bytes() - kind.high_at()));
+}
+
 template <void (*Read)(const uint8_t*, int64_t, Codes&)>
 void pack_panels(const WeightView& w, const PackKind& kind, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
   const int64_t n_blocks = w.cols / 32;
   const auto stride = static_cast<int64_t>(row_bytes(w.dtype, w.cols));
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    const int64_t first = panel * kPanelRows;
+    const int n_rows = static_cast<int>(w.rows - first < kPanelRows ? w.rows - first : kPanelRows);
     for (int64_t b = 0; b < n_blocks; ++b) {
       uint8_t* block = out + (panel * n_blocks + b) * kind.block_bytes();
-      std::memset(block, 0, static_cast<size_t>(kind.block_bytes()));
-      for (int r = 0; r < kPanelRows; ++r) {
-        const int64_t row = panel * kPanelRows + r;
-        if (row >= w.rows) break;
+      PanelCodes codes = {};  // rows past the end are zeros
+      if (n_rows < kPanelRows) std::memset(block, 0, static_cast<size_t>(kind.codes_at()));
+      for (int r = 0; r < n_rows; ++r) {
         Codes c;
-        Read(static_cast<const uint8_t*>(w.data) + row * stride, b, c);
+        Read(static_cast<const uint8_t*>(w.data) + (first + r) * stride, b, c);
         for (int s = 0; s < kind.n_scales; ++s) put_scale(block + s * kind.scale_bytes(), kind.wide, r, c.scale[s]);
         if (kind.offset) put_scale(block + kind.n_scales * kind.scale_bytes(), kind.wide, r, c.offset);
-        for (int i = 0; i < 32; ++i) {
-          const int step = i / 4, byte = 4 * r + i % 4;
-          if (kind.bits == 8) {
-            block[kind.codes_at() + step * 64 + byte] = c.code[i];
-            continue;
-          }
-          uint8_t& low = block[kind.codes_at() + step % 4 * 64 + byte];
-          low = static_cast<uint8_t>(low | (c.code[i] & 0xf) << (step < 4 ? 0 : 4));
-          if (kind.bits == 5) {
-            uint8_t& high = block[kind.high_at() + byte];
-            high = static_cast<uint8_t>(high | (c.code[i] >> 4) << step);
-          } else if (kind.bits == 6) {
-            uint8_t& high = block[kind.high_at() + step / 4 * 64 + byte];
-            high = static_cast<uint8_t>(high | (c.code[i] >> 4) << 2 * (step % 4));
-          }
-        }
+        std::memcpy(codes.words[r], c.code, sizeof c.code);
       }
+      put_codes(kind, codes, block);
     }
   }
 }

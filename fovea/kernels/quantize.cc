@@ -1,7 +1,8 @@
-// Activations to int8 per block of 32 columns: q = round(x * 127 / max|x|).
+// Activations to int8 per block of 32 columns: q = round(x * 127 / max|x|), halves to even.
 #include <cmath>
 #include <cstring>
 
+#include "fovea/kernels/f32.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/pack.h"
 
@@ -9,36 +10,97 @@ namespace fovea::kernels {
 namespace FOVEA_ISA_NS {
 namespace {
 
+constexpr uint32_t kInfinityBits = 0x7f800000u;
+
+constexpr float kLeast = 1e-36f;  // 127 / x must stay finite; what is smaller counts as 0
+
+// The factor of a block whose largest magnitude has these bits; 0 makes every q 0. NaN or Inf must reach the
+// result, so they make the scale NaN.
+struct Factor {
+  float inverse, scale;
+  explicit Factor(uint32_t most_bits) {
+    float most;
+    std::memcpy(&most, &most_bits, 4);
+    const bool odd = most_bits >= kInfinityBits;
+    inverse = most > kLeast && !odd ? 127.0f / most : 0.0f;
+    scale = odd ? NAN : most * (1.0f / 127.0f);
+  }
+};
+
+#if FOVEA_ISA_LEVEL > 0
+
+inline uint32_t largest(__m128i a) {
+  a = _mm_max_epu32(a, _mm_shuffle_epi32(a, 0x4e));
+  return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(a, _mm_shuffle_epi32(a, 0xb1))));
+}
+
+// Sums of the first and the last 16 of 32 codes.
+inline void half_sums(__m256i q, int32_t* sums) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+  const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  const __m128i eights = _mm_hadd_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(sums), _mm_hadd_epi32(eights, eights));
+}
+
+#endif
+
+void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
+  int32_t sums[2] = {0, 0};
+#if FOVEA_ISA_LEVEL == 2
+  const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  const __m512i m = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude), _mm512_and_si512(_mm512_castps_si512(b), magnitude));
+  const __m256i n = _mm256_max_epu32(_mm512_castsi512_si256(m), _mm512_extracti64x4_epi64(m, 1));
+  const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1))));
+  // The lanes of a block with Inf or NaN are dropped, not multiplied: Inf * 0 is NaN.
+  const auto kept = static_cast<__mmask16>(by.inverse > 0 ? 0xffff : 0);
+  const __m512 inverse = _mm512_set1_ps(by.inverse);
+  const __m512i low = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(a, inverse)), high = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(b, inverse));
+  const __m256i codes = _mm256_setr_m128i(_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
+  half_sums(codes, sums);
+#elif FOVEA_ISA_LEVEL == 1
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i m = _mm256_setzero_si256();
+  for (int i = 0; i < 32; i += 8) m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
+  const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1))));
+  __m256i codes = _mm256_setzero_si256();
+  if (by.inverse > 0) {
+    const __m256 inverse = _mm256_set1_ps(by.inverse);
+    const auto whole = [&](int i) __attribute__((always_inline)) { return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse)); };
+    // Packing works within 128-bit halves, so the groups of four come out as 0 2 4 6 1 3 5 7.
+    const __m256i shorts0 = _mm256_packs_epi32(whole(0), whole(8)), shorts1 = _mm256_packs_epi32(whole(16), whole(24));
+    codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
+  half_sums(codes, sums);
+#else
+  uint32_t most = 0;
+  for (int i = 0; i < 32; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, x + i, 4);
+    bits &= 0x7fffffffu;
+    most = bits > most ? bits : most;
+  }
+  const Factor by(most);
+  for (int i = 0; i < 32; ++i) {
+    const float shifted = (by.inverse > 0 ? x[i] : 0.0f) * by.inverse + 0x1.8p23f;  // rounds to nearest even
+    int32_t bits;
+    std::memcpy(&bits, &shifted, 4);
+    q[i] = static_cast<int8_t>(bits - 0x4B400000);
+    sums[i / 16] += q[i];
+  }
+#endif
+  meta = {by.scale, by.scale * static_cast<float>(sums[0] + sums[1]), -(sums[0] + sums[1]), -sums[0]};
+}
+
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                           int64_t token_end, void* out) {
   const int64_t ld_q = (cols + 63) / 64 * 64, n_blocks = cols / 32;
-  auto* q_all = static_cast<int8_t*>(out);
-  auto* meta_all = reinterpret_cast<BlockMeta*>(q_all + n_tokens * ld_q);
+  auto* q = static_cast<int8_t*>(out);
+  auto* meta = reinterpret_cast<BlockMeta*>(q + n_tokens * ld_q);
   for (int64_t t = token_begin; t < token_end; ++t) {
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      const float* from = x + t * ld_x + b * 32;
-      int8_t* q = q_all + t * ld_q + b * 32;
-      float most = 0;
-      int odd = 0;
-      for (int i = 0; i < 32; ++i) {
-        const float a = std::fabs(from[i]);
-        most = a > most ? a : most;
-        odd |= !(a <= 3.402823466e38f);  // NaN or Inf must reach the result
-      }
-      const float inverse = most > 0 && !odd ? 127.0f / most : 0.0f;
-      int sums[2] = {0, 0};
-      int32_t whole[32];
-      for (int i = 0; i < 32; ++i) {
-        const float shifted = (odd ? 0.0f : from[i]) * inverse + 0x1.8p23f;  // rounds to nearest even
-        int32_t bits;
-        std::memcpy(&bits, &shifted, 4);
-        whole[i] = bits - 0x4B400000;
-      }
-      for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(whole[i]);
-      for (int i = 0; i < 16; ++i) sums[0] += whole[i], sums[1] += whole[i + 16];
-      const float scale = odd ? NAN : most * (1.0f / 127.0f);
-      meta_all[t * n_blocks + b] = {scale, scale * static_cast<float>(sums[0] + sums[1]), -(sums[0] + sums[1]), -sums[0]};
-    }
+    for (int64_t b = 0; b < n_blocks; ++b) quantize_block(x + t * ld_x + b * 32, q + t * ld_q + b * 32, meta[t * n_blocks + b]);
   }
 }
 

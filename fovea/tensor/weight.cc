@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -18,20 +19,52 @@ namespace {
 
 std::atomic<size_t> g_packed_bytes{0};
 
-// Large blocks start on a huge page: decode reads every weight once per token, and walking 4 KiB
-// pages costs a translation miss each.
-std::shared_ptr<void> packed_block(size_t bytes) {
-  constexpr size_t kHugePage = size_t{2} << 20;
-  const std::align_val_t alignment{bytes >= kHugePage ? kHugePage : 64};
-  void* data = ::operator new(bytes, alignment);
+// Packed weights lie one after the other in large chunks of huge pages: decode reads all of them once per
+// token, walking 4 KiB pages costs a translation miss each, and the hardware's read-ahead stops at their ends.
+class Chunk {
+ public:
+  explicit Chunk(size_t bytes) : data_(::operator new(bytes, kHugePage)), capacity_(bytes) {
 #ifdef MADV_HUGEPAGE
-  if (bytes >= kHugePage) (void)madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // advice only
+    (void)madvise(data_, bytes, MADV_HUGEPAGE);  // advice only
 #endif
-  g_packed_bytes += bytes;
-  return std::shared_ptr<void>(data, [bytes, alignment](void* p) {
-    ::operator delete(p, alignment);
-    g_packed_bytes -= bytes;
-  });
+  }
+  ~Chunk() {
+    ::operator delete(data_, kHugePage);
+    g_packed_bytes -= counted_;
+  }
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+
+  void* take(size_t bytes) {  // null if it does not fit
+    const size_t rounded = (bytes + 63) / 64 * 64;
+    if (rounded > capacity_ - used_) return nullptr;
+    void* taken = static_cast<std::byte*>(data_) + used_;
+    used_ += rounded;
+    counted_ += bytes;
+    g_packed_bytes += bytes;
+    return taken;
+  }
+  static constexpr size_t kBytes = size_t{32} << 20;
+
+ private:
+  static constexpr std::align_val_t kHugePage{size_t{2} << 20};
+  void* data_;
+  size_t capacity_, used_ = 0, counted_ = 0;
+};
+
+// Freed with the last weight of its chunk.
+std::shared_ptr<void> packed_block(size_t bytes) {
+  static std::mutex mutex;
+  static std::weak_ptr<Chunk> newest;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<Chunk> chunk = newest.lock();
+  void* data = chunk ? chunk->take(bytes) : nullptr;
+  if (!data) {
+    chunk = std::make_shared<Chunk>(std::max(Chunk::kBytes, (bytes + Chunk::kBytes - 1) / Chunk::kBytes * Chunk::kBytes));
+    newest = chunk;
+    data = chunk->take(bytes);
+  }
+  return {std::move(chunk), data};
 }
 
 }  // namespace

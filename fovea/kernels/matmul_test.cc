@@ -1,0 +1,207 @@
+// Quantised products against plain loops in double over what the int8 form and the dequantised weight say.
+#include "fovea/kernels/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fovea/base/random.h"
+
+namespace fovea::kernels {
+namespace {
+
+constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+
+bool is_super(DType d) { return d == DType::kQ4_K || d == DType::kQ5_K || d == DType::kQ6_K; }
+bool has_offset(DType d) { return d == DType::kQ4_1 || d == DType::kQ5_1 || d == DType::kQ4_K || d == DType::kQ5_K; }
+
+struct Freed {
+  void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+using Bytes = std::unique_ptr<std::byte, Freed>;
+Bytes allocate(size_t n) {
+  auto* p = static_cast<std::byte*>(::operator new(std::max<size_t>(n, 64), std::align_val_t{64}));
+  std::memset(p, 0x55, std::max<size_t>(n, 64));
+  return Bytes(p);
+}
+
+// `fill` < 0: random codes; else every byte of codes is `fill`. Scales are 2^-7, offsets -2^-6.
+std::vector<uint8_t> weight_bytes(DType dtype, int64_t rows, int64_t cols, int fill) {
+  std::vector<uint8_t> w(row_bytes(dtype, cols) * static_cast<size_t>(rows));
+  Rng rng(7);
+  for (uint8_t& b : w) b = static_cast<uint8_t>(fill < 0 ? rng.next() : static_cast<uint64_t>(fill));
+  const size_t block = row_bytes(dtype, is_super(dtype) ? 256 : 32);
+  const uint16_t scale = 0x2000, offset = 0xa400;
+  for (size_t at = 0; at < w.size(); at += block) {
+    std::memcpy(w.data() + at + (dtype == DType::kQ6_K ? block - 2 : 0), &scale, 2);
+    if (has_offset(dtype)) std::memcpy(w.data() + at + 2, &offset, 2);
+  }
+  return w;
+}
+
+struct Int8Form {
+  std::vector<double> x;  // scale * q, [n_tokens][cols]
+};
+
+// The documented rule, in plain loops.
+Int8Form int8_form(const std::vector<float>& x, int64_t cols) {
+  Int8Form form;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float* block = x.data() + i / static_cast<size_t>(cols) * static_cast<size_t>(cols) + i % static_cast<size_t>(cols) / 32 * 32;
+    float most = 0;
+    for (int k = 0; k < 32; ++k) most = std::max(most, std::abs(block[k]));
+    const float q = most > 1e-36f ? std::nearbyint(x[i] * (127.0f / most)) : 0.0f;
+    form.x.push_back(double{q} * double{most * (1.0f / 127.0f)});
+  }
+  return form;
+}
+
+std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols, const std::vector<float>& x, bool packs,
+                           int64_t per_call = 1 << 20) {
+  const int64_t n = static_cast<int64_t>(x.size()) / cols;
+  MatmulArgs args;
+  args.w = {dtype, rows, cols, w.data()};
+  const Bytes packed = allocate(packed_bytes(args.w)), quantized = allocate(quantized_bytes(n, cols)), scratch = allocate(matmul_scratch_bytes(args.w));
+  pack_weights(args.w, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
+  quantize_activations(x.data(), cols, n, cols, 0, n, quantized.get());
+  std::vector<float> y(static_cast<size_t>(n * rows), -1.0f);
+  args.packed = packs ? packed.get() : nullptr;
+  args.x = x.data(), args.ld_x = cols, args.quantized = quantized.get(), args.n_tokens = n;
+  args.y = y.data(), args.ld_y = args.row_end = rows, args.scratch = scratch.get();
+  for (int64_t t = 0; t < n; t += per_call) {
+    args.token_begin = t, args.token_end = std::min(n, t + per_call);
+    matmul(args);
+  }
+  return y;
+}
+
+// The largest error as a share of the sum of magnitudes.
+double worst_error(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols, const std::vector<float>& x, const std::vector<float>& y) {
+  const Int8Form form = int8_form(x, cols);
+  const auto n = static_cast<int64_t>(x.size()) / cols;
+  std::vector<float> row(static_cast<size_t>(cols));
+  double worst = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    dequantize(dtype, w.data() + static_cast<size_t>(r) * row_bytes(dtype, cols), cols, row.data());
+    for (int64_t t = 0; t < n; ++t) {
+      double sum = 0, size = 1e-9;
+      for (int64_t c = 0; c < cols; ++c) {
+        const double v = double{row[static_cast<size_t>(c)]} * form.x[static_cast<size_t>(t * cols + c)];
+        sum += v, size += std::abs(v);
+      }
+      worst = std::max(worst, std::abs(double{y[static_cast<size_t>(t * rows + r)]} - sum) / size);
+    }
+  }
+  return worst;
+}
+
+std::vector<float> random_x(int64_t n) {
+  Rng rng(3);
+  std::vector<float> x(static_cast<size_t>(n));
+  for (float& v : x) v = static_cast<float>(rng.normal());
+  return x;
+}
+
+// Every test runs on each instruction set that this machine has.
+class QuantisedMatmul : public ::testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!machine_has(GetParam())) GTEST_SKIP() << "this machine lacks " << name_of(GetParam());
+    before_ = active_isa();
+    set_isa(GetParam());
+    ASSERT_EQ(matmul.used(), GetParam());
+    ASSERT_EQ(quantize_activations.used(), GetParam());
+  }
+  void TearDown() override { set_isa(before_); }
+
+ private:
+  Isa before_ = active_isa();
+};
+
+// A float sum of at most 2 * 3 terms per block: 1e-6 of the magnitudes is 16 roundings.
+constexpr double kTolerance = 1e-6;
+
+TEST_P(QuantisedMatmul, IsTheProductOfTheCodesAtEveryNumberOfTokensAndRows) {
+  for (const DType dtype : kDTypes) {
+    const int64_t cols = is_super(dtype) ? 512 : 96;
+    for (const int64_t rows : {1, 15, 16, 33}) {
+      const auto w = weight_bytes(dtype, rows, cols, -1);
+      for (const int64_t n : {1, 2, 3, 4, 5, 11, 12, 13, 25}) {
+        const auto x = random_x(n * cols);
+        EXPECT_LT(worst_error(dtype, w, rows, cols, x, product(dtype, w, rows, cols, x, true)), kTolerance)
+            << dtype_info(dtype).name << ", " << rows << " rows, " << n << " tokens";
+      }
+    }
+  }
+}
+
+TEST_P(QuantisedMatmul, IsExactWhereEveryCodeIsExtreme) {
+  for (const DType dtype : kDTypes) {
+    const int64_t rows = 16, cols = 256;
+    for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+      const auto w = weight_bytes(dtype, rows, cols, fill);
+      for (const float sign : {1.0f, -1.0f}) {  // 16-bit sums of pairs would saturate first here
+        const std::vector<float> x(static_cast<size_t>(6 * cols), 127.0f * sign);
+        for (const int64_t per_call : {1, 6}) {
+          EXPECT_LT(worst_error(dtype, w, rows, cols, x, product(dtype, w, rows, cols, x, true, per_call)), kTolerance)
+              << dtype_info(dtype).name << " filled with " << fill << " times " << 127 * sign;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(QuantisedMatmul, GivesTheSameBitsPackedOrNotAndInAnyBatch) {
+  for (const DType dtype : kDTypes) {
+    const int64_t rows = 21, cols = 256, n = 27;
+    const auto w = weight_bytes(dtype, rows, cols, -1);
+    const auto x = random_x(n * cols);
+    const auto want = product(dtype, w, rows, cols, x, true, 1);
+    for (const int64_t per_call : {2, 3, 4, 5, 7, 12, 13, 27}) {
+      EXPECT_EQ(product(dtype, w, rows, cols, x, true, per_call), want) << dtype_info(dtype).name << " by " << per_call;
+      EXPECT_EQ(product(dtype, w, rows, cols, x, false, per_call), want) << dtype_info(dtype).name << " by " << per_call;
+    }
+  }
+}
+
+TEST_P(QuantisedMatmul, AnActivationThatIsNoNumberReachesTheResultOfItsTokenOnly) {
+  const int64_t rows = 5, cols = 64;
+  const auto w = weight_bytes(DType::kQ8_0, rows, cols, -1);
+  for (const float odd : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    for (const int64_t at : {0, 31, 37, 63}) {
+      auto x = random_x(3 * cols);
+      x[static_cast<size_t>(cols + at)] = odd;
+      const auto y = product(DType::kQ8_0, w, rows, cols, x, true);
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t r = 0; r < rows; ++r) EXPECT_EQ(std::isnan(y[static_cast<size_t>(t * rows + r)]), t == 1) << odd << " at " << at;
+      }
+    }
+  }
+}
+
+TEST_P(QuantisedMatmul, TinyAndHugeActivationsKeepTheirSize) {
+  const int64_t rows = 16, cols = 64;
+  const auto w = weight_bytes(DType::kQ4_1, rows, cols, -1);
+  for (const float size : {0.0f, 1e-40f, 1e-37f, 1e-30f, 1e30f}) {
+    auto x = random_x(2 * cols);
+    for (float& v : x) v *= size;
+    const auto y = product(DType::kQ4_1, w, rows, cols, x, true);
+    if (size > 1e-36f) {
+      EXPECT_LT(worst_error(DType::kQ4_1, w, rows, cols, x, y), kTolerance) << size;
+    } else {  // too small for a factor: zeros, or within a block's scale of zero
+      for (const float v : y) EXPECT_LT(std::abs(v), 1e-34f) << size;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryIsa, QuantisedMatmul, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
+
+}  // namespace
+}  // namespace fovea::kernels
