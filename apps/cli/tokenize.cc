@@ -27,7 +27,8 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
   if (!options.file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(text, read_file(options.file, tokenizers::Tokenizer::kMaxTextBytes));
   }
-  FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer->encode(text, {.add_special = !options.no_special, .parse_special = options.parse_special}));
+  FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer->encode(text, {.add_special = !options.no_special,
+                                                                  .parse_special = options.parse_special}));
   if (!common.json) {
     std::string out;
     for (const int32_t id : ids) out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
@@ -41,12 +42,15 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   const CLI::Option* text = sub.add_option("TEXT", options->text, "the text");
   sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
   sub.add_option("-f,--file", options->file, "read the text from a file; - is standard input");
-  sub.add_flag("--no-special", options->no_special, "add no token at the beginning or the end, even where the model wants one");
-  sub.add_flag("--parse-special", options->parse_special, "control tokens that the text spells, such as <|im_end|>, become tokens");
+  sub.add_flag("--no-special", options->no_special,
+               "add no token at the beginning or the end, even where the model wants one");
+  sub.add_flag("--parse-special", options->parse_special,
+               "control tokens that the text spells, such as <|im_end|>, become tokens");
   return [options, text, &common] { return tokenize(*options, text->count() > 0, common); };
 }
 
-FOVEA_COMMAND("tokenize", "the token ids of a text, and the piece of text that each stands for", "fovea tokenize -m smollm2-135m \"Hello, world\"", setup)
+FOVEA_COMMAND("tokenize", "the token ids of a text, and the piece of text that each stands for",
+              "fovea tokenize -m smollm2-135m \"Hello, world\"", setup)
 
 }  // namespace
 }  // namespace fovea::cli
