@@ -245,7 +245,7 @@ class MergeReader {
       const Side &left = sides_[2 * i], &right = sides_[2 * i + 1];
       both_.assign(left.spelling).append(right.spelling);
       // Mostly the vocabulary goes on in the order of the merges.
-      const auto expected = static_cast<size_t>(result_ + 1);
+      const size_t expected = static_cast<size_t>(result_) + 1;  // result_ may be -1: then 0
       const bool goes_on = expected < v_.tokens.size() && v_.tokens[expected] == both_;
       result_ = goes_on ? result_ + 1 : index_.find(both_, index_.hash(both_), [this](int32_t id) { return spelling_of(id); });
       if (left.id < 0 || right.id < 0 || result_ < 0) return wrong(i, "names a token that is not in the vocabulary");
