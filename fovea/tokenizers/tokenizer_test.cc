@@ -95,6 +95,22 @@ TEST(Tokenizer, EqualsItsSlowTwinOnRandomVocabulariesAndLongWords) {
   }
 }
 
+TEST(Tokenizer, APairThatRanksBeforeTheCurrentOneGoesFirstInShortAndLongWords) {
+  TestVocabulary vocabulary;
+  const int32_t ab = vocabulary.merge("a", "b"), aba = vocabulary.merge("ab", "a");
+  Vocabulary v = vocabulary.view("gpt-2");
+  std::swap(v.merges[0], v.merges[1]);  // "ab a" now comes before the merge that makes "ab"
+  const auto t = made(v);
+  EXPECT_THAT(*t->encode("ababab"), ElementsAre(aba, 'b', ab));
+  std::string text;
+  Ids expected;
+  for (int i = 0; i < 500; ++i) {
+    text += "abab";
+    expected.insert(expected.end(), {aba, 'b'});
+  }
+  EXPECT_EQ(*t->encode(text), expected);
+}
+
 TEST(Tokenizer, AWordThatIsATokenIsTakenWholeOnlyWhereTheModelDoes) {
   TestVocabulary vocabulary;
   const int32_t abc = vocabulary.add("abc", TokenType::kNormal);  // no merge leads to it
