@@ -86,7 +86,8 @@ int main(int argc, char** argv) {
     if (auto text = read_file(file)) texts.emplace_back(file, std::move(text).value());
   }
   texts.emplace_back("random words", random_words(1 << 20));
-  for (auto& [name, text] : texts) {
+  for (const auto& named : texts) {
+    const std::string &name = named.first, &text = named.second;
     check(*tokenizer, slow, name, text);
     const double once = seconds([&] { need(tokenizer->encode(text)); });
     const auto ids = need(tokenizer->encode(text));
