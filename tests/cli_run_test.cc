@@ -259,8 +259,12 @@ TEST_F(Cli, BenchHasTheKeysThatScriptsRelyOn) {
     EXPECT_TRUE(bench.contains(key)) << key;
   EXPECT_THAT(run({"bench", "-m", kTiny, "-p", "16", "-n", "0", "-r", "1"}).out,
               AllOf(HasSubstr("pp16"), HasSubstr("t/s"), Not(HasSubstr("tg"))));
-  EXPECT_THAT(fails(65, {"bench", "-m", kTiny, "-p", "600"}), AllOf(HasSubstr("600"), HasSubstr("512")));
-  EXPECT_THAT(fails(65, {"bench", "-m", kTiny, "-p", "0", "-d", "500"}), HasSubstr("--depth"));
+  EXPECT_THAT(fails(65, {"bench", "-m", kTiny, "-c", "512", "-p", "600"}), AllOf(HasSubstr("600"), HasSubstr("512")));
+  EXPECT_THAT(fails(65, {"bench", "-m", kTiny, "-c", "512", "-p", "0", "-d", "500"}), HasSubstr("--depth"));
+  const Ended deep =
+      run({"bench", "-m", kTiny, "-p", "0", "-n", "4", "-d", "600", "-r", "1"});  // time knows no training
+  EXPECT_EQ(deep.code, 0);
+  EXPECT_THAT(deep.err, HasSubstr("604 tokens are more than the 512"));
   EXPECT_THAT(fails(2, {"bench", "-m", kTiny, "-p", "1,x"}), HasSubstr("--n-prompt"));
 }
 

@@ -9,6 +9,7 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/quality.h"
+#include "fovea/base/log.h"
 #include "fovea/base/random.h"
 #include "fovea/base/threads.h"
 #include "fovea/engine/model_store.h"
@@ -156,19 +157,20 @@ class Bench {
   const Common& common_;
 };
 
-Status check_sizes(const Options& options, int n_ctx) {
-  if (options.prompts.size() > 64 || options.depths.size() > 64)
+// The context that the sizes asked for need; kLimit if --ctx-size is less.
+Result<int> context_for(const Options& options) {
+  if (options.prompts.size() > 64 || options.depths.size() > 64) {
     return make_error(ErrorCode::kUsage, "--n-prompt and --depth: at most 64 sizes each");
-  for (const int n : options.prompts) {
-    if (n > n_ctx) return make_error(ErrorCode::kLimit, "--n-prompt: {} tokens do not fit the context of {}", n, n_ctx);
   }
-  for (const int depth : options.depths) {
-    if (options.n_gen > 0 && depth + options.n_gen > n_ctx) {
-      return make_error(ErrorCode::kLimit, "--depth: {} tokens and {} more do not fit the context of {}", depth,
-                        options.n_gen, n_ctx);
-    }
-  }
-  return {};
+  const int deepest = options.depths.empty() ? 0 : *std::max_element(options.depths.begin(), options.depths.end());
+  const int longest = options.prompts.empty() ? 0 : *std::max_element(options.prompts.begin(), options.prompts.end());
+  const int needed = std::max(longest, options.n_gen > 0 ? deepest + options.n_gen : 1);
+  const int given = options.model.n_ctx;
+  if (given == 0 || needed <= given) return std::max(given, needed);
+  if (longest > given)
+    return make_error(ErrorCode::kLimit, "--n-prompt: {} tokens do not fit the context of {}", longest, given);
+  return make_error(ErrorCode::kLimit, "--depth: {} tokens and {} more do not fit the context of {}", deepest,
+                    options.n_gen, given);
 }
 
 // The table of `llama-bench`, so that two of them can be laid side by side.
@@ -192,8 +194,15 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
 
 Status speed(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_RETURN_IF_ERROR(check_sizes(options, session->n_ctx()));
+  FOVEA_ASSIGN_OR_RETURN(engine::SessionOptions wanted, session_options(*model, common, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const int needed, context_for(options));
+  if (needed > model->shape().n_ctx) {
+    // Time does not depend on whether the model still makes sense there.
+    wanted.beyond_training = true;
+    wanted.n_ctx = needed;
+    log_warning("{} tokens are more than the {} that this model was trained for", needed, model->shape().n_ctx);
+  }
+  FOVEA_ASSIGN_OR_RETURN(const auto session, engine::Session::create(model, wanted));
   FOVEA_ASSIGN_OR_RETURN(const std::vector<Row> rows, Bench(*session, options, common).run());
   if (!common.json) return print(table(rows, *session));
   nlohmann::json out = setting_json(*session);

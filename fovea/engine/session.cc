@@ -23,7 +23,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   const int trained = model->shape().n_ctx;
-  if (options.n_ctx < 0 || options.n_ctx > trained) {
+  if (options.n_ctx < 0 || (options.n_ctx > trained && !options.beyond_training)) {
     return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}", options.n_ctx, trained);
   }
   if (options.chunk < 1) return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);

@@ -25,6 +25,7 @@ using tensor::Tensor;
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
   int n_ctx = 0;            // positions of one sequence; 0: as many as the model was trained for
+  bool beyond_training = false;  // n_ctx may be more than that: for timing, not for answers
   int chunk = 512;          // tokens of a prefill step
   std::string attention = "dense";
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
