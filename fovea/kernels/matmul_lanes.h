@@ -21,6 +21,15 @@ namespace {
 
 constexpr int64_t kPrefetchBytes = 4096;
 
+// How far codes must move left for their zero point to be 128.
+constexpr int to_128(const PackKind& kind) { return kind.zero_log2 < 0 ? 0 : 7 - kind.zero_log2; }
+
+// What the zero point takes from the sum over scale s of a block, times 2^to_128.
+template <const PackKind& K>
+inline int32_t negative_of(const BlockMeta& m, int s) {
+  return K.n_scales == 1 ? m.negative : m.negative_half[s];
+}
+
 struct PanelArgs {
   const uint8_t* packed;   // the panel's blocks
   const uint8_t* spread;   // its codes as bytes, [n_blocks][8][64]; null: read `packed`
@@ -61,11 +70,15 @@ inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
   return v;
 }
 
+// Moved so that every zero point is 128: one constant per token and block, ready to load.
 template <const PackKind& K>
 void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
   for (int64_t b = 0; b < n_blocks; ++b) {
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) _mm512_storeu_si512(out + (b * 8 + j) * 64, step_codes(K, packed + b * K.block_bytes(), j));
+    for (int j = 0; j < 8; ++j) {
+      const __m512i codes = step_codes(K, packed + b * K.block_bytes(), j);
+      _mm512_storeu_si512(out + (b * 8 + j) * 64, _mm512_slli_epi16(codes, to_128(K)));
+    }
   }
 }
 
@@ -94,9 +107,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         if constexpr (K.zero_log2 < 0) {
           dot[t][0] = _mm512_setzero_si512();
         } else {
-          __m512i negative = _mm512_set1_epi32(K.n_scales == 1 ? m.negative : m.negative0);
-          if (K.n_scales == 2 && s == 1) negative = _mm512_sub_epi32(_mm512_set1_epi32(m.negative), negative);
-          dot[t][0] = _mm512_slli_epi32(negative, static_cast<unsigned>(K.zero_log2));
+          dot[t][0] = _mm512_set1_epi32(negative_of<K>(m, s));
+          if (!kSpread) dot[t][0] = _mm512_srai_epi32(dot[t][0], to_128(K));
         }
         if (kChains == 2) dot[t][kChains - 1] = _mm512_setzero_si512();
       }
@@ -112,7 +124,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           d = _mm512_dpbusd_epi32(d, c, _mm512_set1_epi32(four));
         }
       }
-      const __m512 scale = load_scales(block + s * K.scale_bytes(), K.wide);
+      __m512 scale = load_scales(block + s * K.scale_bytes(), K.wide);
+      if (kSpread && to_128(K) > 0) scale = _mm512_mul_ps(scale, _mm512_set1_ps(1.0f / (1 << to_128(K))));  // exact
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
         const __m512i sum = kChains == 2 ? _mm512_add_epi32(dot[t][0], dot[t][kChains - 1]) : dot[t][0];
@@ -210,9 +223,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           if constexpr (K.zero_log2 < 0 || K.bits == 8) {
             dot[t] = _mm256_setzero_si256();
           } else {
-            __m256i negative = _mm256_set1_epi32(K.n_scales == 1 ? m.negative : m.negative0);
-            if (K.n_scales == 2 && s == 1) negative = _mm256_sub_epi32(_mm256_set1_epi32(m.negative), negative);
-            dot[t] = _mm256_slli_epi32(negative, K.zero_log2);
+            dot[t] = _mm256_srai_epi32(_mm256_set1_epi32(negative_of<K>(m, s)), to_128(K));
           }
         }
 #pragma GCC unroll 8

@@ -49,10 +49,11 @@ constexpr PackKind kind_of(DType dtype) {
 // What the quantised form of the activations says of 32 columns of one token. The int8 values come
 // first, [n_tokens][cols]; then these, [n_tokens][cols / 32].
 struct BlockMeta {
-  float scale;        // x = scale * q
-  float sum;          // scale * (sum of q)
-  int32_t negative;   // -(sum of q)
-  int32_t negative0;  // -(sum of the first 16 q)
+  float scale;  // x = scale * q
+  float sum;    // scale * (sum of q)
+  // -128 * (sum of q), and of its first and last 16: what a zero point of 128 takes away. A smaller zero
+  // point of 2^n takes these shifted right by 7 - n.
+  int32_t negative, negative_half[2];
 };
 
 }  // namespace fovea::kernels

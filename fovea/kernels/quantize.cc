@@ -91,7 +91,7 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
     sums[i / 16] += q[i];
   }
 #endif
-  meta = {by.scale, by.scale * static_cast<float>(sums[0] + sums[1]), -(sums[0] + sums[1]), -sums[0]};
+  meta = {by.scale, by.scale * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
 }
 
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
