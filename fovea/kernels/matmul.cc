@@ -27,42 +27,74 @@ void with_tokens(int n, const Fn& fn) {
 constexpr int64_t kSpreadFrom = 5;
 
 template <const PackKind& K>
-void quantized_matmul(const MatmulArgs& args) {
-  const int64_t cols = args.w.cols, n_blocks = cols / 32, ld_q = (cols + 63) / 64 * 64;
-  const auto* q = static_cast<const int8_t*>(args.quantized);
-  const auto* meta = reinterpret_cast<const BlockMeta*>(q + args.n_tokens * ld_q);
-  const int64_t panel_bytes = n_blocks * K.block_bytes();
-  auto* own = static_cast<uint8_t*>(args.scratch);
-  auto* spread = own + (panel_bytes + 63) / 64 * 64;
-  const bool spreads = args.token_end - args.token_begin >= kSpreadFrom;
-  for (int64_t row = args.row_begin; row < args.row_end; row += kPanelRows) {
+struct QuantizedMatmul {
+  const MatmulArgs& args;
+  int64_t cols = args.w.cols, n_blocks = cols / 32, ld_q = (cols + 63) / 64 * 64;
+  const int8_t* q = static_cast<const int8_t*>(args.quantized);
+  const BlockMeta* meta = reinterpret_cast<const BlockMeta*>(q + args.n_tokens * ld_q);
+  int64_t panel_bytes = n_blocks * K.block_bytes();
+  int64_t own_bytes = (panel_bytes + 63) / 64 * 64;
+  uint8_t* own = static_cast<uint8_t*>(args.scratch);  // two panels packed on the fly, then two spread to bytes
+  uint8_t* spread = own + 2 * own_bytes;
+
+  const uint8_t* panel_at(int64_t row, uint8_t* room) const {
+    if (args.packed) return static_cast<const uint8_t*>(args.packed) + row / kPanelRows * panel_bytes;
+    WeightView one = args.w;  // this panel alone
+    one.rows = args.w.rows - row;
+    one.data = static_cast<const uint8_t*>(args.w.data) + row * static_cast<int64_t>(row_bytes(args.w.dtype, cols));
+    kernels::pack_weights(one, 0, 1, room);
+    return room;
+  }
+  PanelArgs part(const uint8_t* panel, const uint8_t* codes, int64_t ld, int64_t t) const {
+    return {panel, codes, ld, n_blocks, q + t * ld_q, ld_q, meta + t * n_blocks};
+  }
+  // Tokens [from, token_end) of one panel.
+  void panel(const uint8_t* packed, const uint8_t* codes, int64_t ld, int64_t row, int64_t from) const {
     const int n_rows = static_cast<int>(args.row_end - row < kPanelRows ? args.row_end - row : kPanelRows);
-    const uint8_t* panel = own;
-    if (args.packed) {
-      panel = static_cast<const uint8_t*>(args.packed) + row / kPanelRows * panel_bytes;
-    } else {
-      WeightView one = args.w;  // this panel alone
-      one.rows = args.w.rows - row;
-      one.data = static_cast<const uint8_t*>(args.w.data) + row * static_cast<int64_t>(row_bytes(args.w.dtype, cols));
-      kernels::pack_weights(one, 0, 1, own);
-    }
-    if (spreads) spread_panel<K>(panel, n_blocks, spread);
-    for (int64_t t = args.token_begin; t < args.token_end;) {
+    const float* bias = args.bias ? args.bias + row : nullptr;
+    for (int64_t t = from; t < args.token_end;) {
       const int64_t left = args.token_end - t;
       const int n = static_cast<int>(left < kMostTokens ? left : kMostTokens);
-      const PanelArgs part{panel, spread, n_blocks, q + t * ld_q, ld_q, meta + t * n_blocks};
       float* y = args.y + t * args.ld_y + row;
-      const float* bias = args.bias ? args.bias + row : nullptr;
       with_tokens<kMostTokens>(n, [&](auto count) {
-        if (spreads) {
-          panel_tile<K, decltype(count)::value, true>(part, y, args.ld_y, bias, n_rows);
+        if (codes) {
+          panel_tile<K, decltype(count)::value, true>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
         } else if constexpr (decltype(count)::value < kSpreadFrom) {
-          panel_tile<K, decltype(count)::value, false>(part, y, args.ld_y, bias, n_rows);
+          panel_tile<K, decltype(count)::value, false>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
         }
       });
       t += n;
     }
   }
+  void run() const {
+    const bool spreads = args.token_end - args.token_begin >= kSpreadFrom;
+    int64_t row = args.row_begin;
+#if FOVEA_ISA_LEVEL == 2
+    for (; spreads && args.row_end - row > kPanelRows; row += 2 * kPanelRows) {
+      const uint8_t* packed[2] = {panel_at(row, own), panel_at(row + kPanelRows, own + own_bytes)};
+      constexpr int64_t kLd = 2 * 512;
+      for (int p = 0; p < 2; ++p) spread_panel<K>(packed[p], n_blocks, spread + p * 512, kLd);
+      const int64_t left = args.row_end - row;
+      const int n_rows = static_cast<int>(left < 2 * kPanelRows ? left : 2 * kPanelRows);
+      int64_t t = args.token_begin;
+      for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
+        pair_tile<K>(part(packed[0], spread, kLd, t), packed[1], args.y + t * args.ld_y + row, args.ld_y,
+                     args.bias ? args.bias + row : nullptr, n_rows);
+      }
+      for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * 512, kLd, row + p * kPanelRows, t);
+    }
+#endif
+    for (; row < args.row_end; row += kPanelRows) {
+      const uint8_t* packed = panel_at(row, own);
+      if (spreads) spread_panel<K>(packed, n_blocks, spread, 512);
+      panel(packed, spreads ? spread : nullptr, 512, row, args.token_begin);
+    }
+  }
+};
+
+template <const PackKind& K>
+void quantized_matmul(const MatmulArgs& args) {
+  QuantizedMatmul<K>{args}.run();
 }
 
 void float_matmul(const MatmulArgs& args) {

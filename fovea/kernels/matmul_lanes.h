@@ -32,7 +32,8 @@ inline int32_t negative_of(const BlockMeta& m, int s) {
 
 struct PanelArgs {
   const uint8_t* packed;   // the panel's blocks
-  const uint8_t* spread;   // its codes as bytes, [n_blocks][8][64]; null: read `packed`
+  const uint8_t* spread;   // its codes as bytes, [8][64] for every block; null: read `packed`
+  int64_t ld_spread;       // from one block to the next
   int64_t n_blocks;
   const int8_t* q;         // of the first token
   int64_t ld_q;
@@ -72,12 +73,12 @@ inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
 
 // Moved so that every zero point is 128: one constant per token and block, ready to load.
 template <const PackKind& K>
-void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t ld) {
   for (int64_t b = 0; b < n_blocks; ++b) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
       const __m512i codes = step_codes(K, packed + b * K.block_bytes(), j);
-      _mm512_storeu_si512(out + (b * 8 + j) * 64, _mm512_slli_epi16(codes, to_128(K)));
+      _mm512_storeu_si512(out + b * ld + j * 64, _mm512_slli_epi16(codes, to_128(K)));
     }
   }
 }
@@ -93,7 +94,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t b = 0; b < a.n_blocks; ++b) {
     const uint8_t* block = a.packed + b * K.block_bytes();
-    const uint8_t* codes = kSpread ? a.spread + b * 512 : nullptr;
+    const uint8_t* codes = kSpread ? a.spread + b * a.ld_spread : nullptr;
     if constexpr (!kSpread) prefetch_block<K>(block);
     const int8_t* q = a.q + b * 32;
     const BlockMeta* meta = a.meta + b;
@@ -144,6 +145,67 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
 }
 inline constexpr int kMostTokens = 12;
 
+// Two panels beside each other and kPairTokens tokens: every activation that is loaded feeds two products, so that
+// loads no longer hold them up. `spread`: the first panel's codes, the second's 512 bytes on. Same sums, same order.
+inline constexpr int kPairTokens = 6;
+template <const PackKind& K>
+void pair_tile(const PanelArgs& a, const uint8_t* second, float* y, int64_t ld_y, const float* bias, int n_rows) {
+  constexpr int T = kPairTokens, kSteps = 8 / K.n_scales;
+  const uint8_t* const packed[2] = {a.packed, second};
+  __m512 acc[T][2];
+  for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm512_setzero_ps();
+  for (int64_t b = 0; b < a.n_blocks; ++b) {
+    const uint8_t* codes = a.spread + b * a.ld_spread;
+    const int8_t* q = a.q + b * 32;
+    const BlockMeta* meta = a.meta + b;
+    for (int s = 0; s < K.n_scales; ++s) {
+      __m512i dot[T][2];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        dot[t][0] = K.zero_log2 < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(negative_of<K>(meta[t * a.n_blocks], s));
+        dot[t][1] = dot[t][0];
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kSteps; ++i) {
+        const int j = s * kSteps + i;
+        const __m512i c0 = _mm512_loadu_si512(codes + j * 64), c1 = _mm512_loadu_si512(codes + 512 + j * 64);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          int32_t four;
+          std::memcpy(&four, q + t * a.ld_q + j * 4, 4);
+          const __m512i x = _mm512_set1_epi32(four);
+          dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], c0, x);
+          dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], c1, x);
+        }
+      }
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p) {
+        __m512 scale = load_scales(packed[p] + b * K.block_bytes() + s * K.scale_bytes(), K.wide);
+        if (to_128(K) > 0) scale = _mm512_mul_ps(scale, _mm512_set1_ps(1.0f / (1 << to_128(K))));  // exact
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+          const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(meta[t * a.n_blocks].scale));
+          acc[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[t][p]), by, acc[t][p]);
+        }
+      }
+    }
+    if constexpr (K.offset) {
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p) {
+        const __m512 offset = load_scales(packed[p] + b * K.block_bytes() + K.n_scales * K.scale_bytes(), K.wide);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) acc[t][p] = _mm512_fmadd_ps(offset, _mm512_set1_ps(meta[t * a.n_blocks].sum), acc[t][p]);
+      }
+    }
+  }
+  for (int p = 0; p < 2; ++p) {
+    const int n = n_rows - 16 * p < 16 ? n_rows - 16 * p : 16;
+    const auto rows = static_cast<__mmask16>((1u << n) - 1);
+    const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias + 16 * p) : _mm512_setzero_ps();
+    for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y + 16 * p, rows, bias ? _mm512_add_ps(acc[t][p], add) : acc[t][p]);
+  }
+}
+
 // w [cols][16] floats; x row t at x + t * ld_x.
 template <int T>
 void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
@@ -182,12 +244,12 @@ inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int 
 }
 
 template <const PackKind& K>
-void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t ld) {
   for (int64_t b = 0; b < n_blocks; ++b) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
       for (int h = 0; h < 2; ++h) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (b * 8 + j) * 64 + 32 * h), step_codes(K, packed + b * K.block_bytes(), j, h));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + b * ld + j * 64 + 32 * h), step_codes(K, packed + b * K.block_bytes(), j, h));
       }
     }
   }
@@ -231,7 +293,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           __m256i c[kRoom];
 #pragma GCC unroll 8
           for (int i = 0; i < kRoom; ++i) {
-            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * 512 + (first + i) * 64 + 32 * h))
+            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * a.ld_spread + (first + i) * 64 + 32 * h))
                            : step_codes(K, block, first + i, h);
           }
 #pragma GCC unroll 4
@@ -307,9 +369,9 @@ inline uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int
 }
 
 template <const PackKind& K>
-void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out) {
+void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t ld) {
   for (int64_t b = 0; b < n_blocks; ++b) {
-    for (int i = 0; i < 512; ++i) out[b * 512 + i] = one_code(K, packed + b * K.block_bytes(), i / 64, i % 64);
+    for (int i = 0; i < 512; ++i) out[b * ld + i] = one_code(K, packed + b * K.block_bytes(), i / 64, i % 64);
   }
 }
 
@@ -332,7 +394,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         for (int s = 0; s < K.n_scales; ++s) {
           int32_t dot = 0;
           for (int i = 32 / K.n_scales * s; i < 32 / K.n_scales * (s + 1); ++i) {
-            const int code = kSpread ? a.spread[b * 512 + i / 4 * 64 + 4 * r + i % 4] : one_code(K, block, i / 4, 4 * r + i % 4);
+            const int code = kSpread ? a.spread[b * a.ld_spread + i / 4 * 64 + 4 * r + i % 4] : one_code(K, block, i / 4, 4 * r + i % 4);
             dot += (code - kZero) * a.q[t * a.ld_q + b * 32 + i];
           }
           acc = std::fma(static_cast<float>(dot), one_scale(block + s * K.scale_bytes(), K.wide, r) * m.scale, acc);

@@ -111,13 +111,13 @@ size_t quantized_bytes(int64_t n_tokens, int64_t cols) {
   return static_cast<size_t>(n_tokens * ((cols + 63) / 64 * 64)) + static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
 }
 
-// One packed panel made on the fly, its codes spread to bytes, and a panel of floats with one row.
+// Two packed panels made on the fly and their codes spread to bytes, or a panel of floats with one row.
 size_t matmul_scratch_bytes(const WeightView& w) {
   const auto cols = static_cast<size_t>(w.cols);
   const PackKind kind = kind_of(w.dtype);
   const size_t packed = kind.bits ? (cols / 32 * static_cast<size_t>(kind.block_bytes()) + 63) / 64 * 64 : 0;
-  const size_t spread = cols * kPanelRows, floats = cols * (kPanelRows + 1) * sizeof(float);
-  return packed + (spread > floats ? spread : floats) + 64;
+  const size_t spread = 2 * cols * kPanelRows, floats = cols * (kPanelRows + 1) * sizeof(float);
+  return 2 * packed + (spread > floats ? spread : floats) + 64;
 }
 
 }  // namespace fovea::kernels
