@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
-#include <new>
 #include <utility>
 
+#include "fovea/attention/page_memory.h"
 #include "fovea/base/check.h"
 
 namespace fovea::attention {
@@ -14,28 +15,31 @@ namespace {
 using kernels::kNoPosition;
 using kernels::kPageKeys;
 
-constexpr std::align_val_t kAlignment{64};
-
 }  // namespace
+
+struct KvCache::Memory {
+  explicit Memory(size_t page_bytes) : pages(page_bytes) {}
+  PageMemory pages;
+  std::atomic<uint64_t> n_live{0};
+};
 
 // The page's bytes and the positions beside them, so that a shared page carries both.
 struct KvCache::Page {
-  Page(size_t n_bytes, std::shared_ptr<std::atomic<uint64_t>> counter)
-      : bytes(::operator new(n_bytes, kAlignment)), n_live(std::move(counter)) {
+  Page(size_t n_bytes, std::shared_ptr<Memory> from) : memory(std::move(from)), bytes(memory->pages.take()) {
     std::memset(bytes, 0, n_bytes);  // a dead slot must not hold NaN: 0 * NaN would leak into z
     positions.fill(kNoPosition);
-    ++*n_live;
+    ++memory->n_live;
   }
   ~Page() {
-    ::operator delete(bytes, kAlignment);
-    --*n_live;
+    memory->pages.give(bytes);
+    --memory->n_live;
   }
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;
 
+  std::shared_ptr<Memory> memory;
   void* bytes;
   std::array<int32_t, kPageKeys> positions;
-  std::shared_ptr<std::atomic<uint64_t>> n_live;
 };
 
 struct KvCache::Head {
@@ -59,7 +63,7 @@ struct KvCache::Head {
 KvCache::KvCache(const CacheShape& shape)
     : shape_(shape),
       page_bytes_(kernels::page_bytes(shape.type, shape.head_dim)),
-      n_live_pages_(std::make_shared<std::atomic<uint64_t>>(0)) {
+      memory_(std::make_shared<Memory>(page_bytes_)) {
   FOVEA_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
               "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers,
               shape.n_kv_heads, shape.head_dim);
@@ -103,7 +107,7 @@ const KvCache::Head* KvCache::find_head(SequenceId sequence, int layer, int kv_h
 }
 
 std::shared_ptr<KvCache::Page> KvCache::new_page() {
-  return std::make_shared<Page>(page_bytes_, n_live_pages_);
+  return std::make_shared<Page>(page_bytes_, memory_);
 }
 
 KvCache::Page& KvCache::writable(Head& h, size_t index) {
@@ -221,7 +225,7 @@ void KvCache::truncate(SequenceId sequence, int32_t position) {
   }
 }
 
-uint64_t KvCache::bytes() const { return n_live_pages_->load() * page_bytes_; }
+uint64_t KvCache::bytes() const { return memory_->n_live.load() * page_bytes_; }
 
 uint64_t KvCache::ideal_bytes(int64_t n_keys) const {
   return static_cast<uint64_t>((n_keys + kPageKeys - 1) / kPageKeys) * page_bytes_;

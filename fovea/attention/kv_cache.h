@@ -3,7 +3,6 @@
 // frees its bytes. Pages are shared between forked sequences and copied on the first write.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -61,6 +60,7 @@ class KvCache {
   uint64_t ideal_bytes(int64_t n_keys) const;
 
  private:
+  struct Memory;
   struct Page;
   struct Head;
   using Sequence = std::vector<Head>;  // [n_layers * n_kv_heads]
@@ -73,7 +73,7 @@ class KvCache {
   CacheShape shape_;
   size_t page_bytes_;
   std::map<SequenceId, Sequence> sequences_;
-  std::shared_ptr<std::atomic<uint64_t>> n_live_pages_;
+  std::shared_ptr<Memory> memory_;
 };
 
 }  // namespace fovea::attention

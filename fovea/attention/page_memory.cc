@@ -1,0 +1,66 @@
+#include "fovea/attention/page_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <iterator>
+#include <new>
+
+namespace fovea::attention {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr std::align_val_t kAlignment{kHugePage};
+// A huge page is given or taken as a whole: from here on that is a few percent of what is held.
+constexpr size_t kHugeFrom = size_t{40} << 20;
+
+}  // namespace
+
+PageMemory::PageMemory(size_t page_bytes)
+    : page_bytes_((page_bytes + 63) / 64 * 64), block_bytes_((std::max(kHugePage, page_bytes_) + kHugePage - 1) / kHugePage * kHugePage) {}
+
+PageMemory::~PageMemory() {
+  for (const auto& [first, block] : blocks_) ::operator delete(first, kAlignment);
+}
+
+void* PageMemory::take() {
+  const std::lock_guard lock(mutex_);
+  if (open_.empty()) {
+    auto* first = static_cast<std::byte*>(::operator new(block_bytes_, kAlignment));
+#ifdef MADV_HUGEPAGE
+    if (blocks_.size() * block_bytes_ >= kHugeFrom) (void)madvise(first, block_bytes_, MADV_HUGEPAGE);  // advice only
+#endif
+    Block& block = blocks_[first];
+    for (size_t at = block_bytes_ / page_bytes_; at-- > 0;) block.free.push_back(first + at * page_bytes_);
+    open_.insert(first);
+  }
+  std::byte* first = *open_.begin();
+  Block& block = blocks_.at(first);
+  std::byte* page = block.free.back();
+  block.free.pop_back();
+  ++block.n_used;
+  if (block.free.empty()) open_.erase(first);
+  return page;
+}
+
+void PageMemory::give(void* page) {
+  const std::lock_guard lock(mutex_);
+  auto* at = static_cast<std::byte*>(page);
+  const auto found = std::prev(blocks_.upper_bound(at));
+  Block& block = found->second;
+  if (--block.n_used == 0) {
+    open_.erase(found->first);
+    ::operator delete(found->first, kAlignment);
+    blocks_.erase(found);
+    return;
+  }
+  block.free.push_back(at);
+  open_.insert(found->first);
+}
+
+size_t PageMemory::bytes_held() {
+  const std::lock_guard lock(mutex_);
+  return blocks_.size() * block_bytes_;
+}
+
+}  // namespace fovea::attention

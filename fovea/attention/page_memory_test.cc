@@ -1,0 +1,88 @@
+#include "fovea/attention/page_memory.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace fovea::attention {
+namespace {
+
+TEST(PageMemory, PagesAreAlignedAndDoNotOverlap) {
+  constexpr size_t kBytes = 1000;
+  PageMemory memory(kBytes);
+  std::vector<char*> pages;
+  for (int i = 0; i < 5000; ++i) {  // more than one block
+    auto* page = static_cast<char*>(memory.take());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(page) % 64, 0u);
+    std::memset(page, i % 100, kBytes);
+    pages.push_back(page);
+  }
+  for (size_t i = 0; i < pages.size(); ++i) {
+    EXPECT_EQ(pages[i][0], static_cast<char>(i % 100));
+    EXPECT_EQ(pages[i][kBytes - 1], static_cast<char>(i % 100));
+  }
+  for (char* page : pages) memory.give(page);
+}
+
+TEST(PageMemory, AFreedPageIsUsedAgainBeforeABlockIsAdded) {
+  PageMemory memory(size_t{1} << 20);
+  void* first = memory.take();
+  void* second = memory.take();
+  const size_t held = memory.bytes_held();
+  memory.give(first);
+  EXPECT_EQ(memory.take(), first);
+  EXPECT_EQ(memory.bytes_held(), held);
+  memory.give(first);
+  memory.give(second);
+}
+
+TEST(PageMemory, ABlockWithoutPagesInUseGoesBack) {
+  PageMemory memory(size_t{1} << 19);
+  std::vector<void*> pages;
+  for (int i = 0; i < 40; ++i) pages.push_back(memory.take());
+  const size_t held = memory.bytes_held();
+  EXPECT_GE(held, size_t{20} << 20);
+  for (size_t i = 8; i < pages.size(); ++i) memory.give(pages[i]);
+  EXPECT_LE(memory.bytes_held(), held / 2);
+  for (size_t i = 0; i < 8; ++i) memory.give(pages[i]);
+  EXPECT_EQ(memory.bytes_held(), 0u);
+}
+
+TEST(PageMemory, APageLargerThanABlockStillFits) {
+  PageMemory memory((size_t{2} << 20) + 1);
+  void* page = memory.take();
+  std::memset(page, 1, (size_t{2} << 20) + 1);
+  memory.give(page);
+}
+
+TEST(PageMemory, ThreadsMayTakeAndGiveAtOnce) {
+  PageMemory memory(4096);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&memory, t] {
+      std::vector<char*> mine;
+      for (int i = 0; i < 300; ++i) {
+        mine.push_back(static_cast<char*>(memory.take()));
+        *mine.back() = static_cast<char>(t);
+        if (i % 3 == 0) {
+          memory.give(mine.back());
+          mine.pop_back();
+        }
+      }
+      for (char* page : mine) {
+        EXPECT_EQ(*page, static_cast<char>(t));
+        memory.give(page);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(memory.bytes_held(), 0u);
+}
+
+}  // namespace
+}  // namespace fovea::attention
