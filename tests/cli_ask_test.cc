@@ -136,5 +136,22 @@ TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
   EXPECT_THAT(fails(2, {"profile", "-m", kTiny, "--lengths", "500"}), HasSubstr("512"));  // no room for the answer
 }
 
+TEST_F(CliAsk, AKeptProfileServesTheMethodsThatNeedOne) {
+  const std::vector<std::string> masked = {"ask", "-m", kTiny, "--file", text("a.txt", "The cat is red.\n"), "Which?", "-n", "4",
+                                           "--attention", "retrieval-heads:mask_top=1", "--json"};
+  EXPECT_THAT(fails(2, masked), HasSubstr("fovea profile"));
+  Json profile = {{"version", 1}, {"model_sha256", sha256_of_file(kTiny).value()}, {"heads", Json::array()}};
+  for (int i = 0; i < 8; ++i) profile["heads"].push_back({{"layer", i / 4}, {"head", i % 4}, {"retrieval", i == 5 ? 0.9 : 0.0}});
+  std::filesystem::create_directories(path("store/profiles"));
+  const std::string kept = "store/profiles/" + profile["model_sha256"].get<std::string>() + ".json";
+  text(kept, profile.dump());
+  const Ended ended = run(masked);
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(Json::parse(ended.out)["attention"].get<std::string>(), HasSubstr("mask_top=1"));
+  EXPECT_THAT(ended.err, Not(HasSubstr("never measured")));
+  text(kept, "{");
+  EXPECT_THAT(fails(65, masked), HasSubstr("profiles/"));
+}
+
 }  // namespace
 }  // namespace fovea
