@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>  // mkdtemp
 
 #include <filesystem>
 
@@ -20,8 +21,13 @@ class DocumentFile : public ::testing::Test {
     EXPECT_TRUE(write_file_atomic(path_, bytes).has_value());
     return read_document(path_);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
-  std::string path_ = ::testing::TempDir() + "/document_test.txt";
+  void SetUp() override {  // a folder of its own: tests run side by side
+    folder_ = ::testing::TempDir() + "/document-XXXXXX";
+    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
+    path_ = folder_ + "/document_test.txt";
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::string folder_, path_;
 };
 
 TEST_F(DocumentFile, KeepsItsLinesWhateverEndsThem) {

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>  // setenv
+#include <stdlib.h>  // setenv, mkdtemp
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -129,7 +129,8 @@ TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
 }
 
 TEST(Profile, IsFoundInTheStoreAndRefusedForAnotherModelFile) {
-  const std::string store = ::testing::TempDir() + "/profile_test_store";
+  std::string store = ::testing::TempDir() + "/profile-XXXXXX";
+  ASSERT_NE(mkdtemp(store.data()), nullptr);
   fs::create_directories(store + "/profiles");
   setenv("FOVEA_MODELS", store.c_str(), 1);
   const auto model = tiny();
