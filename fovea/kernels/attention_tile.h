@@ -59,7 +59,7 @@ template <int N, typename T>
 FOVEA_INLINE void prefetch(const T* from) {
   if constexpr (sizeof(T) == 2) {
     FOVEA_UNROLL
-    for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i);
+    for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i, 0, 2);
   }
 }
 
