@@ -123,7 +123,12 @@ class Product {
     const float* block = x_.data() + t * args_.w.cols + c / 32 * 32;
     float most = 0;
     for (int i = 0; i < 32; ++i) most = std::max(most, std::abs(block[i]));
-    return double{std::nearbyint(block[c % 32] * (127.0f / most))} * double{most * (1.0f / 127.0f)};
+    double rq = 0, qq = 0;
+    for (int i = 0; i < 32; ++i) {
+      const double q = std::nearbyint(block[i] * (127.0f / most));
+      rq += double{block[i] * (127.0f / most)} * q, qq += q * q;
+    }
+    return std::nearbyint(block[c % 32] * (127.0f / most)) * double{most * (1.0f / 127.0f)} * (rq / qq);
   }
 
   Bytes weight_, packed_, quantized_, scratch_;

@@ -56,8 +56,13 @@ Int8Form int8_form(const std::vector<float>& x, int64_t cols) {
     const float* block = x.data() + i / static_cast<size_t>(cols) * static_cast<size_t>(cols) + i % static_cast<size_t>(cols) / 32 * 32;
     float most = 0;
     for (int k = 0; k < 32; ++k) most = std::max(most, std::abs(block[k]));
-    const float q = most > 1e-36f ? std::nearbyint(x[i] * (127.0f / most)) : 0.0f;
-    form.x.push_back(double{q} * double{most * (1.0f / 127.0f)});
+    const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
+    double rq = 0, qq = 0;
+    for (int k = 0; k < 32; ++k) {
+      const double q = std::nearbyint(block[k] * inverse);
+      rq += double{block[k] * inverse} * q, qq += q * q;
+    }
+    form.x.push_back(std::nearbyint(x[i] * inverse) * double{most * (1.0f / 127.0f)} * (qq > 0 ? rq / qq : 1.0));
   }
   return form;
 }

@@ -1,4 +1,6 @@
-// Activations to int8 per block of 32 columns: q = round(x * 127 / max|x|), halves to even.
+// Activations to int8 per block of 32 columns: q = round(r) with r = x * 127 / max|x|, halves to even. The scale is
+// then fitted to the codes by least squares: max|x| / 127 * sum(r q) / sum(q q). It takes the part of the rounding
+// error that points along x itself out of every product.
 #include <cmath>
 #include <cstring>
 
@@ -55,7 +57,10 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   // The lanes of a block with Inf or NaN are dropped, not multiplied: Inf * 0 is NaN.
   const auto kept = static_cast<__mmask16>(by.inverse > 0 ? 0xffff : 0);
   const __m512 inverse = _mm512_set1_ps(by.inverse);
-  const __m512i low = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(a, inverse)), high = _mm512_maskz_cvtps_epi32(kept, _mm512_mul_ps(b, inverse));
+  const __m512 r0 = _mm512_maskz_mul_ps(kept, a, inverse), r1 = _mm512_maskz_mul_ps(kept, b, inverse);
+  const __m512i low = _mm512_cvtps_epi32(r0), high = _mm512_cvtps_epi32(r1);
+  const __m512 q0 = _mm512_cvtepi32_ps(low), q1 = _mm512_cvtepi32_ps(high);
+  const float rq = sum(F32{_mm512_fmadd_ps(r0, q0, _mm512_mul_ps(r1, q1))}), qq = sum(F32{_mm512_fmadd_ps(q0, q0, _mm512_mul_ps(q1, q1))});
   const __m256i codes = _mm256_setr_m128i(_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
   half_sums(codes, sums);
@@ -65,11 +70,20 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   for (int i = 0; i < 32; i += 8) m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
   const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1))));
   __m256i codes = _mm256_setzero_si256();
+  float rq = 0, qq = 0;
   if (by.inverse > 0) {
     const __m256 inverse = _mm256_set1_ps(by.inverse);
-    const auto whole = [&](int i) __attribute__((always_inline)) { return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse)); };
+    __m256i whole[4];
+    F32 rq_lanes = F32::zero(), qq_lanes = F32::zero();
+    for (int i = 0; i < 4; ++i) {
+      const F32 r = {_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse)};
+      whole[i] = _mm256_cvtps_epi32(r.v);
+      const F32 code = {_mm256_cvtepi32_ps(whole[i])};
+      rq_lanes = mul_add(r, code, rq_lanes), qq_lanes = mul_add(code, code, qq_lanes);
+    }
+    rq = sum(rq_lanes), qq = sum(qq_lanes);
     // Packing works within 128-bit halves, so the groups of four come out as 0 2 4 6 1 3 5 7.
-    const __m256i shorts0 = _mm256_packs_epi32(whole(0), whole(8)), shorts1 = _mm256_packs_epi32(whole(16), whole(24));
+    const __m256i shorts0 = _mm256_packs_epi32(whole[0], whole[1]), shorts1 = _mm256_packs_epi32(whole[2], whole[3]);
     codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
@@ -83,15 +97,18 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
     most = bits > most ? bits : most;
   }
   const Factor by(most);
+  float rq = 0, qq = 0;
   for (int i = 0; i < 32; ++i) {
-    const float shifted = (by.inverse > 0 ? x[i] : 0.0f) * by.inverse + 0x1.8p23f;  // rounds to nearest even
+    const float r = (by.inverse > 0 ? x[i] : 0.0f) * by.inverse, shifted = r + 0x1.8p23f;  // rounds to nearest even
     int32_t bits;
     std::memcpy(&bits, &shifted, 4);
     q[i] = static_cast<int8_t>(bits - 0x4B400000);
     sums[i / 16] += q[i];
+    rq += r * static_cast<float>(q[i]), qq += static_cast<float>(q[i] * q[i]);
   }
 #endif
-  meta = {by.scale, by.scale * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
+  const float scale = qq > 0 ? by.scale * (rq / qq) : by.scale;
+  meta = {scale, scale * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
 }
 
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
