@@ -36,6 +36,15 @@ inline uint32_t largest(__m128i a) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(a, _mm_shuffle_epi32(a, 0xb1))));
 }
 
+// sum(a) / sum(b); 1 if b is zeros. F32's sum() would go through memory twice.
+inline float ratio(__m256 a, __m256 b) {
+  const __m256 pairs = _mm256_hadd_ps(a, b);
+  const __m128 fours = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+  const __m128 both = _mm_hadd_ps(fours, fours);
+  const float low = _mm_cvtss_f32(_mm_movehdup_ps(both));
+  return low > 0 ? _mm_cvtss_f32(both) / low : 1.0f;
+}
+
 // Sums of the first and the last 16 of 32 codes.
 inline void half_sums(__m256i q, int32_t* sums) {
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
@@ -60,7 +69,9 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   const __m512 r0 = _mm512_maskz_mul_ps(kept, a, inverse), r1 = _mm512_maskz_mul_ps(kept, b, inverse);
   const __m512i low = _mm512_cvtps_epi32(r0), high = _mm512_cvtps_epi32(r1);
   const __m512 q0 = _mm512_cvtepi32_ps(low), q1 = _mm512_cvtepi32_ps(high);
-  const float rq = sum(F32{_mm512_fmadd_ps(r0, q0, _mm512_mul_ps(r1, q1))}), qq = sum(F32{_mm512_fmadd_ps(q0, q0, _mm512_mul_ps(q1, q1))});
+  const __m512 rq = _mm512_fmadd_ps(r0, q0, _mm512_mul_ps(r1, q1)), qq = _mm512_fmadd_ps(q0, q0, _mm512_mul_ps(q1, q1));
+  const float fitted = by.scale * ratio(_mm256_add_ps(_mm512_castps512_ps256(rq), _mm512_extractf32x8_ps(rq, 1)),
+                                        _mm256_add_ps(_mm512_castps512_ps256(qq), _mm512_extractf32x8_ps(qq, 1)));
   const __m256i codes = _mm256_setr_m128i(_mm512_cvtepi32_epi8(low), _mm512_cvtepi32_epi8(high));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
   half_sums(codes, sums);
@@ -70,7 +81,7 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   for (int i = 0; i < 32; i += 8) m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
   const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1))));
   __m256i codes = _mm256_setzero_si256();
-  float rq = 0, qq = 0;
+  float fitted = by.scale;
   if (by.inverse > 0) {
     const __m256 inverse = _mm256_set1_ps(by.inverse);
     __m256i whole[4];
@@ -81,7 +92,7 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
       const F32 code = {_mm256_cvtepi32_ps(whole[i])};
       rq_lanes = mul_add(r, code, rq_lanes), qq_lanes = mul_add(code, code, qq_lanes);
     }
-    rq = sum(rq_lanes), qq = sum(qq_lanes);
+    fitted = by.scale * ratio(rq_lanes.v, qq_lanes.v);
     // Packing works within 128-bit halves, so the groups of four come out as 0 2 4 6 1 3 5 7.
     const __m256i shorts0 = _mm256_packs_epi32(whole[0], whole[1]), shorts1 = _mm256_packs_epi32(whole[2], whole[3]);
     codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -106,9 +117,9 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
     sums[i / 16] += q[i];
     rq += r * static_cast<float>(q[i]), qq += static_cast<float>(q[i] * q[i]);
   }
+  const float fitted = qq > 0 ? by.scale * (rq / qq) : by.scale;
 #endif
-  const float scale = qq > 0 ? by.scale * (rq / qq) : by.scale;
-  meta = {scale, scale * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
+  meta = {fitted, fitted * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
 }
 
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
