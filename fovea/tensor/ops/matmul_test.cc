@@ -156,7 +156,8 @@ TEST(MatmulQuantized, PackedBytesAreCountedWhileTheyLive) {
   const size_t before = packed_weight_bytes();
   {
     Q8Matrix w(64, 64, 5);
-    EXPECT_EQ(packed_weight_bytes() - before, pack_weight(w.weight));
+    const size_t taken = pack_weight(w.weight);
+    EXPECT_EQ(packed_weight_bytes() - before, taken);
   }
   EXPECT_EQ(packed_weight_bytes(), before);
 }
