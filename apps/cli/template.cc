@@ -95,7 +95,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
 }
 
 FOVEA_COMMAND("template", "a chat as the model reads it: messages through the model's chat template",
-              "echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | fovea template -m smollm2-135m --messages -", setup)
+              "fovea template -m smollm2-135m --messages - <<< '[{\"role\": \"user\", \"content\": \"Hi\"}]'", setup)
 
 }  // namespace
 }  // namespace fovea::cli

@@ -23,6 +23,13 @@ void with_tokens(int n, const Fn& fn) {
   }
 }
 
+// Tokens of one pass over a panel. A sanitizer build takes minutes for each size, so it has few.
+#ifdef FOVEA_FEW_TILES
+constexpr int kTileTokens = kMostTokens < 4 ? kMostTokens : 4;
+#else
+constexpr int kTileTokens = kMostTokens;
+#endif
+
 // Few tokens read the packed codes directly; from here on spreading them to bytes first pays off.
 constexpr int64_t kSpreadFrom = 5;
 
@@ -54,9 +61,9 @@ struct QuantizedMatmul {
     const float* bias = args.bias ? args.bias + row : nullptr;
     for (int64_t t = from; t < args.token_end;) {
       const int64_t left = args.token_end - t;
-      const int n = static_cast<int>(left < kMostTokens ? left : kMostTokens);
+      const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
       float* y = args.y + t * args.ld_y + row;
-      with_tokens<kMostTokens>(n, [&](auto count) {
+      with_tokens<kTileTokens>(n, [&](auto count) {
         if (codes) {
           panel_tile<K, decltype(count)::value, true>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
         } else if constexpr (decltype(count)::value < kSpreadFrom) {
@@ -115,8 +122,8 @@ void float_matmul(const MatmulArgs& args) {
     }
     for (int64_t t = args.token_begin; t < args.token_end;) {
       const int64_t left = args.token_end - t;
-      const int n = static_cast<int>(left < kMostTokens ? left : kMostTokens);
-      with_tokens<kMostTokens>(n, [&](auto count) {
+      const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
+      with_tokens<kTileTokens>(n, [&](auto count) {
         float_tile<decltype(count)::value>(panel, cols, args.x + t * args.ld_x, args.ld_x, args.y + t * args.ld_y + row, args.ld_y,
                                            args.bias ? args.bias + row : nullptr, n_rows);
       });
