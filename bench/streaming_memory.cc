@@ -3,12 +3,14 @@
 //
 //   bench_streaming_memory [MODEL] [TOKENS]      (smollm2-135m from the store, 8192)
 //
-// ideal     the least pages for the keys that each head must hold after the last token:
-//           min(text, n_sink + window) where the method drops keys, the whole text elsewhere
-// measured  the highest resident size while the text is read and decoded, less what was resident
-//           with the model loaded and warm, less the activations of a chunk (the arena, counted by it).
-//           So the chunk's own keys before `keep`, holes in pages, bookkeeping and what the allocator
-//           does not give back all count against the cache.
+// ideal     the least pages for the keys that each head must hold (min(text, n_sink + window) where the
+//           method drops keys, else the whole text), each with its keys, values and 32 positions; and one
+//           chunk of keys in one layer, which its own attention reads before `keep` drops any
+// measured  the highest resident size while the text is read and decoded, less what was resident with
+//           the model loaded and warm, less the activations of a chunk (the arena, counted by it). So
+//           holes in pages, bookkeeping and what the allocator does not give back count against the cache.
+// The text repeats a few hundred tokens: rows of the embedding become resident as they are looked up,
+// and are weights.
 
 #include <fmt/core.h>
 #include <malloc.h>
@@ -56,7 +58,7 @@ T get(Result<T> result) {
 std::vector<int32_t> random_text(int n, int vocab_size) {
   Rng rng(7);
   std::vector<int32_t> ids;
-  for (int i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab_size))));
+  for (int i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(std::min(vocab_size, 256)))));
   return ids;
 }
 
@@ -67,7 +69,12 @@ std::unique_ptr<Session> open(const std::shared_ptr<const engine::Model>& model,
 }
 
 uint64_t ideal_bytes(const Session& session, int64_t n_tokens) {
-  uint64_t bytes = 0;
+  const auto with_positions = [&](int64_t keys) {
+    const uint64_t page = session.cache().ideal_bytes(1);
+    return session.cache().ideal_bytes(keys) / page * (page + kernels::kPageKeys * sizeof(int32_t));
+  };
+  uint64_t bytes = with_positions(session.chunk()) * static_cast<uint64_t>(session.shape().n_kv_heads);
+  if (session.pipeline().dense()) bytes = 0;  // its chunk stays
   for (int layer = 0; layer < session.shape().n_layers; ++layer) {
     for (int kv = 0; kv < session.shape().n_kv_heads; ++kv) {
       int64_t keys = n_tokens;
@@ -79,7 +86,7 @@ uint64_t ideal_bytes(const Session& session, int64_t n_tokens) {
         }
         keys = std::min(keys, needed);
       }
-      bytes += session.cache().ideal_bytes(keys);
+      bytes += with_positions(keys);
     }
   }
   return bytes;
@@ -91,8 +98,13 @@ void run_setting(const std::string& path, const std::string& attention, int n_to
   {  // the answer first: a window wider than the text is dense attention
     const std::span<const int32_t> some(ids.data(), std::min<size_t>(ids.size(), 600));
     auto dense = open(model, "dense"), wide = open(model, "streaming-llm:window=100000");
-    if (get(dense->prefill(dense->begin(), some)) != get(wide->prefill(wide->begin(), some))) {
+    const engine::SequenceId s = dense->begin();
+    if (get(dense->prefill(s, some)) != get(wide->prefill(wide->begin(), some))) {
       stop(make_error(ErrorCode::kFailed, "streaming-llm with a wide window differs from dense"));
+    }
+    for (const int32_t token : some.first(4)) {  // its code and scratch become resident too
+      const Session::Step step{s, token};
+      get(dense->decode({&step, 1}));
     }
   }
   malloc_trim(0);

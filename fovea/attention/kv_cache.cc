@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -14,6 +15,12 @@ namespace {
 
 using kernels::kNoPosition;
 using kernels::kPageKeys;
+
+uint32_t live_slots(const std::array<int32_t, kPageKeys>& positions) {
+  uint32_t live = 0;
+  for (size_t slot = 0; slot < kPageKeys; ++slot) live |= static_cast<uint32_t>(positions[slot] != kNoPosition) << slot;
+  return live;
+}
 
 }  // namespace
 
@@ -206,6 +213,63 @@ void KvCache::retain(SequenceId sequence, int layer, int kv_head,
   packed.n_keys = h.n_keys;
   packed.last_position = h.last_position;
   h = std::move(packed);
+}
+
+bool KvCache::merge_with_next(Head& h, size_t index) {
+  if (index + 1 >= h.pages.size()) return false;
+  const uint32_t here = live_slots(h.pages[index]->positions), next = live_slots(h.pages[index + 1]->positions);
+  if (std::popcount(here) + std::popcount(next) > kPageKeys) return false;
+  std::shared_ptr<Page> merged = new_page();
+  std::vector<float> k(static_cast<size_t>(shape_.head_dim)), v(k.size());
+  int to = 0;
+  for (const size_t from : {index, index + 1}) {
+    for (int slot = 0; slot < kPageKeys; ++slot) {
+      const int32_t position = h.pages[from]->positions[static_cast<size_t>(slot)];
+      if (position == kNoPosition) continue;
+      kernels::page_read(h.pages[from]->bytes, shape_.type, shape_.head_dim, slot, k.data(), v.data());
+      kernels::page_write(merged->bytes, shape_.type, shape_.head_dim, to, k.data(), v.data());
+      merged->positions[static_cast<size_t>(to++)] = position;
+    }
+  }
+  if (index + 2 == h.pages.size()) h.n_used_last = to;
+  h.pages[index] = std::move(merged);
+  h.pages.erase(h.pages.begin() + static_cast<int64_t>(index) + 1);
+  return true;
+}
+
+void KvCache::drop(SequenceId sequence, int layer, int kv_head, int32_t begin, int32_t end) {
+  if (!has(sequence) || begin >= end) return;
+  Head& h = head(sequence, layer, kv_head);
+  // Pages are in order of position, and each holds a key: only those that reach into the range are looked at.
+  const auto before = [begin](const std::shared_ptr<Page>& page) {
+    return std::all_of(page->positions.begin(), page->positions.end(), [begin](int32_t p) { return p < begin || p == kNoPosition; });
+  };
+  const auto past = [end](const std::shared_ptr<Page>& page) { return *std::min_element(page->positions.begin(), page->positions.end()) >= end; };
+  const auto first = static_cast<size_t>(std::partition_point(h.pages.begin(), h.pages.end(), before) - h.pages.begin());
+  std::vector<std::shared_ptr<Page>> left;
+  size_t next = first;
+  for (; next < h.pages.size() && !past(h.pages[next]); ++next) {
+    const auto in_range = [&](int32_t p) { return p >= begin && p < end; };
+    const auto& positions = h.pages[next]->positions;
+    const auto n = static_cast<int>(std::count_if(positions.begin(), positions.end(), in_range));
+    h.n_keys -= n;
+    if (n == std::popcount(live_slots(h.pages[next]->positions))) continue;
+    if (n > 0) {
+      Page& page = writable(h, next);
+      std::replace_if(page.positions.begin(), page.positions.end(), in_range, kNoPosition);
+    }
+    left.push_back(h.pages[next]);
+  }
+  if (next == first) return;
+  const bool last_survives = next < h.pages.size() || (!left.empty() && left.back() == h.pages.back());
+  if (!last_survives) h.n_used_last = kPageKeys;  // the next key opens a page
+  const auto at = h.pages.erase(h.pages.begin() + static_cast<int64_t>(first), h.pages.begin() + static_cast<int64_t>(next));
+  h.pages.insert(at, left.begin(), left.end());
+  const size_t last_edge = first + left.size();
+  for (size_t edge = first > 0 ? first - 1 : 0; edge <= last_edge;) {
+    if (!merge_with_next(h, edge)) ++edge;
+  }
+  h.remirror();
 }
 
 void KvCache::truncate(SequenceId sequence, int32_t position) {

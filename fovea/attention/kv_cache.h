@@ -52,11 +52,14 @@ class KvCache {
   // Keeps the keys for which keep(position) is true; a page without any is freed. Pages that are
   // left half empty are packed together once a page could be saved.
   void retain(SequenceId sequence, int layer, int kv_head, const std::function<bool(int32_t position)>& keep);
+  // Drops the positions in [begin, end). Where the live keys of two neighbouring pages fit into one they
+  // are moved there, so that a cut at any place costs less than a page.
+  void drop(SequenceId sequence, int layer, int kv_head, int32_t begin, int32_t end);
   // Drops every key at or after `position` in all heads: back to a prefix.
   void truncate(SequenceId sequence, int32_t position);
 
   uint64_t bytes() const;  // of all live pages, shared ones counted once
-  // What `n_keys` keys would take in the least number of pages.
+  // What `n_keys` keys would take in the least number of pages (keys and values, as bytes() counts).
   uint64_t ideal_bytes(int64_t n_keys) const;
 
  private:
@@ -69,6 +72,8 @@ class KvCache {
   const Head* find_head(SequenceId sequence, int layer, int kv_head) const;
   std::shared_ptr<Page> new_page();
   Page& writable(Head& head, size_t index);
+  // Moves the live keys of page i + 1 behind those of page i, if they fit, and frees it.
+  bool merge_with_next(Head& head, size_t index);
 
   CacheShape shape_;
   size_t page_bytes_;

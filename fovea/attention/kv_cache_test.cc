@@ -69,6 +69,42 @@ TEST(KvCache, PacksHolesTogetherAndKeepsEveryKeyWithItsPosition) {
   EXPECT_EQ(cache.positions(0, 0, 0).back(), 200);
 }
 
+TEST(KvCache, DroppingARangeKeepsTheRestInOrder) {
+  for (const auto& [begin, end] : std::vector<std::pair<int, int>>{{4, 5}, {4, 31}, {4, 32}, {4, 100}, {0, 40}, {32, 64}, {150, 200}, {0, 200}, {190, 300}, {7, 7}}) {
+    KvCache cache = small_cache();
+    append_range(cache, 0, 0, 0, 0, 200);
+    cache.drop(0, 0, 0, begin, end);
+    append_range(cache, 0, 0, 0, 200, 205);
+    std::vector<float> expected;
+    for (int p = 0; p < 205; ++p) {
+      if (p < begin || p >= std::min(end, 200)) expected.push_back(static_cast<float>(p));
+    }
+    EXPECT_EQ(live_keys(cache, 0, 0, 0), expected) << begin << " " << end;
+    EXPECT_EQ(cache.n_keys(0, 0, 0), static_cast<int64_t>(expected.size()));
+  }
+}
+
+TEST(KvCache, ASlidingWindowNeverTakesMoreThanAPageOverTheLeast) {
+  KvCache cache = small_cache();
+  for (int p = 0; p < 1000; ++p) {
+    append_range(cache, 0, 0, 0, p, p + 1);
+    cache.drop(0, 0, 0, 4, p + 1 - 150);
+    EXPECT_LE(cache.bytes(), cache.ideal_bytes(154) + cache.ideal_bytes(1)) << p;
+  }
+  EXPECT_EQ(cache.n_keys(0, 0, 0), 154);
+}
+
+TEST(KvCache, DroppingOnOneSideOfAForkLeavesTheOther) {
+  KvCache cache = small_cache();
+  append_range(cache, 0, 0, 0, 0, 100);
+  cache.fork(0, 1);
+  cache.drop(0, 0, 0, 3, 70);
+  EXPECT_EQ(cache.n_keys(0, 0, 0), 33);
+  std::vector<float> all(100);
+  std::iota(all.begin(), all.end(), 0.0f);
+  EXPECT_EQ(live_keys(cache, 1, 0, 0), all);
+}
+
 TEST(KvCache, AForkSharesPagesUntilOneSideWrites) {
   KvCache cache = small_cache();
   append_range(cache, 0, 0, 0, 0, 40);

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
 #include <new>
 
@@ -10,9 +11,19 @@ namespace fovea::attention {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr std::align_val_t kAlignment{kHugePage};
 // A huge page is given or taken as a whole: from here on that is a few percent of what is held.
 constexpr size_t kHugeFrom = size_t{40} << 20;
+
+// From the system itself: the C library keeps freed blocks of this size for later.
+std::byte* map_block(size_t bytes) {
+  void* all = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED) throw std::bad_alloc();
+  auto* begin = static_cast<std::byte*>(all);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) ::munmap(begin, before);
+  ::munmap(begin + before + bytes, kHugePage - before);
+  return begin + before;
+}
 
 }  // namespace
 
@@ -20,13 +31,13 @@ PageMemory::PageMemory(size_t page_bytes)
     : page_bytes_((page_bytes + 63) / 64 * 64), block_bytes_((std::max(kHugePage, page_bytes_) + kHugePage - 1) / kHugePage * kHugePage) {}
 
 PageMemory::~PageMemory() {
-  for (const auto& [first, block] : blocks_) ::operator delete(first, kAlignment);
+  for (const auto& [first, block] : blocks_) ::munmap(first, block_bytes_);
 }
 
 void* PageMemory::take() {
   const std::lock_guard lock(mutex_);
   if (open_.empty()) {
-    auto* first = static_cast<std::byte*>(::operator new(block_bytes_, kAlignment));
+    std::byte* first = map_block(block_bytes_);
 #ifdef MADV_HUGEPAGE
     if (blocks_.size() * block_bytes_ >= kHugeFrom) (void)madvise(first, block_bytes_, MADV_HUGEPAGE);  // advice only
 #endif
@@ -50,7 +61,7 @@ void PageMemory::give(void* page) {
   Block& block = found->second;
   if (--block.n_used == 0) {
     open_.erase(found->first);
-    ::operator delete(found->first, kAlignment);
+    ::munmap(found->first, block_bytes_);
     blocks_.erase(found);
     return;
   }

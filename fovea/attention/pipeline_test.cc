@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -26,7 +27,7 @@ std::string refusal(std::string_view spec, ErrorCode code = ErrorCode::kUsage) {
 }
 
 std::string policy_file(const std::string& text) {
-  const std::string path = ::testing::TempDir() + "/policy.json";
+  const std::string path = ::testing::TempDir() + "/" + std::to_string(getpid()) + "-policy.json";  // tests run side by side
   std::ofstream(path) << text;
   return path;
 }

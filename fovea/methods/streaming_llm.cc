@@ -58,17 +58,16 @@ class StreamingLlm final : public Method {
   }
 
   void keep(const LayerView& view, KvCache& cache) const override {
-    const int32_t next = view.q_pos.back() + 1;  // the next row sees no key before next + 1 - window but the sinks
+    const int32_t next = view.q_pos.back() + 1;  // the next row sees no older key than next + 1 - window, but the sinks
     for (int kv = 0; kv < view.model.n_kv_heads; ++kv) {
-      // A page at a time: what is left over is masked by the rule anyway.
-      if (!drops(view.layer, kv) || cache.n_keys(view.sequence, view.layer, kv) <= budget()) continue;
-      cache.retain(view.sequence, view.layer, kv, [&](int32_t p) { return p < n_sink_ || p > next - window_; });
+      if (drops(view.layer, kv)) cache.drop(view.sequence, view.layer, kv, n_sink_, next + 1 - window_);
     }
   }
-  int64_t max_keys(int layer, int kv_head) const override { return drops(layer, kv_head) ? budget() : Method::max_keys(layer, kv_head); }
+  int64_t max_keys(int layer, int kv_head) const override {
+    return drops(layer, kv_head) ? static_cast<int64_t>(n_sink_) + window_ - 1 : Method::max_keys(layer, kv_head);
+  }
 
  private:
-  int64_t budget() const { return static_cast<int64_t>(n_sink_) + window_ + kernels::kPageKeys - 1; }
   // Whether every head that reads this KV head follows the rule.
   bool drops(int layer, int kv_head) const {
     for (int g = 0; g < group_; ++g) {
