@@ -2,6 +2,7 @@
 
 #if FOVEA_ISA_LEVEL == 0  // not a kernel: one copy is enough
 
+#include <atomic>
 #include <cstdlib>
 
 #include "fovea/base/bytes.h"
@@ -9,8 +10,8 @@
 namespace fovea::kernels {
 namespace {
 
-Isa g_active = Isa::kPortable;
-bool g_chosen = false;
+constexpr int kNotChosen = -1;
+std::atomic<int> g_active{kNotChosen};  // the first calls may come from several threads; all choose the same
 
 bool parse(std::string_view text, Isa& out) {
   for (int i = 0; i < kIsas; ++i) {
@@ -54,14 +55,13 @@ Isa best_isa() {
 }
 
 Isa active_isa() {
-  if (!g_chosen) {
-    const char* wanted = std::getenv("FOVEA_ISA");
-    Isa isa = best_isa();
-    if (wanted && parse(wanted, isa) && !machine_has(isa)) isa = best_isa();
-    g_active = isa;
-    g_chosen = true;
-  }
-  return g_active;
+  const int active = g_active.load(std::memory_order_relaxed);
+  if (active != kNotChosen) return static_cast<Isa>(active);
+  const char* wanted = std::getenv("FOVEA_ISA");
+  Isa isa = best_isa();
+  if (wanted && parse(wanted, isa) && !machine_has(isa)) isa = best_isa();
+  set_isa(isa);
+  return isa;
 }
 
 Status check_isa_variable() {
@@ -78,10 +78,7 @@ Status check_isa_variable() {
   return {};
 }
 
-void set_isa(Isa isa) {
-  g_active = isa;
-  g_chosen = true;
-}
+void set_isa(Isa isa) { g_active.store(static_cast<int>(isa), std::memory_order_relaxed); }
 
 }  // namespace fovea::kernels
 

@@ -19,7 +19,7 @@
 namespace fovea::kernels::FOVEA_ISA_NS {
 namespace {
 
-constexpr int64_t kPrefetchBytes = 4096;
+inline constexpr int64_t kPrefetchBytes = 4096;
 
 // How far codes must move left for their zero point to be 128.
 constexpr int to_128(const PackKind& kind) { return kind.zero_log2 < 0 ? 0 : 7 - kind.zero_log2; }

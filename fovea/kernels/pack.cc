@@ -50,7 +50,7 @@ void put_codes(const PackKind& kind, const PanelCodes& panel, uint8_t* block) {
     for (int j = 0; j < 8 && kind.bits == 5; ++j) high[0][r] |= (w[j] >> 4 & 0x01010101u) << j;
     for (int j = 0; j < 8 && kind.bits == 6; ++j) high[j / 4][r] |= (w[j] >> 4 & 0x03030303u) << 2 * (j % 4);
   }
-  std::memcpy(block + kind.codes_at(), low, static_cast<size_t>(64 * n_low));
+  std::memcpy(block + kind.codes_at(), low, size_t{64} * static_cast<size_t>(n_low));
   std::memcpy(block + kind.high_at(), high, static_cast<size_t>(kind.block_bytes() - kind.high_at()));
 }
 
