@@ -35,8 +35,7 @@ bench: build
 fuzz: setup
 	tools/fuzz
 
-# `format-check` joins this list when the tree has been formatted once.
-lint: setup  # format-check
+lint: setup format-check
 	python3 tools/check_includes.py
 	python3 tools/check_words.py
 	tools/tidy

@@ -1,5 +1,7 @@
 // Speed of the attention kernels. Prefill: the share of the measured float32 FMA peak of one core.
 // Decode: bytes of pages read per second. Every set is compared with the portable one first.
+#include "fovea/kernels/attention.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -13,7 +15,6 @@
 #include <vector>
 
 #include "fovea/base/random.h"
-#include "fovea/kernels/attention.h"
 #include "fovea/kernels/peak.h"
 
 namespace fovea {
@@ -24,10 +25,10 @@ using namespace kernels;
 constexpr int kDim = 64;
 
 struct Freed {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 using Bytes = std::unique_ptr<void, Freed>;
-Bytes allocate(size_t n) { return Bytes(::operator new(n, std::align_val_t{64})); }
+Bytes allocate(size_t n) { return Bytes(::operator new (n, std::align_val_t{64})); }
 
 double seconds(const std::function<void()>& body) {
   const auto begin = std::chrono::steady_clock::now();
@@ -140,9 +141,7 @@ bool check(Isa isa) {
   return true;
 }
 
-const char* name_of(KvType type) {
-  return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "q8_0";
-}
+const char* name_of(KvType type) { return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "q8_0"; }
 
 using Heads = std::vector<std::unique_ptr<Head>>;
 
@@ -154,8 +153,8 @@ void report_prefill(KvType type, int n_threads, double peak) {
       for (int t = 0; t < n_threads; ++t) heads.push_back(std::make_unique<Head>(type, group, 256, n_keys));
       const double s = best_of(7, [&] { together(n_threads, [&](int t) { heads[static_cast<size_t>(t)]->run(); }); });
       const double gflops = heads[0]->flops() * n_threads / s * 1e-9;
-      fmt::print("  prefill {} group {} keys {:5} threads {}: {:6.1f} GFLOP/s, {:4.1f} % of peak\n",
-                 name_of(type), group, n_keys, n_threads, gflops, 100 * gflops / peak);
+      fmt::print("  prefill {} group {} keys {:5} threads {}: {:6.1f} GFLOP/s, {:4.1f} % of peak\n", name_of(type),
+                 group, n_keys, n_threads, gflops, 100 * gflops / peak);
     }
   }
 }
@@ -179,8 +178,7 @@ void report_decode(KvType type, int n_threads) {
     });
     double rate = 0;
     for (double s : best) rate += heads[0][0]->bytes() / s * 1e-9;
-    fmt::print("  decode  {} group {} keys  8192 threads {}: {:6.1f} GB/s\n", name_of(type),
-               group, n_threads, rate);
+    fmt::print("  decode  {} group {} keys  8192 threads {}: {:6.1f} GB/s\n", name_of(type), group, n_threads, rate);
   }
 }
 

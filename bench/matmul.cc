@@ -1,6 +1,8 @@
 // Speed of the products of activations with quantised weights, one thread: integer operations per second by
 // dtype and number of tokens, and bytes of packed weights read per second where one token makes reading the limit.
 // Every answer is compared first with plain loops over the dequantised weight and the quantised activations.
+#include "fovea/kernels/matmul.h"
+
 #include <fmt/core.h>
 #include <sys/mman.h>
 
@@ -16,7 +18,6 @@
 #include <vector>
 
 #include "fovea/base/random.h"
-#include "fovea/kernels/matmul.h"
 #include "fovea/kernels/peak.h"
 
 namespace fovea {
@@ -55,7 +56,8 @@ Bytes random_weight(DType dtype, int64_t rows, int64_t cols) {
   Rng rng(7);
   auto* p = reinterpret_cast<uint8_t*>(w.get());
   for (size_t i = 0; i < bytes; ++i) p[i] = static_cast<uint8_t>(rng.next());
-  const size_t block = row_bytes(dtype, dtype == DType::kQ4_K || dtype == DType::kQ5_K || dtype == DType::kQ6_K ? 256 : 32);
+  const size_t block =
+      row_bytes(dtype, dtype == DType::kQ4_K || dtype == DType::kQ5_K || dtype == DType::kQ6_K ? 256 : 32);
   for (size_t at = 0; at < bytes; at += block) {
     const uint16_t scale = 0x2000, offset = 0xa400;  // 2^-7, -2^-6
     std::memcpy(p + at + (dtype == DType::kQ6_K ? block - 2 : 0), &scale, 2);
@@ -90,7 +92,9 @@ class Product {
     args_.scratch = scratch_.get();
     quantize();
   }
-  void quantize() { quantize_activations(x_.data(), args_.w.cols, args_.n_tokens, args_.w.cols, 0, args_.n_tokens, quantized_.get()); }
+  void quantize() {
+    quantize_activations(x_.data(), args_.w.cols, args_.n_tokens, args_.w.cols, 0, args_.n_tokens, quantized_.get());
+  }
   void run() const { matmul(args_); }
   double operations() const { return 2.0 * static_cast<double>(args_.w.rows * args_.w.cols * args_.n_tokens); }
   size_t bytes() const { return packed_bytes(args_.w); }
@@ -102,7 +106,9 @@ class Product {
     std::vector<float> w(static_cast<size_t>(cols));
     double worst = 0;
     for (int64_t r = 0; r < rows; ++r) {
-      dequantize(args_.w.dtype, reinterpret_cast<uint8_t*>(weight_.get()) + static_cast<size_t>(r) * row_bytes(args_.w.dtype, cols), cols, w.data());
+      dequantize(args_.w.dtype,
+                 reinterpret_cast<uint8_t*>(weight_.get()) + static_cast<size_t>(r) * row_bytes(args_.w.dtype, cols),
+                 cols, w.data());
       for (int64_t t = 0; t < args_.n_tokens; ++t) {
         double sum = 0, size = 1e-6;
         for (int64_t c = 0; c < cols; ++c) {
@@ -136,7 +142,8 @@ class Product {
   MatmulArgs args_;
 };
 
-constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                             DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 bool report(Isa isa, bool quick) {
   set_isa(isa);
@@ -157,7 +164,8 @@ bool report(Isa isa, bool quick) {
     return most;
   }();
   fmt::print("{}: int8 peak of one core {:.0f} GOP/s\n", kernels::name_of(isa), peak);
-  fmt::print("  {:6}{:>16}{:>10}{:>10}{:>10}{:>10}{:>16}\n", "", "1 token GB/s", "4 GOP/s", "16", "64", "256", "share of peak");
+  fmt::print("  {:6}{:>16}{:>10}{:>10}{:>10}{:>10}{:>16}\n", "", "1 token GB/s", "4 GOP/s", "16", "64", "256",
+             "share of peak");
   for (const DType dtype : kDTypes) {
     const Product one(dtype, 16384, kCols, 1);  // 12 to 25 MB: past the caches near the core
     const double read = static_cast<double>(one.bytes()) / best_of(15, [&] { one.run(); }) * 1e-9;

@@ -65,33 +65,39 @@ std::vector<double> half_mean(const MeasuredProfile& profile, size_t half) {
 }
 
 void check_shape(const MeasuredProfile& profile) {
-  const auto accepted = std::count_if(profile.samples.begin(), profile.samples.end(), [](const auto& s) { return s.accepted; });
+  const auto accepted =
+      std::count_if(profile.samples.begin(), profile.samples.end(), [](const auto& s) { return s.accepted; });
   report("accepted samples", fmt::format("{} of {}", accepted, profile.samples.size()), ">= 60", accepted >= 60);
   if (accepted == 0) return;
   const std::vector<double>& scores = profile.heads.values.at("retrieval");
   const auto n = static_cast<double>(scores.size());
   const double zero = static_cast<double>(std::count(scores.begin(), scores.end(), 0.0)) / n;
-  const double over = static_cast<double>(std::count_if(scores.begin(), scores.end(), [](double s) { return s >= 0.1; })) / n;
+  const double over =
+      static_cast<double>(std::count_if(scores.begin(), scores.end(), [](double s) { return s >= 0.1; })) / n;
   report("heads that never copy", fmt::format("{:.1f} %", 100 * zero), "most", zero > 0.5);
   report("heads with a score of 0.1 or more", fmt::format("{:.1f} %", 100 * over), "< 10 %", over < 0.1);
   const auto a = best(half_mean(profile, 0), 10), b = best(half_mean(profile, 1), 10);
-  const auto common = std::count_if(a.begin(), a.end(), [&](size_t head) { return std::find(b.begin(), b.end(), head) != b.end(); });
+  const auto common =
+      std::count_if(a.begin(), a.end(), [&](size_t head) { return std::find(b.begin(), b.end(), head) != b.end(); });
   report("top ten of two halves in common", fmt::format("{} of 10", common), ">= 6", common >= 6);
   double most = 0, most_moved = 0;
   std::vector<double> moved(scores.size());
   for (const auto& sample : profile.samples) {
-    for (size_t h = 0; h < sample.scores_moved.size(); ++h) moved[h] += sample.scores_moved[h] / static_cast<double>(accepted);
+    for (size_t h = 0; h < sample.scores_moved.size(); ++h)
+      moved[h] += sample.scores_moved[h] / static_cast<double>(accepted);
   }
   for (size_t h = 0; h < scores.size(); ++h) {
     most = std::max(most, scores[h]);
     most_moved = std::max(most_moved, moved[h]);
   }
-  report("best score, needle label moved", fmt::format("{:.4f} (label in place: {:.2f})", most_moved, most), "near zero (< 0.02)", most_moved < 0.02);
+  report("best score, needle label moved", fmt::format("{:.4f} (label in place: {:.2f})", most_moved, most),
+         "near zero (< 0.02)", most_moved < 0.02);
 }
 
 // Mean recall over short prompts under one --attention.
-double recall(const Model& model, const Tokenizer& tokenizer, const std::vector<probe::NeedlePrompt>& prompts, const probe::NeedleOptions& options,
-              const std::string& attention, const std::shared_ptr<const attention::HeadProfile>& profile) {
+double recall(const Model& model, const Tokenizer& tokenizer, const std::vector<probe::NeedlePrompt>& prompts,
+              const probe::NeedleOptions& options, const std::string& attention,
+              const std::shared_ptr<const attention::HeadProfile>& profile) {
   engine::SessionOptions session_options;
   session_options.attention = attention;
   session_options.profile = profile;
@@ -112,10 +118,12 @@ void check_causality(const Model& model, const Tokenizer& tokenizer, const Measu
   const auto haystacks = must(probe::default_haystacks());
   const auto prompts = must(probe::make_needle_prompts(model->gguf(), *tokenizer, haystacks, options));
   const double plain = recall(model, tokenizer, prompts, options, "dense", profile);
-  const double masked = recall(model, tokenizer, prompts, options, fmt::format("retrieval-heads:mask_top={}", kMasked), profile);
-  report("needle recall, nothing masked", fmt::format("{:.1f} over {} prompts", plain, prompts.size()), ">= 80", plain >= 80);
-  report(fmt::format("needle recall, top {} masked", kMasked).c_str(), fmt::format("{:.1f} (drop {:.1f})", masked, plain - masked), "drop >= 30 points",
-         plain - masked >= 30);
+  const double masked =
+      recall(model, tokenizer, prompts, options, fmt::format("retrieval-heads:mask_top={}", kMasked), profile);
+  report("needle recall, nothing masked", fmt::format("{:.1f} over {} prompts", plain, prompts.size()), ">= 80",
+         plain >= 80);
+  report(fmt::format("needle recall, top {} masked", kMasked).c_str(),
+         fmt::format("{:.1f} (drop {:.1f})", masked, plain - masked), "drop >= 30 points", plain - masked >= 30);
   // A negative count masks random heads outside the top 100.
   double worst = plain, sum = 0;
   constexpr int kDraws = 5;
@@ -127,8 +135,9 @@ void check_causality(const Model& model, const Tokenizer& tokenizer, const Measu
     sum += with;
     worst = std::min(worst, with);
   }
-  report(fmt::format("needle recall, random {} masked", kMasked).c_str(), fmt::format("mean {:.1f}, worst {:.1f}", sum / kDraws, worst),
-         "drops far less (< a third)", (plain - sum / kDraws) * 3 < plain - masked);
+  report(fmt::format("needle recall, random {} masked", kMasked).c_str(),
+         fmt::format("mean {:.1f}, worst {:.1f}", sum / kDraws, worst), "drops far less (< a third)",
+         (plain - sum / kDraws) * 3 < plain - masked);
 }
 
 double median(std::vector<double> values) {
@@ -157,7 +166,8 @@ void check_cost(const Model& model) {
     session->stop_observing(&keys);
   }
   const double ratio = median(watched) / median(plain);
-  report("decode with scores, by plain decode", fmt::format("{:.2f}x ({:.1f} and {:.1f} ms, 1024 keys)", ratio, 1e3 * median(watched), 1e3 * median(plain)),
+  report("decode with scores, by plain decode",
+         fmt::format("{:.2f}x ({:.1f} and {:.1f} ms, 1024 keys)", ratio, 1e3 * median(watched), 1e3 * median(plain)),
          "< 2x", ratio < 2);
 }
 
@@ -173,7 +183,8 @@ void check_idle_mask(const Model& model) {
     const auto next = must(session->decode({&step, 1}));
     logits.emplace_back(next.values().begin(), next.values().end());
   }
-  report("logits with an empty mask", logits[0] == logits[1] ? "the same bits" : "other bits", "the same bits", logits[0] == logits[1]);
+  report("logits with an empty mask", logits[0] == logits[1] ? "the same bits" : "other bits", "the same bits",
+         logits[0] == logits[1]);
 }
 
 int run(int argc, char** argv) {

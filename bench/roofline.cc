@@ -64,7 +64,8 @@ double reads(int n_threads) {
   std::vector<size_t> next(static_cast<size_t>(n_threads), 0);
   const double rate = best_rate(n_threads, [&](int t) {
     const size_t at = next[static_cast<size_t>(t)]++ % kSlices * kSlice;
-    const double s = seconds([&] { (void)kernels::read_all(static_cast<const char*>(parts[static_cast<size_t>(t)]) + at, kSlice); });
+    const double s =
+        seconds([&] { (void)kernels::read_all(static_cast<const char*>(parts[static_cast<size_t>(t)]) + at, kSlice); });
     return static_cast<double>(kSlice) / s;
   });
   for (void* part : parts) ::operator delete(part, kHugePage);
@@ -74,9 +75,11 @@ double reads(int n_threads) {
 void report(Isa isa) {
   kernels::set_isa(isa);
   for (int n = 1; n <= default_threads(); n *= 2) {
-    fmt::print("{:8} {} thread(s): float32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, int16 {:.0f} GOP/s, int8 {:.0f} GOP/s, reads {:.1f} GB/s\n",
-               kernels::name_of(isa), n, operations(n, kernels::fma_peak), operations(n, kernels::bf16_peak), operations(n, kernels::int16_peak),
-               operations(n, kernels::int8_peak), reads(n));
+    fmt::print(
+        "{:8} {} thread(s): float32 {:.0f} GFLOP/s, bf16 {:.0f} GFLOP/s, int16 {:.0f} GOP/s, int8 {:.0f} GOP/s, reads "
+        "{:.1f} GB/s\n",
+        kernels::name_of(isa), n, operations(n, kernels::fma_peak), operations(n, kernels::bf16_peak),
+        operations(n, kernels::int16_peak), operations(n, kernels::int8_peak), reads(n));
   }
 }
 

@@ -58,7 +58,8 @@ T get(Result<T> result) {
 std::vector<int32_t> random_text(int n, int vocab_size) {
   Rng rng(7);
   std::vector<int32_t> ids;
-  for (int i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(std::min(vocab_size, 256)))));
+  for (int i = 0; i < n; ++i)
+    ids.push_back(static_cast<int32_t>(rng.below(static_cast<uint64_t>(std::min(vocab_size, 256)))));
   return ids;
 }
 
@@ -109,7 +110,8 @@ void run_setting(const std::string& path, const std::string& attention, int n_to
   }
   malloc_trim(0);
   const int64_t loaded = status_bytes("VmRSS");
-  if (std::ofstream refs("/proc/self/clear_refs"); !(refs << "5")) stop(make_error(ErrorCode::kUnavailable, "the peak cannot be reset on this system"));
+  if (std::ofstream refs("/proc/self/clear_refs"); !(refs << "5"))
+    stop(make_error(ErrorCode::kUnavailable, "the peak cannot be reset on this system"));
 
   auto session = open(model, attention);
   const engine::SequenceId s = session->begin();
@@ -122,11 +124,14 @@ void run_setting(const std::string& path, const std::string& attention, int n_to
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   std::sort(seconds.begin(), seconds.end());
-  const double peak = static_cast<double>(status_bytes("VmHWM") - loaded), arena = static_cast<double>(session->activation_bytes());
-  const auto ideal = static_cast<double>(ideal_bytes(*session, n_tokens)), counted = static_cast<double>(session->cache().bytes());
+  const double peak = static_cast<double>(status_bytes("VmHWM") - loaded),
+               arena = static_cast<double>(session->activation_bytes());
+  const auto ideal = static_cast<double>(ideal_bytes(*session, n_tokens)),
+             counted = static_cast<double>(session->cache().bytes());
   constexpr double kMb = 1e6;
-  fmt::print("{:44} {:7.1f} {:7.1f} {:7.1f} {:+6.1f} % {:7.1f} {:7.1f} {:8.1f}\n", attention, ideal / kMb, (peak - arena) / kMb, counted / kMb,
-             100 * ((peak - arena) / ideal - 1), arena / kMb, static_cast<double>(loaded) / kMb, 1 / seconds[kDecoded / 2]);
+  fmt::print("{:44} {:7.1f} {:7.1f} {:7.1f} {:+6.1f} % {:7.1f} {:7.1f} {:8.1f}\n", attention, ideal / kMb,
+             (peak - arena) / kMb, counted / kMb, 100 * ((peak - arena) / ideal - 1), arena / kMb,
+             static_cast<double>(loaded) / kMb, 1 / seconds[kDecoded / 2]);
   std::fflush(stdout);
 }
 
@@ -145,10 +150,13 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "streaming_memory: skipped: {}\n", path.error().message);
     return 0;
   }
-  fmt::print("{}, {} tokens; MB of keys and values, of one chunk's activations, resident once loaded\n", name, n_tokens);
-  fmt::print("{:44} {:>7} {:>7} {:>7} {:>8} {:>7} {:>7} {:>8}\n", "attention", "ideal", "measured", "pages", "over", "activ.", "loaded", "decode/s");
+  fmt::print("{}, {} tokens; MB of keys and values, of one chunk's activations, resident once loaded\n", name,
+             n_tokens);
+  fmt::print("{:44} {:>7} {:>7} {:>7} {:>8} {:>7} {:>7} {:>8}\n", "attention", "ideal", "measured", "pages", "over",
+             "activ.", "loaded", "decode/s");
   std::fflush(stdout);
-  std::vector<std::string> settings = {"dense", "streaming-llm:n_sink=4:window=1020", "streaming-llm:n_sink=4:window=1020:heads=0-21"};
+  std::vector<std::string> settings = {"dense", "streaming-llm:n_sink=4:window=1020",
+                                       "streaming-llm:n_sink=4:window=1020:heads=0-21"};
   if (argc > 3) settings.assign(argv + 3, argv + argc);
   for (const std::string& setting : settings) {
     const pid_t child = fork();

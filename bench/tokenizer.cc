@@ -50,11 +50,13 @@ T need(Result<T> result) {
   return std::move(result).value();
 }
 
-void check(const tokenizers::Tokenizer& tokenizer, const tokenizers::SlowTokenizer& slow, const std::string& name, std::string text) {
+void check(const tokenizers::Tokenizer& tokenizer, const tokenizers::SlowTokenizer& slow, const std::string& name,
+           std::string text) {
   text.resize(std::min<size_t>(text.size(), 200'000));
   const auto ids = need(tokenizer.encode(text, {.add_special = false}));
   if (ids != need(slow.encode(text))) fail(name + ": the ids differ from the slow tokenizer's");
-  if (tokenizers::is_nfc(text) && need(tokenizer.decode(ids)) != text) fmt::print("{}: some bytes of this text have no token\n", name);
+  if (tokenizers::is_nfc(text) && need(tokenizer.decode(ids)) != text)
+    fmt::print("{}: some bytes of this text have no token\n", name);
 }
 
 // Letters, digits and symbols in words that are mostly new: what no cache helps with.
@@ -62,7 +64,8 @@ std::string random_words(size_t n) {
   Rng random(1);
   std::string text;
   while (text.size() < n) {
-    for (uint64_t i = 1 + random.below(10); i > 0; --i) text += "etaoinshrdlucmfwypvbgkqjxz0123456789_-.,"[random.below(40)];
+    for (uint64_t i = 1 + random.below(10); i > 0; --i)
+      text += "etaoinshrdlucmfwypvbgkqjxz0123456789_-.,"[random.below(40)];
     text += ' ';
   }
   return text;
@@ -77,11 +80,13 @@ int main(int argc, char** argv) {
   const auto slow = need(tokenizers::SlowTokenizer::create(need(engine::read_vocabulary(*gguf))));
   fmt::print("{}: {} tokens\n", path, tokenizer->vocab_size());
   fmt::print("{:28} {:8.1f} ms\n", "metadata (all of it)", 1e3 * seconds([&] { need(formats::Gguf::open(path)); }));
-  fmt::print("{:28} {:8.1f} ms\n", "vocabulary and merges", 1e3 * seconds([&] { need(engine::load_tokenizer(*gguf)); }));
+  fmt::print("{:28} {:8.1f} ms\n", "vocabulary and merges",
+             1e3 * seconds([&] { need(engine::load_tokenizer(*gguf)); }));
 
   std::vector<std::pair<std::string, std::string>> texts;
   std::vector<std::string> files(argv + std::min(argc, 2), argv + argc);
-  if (files.empty()) files = {"/usr/share/common-licenses/GPL-3", "tests/golden/tokens/mixed.txt", "fovea/tokenizers/tokenizer.cc"};
+  if (files.empty())
+    files = {"/usr/share/common-licenses/GPL-3", "tests/golden/tokens/mixed.txt", "fovea/tokenizers/tokenizer.cc"};
   for (const std::string& file : files) {
     if (auto text = read_file(file)) texts.emplace_back(file, std::move(text).value());
   }
@@ -92,15 +97,18 @@ int main(int argc, char** argv) {
     const double once = seconds([&] { need(tokenizer->encode(text)); });
     const auto ids = need(tokenizer->encode(text));
     const double back = seconds([&] { need(tokenizer->decode(ids)); });
-    fmt::print("{:40} {:9} bytes {:8} tokens  encode {:7.1f} MB/s  decode {:7.1f} MB/s\n", name, text.size(), ids.size(),
-               static_cast<double>(text.size()) / once / 1e6, static_cast<double>(text.size()) / back / 1e6);
+    fmt::print("{:40} {:9} bytes {:8} tokens  encode {:7.1f} MB/s  decode {:7.1f} MB/s\n", name, text.size(),
+               ids.size(), static_cast<double>(text.size()) / once / 1e6,
+               static_cast<double>(text.size()) / back / 1e6);
   }
-  for (const auto& [name, text] : {std::pair<std::string, std::string>{"one letter, 100 MB", std::string(100'000'000, 'a')},
-                                   std::pair<std::string, std::string>{"one space, 100 MB", std::string(100'000'000, ' ')}}) {
+  for (const auto& [name, text] :
+       {std::pair<std::string, std::string>{"one letter, 100 MB", std::string(100'000'000, 'a')},
+        std::pair<std::string, std::string>{"one space, 100 MB", std::string(100'000'000, ' ')}}) {
     const double start = cpu_seconds();
     const auto ids = need(tokenizer->encode(text));
     const double once = cpu_seconds() - start;
     if (need(tokenizer->decode(ids)) != text) fail(name + ": decoded to something else");
-    fmt::print("{:40} {:9} bytes {:8} tokens  encode {:7.1f} MB/s\n", name, text.size(), ids.size(), static_cast<double>(text.size()) / once / 1e6);
+    fmt::print("{:40} {:9} bytes {:8} tokens  encode {:7.1f} MB/s\n", name, text.size(), ids.size(),
+               static_cast<double>(text.size()) / once / 1e6);
   }
 }

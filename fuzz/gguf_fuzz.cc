@@ -9,10 +9,21 @@
 namespace {
 
 // Keys of every kind; a file seldom has others that matter.
-constexpr const char* kKeys[] = {"general.architecture", "general.alignment", "general.type", "general.file_type", "split.count",
-                                 "tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores", "tokenizer.ggml.token_type",
-                                 "tokenizer.ggml.add_bos_token", "tokenizer.chat_template", "llama.rope.freq_base", "llama.block_count",
-                                 "a", "k"};
+constexpr const char* kKeys[] = {"general.architecture",
+                                 "general.alignment",
+                                 "general.type",
+                                 "general.file_type",
+                                 "split.count",
+                                 "tokenizer.ggml.tokens",
+                                 "tokenizer.ggml.merges",
+                                 "tokenizer.ggml.scores",
+                                 "tokenizer.ggml.token_type",
+                                 "tokenizer.ggml.add_bos_token",
+                                 "tokenizer.chat_template",
+                                 "llama.rope.freq_base",
+                                 "llama.block_count",
+                                 "a",
+                                 "k"};
 
 void walk(const fovea::formats::Gguf& gguf) {
   for (const char* key : kKeys) {

@@ -102,7 +102,9 @@ void any_vocabulary(const uint8_t* data, size_t size) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0 || size > (1 << 16)) return 0;
-  if (data[0] & 128) any_vocabulary(data, size);
-  else sound_vocabulary(data, size);
+  if (data[0] & 128)
+    any_vocabulary(data, size);
+  else
+    sound_vocabulary(data, size);
   return 0;
 }

@@ -84,13 +84,15 @@ TEST_F(CliAsk, SaysWithBothNumbersThatATextDoesNotFit) {
   for (int i = 0; i < 400; ++i) long_text += "word ";
   const std::string message = fails(65, {"ask", "-m", kTiny, "--file", text("long.txt", long_text), "Which?"});
   EXPECT_THAT(message, AllOf(HasSubstr("long.txt"), HasSubstr("reads 512")));
-  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "-c", "50", "--file", text("short.txt", "word word word"), "Which colour has it?"}),
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "-c", "50", "--file", text("short.txt", "word word word"),
+                         "Which colour has it?"}),
               AllOf(HasSubstr("reads 50"), HasSubstr("--ctx-size")));
 }
 
 TEST_F(CliAsk, RefusesWhatIsNoText) {
   const std::string good = text("good.txt", "text\n");
-  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("bin", std::string("a\0b", 3)), "Which?"}), HasSubstr("binary"));
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("bin", std::string("a\0b", 3)), "Which?"}),
+              HasSubstr("binary"));
   EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("empty", ""), "Which?"}), HasSubstr("no text"));
   EXPECT_THAT(fails(66, {"ask", "-m", kTiny, "--file", path("absent"), "Which?"}), HasSubstr("absent"));
   fails(74, {"ask", "-m", kTiny, "--file", path("."), "Which?"});
@@ -101,7 +103,8 @@ TEST_F(CliAsk, RefusesWhatIsNoText) {
 }
 
 TEST_F(CliAsk, InvalidUtf8StaysOutOfTheJson) {
-  const Ended ended = run({"ask", "-m", kTiny, "--file", text("latin1.txt", "caf\xE9 noir\n"), "Which?", "-n", "4", "--json"});
+  const Ended ended =
+      run({"ask", "-m", kTiny, "--file", text("latin1.txt", "caf\xE9 noir\n"), "Which?", "-n", "4", "--json"});
   ASSERT_EQ(ended.code, 0) << ended.err;
   EXPECT_EQ(Json::parse(ended.out)["evidence"][0]["text"], "caf\xEF\xBF\xBD noir");
 }
@@ -109,7 +112,8 @@ TEST_F(CliAsk, InvalidUtf8StaysOutOfTheJson) {
 TEST_F(CliAsk, SparseAttentionCostsLess) {
   std::string words;
   for (int i = 0; i < 30; ++i) words += "word " + std::to_string(i) + ". ";
-  const Ended ended = run({"ask", "-m", kTiny, "--file", text("a.txt", words), "Which?", "-n", "4", "--json", "--attention", "streaming-llm:window=32"});
+  const Ended ended = run({"ask", "-m", kTiny, "--file", text("a.txt", words), "Which?", "-n", "4", "--json",
+                           "--attention", "streaming-llm:window=32"});
   ASSERT_EQ(ended.code, 0) << ended.err;
   const Json json = Json::parse(ended.out);
   EXPECT_LT(json["cost"]["key_share"], 0.6);  // it sees 36 keys of up to 390
@@ -120,7 +124,8 @@ TEST_F(CliAsk, SparseAttentionCostsLess) {
 TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
   std::string words;
   for (int i = 0; i < 300; ++i) words += "Line " + std::to_string(i) + " of a text. ";
-  const std::vector<std::string> measure = {"profile", "-m", kTiny, "--json", "--lengths", "440", "--depths", "1", "--file", text("hay.txt", words)};
+  const std::vector<std::string> measure = {"profile", "-m",       kTiny, "--json", "--lengths",
+                                            "440",     "--depths", "1",   "--file", text("hay.txt", words)};
   const Ended first = run(measure);
   ASSERT_EQ(first.code, 0) << first.err;
   const Json json = Json::parse(first.out);
@@ -137,11 +142,13 @@ TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
 }
 
 TEST_F(CliAsk, AKeptProfileServesTheMethodsThatNeedOne) {
-  const std::vector<std::string> masked = {"ask", "-m", kTiny, "--file", text("a.txt", "The cat is red.\n"), "Which?", "-n", "4",
-                                           "--attention", "retrieval-heads:mask_top=1", "--json"};
+  const std::vector<std::string> masked = {"ask",    "-m", kTiny, "--file",      text("a.txt", "The cat is red.\n"),
+                                           "Which?", "-n", "4",   "--attention", "retrieval-heads:mask_top=1",
+                                           "--json"};
   EXPECT_THAT(fails(2, masked), HasSubstr("fovea profile"));
   Json profile = {{"version", 1}, {"model_sha256", sha256_of_file(kTiny).value()}, {"heads", Json::array()}};
-  for (int i = 0; i < 8; ++i) profile["heads"].push_back({{"layer", i / 4}, {"head", i % 4}, {"retrieval", i == 5 ? 0.9 : 0.0}});
+  for (int i = 0; i < 8; ++i)
+    profile["heads"].push_back({{"layer", i / 4}, {"head", i % 4}, {"retrieval", i == 5 ? 0.9 : 0.0}});
   std::filesystem::create_directories(path("store/profiles"));
   const std::string kept = "store/profiles/" + profile["model_sha256"].get<std::string>() + ".json";
   text(kept, profile.dump());

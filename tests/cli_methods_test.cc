@@ -26,10 +26,13 @@ TEST_F(MethodsCommand, ListsEveryMethodWithEveryKeyThatScriptsRelyOn) {
   std::vector<std::string> slugs;
   for (const Json& method : methods) {
     slugs.push_back(method["slug"].get<std::string>());
-    for (const char* key : {"name", "paper"}) EXPECT_TRUE(method[key].is_string() && !method[key].empty()) << slugs.back() << " " << key;
-    for (const char* key : {"stages", "needs", "composes_with", "knobs"}) EXPECT_TRUE(method[key].is_array()) << slugs.back() << " " << key;
+    for (const char* key : {"name", "paper"})
+      EXPECT_TRUE(method[key].is_string() && !method[key].empty()) << slugs.back() << " " << key;
+    for (const char* key : {"stages", "needs", "composes_with", "knobs"})
+      EXPECT_TRUE(method[key].is_array()) << slugs.back() << " " << key;
     for (const Json& knob : method["knobs"]) {
-      for (const char* key : {"name", "default", "min", "max", "help"}) EXPECT_TRUE(knob.contains(key)) << slugs.back() << " " << knob;
+      for (const char* key : {"name", "default", "min", "max", "help"})
+        EXPECT_TRUE(knob.contains(key)) << slugs.back() << " " << knob;
     }
   }
   EXPECT_EQ(slugs, attention::method_names());
@@ -52,7 +55,8 @@ TEST_F(MethodsCommand, TellsOneMethodsKnobsWithTheirTypes) {
   EXPECT_EQ(knobs["heads"]["default"], "all");
   EXPECT_EQ(knobs["heads"]["min"], nullptr);
   const Ended ended = run({"methods", "streaming-llm"});
-  EXPECT_THAT(ended.out, AllOf(HasSubstr("n_sink"), HasSubstr("1020"), HasSubstr("arXiv:2309.17453"), HasSubstr("--attention streaming-llm:")));
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("n_sink"), HasSubstr("1020"), HasSubstr("arXiv:2309.17453"),
+                               HasSubstr("--attention streaming-llm:")));
 }
 
 TEST_F(MethodsCommand, AnUnknownNameIsAUsageErrorWithTheNearest) {

@@ -34,11 +34,13 @@ TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   EXPECT_EQ(help.code, 0);
   EXPECT_EQ(help.err, "");
   const auto names = command_names(help.out);
-  for (const char* name : {"pull", "list", "show", "check", "completion", "version"}) EXPECT_THAT(names, Contains(name));
+  for (const char* name : {"pull", "list", "show", "check", "completion", "version"})
+    EXPECT_THAT(names, Contains(name));
   for (const std::string& name : names) {
     const Ended one = run({name, "--help"});
     EXPECT_EQ(one.code, 0) << name;
-    EXPECT_THAT(one.out, AllOf(HasSubstr("--json"), HasSubstr("--threads"), HasSubstr("Example:\n  fovea " + name))) << name;
+    EXPECT_THAT(one.out, AllOf(HasSubstr("--json"), HasSubstr("--threads"), HasSubstr("Example:\n  fovea " + name)))
+        << name;
     EXPECT_EQ(run({name, "-h"}).code, 0) << name;
   }
 }
@@ -96,12 +98,13 @@ TEST_F(Cli, L1_WhatIsNoModelEndsInOneSentenceAndItsCode) {
 TEST_F(Cli, ShowHasTheKeysThatScriptsRelyOn) {
   const Json show = json({"show", "--json", kTiny});
   EXPECT_EQ(show["architecture"], "llama");
-  const std::map<std::string, int> sizes = {{"n_layers", 2}, {"n_heads", 4}, {"n_kv_heads", 2}, {"head_dim", 16}, {"d_model", 64},
-                                            {"d_ff", 128},   {"vocab_size", 300}, {"n_ctx", 512}};
+  const std::map<std::string, int> sizes = {{"n_layers", 2}, {"n_heads", 4}, {"n_kv_heads", 2},   {"head_dim", 16},
+                                            {"d_model", 64}, {"d_ff", 128},  {"vocab_size", 300}, {"n_ctx", 512}};
   for (const auto& [key, value] : sizes) EXPECT_EQ(show[key], value) << key;
   EXPECT_EQ(show["path"], kTiny);
   EXPECT_EQ(show["tensors"].size(), 21u);
-  EXPECT_EQ(show["tensors"][0], Json({{"name", "token_embd.weight"}, {"dtype", "Q8_0"}, {"shape", {300, 64}}, {"bytes", 300 * 68}}));
+  EXPECT_EQ(show["tensors"][0],
+            Json({{"name", "token_embd.weight"}, {"dtype", "Q8_0"}, {"shape", {300, 64}}, {"bytes", 300 * 68}}));
   EXPECT_THAT(show["chat_template"].get<std::string>(), HasSubstr("<|im_start|>"));
   EXPECT_THAT(show["hooks"].get<std::vector<std::string>>(), Contains("blocks.1.attn.hook_pattern"));
   EXPECT_THAT(run({"show", kTiny}).out, HasSubstr("Q4_1"));
@@ -113,7 +116,8 @@ TEST_F(Cli, ListHasTheKeysThatScriptsRelyOn) {
   fs::copy_file(kTiny, root_ / "store/tiny.gguf");
   const Json models = json({"list", "--json"})["models"];
   ASSERT_EQ(models.size(), 1u);
-  for (const char* key : {"name", "path", "bytes", "architecture", "quantization", "n_params", "n_ctx"}) EXPECT_TRUE(models[0].contains(key)) << key;
+  for (const char* key : {"name", "path", "bytes", "architecture", "quantization", "n_params", "n_ctx"})
+    EXPECT_TRUE(models[0].contains(key)) << key;
   EXPECT_EQ(json({"show", "tiny", "--json"})["d_model"], 64);
 }
 
@@ -137,7 +141,8 @@ TEST_F(Cli, CheckJudgesFilesAndPrintsItsCaps) {
 }
 
 TEST_F(Cli, L3_AClosedPipeEndsQuietlyAndAFullDiskDoesNot) {
-  const std::string command = "(sleep 0.2; exec " + kProgram + " show " + kTiny + " --hooks) | true; echo ${PIPESTATUS[0]}";
+  const std::string command =
+      "(sleep 0.2; exec " + kProgram + " show " + kTiny + " --hooks) | true; echo ${PIPESTATUS[0]}";
   FILE* pipe = popen(("bash -c '" + command + "' 2>&1").c_str(), "r");
   ASSERT_NE(pipe, nullptr);
   char line[256] = "";
@@ -150,16 +155,16 @@ TEST_F(Cli, L3_AClosedPipeEndsQuietlyAndAFullDiskDoesNot) {
   EXPECT_THAT(full.err, HasSubstr("standard output"));
 }
 
-TEST_F(Cli, TwoDashesEndTheOptions) {
-  EXPECT_THAT(fails(66, {"show", "--", "--json"}), HasSubstr("\"--json\""));
-}
+TEST_F(Cli, TwoDashesEndTheOptions) { EXPECT_THAT(fails(66, {"show", "--", "--json"}), HasSubstr("\"--json\"")); }
 
 TEST_F(Cli, L4_AnInterruptedPullLeavesNothing) {
   fs::create_directories(root_ / "bin");
   const std::string python = file("bin/python3", "#!/bin/sh\necho started > \"$STARTED\"\nexec sleep 60\n");
   chmod(python.c_str(), 0755);
-  const std::string command = "export PATH=" + path("bin") + ":/usr/bin:/bin STARTED=" + path("started") + " FOVEA_MODELS=" + path("store") + "; " + kProgram +
-                              " pull smollm2-135m 2>" + path("err") + " & p=$!; for i in $(seq 100); do [ -e $STARTED ] && break; sleep 0.05; done; kill -INT $p; wait $p; exit $?";
+  const std::string command =
+      "export PATH=" + path("bin") + ":/usr/bin:/bin STARTED=" + path("started") + " FOVEA_MODELS=" + path("store") +
+      "; " + kProgram + " pull smollm2-135m 2>" + path("err") +
+      " & p=$!; for i in $(seq 100); do [ -e $STARTED ] && break; sleep 0.05; done; kill -INT $p; wait $p; exit $?";
   // A shell without job control starts background jobs with SIGINT ignored: bash -m does not.
   const int status = std::system(("bash -m -c '" + command + "' 2>/dev/null").c_str());
   EXPECT_EQ(WEXITSTATUS(status), 130);
@@ -168,7 +173,8 @@ TEST_F(Cli, L4_AnInterruptedPullLeavesNothing) {
 }
 
 TEST_F(Cli, CompletionScriptsNameEveryCommand) {
-  for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_THAT(run({"completion", shell}).out, AllOf(HasSubstr("show"), HasSubstr("strict"))) << shell;
+  for (const char* shell : {"bash", "zsh", "fish"})
+    EXPECT_THAT(run({"completion", shell}).out, AllOf(HasSubstr("show"), HasSubstr("strict"))) << shell;
   const std::string script = file("fovea.bash", run({"completion", "bash"}).out);
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
 }

@@ -64,7 +64,12 @@ TEST_F(Cli, DetokenizeReadsNumbersAndJson) {
   std::vector<std::string> words = {"detokenize", "-m", kTiny};
   for (const int id : ids) words.push_back(std::to_string(id));
   EXPECT_EQ(run(words).out, "the fox");
-  EXPECT_EQ(json([&] { auto w = words; w.push_back("--json"); return w; }()), Json({{"text", "the fox"}}));
+  EXPECT_EQ(json([&] {
+              auto w = words;
+              w.push_back("--json");
+              return w;
+            }()),
+            Json({{"text", "the fox"}}));
   EXPECT_EQ(run({"detokenize", "-m", kTiny, "-f", file("a", Json(ids).dump())}).out, "the fox");
   EXPECT_EQ(run({"detokenize", "-m", kTiny, "-f", file("b", Json({{"tokens", ids}}).dump(2))}).out, "the fox");
   std::string lines;
@@ -75,10 +80,14 @@ TEST_F(Cli, DetokenizeReadsNumbersAndJson) {
 
 TEST_F(Cli, T5_WhatIsNoTokenIsNamedWithItsPlace) {
   for (const char* bad : {"-1", "300", "2147483648", "99999999999999999999", "1.5", "x", "1e2"}) {
-    EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "--", "5", bad}), AllOf(HasSubstr("token 1 "), HasSubstr(bad))) << bad;
-    EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "-f", file("ids", std::string("5 ") + bad)}), HasSubstr("token 1 ")) << bad;
+    EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "--", "5", bad}), AllOf(HasSubstr("token 1 "), HasSubstr(bad)))
+        << bad;
+    EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "-f", file("ids", std::string("5 ") + bad)}),
+                HasSubstr("token 1 "))
+        << bad;
   }
-  EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "-f", file("json", R"([5, {"id": 300}])")}), AllOf(HasSubstr("token 1 "), HasSubstr("300")));
+  EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "-f", file("json", R"([5, {"id": 300}])")}),
+              AllOf(HasSubstr("token 1 "), HasSubstr("300")));
   for (const char* bad : {R"([5, "7"])", R"([5, null])", R"([5, [7]])", R"([5, {"piece": "x"}])"}) {
     EXPECT_THAT(fails(2, {"detokenize", "-m", kTiny, "-f", file("json", bad)}), HasSubstr("token 1 ")) << bad;
   }

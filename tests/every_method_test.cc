@@ -56,14 +56,16 @@ TEST(Methods, EveryOneSaysWhatItIs) {
     EXPECT_NE(info.paper.find("arXiv:"), std::string_view::npos) << name;
     EXPECT_NE(info.stages, 0u) << name;
     EXPECT_FALSE(info.example.empty()) << name << ": without an example the laws say nothing about it";
-    for (const std::string& other : words_of(info.excludes, ' ')) EXPECT_NE(attention::make_method(other), nullptr) << name << " excludes " << other;
+    for (const std::string& other : words_of(info.excludes, ' '))
+      EXPECT_NE(attention::make_method(other), nullptr) << name << " excludes " << other;
     for (std::string entry : words_of(info.exceptions, ';')) {
       entry.erase(0, entry.find_first_not_of(' '));
       const std::string law = entry.substr(0, entry.find_first_of("~:"));
       EXPECT_EQ(kLaws.count(law), 1u) << name << ": no law is called " << law;
       EXPECT_NE(entry.find("sec"), std::string::npos) << name << ": the section that breaks " << law << " is missing";
     }
-    for (const attention::KnobInfo& knob : attention::list_knobs(*method)) EXPECT_FALSE(knob.help.empty()) << name << " " << knob.name;
+    for (const attention::KnobInfo& knob : attention::list_knobs(*method))
+      EXPECT_FALSE(knob.help.empty()) << name << " " << knob.name;
   }
 }
 
@@ -121,7 +123,8 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
     Rows rows;
     PrefillOptions options;
     options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
-      for (int64_t i = 0; i < logits.dim(0); ++i) rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
+      for (int64_t i = 0; i < logits.dim(0); ++i)
+        rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
       return {};
     };
     const auto done = session.prefill(sequence, ids, options);
@@ -165,7 +168,8 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Registry, EveryMethod,
-                         ::testing::Combine(::testing::ValuesIn(attention::method_names()), ::testing::Values("tiny-llama", "tiny-qwen2"),
+                         ::testing::Combine(::testing::ValuesIn(attention::method_names()),
+                                            ::testing::Values("tiny-llama", "tiny-qwen2"),
                                             ::testing::Values(Numerics::kExact, Numerics::kFast)),
                          [](const auto& test) {
                            std::string name = std::get<0>(test.param) + "_" + std::get<1>(test.param);
@@ -219,7 +223,8 @@ TEST_P(EveryMethod, ABatchEqualsItsSequencesAlone) {
   const auto logits = batched->decode(steps);
   ASSERT_TRUE(logits.has_value()) << logits.error().message;
   Rows together;
-  for (int64_t i = 0; i < 3; ++i) together.emplace_back(logits->data() + i * logits->dim(1), logits->data() + (i + 1) * logits->dim(1));
+  for (int64_t i = 0; i < 3; ++i)
+    together.emplace_back(logits->data() + i * logits->dim(1), logits->data() + (i + 1) * logits->dim(1));
   expect_same(together, alone, distance("batch"));
 }
 
@@ -293,7 +298,8 @@ TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
       if (rule.n_sink != 0 || rule.window != INT32_MAX) acts |= attention::kChoose;
       for (const bool decoding : {false, true}) {
         if (method.edits_output(layer, head, decoding)) acts |= attention::kGate;
-        if (method.edits_rows(layer, head, decoding) && !(info().stages & (attention::kScore | attention::kReweight))) acts |= attention::kScore;
+        if (method.edits_rows(layer, head, decoding) && !(info().stages & (attention::kScore | attention::kReweight)))
+          acts |= attention::kScore;
       }
     }
   }

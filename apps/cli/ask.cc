@@ -37,7 +37,8 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 Result<std::vector<probe::Document>> read_documents(const std::vector<std::string>& files) {
-  if (std::count(files.begin(), files.end(), "-") > 1) return make_error(ErrorCode::kUsage, "--file -: standard input can be read once");
+  if (std::count(files.begin(), files.end(), "-") > 1)
+    return make_error(ErrorCode::kUsage, "--file -: standard input can be read once");
   std::vector<probe::Document> out;
   for (const std::string& file : files) {
     FOVEA_ASSIGN_OR_RETURN(probe::Document document, probe::read_document(file));
@@ -51,27 +52,33 @@ Status fetch_if_absent(const Common& common) {
   const auto there = engine::resolve_model(common.model);
   if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
   FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
-  if (!common.quiet) fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
+  if (!common.quiet)
+    fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
   Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
-  const auto pulled = engine::pull_model(*model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
+  const auto pulled = engine::pull_model(
+      *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
   progress.clear();
   return pulled ? Status() : Status(pulled.error());
 }
 
 // The prompt, from the file's metadata alone: that it fits is known before any weight is read.
-Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common, std::span<const probe::Document> documents) {
+Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
+                                               std::span<const probe::Document> documents) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes sizes, engine::read_sizes(*gguf));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
-  FOVEA_ASSIGN_OR_RETURN(probe::DocumentPrompt prompt, probe::make_document_prompt(*gguf, *tokenizer, documents, options.question));
+  FOVEA_ASSIGN_OR_RETURN(probe::DocumentPrompt prompt,
+                         probe::make_document_prompt(*gguf, *tokenizer, documents, options.question));
   const auto trained = static_cast<int64_t>(sizes.n_ctx);
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, trained) : trained;
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
   if (n_tokens + kAnswerRoom > n_ctx) {
-    return make_error(ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}",
-                      documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()), n_tokens,
-                      kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx, n_ctx < trained ? " (--ctx-size)" : "");
+    return make_error(
+        ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}",
+        documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
+        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx,
+        n_ctx < trained ? " (--ctx-size)" : "");
   }
   return prompt;
 }
@@ -83,7 +90,9 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
   if (found) return std::move(found->heads);
   if (found.error().code != ErrorCode::kNotFound) return found.error();
   if (!common.quiet) {
-    fmt::print(stderr, "fovea: this model's heads were never measured; the evidence comes from all of them (fovea profile -m {} tells them apart)\n",
+    fmt::print(stderr,
+               "fovea: this model's heads were never measured; the evidence comes from all of them (fovea profile -m "
+               "{} tells them apart)\n",
                common.model);
   }
   return std::shared_ptr<const attention::HeadProfile>();
@@ -100,20 +109,24 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
   const attention::KeyCount& keys = session.key_count();
   Cost cost;
   cost.kv_bytes = session.cache().bytes();
-  cost.kv_bytes_dense = session.cache().ideal_bytes(session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+  cost.kv_bytes_dense =
+      session.cache().ideal_bytes(session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
   if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
   return cost;
 }
 
 std::string place_of(const probe::EvidenceSpan& span, const std::string& name) {
-  return span.line_start == span.line_end ? fmt::format("{}:{}", name, span.line_start) : fmt::format("{}:{}-{}", name, span.line_start, span.line_end);
+  return span.line_start == span.line_end ? fmt::format("{}:{}", name, span.line_start)
+                                          : fmt::format("{}:{}-{}", name, span.line_start, span.line_end);
 }
 
-std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans, const std::vector<probe::Document>& documents) {
+std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
+                          const std::vector<probe::Document>& documents) {
   if (spans.empty()) return "\nevidence  none: no head looked into the text\n";
   std::string out = "\nevidence\n";
   for (size_t i = 0; i < spans.size(); ++i) {
-    out += fmt::format("{}. {}  {:.2f}\n", i + 1, place_of(spans[i], documents[static_cast<size_t>(spans[i].document)].name), spans[i].score);
+    out += fmt::format("{}. {}  {:.2f}\n", i + 1,
+                       place_of(spans[i], documents[static_cast<size_t>(spans[i].document)].name), spans[i].score);
     std::string_view rest = spans[i].text;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find('\n'), rest.size());
@@ -162,22 +175,34 @@ Status ask(const Options& options, const Common& common) {
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const probe::EvidenceSpan& span : spans) {
-      rows.push_back({{"file", documents[static_cast<size_t>(span.document)].name}, {"line_start", span.line_start}, {"line_end", span.line_end},
-                      {"text", span.text}, {"score", span.score}});
+      rows.push_back({{"file", documents[static_cast<size_t>(span.document)].name},
+                      {"line_start", span.line_start},
+                      {"line_end", span.line_end},
+                      {"text", span.text},
+                      {"score", span.score}});
     }
     nlohmann::json out = setting_json(*session);
-    out.update({{"answer", answer->text}, {"evidence", rows}, {"finish_reason", name_of(answer->finish)},
+    out.update({{"answer", answer->text},
+                {"evidence", rows},
+                {"finish_reason", name_of(answer->finish)},
                 {"model", std::filesystem::path(model->path()).stem().string()},
-                {"cost", {{"prompt_tokens", tokens.size()}, {"answer_tokens", answer->tokens.size()}, {"prefill_seconds", cost.prefill_seconds},
-                          {"decode_seconds", answer->predicted_seconds}, {"kv_bytes", cost.kv_bytes}, {"kv_bytes_dense", cost.kv_bytes_dense},
-                          {"key_share", cost.key_share}}}});
+                {"cost",
+                 {{"prompt_tokens", tokens.size()},
+                  {"answer_tokens", answer->tokens.size()},
+                  {"prefill_seconds", cost.prefill_seconds},
+                  {"decode_seconds", answer->predicted_seconds},
+                  {"kv_bytes", cost.kv_bytes},
+                  {"kv_bytes_dense", cost.kv_bytes_dense},
+                  {"key_share", cost.key_share}}}});
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
     FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
-    FOVEA_RETURN_IF_ERROR(print(fmt::format(
-        "\ncost  {} tokens read in {:.1f} s, {} answered in {:.1f} s; keys and values {:.1f} MB (dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
-        tokens.size(), cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds, static_cast<double>(cost.kv_bytes) / 1e6,
-        static_cast<double>(cost.kv_bytes_dense) / 1e6, 100 * cost.key_share, session->pipeline().spec())));
+    FOVEA_RETURN_IF_ERROR(
+        print(fmt::format("\ncost  {} tokens read in {:.1f} s, {} answered in {:.1f} s; keys and values {:.1f} MB "
+                          "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
+                          tokens.size(), cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
+                          static_cast<double>(cost.kv_bytes) / 1e6, static_cast<double>(cost.kv_bytes_dense) / 1e6,
+                          100 * cost.key_share, session->pipeline().spec())));
   }
   if (answer->finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};
@@ -186,14 +211,21 @@ Status ask(const Options& options, const Common& common) {
 std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("QUESTION", options->question, "what to ask about the files")->required();
-  sub.add_option("-f,--file", options->files, "a text to read, - is stdin; may be repeated")->required()->allow_extra_args(false);
+  sub.add_option("-f,--file", options->files, "a text to read, - is stdin; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
   add_model_flags(sub, common, options->model, /*model_required=*/false);
-  sub.add_flag("--small", options->small, fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
-  sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")->check(in_range(int64_t{1}, int64_t{1} << 20))->capture_default_str();
+  sub.add_flag("--small", options->small,
+               fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
+  sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")
+      ->check(in_range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
   return [options, &common]() -> Status {
-    if (options->small && !common.model.empty()) return make_error(ErrorCode::kUsage, "--small names a model, and so does --model: give one of them");
+    if (options->small && !common.model.empty())
+      return make_error(ErrorCode::kUsage, "--small names a model, and so does --model: give one of them");
     if (common.model.empty()) common.model = options->small ? kSmallModel : kDefaultModel;
-    if (options->question.find_first_not_of(" \t\r\n") == std::string::npos) return make_error(ErrorCode::kUsage, "QUESTION is empty");
+    if (options->question.find_first_not_of(" \t\r\n") == std::string::npos)
+      return make_error(ErrorCode::kUsage, "QUESTION is empty");
     return ask(*options, common);
   };
 }

@@ -17,14 +17,22 @@ Status print_limits(const Common& common) {
   using formats::Gguf;
   using Sizes = engine::ModelSizes;
   const std::vector<std::pair<const char*, uint64_t>> limits = {
-      {"gguf.key_bytes", Gguf::kMaxKeyBytes},           {"gguf.string_bytes", Gguf::kMaxStringBytes},
-      {"gguf.template_bytes", Gguf::kMaxTemplateBytes}, {"gguf.metadata_bytes", Gguf::kMaxMetadataBytes},
-      {"gguf.keys", Gguf::kMaxKeys},                    {"gguf.tensors", Gguf::kMaxTensors},
-      {"gguf.tensor_name_bytes", Gguf::kMaxNameBytes},  {"gguf.architecture_bytes", Gguf::kMaxArchitectureBytes},
-      {"gguf.shards", Gguf::kMaxShards},                {"gguf.dimensions", 4},
-      {"model.layers", Sizes::kMaxLayers},              {"model.heads", Sizes::kMaxHeads},
-      {"model.head_dim", Sizes::kMaxHeadDim},           {"model.width", Sizes::kMaxWidth},
-      {"model.vocab_size", Sizes::kMaxVocab},           {"model.n_ctx", Sizes::kMaxContext}};
+      {"gguf.key_bytes", Gguf::kMaxKeyBytes},
+      {"gguf.string_bytes", Gguf::kMaxStringBytes},
+      {"gguf.template_bytes", Gguf::kMaxTemplateBytes},
+      {"gguf.metadata_bytes", Gguf::kMaxMetadataBytes},
+      {"gguf.keys", Gguf::kMaxKeys},
+      {"gguf.tensors", Gguf::kMaxTensors},
+      {"gguf.tensor_name_bytes", Gguf::kMaxNameBytes},
+      {"gguf.architecture_bytes", Gguf::kMaxArchitectureBytes},
+      {"gguf.shards", Gguf::kMaxShards},
+      {"gguf.dimensions", 4},
+      {"model.layers", Sizes::kMaxLayers},
+      {"model.heads", Sizes::kMaxHeads},
+      {"model.head_dim", Sizes::kMaxHeadDim},
+      {"model.width", Sizes::kMaxWidth},
+      {"model.vocab_size", Sizes::kMaxVocab},
+      {"model.n_ctx", Sizes::kMaxContext}};
   nlohmann::json json = nlohmann::json::object();
   std::string text;
   for (const auto& limit : limits) {
@@ -49,8 +57,10 @@ Status check(const Options& options, const Common& common) {
   }
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
-    for (const Error& p : problems) rows.push_back({{"where", p.where.empty() ? path : p.where}, {"message", p.message}});
-    FOVEA_RETURN_IF_ERROR(print_json({{"ok", problems.empty()}, {"path", path}, {"problems", rows}, {"warnings", warnings}}));
+    for (const Error& p : problems)
+      rows.push_back({{"where", p.where.empty() ? path : p.where}, {"message", p.message}});
+    FOVEA_RETURN_IF_ERROR(
+        print_json({{"ok", problems.empty()}, {"path", path}, {"problems", rows}, {"warnings", warnings}}));
   } else {
     for (const std::string& warning : warnings) {
       if (!common.quiet) fmt::print(stderr, "fovea: warning: {}\n", warning);

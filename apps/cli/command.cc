@@ -34,7 +34,8 @@ CommandRegistrar::CommandRegistrar(const Command& command) { registry().push_bac
 
 const std::vector<Command>& commands() {
   std::vector<Command>& list = registry();
-  std::sort(list.begin(), list.end(), [](const Command& a, const Command& b) { return std::string_view(a.name) < b.name; });
+  std::sort(list.begin(), list.end(),
+            [](const Command& a, const Command& b) { return std::string_view(a.name) < b.name; });
   return list;
 }
 
@@ -53,7 +54,8 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
 }
 
 void add_model_options(CLI::App& sub, Common& common, bool required) {
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required(required);
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")
+      ->required(required);
   sub.add_option("--numerics", common.numerics, "fast: f16 keys and values; exact: float32 throughout")
       ->check(CLI::IsMember({"fast", "exact"}))
       ->capture_default_str();

@@ -27,10 +27,10 @@ namespace fovea::cli {
 // What the flags that commands share were set to.
 struct Common {
   bool json = false, quiet = false;
-  int verbose = 0;                  // -v: 1, -vv: 2
-  int threads = 0;                  // 0 = one per physical core
-  std::string model;                // -m NAME|PATH; only where add_model_options was called
-  std::string numerics = "fast";    // fast|exact; likewise
+  int verbose = 0;                // -v: 1, -vv: 2
+  int threads = 0;                // 0 = one per physical core
+  std::string model;              // -m NAME|PATH; only where add_model_options was called
+  std::string numerics = "fast";  // fast|exact; likewise
 };
 
 using Setup = std::function<Status()> (*)(CLI::App& sub, Common& common);

@@ -39,8 +39,10 @@ std::string bash_script() {
     cases += fmt::format("    {}) words='{}' ;;\n", w.name, join(w.options));
   }
   return "_fovea() {\n  local words current=${COMP_WORDS[COMP_CWORD]}\n  case ${COMP_WORDS[1]} in\n" + cases +
-         "  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words='" + names + "--help --version'; fi\n"
-         "  if [[ $COMP_CWORD -eq 1 || $current == -* ]]; then\n    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+         "  esac\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words='" + names +
+         "--help --version'; fi\n"
+         "  if [[ $COMP_CWORD -eq 1 || $current == -* ]]; then\n    COMPREPLY=($(compgen -W \"$words\" -- "
+         "\"$current\"))\n"
          "  else\n    COMPREPLY=($(compgen -f -- \"$current\"))\n  fi\n}\ncomplete -o filenames -F _fovea fovea\n";
 }
 
@@ -50,9 +52,11 @@ std::string zsh_script() {
     names += fmt::format(" '{}:{}'", w.name, w.description);
     cases += fmt::format("    {}) compadd -- {} ;;\n", w.name, join(w.options));
   }
-  return "#compdef fovea\n_fovea() {\n  local -a names\n  names=(" + names + " )\n"
+  return "#compdef fovea\n_fovea() {\n  local -a names\n  names=(" + names +
+         " )\n"
          "  if (( CURRENT == 2 )); then _describe command names; return; fi\n"
-         "  if [[ $words[CURRENT] != -* ]]; then _files; return; fi\n  case $words[2] in\n" + cases + "  esac\n}\ncompdef _fovea fovea\n";
+         "  if [[ $words[CURRENT] != -* ]]; then _files; return; fi\n  case $words[2] in\n" +
+         cases + "  esac\n}\ncompdef _fovea fovea\n";
 }
 
 std::string fish_script() {
@@ -76,7 +80,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   };
 }
 
-FOVEA_COMMAND("completion", "a completion script for a shell", "fovea completion bash > ~/.local/share/bash-completion/completions/fovea", setup)
+FOVEA_COMMAND("completion", "a completion script for a shell",
+              "fovea completion bash > ~/.local/share/bash-completion/completions/fovea", setup)
 
 }  // namespace
 }  // namespace fovea::cli

@@ -41,11 +41,14 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text, const std::string&
   if (first != text.npos && (text[first] == '[' || text[first] == '{')) {
     nlohmann::json document = nlohmann::json::parse(text, nullptr, false);
     if (document.is_discarded()) return make_error(ErrorCode::kData, "{}: not a JSON document", name);
-    if (document.is_object()) document = document.contains("tokens") ? nlohmann::json(document["tokens"]) : nlohmann::json();
-    if (!document.is_array()) return make_error(ErrorCode::kData, "{}: no list of token ids, nor an object with \"tokens\"", name);
+    if (document.is_object())
+      document = document.contains("tokens") ? nlohmann::json(document["tokens"]) : nlohmann::json();
+    if (!document.is_array())
+      return make_error(ErrorCode::kData, "{}: no list of token ids, nor an object with \"tokens\"", name);
     for (const nlohmann::json& element : document) {
       const bool object = element.is_object() && element.contains("id");
-      FOVEA_RETURN_IF_ERROR(add_id((object ? element["id"] : element).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), ids));
+      FOVEA_RETURN_IF_ERROR(add_id(
+          (object ? element["id"] : element).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), ids));
     }
     return ids;
   }
@@ -58,7 +61,8 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text, const std::string&
 }
 
 Status detokenize(const Options& options, const Common& common) {
-  if (options.ids.empty() == options.file.empty()) return make_error(ErrorCode::kUsage, "give either token ids or --file");
+  if (options.ids.empty() == options.file.empty())
+    return make_error(ErrorCode::kUsage, "give either token ids or --file");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
@@ -80,12 +84,15 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("ID", options->ids, "token ids");
   sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
-  sub.add_option("-f,--file", options->file, "read the ids from a file, as numbers or JSON (also what `fovea tokenize --json` prints); - is standard input");
+  sub.add_option(
+      "-f,--file", options->file,
+      "read the ids from a file, as numbers or JSON (also what `fovea tokenize --json` prints); - is standard input");
   sub.add_flag("--no-special", options->no_special, "control tokens give no text");
   return [options, &common] { return detokenize(*options, common); };
 }
 
-FOVEA_COMMAND("detokenize", "the text of token ids, byte for byte", "fovea detokenize -m smollm2-135m 19556 28 905", setup)
+FOVEA_COMMAND("detokenize", "the text of token ids, byte for byte", "fovea detokenize -m smollm2-135m 19556 28 905",
+              setup)
 
 }  // namespace
 }  // namespace fovea::cli

@@ -12,8 +12,13 @@ Status list(const Common& common) {
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const auto& m : models) {
-      rows.push_back({{"name", m.name}, {"path", m.path}, {"bytes", m.bytes}, {"architecture", m.architecture},
-                      {"quantization", m.quantization}, {"n_params", m.n_params}, {"n_ctx", m.n_ctx}});
+      rows.push_back({{"name", m.name},
+                      {"path", m.path},
+                      {"bytes", m.bytes},
+                      {"architecture", m.architecture},
+                      {"quantization", m.quantization},
+                      {"n_params", m.n_params},
+                      {"n_ctx", m.n_ctx}});
     }
     return print_json({{"models", rows}});
   }
@@ -22,9 +27,12 @@ Status list(const Common& common) {
     fmt::print(stderr, "fovea: no models in {} yet; fetch one: fovea pull smollm2-135m\n", dir);
   }
   std::string out;
-  if (!models.empty()) out = fmt::format("{:24} {:>8} {:>9} {:12} {:8} {:>7}  {}\n", "NAME", "SIZE", "PARAMS", "ARCHITECTURE", "QUANT", "CTX", "PATH");
+  if (!models.empty())
+    out = fmt::format("{:24} {:>8} {:>9} {:12} {:8} {:>7}  {}\n", "NAME", "SIZE", "PARAMS", "ARCHITECTURE", "QUANT",
+                      "CTX", "PATH");
   for (const auto& m : models) {
-    out += fmt::format("{:24} {:>5} MB {:>7.1f} M {:12} {:8} {:>7}  {}\n", m.name, m.bytes / 1'000'000, static_cast<double>(m.n_params) / 1e6, m.architecture, m.quantization, m.n_ctx, m.path);
+    out += fmt::format("{:24} {:>5} MB {:>7.1f} M {:12} {:8} {:>7}  {}\n", m.name, m.bytes / 1'000'000,
+                       static_cast<double>(m.n_params) / 1e6, m.architecture, m.quantization, m.n_ctx, m.path);
   }
   return print(printable(out));
 }

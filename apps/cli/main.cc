@@ -48,7 +48,8 @@ std::string with_env_name(const std::string& message, const CLI::App& sub, const
       return arg == flag || arg.rfind(flag + "=", 0) == 0 ||
              (!option->get_snames().empty() && arg.rfind("-" + option->get_snames()[0], 0) == 0);
     });
-    if (!given) return fmt::format("environment variable {}={}: {}", option->get_envname(), fovea::quoted(value), message);
+    if (!given)
+      return fmt::format("environment variable {}={}: {}", option->get_envname(), fovea::quoted(value), message);
   }
   return message;
 }
@@ -139,6 +140,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return fovea::cli::fail(fovea::Error{fovea::ErrorCode::kOutOfMemory, "out of memory", {}});
   } catch (const std::exception& error) {
-    return fovea::cli::fail(fovea::Error{fovea::ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});
+    return fovea::cli::fail(
+        fovea::Error{fovea::ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});
   }
 }

@@ -69,14 +69,18 @@ std::string range(const KnobInfo& knob) {
 
 std::string page(attention::Method& method) {
   const MethodInfo& info = method.info();
-  const auto words = [](const auto& list) { return list.empty() ? std::string("nothing") : fmt::format("{}", fmt::join(list, ", ")); };
+  const auto words = [](const auto& list) {
+    return list.empty() ? std::string("nothing") : fmt::format("{}", fmt::join(list, ", "));
+  };
   std::string out = fmt::format("{}: {}\n  {}\n\n", info.name, info.title, info.summary);
   out += fmt::format("paper          {}\nstages         {}\nneeds          {}\ncomposes with  {}\n", info.paper,
-                     words(attention::stage_names(info.stages)), words(attention::need_names(info.needs)), words(partners(info)));
+                     words(attention::stage_names(info.stages)), words(attention::need_names(info.needs)),
+                     words(partners(info)));
   if (!info.example.empty()) out += fmt::format("example        --attention {}:{}\n", info.name, info.example);
   const auto knobs = attention::list_knobs(method);
   if (!knobs.empty()) out += fmt::format("\n{:14} {:10} {:22} {}\n", "KNOB", "DEFAULT", "RANGE", "MEANING");
-  for (const KnobInfo& knob : knobs) out += fmt::format("{:14} {:10} {:22} {}\n", knob.name, knob.value, range(knob), knob.help);
+  for (const KnobInfo& knob : knobs)
+    out += fmt::format("{:14} {:10} {:22} {}\n", knob.name, knob.value, range(knob), knob.help);
   return out;
 }
 
@@ -95,7 +99,8 @@ Status methods(const std::string& name, const Common& common) {
   }
   if (!name.empty()) return print(page(*shown[0]));
   std::string out = fmt::format("{:18} {:28} {}\n", "METHOD", "PAPER", "WHAT IT DOES");
-  for (const auto& method : shown) out += fmt::format("{:18} {:28} {}\n", method->info().name, method->info().paper, method->info().summary);
+  for (const auto& method : shown)
+    out += fmt::format("{:18} {:28} {}\n", method->info().name, method->info().paper, method->info().summary);
   return print(out);
 }
 

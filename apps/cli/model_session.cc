@@ -81,7 +81,8 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
   sub.add_option("--attention", flags.attention,
                  "dense, auto, or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
       ->capture_default_str();
-  sub.add_option("--profile", flags.profile, "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
+  sub.add_option("--profile", flags.profile,
+                 "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes repacked weights may take")
       ->capture_default_str();
 }

@@ -1,4 +1,6 @@
 // fovea profile -m MODEL [-o FILE]
+#include "fovea/probe/profile.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +13,6 @@
 #include "fovea/base/file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/probe/profile.h"
 
 namespace fovea::cli {
 namespace {
@@ -29,15 +30,17 @@ struct Options {
 
 std::string summary(const attention::HeadProfile& profile) {
   const auto it = profile.values.find("retrieval");
-  if (it == profile.values.end()) return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
+  if (it == profile.values.end())
+    return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
   const std::vector<double>& scores = it->second;
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
   const auto over = std::count_if(scores.begin(), scores.end(), [](double score) { return score >= 0.1; });
   const auto zero = std::count(scores.begin(), scores.end(), 0.0);
-  std::string out = fmt::format("heads      {}; {} with a retrieval score of 0.1 or more ({:.1f} %), {} with none\nbest       layer.head score\n",
-                                scores.size(), over, 100.0 * static_cast<double>(over) / static_cast<double>(scores.size()), zero);
+  std::string out = fmt::format(
+      "heads      {}; {} with a retrieval score of 0.1 or more ({:.1f} %), {} with none\nbest       layer.head score\n",
+      scores.size(), over, 100.0 * static_cast<double>(over) / static_cast<double>(scores.size()), zero);
   for (size_t i = 0; i < std::min<size_t>(12, order.size()); ++i) {
     const auto n_heads = static_cast<size_t>(profile.n_heads);
     out += fmt::format("           {}.{} {:.2f}\n", order[i] / n_heads, order[i] % n_heads, scores[order[i]]);
@@ -47,9 +50,10 @@ std::string summary(const attention::HeadProfile& profile) {
 
 // The command that repeats the measurement.
 std::string command_line(const Options& options, const Common& common, const probe::ProfileOptions& profile) {
-  std::string out = fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
-                                std::filesystem::path(common.model).stem().string(), fmt::join(profile.needle.lengths, ","),
-                                profile.needle.n_depths, profile.needle.seed, common.numerics);
+  std::string out =
+      fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
+                  std::filesystem::path(common.model).stem().string(), fmt::join(profile.needle.lengths, ","),
+                  profile.needle.n_depths, profile.needle.seed, common.numerics);
   for (const std::string& file : options.files) out += " --file " + std::filesystem::path(file).filename().string();
   return out;
 }
@@ -61,18 +65,21 @@ Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const p
     if (length + task.decode_max <= n_ctx) {
       out.push_back(length);
     } else if (!asked.empty()) {
-      return make_error(ErrorCode::kUsage, "--lengths: {} and {} tokens of answer are more than the {} that this model was trained for", length,
-                        task.decode_max, n_ctx);
+      return make_error(ErrorCode::kUsage,
+                        "--lengths: {} and {} tokens of answer are more than the {} that this model was trained for",
+                        length, task.decode_max, n_ctx);
     }
   }
   if (out.empty()) out.push_back(n_ctx - task.decode_max);
   return out;
 }
 
-Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options, const Common& common) {
+Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options,
+                            const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->gguf()));
   probe::ProfileOptions profile;
-  FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths, lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));
+  FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths,
+                         lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));
   profile.needle.n_depths = options.n_depths;
   profile.needle.seed = options.seed;
   for (const std::string& file : options.files) {
@@ -118,7 +125,8 @@ Status profile(const Options& options, const Common& common) {
   if (common.json) return print(json);
   FOVEA_ASSIGN_OR_RETURN(const auto heads, engine::parse_head_profile(json, "the profile", model->shape()));
   const auto how = nlohmann::json::parse(json)["measured"];
-  return print(printable(fmt::format("samples    {} asked, {} answered with the needle\n{}", how["samples"].dump(), how["accepted"].dump(), summary(heads))));
+  return print(printable(fmt::format("samples    {} asked, {} answered with the needle\n{}", how["samples"].dump(),
+                                     how["accepted"].dump(), summary(heads))));
 }
 
 std::function<Status()> setup(CLI::App& sub, Common& common) {
@@ -126,10 +134,16 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   add_model_options(sub, common);
   sub.add_option("-o,--output", options->output, "write the profile there too");
   std::vector<CLI::Option*> measuring = {
-      sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")->delimiter(',')->check(in_range(int64_t{128}, int64_t{1} << 20)),
-      sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")->check(in_range(int64_t{1}, int64_t{100}))->capture_default_str(),
+      sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
+          ->delimiter(',')
+          ->check(in_range(int64_t{128}, int64_t{1} << 20)),
+      sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")
+          ->check(in_range(int64_t{1}, int64_t{100}))
+          ->capture_default_str(),
       sub.add_option("-s,--seed", options->seed, "which texts, and where in them")->capture_default_str(),
-      sub.add_option("--file", options->files, "a text to hide needles in, may be repeated; default: this machine's licences")->allow_extra_args(false)};
+      sub.add_option("--file", options->files,
+                     "a text to hide needles in, may be repeated; default: this machine's licences")
+          ->allow_extra_args(false)};
   sub.add_flag("--again", options->again, "measure though this model file has been measured before");
   return [options, measuring, &common]() -> Status {
     for (const CLI::Option* option : measuring) options->measures = options->measures || option->count() > 0;

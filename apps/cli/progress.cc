@@ -12,7 +12,12 @@ namespace fovea::cli {
 using namespace std::chrono_literals;
 
 Progress::Progress(std::string label, uint64_t total, std::string unit, double scale, bool quiet)
-    : label_(std::move(label)), unit_(std::move(unit)), total_(total), scale_(scale), quiet_(quiet), start_(std::chrono::steady_clock::now()) {
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      total_(total),
+      scale_(scale),
+      quiet_(quiet),
+      start_(std::chrono::steady_clock::now()) {
   const char* term = std::getenv("TERM");
   bar_ = isatty(STDERR_FILENO) && term && std::string_view(term) != "dumb";
   if (!bar_) last_ = start_;  // what takes less than five seconds needs no line
@@ -29,7 +34,8 @@ void Progress::update(uint64_t done) {
   const double rate = seconds > 0.5 ? static_cast<double>(done) / scale_ / seconds : 0;
   std::string line = label_ + ": ";
   if (total_ > 0) {
-    line += fmt::format("{:.0f} of {:.0f} {}", static_cast<double>(done) / scale_, static_cast<double>(total_) / scale_, unit_);
+    line += fmt::format("{:.0f} of {:.0f} {}", static_cast<double>(done) / scale_, static_cast<double>(total_) / scale_,
+                        unit_);
   } else {
     line += fmt::format("{:.0f} {}", static_cast<double>(done) / scale_, unit_);
   }

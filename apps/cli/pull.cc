@@ -12,7 +12,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   std::string known;
   for (const auto& model : engine::catalogue()) {
-    known += fmt::format("\n{:>20}  {:4} MB, {}; {}", model.name, model.bytes / 1'000'000, model.summary, model.licence);
+    known +=
+        fmt::format("\n{:>20}  {:4} MB, {}; {}", model.name, model.bytes / 1'000'000, model.summary, model.licence);
   }
   sub.add_option("NAME", *name, "which model:" + known)->required();
   return [name, &common]() -> Status {
@@ -26,8 +27,11 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
     progress.clear();
     if (!pulled) return pulled.error();
     const engine::PulledModel& got = pulled.value();
-    if (common.json) return print_json({{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}});
-    if (!common.quiet) fmt::print(stderr, "fovea: {} {}, {} MB, hash checked\n", got.name, got.fetched ? "fetched" : "is already there", got.bytes / 1'000'000);
+    if (common.json)
+      return print_json({{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}});
+    if (!common.quiet)
+      fmt::print(stderr, "fovea: {} {}, {} MB, hash checked\n", got.name, got.fetched ? "fetched" : "is already there",
+                 got.bytes / 1'000'000);
     return print(got.path + "\n");
   };
 }

@@ -17,7 +17,8 @@ nlohmann::json tensors_json(const formats::Gguf& gguf) {
   for (const auto& t : gguf.tensors()) {
     // Row-major, as the rest of the program says it: the file has the fastest dimension first.
     const std::vector<int64_t> shape(t.dims.rbegin(), t.dims.rend());
-    rows.push_back({{"name", t.name}, {"dtype", kernels::dtype_info(t.dtype).name}, {"shape", shape}, {"bytes", t.bytes}});
+    rows.push_back(
+        {{"name", t.name}, {"dtype", kernels::dtype_info(t.dtype).name}, {"shape", shape}, {"bytes", t.bytes}});
   }
   return rows;
 }
@@ -31,7 +32,8 @@ std::string tensor_summary(const formats::Gguf& gguf) {
     bytes += t.bytes;
   }
   std::string out;
-  for (const auto& [type, sum] : by_type) out += fmt::format("  {:8} {:5} tensors {:10.1f} MB\n", type, sum.first, static_cast<double>(sum.second) / 1e6);
+  for (const auto& [type, sum] : by_type)
+    out += fmt::format("  {:8} {:5} tensors {:10.1f} MB\n", type, sum.first, static_cast<double>(sum.second) / 1e6);
   return out;
 }
 
@@ -44,20 +46,34 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
   const std::vector<std::string> hooks = attention::all_hook_names(static_cast<int>(s.n_layers));
   FOVEA_RETURN_IF_ERROR(gguf->check_intact());
   if (common.json) {
-    nlohmann::json out = {{"name", model.name}, {"path", path}, {"bytes", model.bytes}, {"architecture", s.architecture},
-                          {"quantization", model.quantization}, {"n_layers", s.n_layers}, {"n_heads", s.n_heads},
-                          {"n_kv_heads", s.n_kv_heads}, {"head_dim", s.head_dim}, {"d_model", s.d_model}, {"d_ff", s.d_ff},
-                          {"vocab_size", s.vocab_size}, {"n_ctx", s.n_ctx}, {"n_params", model.n_params},
-                          {"tensors", tensors_json(*gguf)}, {"hooks", hooks}};
+    nlohmann::json out = {{"name", model.name},
+                          {"path", path},
+                          {"bytes", model.bytes},
+                          {"architecture", s.architecture},
+                          {"quantization", model.quantization},
+                          {"n_layers", s.n_layers},
+                          {"n_heads", s.n_heads},
+                          {"n_kv_heads", s.n_kv_heads},
+                          {"head_dim", s.head_dim},
+                          {"d_model", s.d_model},
+                          {"d_ff", s.d_ff},
+                          {"vocab_size", s.vocab_size},
+                          {"n_ctx", s.n_ctx},
+                          {"n_params", model.n_params},
+                          {"tensors", tensors_json(*gguf)},
+                          {"hooks", hooks}};
     out["chat_template"] = chat_template ? nlohmann::json(chat_template.value()) : nlohmann::json();
     return print_json(out);
   }
   if (list_hooks) return print(fmt::format("{}\n", fmt::join(hooks, "\n")));
   std::string out = fmt::format(
-      "path          {}\narchitecture  {}, {} parameters, {}\nlayers        {}\nheads         {} of {}, {} KV heads\nwidth         {}, {} in the MLP\n"
-      "vocabulary    {}\ncontext       {}\ntensors\n{}hooks         {} names, such as {}; all of them: fovea show {} --hooks\n",
-      path, s.architecture, model.n_params, model.quantization, s.n_layers, s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size,
-      s.n_ctx, tensor_summary(*gguf), hooks.size(), attention::hook_name(attention::Site::kPattern, 0), name);
+      "path          {}\narchitecture  {}, {} parameters, {}\nlayers        {}\nheads         {} of {}, {} KV "
+      "heads\nwidth         {}, {} in the MLP\n"
+      "vocabulary    {}\ncontext       {}\ntensors\n{}hooks         {} names, such as {}; all of them: fovea show {} "
+      "--hooks\n",
+      path, s.architecture, model.n_params, model.quantization, s.n_layers, s.n_heads, s.head_dim, s.n_kv_heads,
+      s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*gguf), hooks.size(),
+      attention::hook_name(attention::Site::kPattern, 0), name);
   out += chat_template ? fmt::format("chat template\n{}\n", chat_template.value()) : "chat template none\n";
   return print(printable(out));
 }

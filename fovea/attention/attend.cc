@@ -21,7 +21,7 @@ using kernels::KeyBlock;
 using kernels::kPageKeys;
 using tensor::Tensor;
 
-constexpr int64_t kTileQueries = 64;   // of one KV head: its group shares every converted page
+constexpr int64_t kTileQueries = 64;  // of one KV head: its group shares every converted page
 // Keys are cut into segments of the page list whose partial results are joined in order: decode can
 // then use more threads than there are KV heads. Prefill makes the same cut, for the same bits.
 constexpr int64_t kSegmentPages = 32;
@@ -39,7 +39,8 @@ bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
 // The keys of a page that a rule lets through, as bits; dead slots see nothing.
 uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& block) {
   uint32_t bits = 0;
-  for (int slot = 0; slot < kPageKeys; ++slot) bits |= static_cast<uint32_t>(sees(rule, q_pos, block.positions[slot])) << slot;
+  for (int slot = 0; slot < kPageKeys; ++slot)
+    bits |= static_cast<uint32_t>(sees(rule, q_pos, block.positions[slot])) << slot;
   return bits;
 }
 
@@ -86,18 +87,21 @@ bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::Rop
   for (const Run& run : runs_) {
     const auto rows = [&](const Tensor& t) {
       const int64_t row = t.dim(1) * t.dim(2);
-      return Tensor::from({run.n(), t.dim(1), t.dim(2)}, t.values().subspan(static_cast<size_t>(run.begin * row), static_cast<size_t>(run.n() * row)));
+      return Tensor::from({run.n(), t.dim(1), t.dim(2)},
+                          t.values().subspan(static_cast<size_t>(run.begin * row), static_cast<size_t>(run.n() * row)));
     };
     Tensor mine[] = {rows(q), rows(k), rows(v)};
     std::vector<int32_t> moved(run.positions.begin(), run.positions.end());
     InputTile tile{mine[0], mine[1], mine[2], moved};
     for (const size_t m : editors) c_.pipeline->methods()[m]->edit_inputs(view(run, layer, m), tile);
-    FOVEA_CHECK(static_cast<int64_t>(moved.size()) == run.n(), "attend: the shape stage left {} positions for {} rows", moved.size(), run.n());
+    FOVEA_CHECK(static_cast<int64_t>(moved.size()) == run.n(), "attend: the shape stage left {} positions for {} rows",
+                moved.size(), run.n());
     positions.insert(positions.end(), moved.begin(), moved.end());
     Tensor* whole[] = {&q, &k, &v};
     for (int i = 0; i < 3; ++i) {
       const int64_t row = whole[i]->dim(1) * whole[i]->dim(2);
-      FOVEA_CHECK(mine[i].elements() == run.n() * row, "attend: the shape stage made {} of {} rows", mine[i].shape().to_string(), run.n());
+      FOVEA_CHECK(mine[i].elements() == run.n() * row, "attend: the shape stage made {} of {} rows",
+                  mine[i].shape().to_string(), run.n());
       std::copy_n(mine[i].data(), mine[i].elements(), whole[i]->data() + run.begin * row);
     }
   }
@@ -183,7 +187,8 @@ void Attend::plan(const Run& run, int layer) {
           const KeyMask keys = mask();
           for (int64_t i = 0; i < run.n(); ++i) {
             for (size_t b = 0; b < blocks.size(); ++b) {
-              keys.bits[static_cast<size_t>(i * group + g) * blocks.size() + b] &= seen_slots(rule, run.positions[static_cast<size_t>(i)], blocks[b]);
+              keys.bits[static_cast<size_t>(i * group + g) * blocks.size() + b] &=
+                  seen_slots(rule, run.positions[static_cast<size_t>(i)], blocks[b]);
             }
           }
         }
@@ -204,7 +209,8 @@ void Attend::plan(const Run& run, int layer) {
         }
         const uint32_t* bits = plan.mask.data() + static_cast<size_t>(i * group + g) * blocks.size();
         for (size_t b = 0; b < blocks.size(); ++b) {
-          if (bits[b] != 0) keys_.seen += static_cast<uint64_t>(std::popcount(bits[b] & seen_slots(rule, p, blocks[b])));
+          if (bits[b] != 0)
+            keys_.seen += static_cast<uint64_t>(std::popcount(bits[b] & seen_slots(rule, p, blocks[b])));
         }
       }
     }
@@ -217,8 +223,8 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
 
   int64_t most_segments = 1;
   for (int kv = 0; kv < n_kv_heads; ++kv) {
-    most_segments = std::max(most_segments,
-                             segments_of(static_cast<int64_t>(c_.cache->blocks(run.sequence, layer, kv).size())));
+    most_segments =
+        std::max(most_segments, segments_of(static_cast<int64_t>(c_.cache->blocks(run.sequence, layer, kv).size())));
   }
   const int64_t n_tiles = (run.n() + kTileQueries - 1) / kTileQueries;
   const int64_t tile_rows = std::min(run.n(), kTileQueries);
@@ -236,10 +242,12 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
   const size_t part_bytes = aligned(part_rows * static_cast<size_t>(head_dim) * sizeof(float));
   const size_t lse_bytes = aligned(part_rows * sizeof(float));
   const size_t mask_bytes = aligned(part_rows * kSegmentPages * sizeof(uint32_t));
-  const size_t merge_bytes = aligned(static_cast<size_t>(most_segments) * static_cast<size_t>(head_dim + 1) * sizeof(float));
+  const size_t merge_bytes =
+      aligned(static_cast<size_t>(most_segments) * static_cast<size_t>(head_dim + 1) * sizeof(float));
 
   // One segment of one tile into part_z [rows, head_dim] and part_lse [rows].
-  const auto segment = [&](int kv, int64_t tile, int64_t s, std::byte* scratch, float* part_z, int64_t ld_z, float* part_lse) {
+  const auto segment = [&](int kv, int64_t tile, int64_t s, std::byte* scratch, float* part_z, int64_t ld_z,
+                           float* part_lse) {
     const HeadPlan& plan = plans_[static_cast<size_t>(kv)];
     const std::span<const KeyBlock> blocks = c_.cache->blocks(run.sequence, layer, kv);
     AttentionArgs args = base;
@@ -267,17 +275,19 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
     kernels::attention(args);
   };
   // Joins `n_parts` partial results of a tile, part s of row r at z + (s * rows + r) * head_dim.
-  const auto merge = [&](int kv, int64_t tile, int64_t n_parts, const float* part_z, size_t z_stride, const float* part_lse,
-                         size_t lse_stride, float* joined) {
+  const auto merge = [&](int kv, int64_t tile, int64_t n_parts, const float* part_z, size_t z_stride,
+                         const float* part_lse, size_t lse_stride, float* joined) {
     const int64_t first = tile * kTileQueries, n = std::min(kTileQueries, run.n() - first);
     float* lse = joined + n_parts * head_dim;
     for (int64_t row = 0; row < n * group; ++row) {
       for (int64_t s = 0; s < n_parts; ++s) {
-        std::memcpy(joined + s * head_dim, part_z + static_cast<size_t>(s) * z_stride + static_cast<size_t>(row * head_dim),
+        std::memcpy(joined + s * head_dim,
+                    part_z + static_cast<size_t>(s) * z_stride + static_cast<size_t>(row * head_dim),
                     static_cast<size_t>(head_dim) * sizeof(float));
         lse[s] = part_lse[static_cast<size_t>(s) * lse_stride + static_cast<size_t>(row)];
       }
-      float* out = z.data() + (run.begin + first + row / group) * ld + (static_cast<int64_t>(kv) * group + row % group) * head_dim;
+      float* out = z.data() + (run.begin + first + row / group) * ld +
+                   (static_cast<int64_t>(kv) * group + row % group) * head_dim;
       kernels::attention_merge(joined, lse, static_cast<int>(n_parts), head_dim, out);
     }
   };
@@ -307,7 +317,8 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
       const int64_t tile = n_tiles - 1 - task / n_kv_heads;  // the longest first
       const int kv = static_cast<int>(task % n_kv_heads);
       auto* part_z = reinterpret_cast<float*>(mine + kernel_bytes + mask_bytes);
-      auto* part_lse = reinterpret_cast<float*>(mine + kernel_bytes + mask_bytes + static_cast<size_t>(most_segments) * part_bytes);
+      auto* part_lse =
+          reinterpret_cast<float*>(mine + kernel_bytes + mask_bytes + static_cast<size_t>(most_segments) * part_bytes);
       const int64_t parts = useful_segments(kv, tile);
       if (parts == 1) {
         float* out = z.data() + (run.begin + tile * kTileQueries) * ld + static_cast<int64_t>(kv) * group * head_dim;
@@ -316,7 +327,8 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
       }
       for (int64_t s = 0; s < parts; ++s) {
         segment(kv, tile, s, mine, part_z + static_cast<size_t>(s) * (part_bytes / sizeof(float)),
-                static_cast<int64_t>(group) * head_dim, part_lse + static_cast<size_t>(s) * (lse_bytes / sizeof(float)));
+                static_cast<int64_t>(group) * head_dim,
+                part_lse + static_cast<size_t>(s) * (lse_bytes / sizeof(float)));
       }
       merge(kv, tile, parts, part_z, part_bytes / sizeof(float), part_lse, lse_bytes / sizeof(float),
             reinterpret_cast<float*>(mine + kernel_bytes + mask_bytes + parts_bytes));
@@ -329,7 +341,9 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
   const size_t parts_at = slice * static_cast<size_t>(pool().size());
   const size_t parts_bytes = per_task * static_cast<size_t>(n_tasks * most_segments);
   std::byte* all = scratch_bytes.at_least(parts_at + parts_bytes + merge_bytes);
-  const auto part = [&](int64_t task, int64_t s) { return all + parts_at + per_task * static_cast<size_t>(task * most_segments + s); };
+  const auto part = [&](int64_t task, int64_t s) {
+    return all + parts_at + per_task * static_cast<size_t>(task * most_segments + s);
+  };
   pool().for_each(n_tasks * most_segments, [&](int64_t index, int thread) {
     const int64_t task = index / most_segments, s = index % most_segments;
     const int kv = static_cast<int>(task % n_kv_heads);
@@ -342,7 +356,8 @@ void Attend::fused(const Run& run, int layer, const Tensor& q, Tensor& z) {
     const int kv = static_cast<int>(task % n_kv_heads);
     const size_t stride = per_task / sizeof(float);
     merge(kv, task / n_kv_heads, n_segments(kv), reinterpret_cast<float*>(part(task, 0)), stride,
-          reinterpret_cast<float*>(part(task, 0) + part_bytes), stride, reinterpret_cast<float*>(all + parts_at + parts_bytes));
+          reinterpret_cast<float*>(part(task, 0) + part_bytes), stride,
+          reinterpret_cast<float*>(all + parts_at + parts_bytes));
   }
 }
 

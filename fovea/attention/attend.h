@@ -57,7 +57,7 @@ class Attend {
     bool decoding;
     int64_t n() const { return end - begin; }
   };
-  struct HeadPlan {  // what the methods let a KV head's query group see
+  struct HeadPlan {              // what the methods let a KV head's query group see
     std::vector<KeyRule> rules;  // [group]
     std::vector<uint32_t> mask;  // [n, group, n_blocks], or empty
   };

@@ -43,7 +43,8 @@ TEST(Rows, FollowRulesAndMasks) {
   layer.expect_head(z, 69, 0, layer.weighed(0, layer.pattern(0, 69, [](int32_t key) { return key < 2 || key > 61; })));
   OneLayer masked("test-strided:stride=5,test-rows:head=0");
   const std::vector<float> strided = masked.feed(70);
-  masked.expect_head(strided, 69, 0, masked.weighed(0, masked.pattern(0, 69, [](int32_t key) { return key % 5 == 0 || key == 69; })));
+  masked.expect_head(strided, 69, 0,
+                     masked.weighed(0, masked.pattern(0, 69, [](int32_t key) { return key % 5 == 0 || key == 69; })));
 }
 
 // Keeps every row of one head by position of the key.
@@ -82,7 +83,8 @@ TEST(Observers, SeeThePatternRowByRowAndChangeNoBit) {
   for (int32_t row = 0; row <= 40; ++row) {
     EXPECT_EQ(recorder.q_positions[static_cast<size_t>(row)], row);
     const std::vector<double> expected = watched.pattern(3, row, everything);
-    for (size_t key = 0; key < expected.size(); ++key) EXPECT_NEAR(recorder.rows[static_cast<size_t>(row)][key], expected[key], 1e-5);
+    for (size_t key = 0; key < expected.size(); ++key)
+      EXPECT_NEAR(recorder.rows[static_cast<size_t>(row)][key], expected[key], 1e-5);
   }
 }
 
@@ -99,17 +101,22 @@ TEST(RowHooks, ShowScoresAndPatternOfEveryHeadAndChangeNoBit) {
   OneLayer watched, plain;
   std::vector<float> scores, pattern;
   watched.feed(40), plain.feed(40);
-  ASSERT_TRUE(watched.hooks.attach("blocks.0.attn.hook_attn_scores", [&](const std::string&, Tensor& t) {
-    EXPECT_EQ(t.shape(), (tensor::Shape{4, 5, 45}));
-    scores.assign(t.values().begin(), t.values().end());
-  }).has_value());
-  ASSERT_TRUE(watched.hooks.attach("blocks.0.attn.hook_pattern", [&](const std::string&, Tensor& t) {
-    pattern.assign(t.values().begin(), t.values().end());
-  }).has_value());
+  ASSERT_TRUE(watched.hooks
+                  .attach("blocks.0.attn.hook_attn_scores",
+                          [&](const std::string&, Tensor& t) {
+                            EXPECT_EQ(t.shape(), (tensor::Shape{4, 5, 45}));
+                            scores.assign(t.values().begin(), t.values().end());
+                          })
+                  .has_value());
+  ASSERT_TRUE(watched.hooks
+                  .attach("blocks.0.attn.hook_pattern",
+                          [&](const std::string&, Tensor& t) { pattern.assign(t.values().begin(), t.values().end()); })
+                  .has_value());
   EXPECT_EQ(watched.feed(5), plain.feed(5));
   for (size_t head = 0; head < 4; ++head) {
     for (size_t row = 0; row < 5; ++row) {
-      const std::vector<double> expected = watched.pattern(static_cast<int>(head), static_cast<int32_t>(40 + row), everything);
+      const std::vector<double> expected =
+          watched.pattern(static_cast<int>(head), static_cast<int32_t>(40 + row), everything);
       for (size_t key = 0; key < 45; ++key) {
         const size_t at = (head * 5 + row) * 45 + key;
         EXPECT_NEAR(pattern[at], key < expected.size() ? expected[key] : 0.0, 1e-5);
@@ -121,10 +128,14 @@ TEST(RowHooks, ShowScoresAndPatternOfEveryHeadAndChangeNoBit) {
 
 TEST(RowHooks, AReplacedPatternDecidesZ) {
   OneLayer layer;
-  ASSERT_TRUE(layer.hooks.attach("blocks.0.attn.hook_pattern", [](const std::string&, Tensor& p) {
-    p = Tensor::zeros(p.shape());
-    for (int64_t row = 0; row < 4 * 6; ++row) p.data()[row * 6 + 2] = 1.0f;  // all look at key 2
-  }).has_value());
+  ASSERT_TRUE(layer.hooks
+                  .attach("blocks.0.attn.hook_pattern",
+                          [](const std::string&, Tensor& p) {
+                            p = Tensor::zeros(p.shape());
+                            for (int64_t row = 0; row < 4 * 6; ++row)
+                              p.data()[row * 6 + 2] = 1.0f;  // all look at key 2
+                          })
+                  .has_value());
   const std::vector<float> z = layer.feed(6);
   std::vector<double> key_two(6, 0.0);
   key_two[2] = 1.0;
@@ -133,11 +144,14 @@ TEST(RowHooks, AReplacedPatternDecidesZ) {
 
 TEST(RowHooks, ReplacedScoresGoThroughTheSoftmax) {
   OneLayer layer;
-  ASSERT_TRUE(layer.hooks.attach("blocks.0.attn.hook_attn_scores", [](const std::string&, Tensor& s) {
-    for (int64_t i = 0; i < s.elements(); ++i) {
-      if (s.data()[i] != -std::numeric_limits<float>::infinity()) s.data()[i] = 0.0f;
-    }
-  }).has_value());
+  ASSERT_TRUE(layer.hooks
+                  .attach("blocks.0.attn.hook_attn_scores",
+                          [](const std::string&, Tensor& s) {
+                            for (int64_t i = 0; i < s.elements(); ++i) {
+                              if (s.data()[i] != -std::numeric_limits<float>::infinity()) s.data()[i] = 0.0f;
+                            }
+                          })
+                  .has_value());
   const std::vector<float> z = layer.feed(6);
   layer.expect_head(z, 3, 1, layer.weighed(1, std::vector<double>(4, 0.25)));
 }

@@ -20,7 +20,8 @@ TEST(Attend, EqualsTheSlowTwinInPrefillAndDecode) {
   for (const int n : {1, 30, 1, 1, 65, 3}) {  // around pages of 32 keys and tiles of 64 rows
     const std::vector<float> z = layer.feed(n, /*decoding=*/n == 1);
     q_pos += n;
-    for (int head = 0; head < 4; ++head) layer.expect_head(z, n - 1, head, layer.weighed(head, layer.pattern(head, q_pos, everything)));
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, n - 1, head, layer.weighed(head, layer.pattern(head, q_pos, everything)));
     layer.expect_head(z, 0, 3, layer.weighed(3, layer.pattern(3, q_pos - n + 1, everything)));
   }
 }
@@ -42,7 +43,8 @@ TEST(Attend, HalfPrecisionPagesStayNearTheTwin) {
   OneLayer layer("dense", KvType::kF16);
   const std::vector<float> z = layer.feed(100);
   // f16 keeps 11 bits of a key: scores of about 10 are off by some 5e-3.
-  for (int head = 0; head < 4; ++head) layer.expect_head(z, 99, head, layer.weighed(head, layer.pattern(head, 99, everything)), 2e-2);
+  for (int head = 0; head < 4; ++head)
+    layer.expect_head(z, 99, head, layer.weighed(head, layer.pattern(head, 99, everything)), 2e-2);
 }
 
 TEST(Attend, HeadsOfOneGroupMayFollowDifferentRules) {
@@ -57,7 +59,8 @@ TEST(Attend, TwoRulesOfWhichNeitherHoldsTheOtherMeet) {
   OneLayer layer("test-rule:n_sink=20:window=5,test-rule:n_sink=3:window=70");
   const std::vector<float> z = layer.feed(90);
   const auto both = [](int32_t key) { return (key < 20 || key > 84) && (key < 3 || key > 19); };
-  for (int head = 0; head < 4; ++head) layer.expect_head(z, 89, head, layer.weighed(head, layer.pattern(head, 89, both)));
+  for (int head = 0; head < 4; ++head)
+    layer.expect_head(z, 89, head, layer.weighed(head, layer.pattern(head, 89, both)));
 }
 
 TEST(Attend, AMaskChoosesKeysPerRow) {
@@ -65,13 +68,15 @@ TEST(Attend, AMaskChoosesKeysPerRow) {
   const std::vector<float> z = layer.feed(140);
   for (const int row : {0, 1, 64, 139}) {
     const auto sees = [row](int32_t key) { return key % 3 == 0 || key == row; };
-    for (int head = 0; head < 4; ++head) layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
   }
 }
 
 TEST(Attend, CountsTheKeysItComputedOnAndThoseOfDense) {
   constexpr uint64_t kHeads = 4, kDense = kHeads * 90 * 91 / 2;
-  OneLayer dense, window("test-rule:n_sink=2:window=8"), strided("test-strided:stride=2"), both("test-strided:stride=2,test-rule:n_sink=2:window=8");
+  OneLayer dense, window("test-rule:n_sink=2:window=8"), strided("test-strided:stride=2"),
+      both("test-strided:stride=2,test-rule:n_sink=2:window=8");
   for (OneLayer* layer : {&dense, &window, &strided, &both}) layer->feed(90);
   uint64_t in_window = 0, in_stride = 0, in_both = 0;
   for (int row = 0; row < 90; ++row) {
@@ -100,9 +105,12 @@ TEST(Attend, ShapeStagesOfTwoMethodsAddUp) {
   OneLayer twice("test-positions:shift=7,test-positions:shift=5"), once("test-positions:shift=12"), dense;
   std::vector<float> rot_q[2];
   for (OneLayer* layer : {&twice, &once}) {
-    ASSERT_TRUE(layer->hooks.attach("blocks.0.attn.hook_rot_q", [&, i = layer == &once](const std::string&, tensor::Tensor& q) {
-      rot_q[i].assign(q.values().begin(), q.values().end());
-    }).has_value());
+    ASSERT_TRUE(layer->hooks
+                    .attach("blocks.0.attn.hook_rot_q",
+                            [&, i = layer == &once](const std::string&, tensor::Tensor& q) {
+                              rot_q[i].assign(q.values().begin(), q.values().end());
+                            })
+                    .has_value());
     layer->feed(20);
   }
   EXPECT_EQ(rot_q[0], rot_q[1]);
@@ -124,7 +132,8 @@ void expect_batch_equals_alone(const std::string& spec) {
 }
 
 TEST(Attend, SequencesOfABatchSeeOnlyThemselves) {
-  for (const char* spec : {"dense", "streaming-llm:n_sink=1:window=4", "test-strided", "test-rows:odd=false", "test-positions:shift=3", "scale:value=2"}) {
+  for (const char* spec : {"dense", "streaming-llm:n_sink=1:window=4", "test-strided", "test-rows:odd=false",
+                           "test-positions:shift=3", "scale:value=2"}) {
     expect_batch_equals_alone(spec);
   }
 }
@@ -132,14 +141,22 @@ TEST(Attend, SequencesOfABatchSeeOnlyThemselves) {
 TEST(Attend, HooksReadAndReplaceOnTheWay) {
   OneLayer layer;
   std::vector<std::string> shapes;
-  for (const char* hook : {"blocks.0.attn.hook_q", "blocks.0.attn.hook_k", "blocks.0.attn.hook_v", "blocks.0.attn.hook_rot_q", "blocks.0.attn.hook_rot_k"}) {
-    ASSERT_TRUE(layer.hooks.attach(hook, [&](const std::string& name, tensor::Tensor& t) {
-      shapes.push_back(name.substr(name.rfind('.') + 1) + " " + t.shape().to_string());
-    }).has_value());
+  for (const char* hook : {"blocks.0.attn.hook_q", "blocks.0.attn.hook_k", "blocks.0.attn.hook_v",
+                           "blocks.0.attn.hook_rot_q", "blocks.0.attn.hook_rot_k"}) {
+    ASSERT_TRUE(layer.hooks
+                    .attach(hook,
+                            [&](const std::string& name, tensor::Tensor& t) {
+                              shapes.push_back(name.substr(name.rfind('.') + 1) + " " + t.shape().to_string());
+                            })
+                    .has_value());
   }
-  ASSERT_TRUE(layer.hooks.attach("blocks.0.attn.hook_z", [](const std::string&, tensor::Tensor& z) { z = tensor::Tensor::zeros(z.shape()); }).has_value());
+  ASSERT_TRUE(layer.hooks
+                  .attach("blocks.0.attn.hook_z",
+                          [](const std::string&, tensor::Tensor& z) { z = tensor::Tensor::zeros(z.shape()); })
+                  .has_value());
   EXPECT_EQ(layer.feed(3), std::vector<float>(3 * 64, 0.0f));
-  EXPECT_THAT(shapes, testing::ElementsAre("hook_q [3, 4, 16]", "hook_k [3, 2, 16]", "hook_v [3, 2, 16]", "hook_rot_q [3, 4, 16]", "hook_rot_k [3, 2, 16]"));
+  EXPECT_THAT(shapes, testing::ElementsAre("hook_q [3, 4, 16]", "hook_k [3, 2, 16]", "hook_v [3, 2, 16]",
+                                           "hook_rot_q [3, 4, 16]", "hook_rot_k [3, 2, 16]"));
 }
 
 TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
@@ -149,9 +166,12 @@ TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
   // The same inputs, caught on their way in.
   OneLayer source;
   std::map<std::string, tensor::Tensor> inputs;
-  ASSERT_TRUE(source.hooks.attach("blocks.0.attn.hook_?", [&](const std::string& name, tensor::Tensor& t) {
-    inputs.emplace(name.substr(name.size() - 1), tensor::Tensor::from(t.shape(), t.values()));
-  }).has_value());
+  ASSERT_TRUE(source.hooks
+                  .attach("blocks.0.attn.hook_?",
+                          [&](const std::string& name, tensor::Tensor& t) {
+                            inputs.emplace(name.substr(name.size() - 1), tensor::Tensor::from(t.shape(), t.values()));
+                          })
+                  .has_value());
   source.feed(20);
   Batch batch;
   batch.add(std::vector<int32_t>(20, 0), 0, 0);
@@ -160,7 +180,8 @@ TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
   Attend attend({.model = shape, .rope = rope, .batch = batch});
   const tensor::Tensor z = attend(0, inputs.at("q"), inputs.at("k"), inputs.at("v"));
   ASSERT_EQ(static_cast<size_t>(z.elements()), expected.size());
-  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(z.data()[i], expected[i], 1e-5) << i;  // sums in another order
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(z.data()[i], expected[i], 1e-5) << i;  // sums in another order
 
   OneLayer scaled("scale:value=2");
   Attend with_method({.model = shape, .rope = rope, .batch = batch, .pipeline = &scaled.pipeline});

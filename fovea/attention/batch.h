@@ -17,13 +17,12 @@ struct Batch {
   std::vector<int32_t> tokens;
   std::vector<int32_t> positions;
   std::vector<SequenceId> sequences;
-  std::vector<bool> decoding;        // the row follows a generated token, not a prompt
-  std::vector<int32_t> logit_rows;   // rows whose logits are wanted, rising
+  std::vector<bool> decoding;       // the row follows a generated token, not a prompt
+  std::vector<int32_t> logit_rows;  // rows whose logits are wanted, rising
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 
-  void add(std::span<const int32_t> new_tokens, int32_t first_position, SequenceId sequence,
-           bool is_decoding = false) {
+  void add(std::span<const int32_t> new_tokens, int32_t first_position, SequenceId sequence, bool is_decoding = false) {
     FOVEA_CHECK(first_position >= 0, "batch: position {} is negative", first_position);
     for (int32_t token : new_tokens) {
       tokens.push_back(token);

@@ -46,9 +46,10 @@ class Setter final : public KnobVisitor {
 
   Status finish() {
     if (error_.message.empty() && !found_) {
-      error_ = names_.empty() ? make_error(ErrorCode::kUsage, "{} has no knob {}; it has none", method_, fovea::quoted(name_))
-                              : make_error(ErrorCode::kUsage, "{} has no knob {}; nearest: {} (all: {})", method_, fovea::quoted(name_),
-                                           nearest_names(name_, names_, 1)[0], fmt::join(names_, ", "));
+      error_ = names_.empty()
+                   ? make_error(ErrorCode::kUsage, "{} has no knob {}; it has none", method_, fovea::quoted(name_))
+                   : make_error(ErrorCode::kUsage, "{} has no knob {}; nearest: {} (all: {})", method_,
+                                fovea::quoted(name_), nearest_names(name_, names_, 1)[0], fmt::join(names_, ", "));
     }
     if (!error_.message.empty()) return error_;
     return {};
@@ -106,7 +107,8 @@ class Setter final : public KnobVisitor {
     return same;
   }
   void fail(std::string_view wanted) {
-    error_ = make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, fovea::quoted(text_));
+    error_ =
+        make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, fovea::quoted(text_));
   }
   bool parse(double& number, const KnobLimits& limits) {
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), number);

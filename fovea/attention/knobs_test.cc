@@ -88,7 +88,8 @@ TEST(Knobs, AreListedWithKindDefaultAndRange) {
 }
 
 TEST(Knobs, AnUnknownOneIsToldTheNearestAndAll) {
-  EXPECT_THAT(refusal("windw", "3"), AllOf(HasSubstr("\"windw\""), HasSubstr("nearest: window"), HasSubstr("strict, heads, mode")));
+  EXPECT_THAT(refusal("windw", "3"),
+              AllOf(HasSubstr("\"windw\""), HasSubstr("nearest: window"), HasSubstr("strict, heads, mode")));
   Bare bare;
   EXPECT_THAT(set_knob(bare, "x", "1").error().message, AllOf(HasSubstr("bare"), HasSubstr("it has none")));
 }

@@ -72,8 +72,8 @@ KvCache::KvCache(const CacheShape& shape)
       page_bytes_(kernels::page_bytes(shape.type, shape.head_dim)),
       memory_(std::make_shared<Memory>(page_bytes_)) {
   FOVEA_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
-              "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers,
-              shape.n_kv_heads, shape.head_dim);
+              "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers, shape.n_kv_heads,
+              shape.head_dim);
 }
 
 KvCache::~KvCache() = default;
@@ -109,13 +109,10 @@ const KvCache::Head* KvCache::find_head(SequenceId sequence, int layer, int kv_h
   FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
               "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
   const auto it = sequences_.find(sequence);
-  return it == sequences_.end() ? nullptr
-                                : &it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+  return it == sequences_.end() ? nullptr : &it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
 }
 
-std::shared_ptr<KvCache::Page> KvCache::new_page() {
-  return std::make_shared<Page>(page_bytes_, memory_);
-}
+std::shared_ptr<KvCache::Page> KvCache::new_page() { return std::make_shared<Page>(page_bytes_, memory_); }
 
 KvCache::Page& KvCache::writable(Head& h, size_t index) {
   std::shared_ptr<Page>& page = h.pages[index];
@@ -129,11 +126,10 @@ KvCache::Page& KvCache::writable(Head& h, size_t index) {
   return *page;
 }
 
-void KvCache::append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k,
-                     const float* v) {
+void KvCache::append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k, const float* v) {
   Head& h = head(sequence, layer, kv_head);
-  FOVEA_CHECK(position > h.last_position && position < kNoPosition,
-              "kv cache: position {} after {} does not rise", position, h.last_position);
+  FOVEA_CHECK(position > h.last_position && position < kNoPosition, "kv cache: position {} after {} does not rise",
+              position, h.last_position);
   if (h.pages.empty() || h.n_used_last == kPageKeys) h.push(new_page());
   Page& page = writable(h, h.pages.size() - 1);
   kernels::page_write(page.bytes, shape_.type, shape_.head_dim, h.n_used_last, k, v);
@@ -163,8 +159,7 @@ int64_t KvCache::n_keys(SequenceId sequence, int layer, int kv_head) const {
   return h ? h->n_keys : 0;
 }
 
-void KvCache::retain(SequenceId sequence, int layer, int kv_head,
-                     const std::function<bool(int32_t position)>& keep) {
+void KvCache::retain(SequenceId sequence, int layer, int kv_head, const std::function<bool(int32_t position)>& keep) {
   if (!has(sequence)) return;
   Head& h = head(sequence, layer, kv_head);
   const size_t n_before = h.pages.size();
@@ -194,8 +189,7 @@ void KvCache::retain(SequenceId sequence, int layer, int kv_head,
   if (!last_survives) h.n_used_last = kPageKeys;  // the next key opens a page
 
   // Two pages' worth of holes: pack all keys together. The last page's free tail is no hole.
-  const int64_t capacity =
-      h.pages.empty() ? 0 : static_cast<int64_t>(h.pages.size() - 1) * kPageKeys + h.n_used_last;
+  const int64_t capacity = h.pages.empty() ? 0 : static_cast<int64_t>(h.pages.size() - 1) * kPageKeys + h.n_used_last;
   if (capacity - h.n_keys < 2 * kPageKeys) return;
   Head packed;
   std::vector<float> k(static_cast<size_t>(shape_.head_dim)), v(k.size());
@@ -242,10 +236,14 @@ void KvCache::drop(SequenceId sequence, int layer, int kv_head, int32_t begin, i
   Head& h = head(sequence, layer, kv_head);
   // Pages are in order of position, and each holds a key: only those that reach into the range are looked at.
   const auto before = [begin](const std::shared_ptr<Page>& page) {
-    return std::all_of(page->positions.begin(), page->positions.end(), [begin](int32_t p) { return p < begin || p == kNoPosition; });
+    return std::all_of(page->positions.begin(), page->positions.end(),
+                       [begin](int32_t p) { return p < begin || p == kNoPosition; });
   };
-  const auto past = [end](const std::shared_ptr<Page>& page) { return *std::min_element(page->positions.begin(), page->positions.end()) >= end; };
-  const auto first = static_cast<size_t>(std::partition_point(h.pages.begin(), h.pages.end(), before) - h.pages.begin());
+  const auto past = [end](const std::shared_ptr<Page>& page) {
+    return *std::min_element(page->positions.begin(), page->positions.end()) >= end;
+  };
+  const auto first =
+      static_cast<size_t>(std::partition_point(h.pages.begin(), h.pages.end(), before) - h.pages.begin());
   std::vector<std::shared_ptr<Page>> left;
   size_t next = first;
   for (; next < h.pages.size() && !past(h.pages[next]); ++next) {
@@ -263,7 +261,8 @@ void KvCache::drop(SequenceId sequence, int layer, int kv_head, int32_t begin, i
   if (next == first) return;
   const bool last_survives = next < h.pages.size() || (!left.empty() && left.back() == h.pages.back());
   if (!last_survives) h.n_used_last = kPageKeys;  // the next key opens a page
-  const auto at = h.pages.erase(h.pages.begin() + static_cast<int64_t>(first), h.pages.begin() + static_cast<int64_t>(next));
+  const auto at =
+      h.pages.erase(h.pages.begin() + static_cast<int64_t>(first), h.pages.begin() + static_cast<int64_t>(next));
   h.pages.insert(at, left.begin(), left.end());
   const size_t last_edge = first + left.size();
   for (size_t edge = first > 0 ? first - 1 : 0; edge <= last_edge;) {

@@ -12,7 +12,9 @@ using ::testing::ElementsAre;
 
 constexpr int kDim = 8;
 
-KvCache small_cache() { return KvCache({.n_layers = 2, .n_kv_heads = 2, .head_dim = kDim, .type = kernels::KvType::kF32}); }
+KvCache small_cache() {
+  return KvCache({.n_layers = 2, .n_kv_heads = 2, .head_dim = kDim, .type = kernels::KvType::kF32});
+}
 
 void append_range(KvCache& cache, SequenceId sequence, int layer, int kv_head, int begin, int end) {
   for (int p = begin; p < end; ++p) {
@@ -70,7 +72,8 @@ TEST(KvCache, PacksHolesTogetherAndKeepsEveryKeyWithItsPosition) {
 }
 
 TEST(KvCache, DroppingARangeKeepsTheRestInOrder) {
-  for (const auto& [begin, end] : std::vector<std::pair<int, int>>{{4, 5}, {4, 31}, {4, 32}, {4, 100}, {0, 40}, {32, 64}, {150, 200}, {0, 200}, {190, 300}, {7, 7}}) {
+  for (const auto& [begin, end] : std::vector<std::pair<int, int>>{
+           {4, 5}, {4, 31}, {4, 32}, {4, 100}, {0, 40}, {32, 64}, {150, 200}, {0, 200}, {190, 300}, {7, 7}}) {
     KvCache cache = small_cache();
     append_range(cache, 0, 0, 0, 0, 200);
     cache.drop(0, 0, 0, begin, end);

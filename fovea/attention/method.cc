@@ -48,7 +48,9 @@ std::vector<std::string_view> stage_names(uint32_t stages) {
 
 std::vector<std::string_view> need_names(uint32_t needs) { return names_of_bits(needs, {"head-profile"}); }
 
-bool can_compose(const MethodInfo& a, const MethodInfo& b) { return !lists(a.excludes, b.name) && !lists(b.excludes, a.name); }
+bool can_compose(const MethodInfo& a, const MethodInfo& b) {
+  return !lists(a.excludes, b.name) && !lists(b.excludes, a.name);
+}
 
 double allowed_distance(const MethodInfo& info, std::string_view law) {
   std::string_view rest = info.exceptions;
@@ -66,7 +68,9 @@ double allowed_distance(const MethodInfo& info, std::string_view law) {
   return 0;
 }
 
-bool register_method(std::string_view name, MethodFactory make) { return registry().emplace(std::string(name), make).second; }
+bool register_method(std::string_view name, MethodFactory make) {
+  return registry().emplace(std::string(name), make).second;
+}
 
 std::unique_ptr<Method> make_method(std::string_view name) {
   const auto it = registry().find(slug(name));
@@ -80,8 +84,8 @@ std::vector<std::string> method_names() {
 }
 
 Error no_such_method(std::string_view name) {
-  return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)", fovea::quoted(name),
-                    fmt::join(nearest_names(slug(name), method_names()), ", "));
+  return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)",
+                    fovea::quoted(name), fmt::join(nearest_names(slug(name), method_names()), ", "));
 }
 
 }  // namespace fovea::attention

@@ -32,7 +32,7 @@ struct MethodInfo {
   std::string_view paper;  // "arXiv:2309.17453, sec. 3.2"
   uint32_t stages = 0;     // Stage bits it may act on
   uint32_t needs = kNothing;
-  std::string_view summary;        // one line for the catalogue
+  std::string_view summary;  // one line for the catalogue
   // Knobs as a spec has them ("value=1:heads=0"). With `neutral` it equals dense attention bit for bit
   // (empty: its defaults do); with `example` it acts on a text of a few dozen tokens. Both are what
   // tests/every_method_test.cc runs.
@@ -125,13 +125,13 @@ class Method {
 
 // A fresh method with its default knobs; null if there is none of that name ('_' reads as '-').
 std::unique_ptr<Method> make_method(std::string_view name);
-std::vector<std::string> method_names();  // sorted
+std::vector<std::string> method_names();      // sorted
 Error no_such_method(std::string_view name);  // kUsage with the nearest names
 
 using MethodFactory = std::unique_ptr<Method> (*)();
 bool register_method(std::string_view name, MethodFactory make);
-#define FOVEA_REGISTER_METHOD(Type)                                                          \
-  [[maybe_unused]] const bool Type##_registered = ::fovea::attention::register_method(       \
+#define FOVEA_REGISTER_METHOD(Type)                                                    \
+  [[maybe_unused]] const bool Type##_registered = ::fovea::attention::register_method( \
       Type::kInfo.name, []() -> std::unique_ptr<::fovea::attention::Method> { return std::make_unique<Type>(); })
 
 }  // namespace fovea::attention

@@ -60,10 +60,18 @@ class OneLayer {
       const auto row = static_cast<size_t>(i);
       for (const auto& [t, what] : {std::pair(&q, 0), std::pair(&k, 1), std::pair(&v, 2)}) {
         const auto heads = static_cast<int>(t->dim(1));
-        for (int h = 0; h < heads; ++h) fill(what, layer, batch.sequences[row], batch.positions[row], h, t->data() + (i * heads + h) * shape_.head_dim);
+        for (int h = 0; h < heads; ++h)
+          fill(what, layer, batch.sequences[row], batch.positions[row], h,
+               t->data() + (i * heads + h) * shape_.head_dim);
       }
     }
-    Attend attend({.model = shape_, .rope = rope_, .batch = batch, .cache = &cache, .pipeline = &pipeline, .hooks = &hooks, .observers = observers});
+    Attend attend({.model = shape_,
+                   .rope = rope_,
+                   .batch = batch,
+                   .cache = &cache,
+                   .pipeline = &pipeline,
+                   .hooks = &hooks,
+                   .observers = observers});
     const tensor::Tensor z = attend(layer, q, k, v);
     keys.seen += attend.key_count().seen;
     keys.dense += attend.key_count().dense;
@@ -99,18 +107,22 @@ class OneLayer {
   // One head's part of a row of z.
   std::vector<float> of_head(const std::vector<float>& z, int row, int head) const {
     const auto dim = static_cast<size_t>(shape_.head_dim);
-    const size_t at = (static_cast<size_t>(row) * static_cast<size_t>(shape_.n_heads) + static_cast<size_t>(head)) * dim;
+    const size_t at =
+        (static_cast<size_t>(row) * static_cast<size_t>(shape_.n_heads) + static_cast<size_t>(head)) * dim;
     return {z.begin() + static_cast<int64_t>(at), z.begin() + static_cast<int64_t>(at + dim)};
   }
-  void expect_head(const std::vector<float>& z, int row, int head, const std::vector<double>& expected, double tolerance = 1e-5) const {
+  void expect_head(const std::vector<float>& z, int row, int head, const std::vector<double>& expected,
+                   double tolerance = 1e-5) const {
     const std::vector<float> found = of_head(z, row, head);
-    for (size_t d = 0; d < found.size(); ++d) EXPECT_NEAR(found[d], expected[d], tolerance) << "row " << row << " head " << head << " element " << d;
+    for (size_t d = 0; d < found.size(); ++d)
+      EXPECT_NEAR(found[d], expected[d], tolerance) << "row " << row << " head " << head << " element " << d;
   }
 
  private:
   void fill(int what, int layer, SequenceId sequence, int32_t position, int head, float* to) const {
     const double phase = 2.1 * what + 1.3 * layer + 0.9 * sequence + 0.37 * position + 1.7 * head;
-    for (int d = 0; d < shape_.head_dim; ++d) to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));
+    for (int d = 0; d < shape_.head_dim; ++d)
+      to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));
   }
   std::vector<float> rotated(int what, int layer, SequenceId sequence, int32_t position, int head) const {
     tensor::Tensor t = tensor::Tensor::empty({1, 1, shape_.head_dim});

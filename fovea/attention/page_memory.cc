@@ -28,7 +28,8 @@ std::byte* map_block(size_t bytes) {
 }  // namespace
 
 PageMemory::PageMemory(size_t page_bytes)
-    : page_bytes_((page_bytes + 63) / 64 * 64), block_bytes_((std::max(kHugePage, page_bytes_) + kHugePage - 1) / kHugePage * kHugePage) {}
+    : page_bytes_((page_bytes + 63) / 64 * 64),
+      block_bytes_((std::max(kHugePage, page_bytes_) + kHugePage - 1) / kHugePage * kHugePage) {}
 
 PageMemory::~PageMemory() {
   for (const auto& [first, block] : blocks_) ::munmap(first, block_bytes_);

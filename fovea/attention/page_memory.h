@@ -18,9 +18,9 @@ class PageMemory {
   PageMemory(const PageMemory&) = delete;
   PageMemory& operator=(const PageMemory&) = delete;
 
-  void* take();          // page_bytes at a multiple of 64, with any content; from any thread
-  void give(void* page); // back, once
-  size_t bytes_held();   // of all blocks
+  void* take();           // page_bytes at a multiple of 64, with any content; from any thread
+  void give(void* page);  // back, once
+  size_t bytes_held();    // of all blocks
 
  private:
   struct Block {

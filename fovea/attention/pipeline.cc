@@ -56,7 +56,8 @@ Status Pipeline::add_policy_file(const std::string& path, const ModelShape& mode
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, uint64_t{1} << 20));
   const nlohmann::ordered_json policy = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!policy.is_array()) {
-    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]", fovea::quoted(path));
+    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]",
+                      fovea::quoted(path));
   }
   for (const auto& entry : policy) {
     if (!entry.is_object() || !entry.contains("method") || !entry["method"].is_string()) {
@@ -65,7 +66,9 @@ Status Pipeline::add_policy_file(const std::string& path, const ModelShape& mode
     Knobs knobs;
     for (const auto& [key, value] : entry.items()) {
       if (key == "method") continue;
-      if (!value.is_primitive()) return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", fovea::quoted(path), fovea::quoted(key));
+      if (!value.is_primitive())
+        return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", fovea::quoted(path),
+                          fovea::quoted(key));
       knobs.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
     }
     if (Status added = add(entry["method"].get<std::string>(), knobs, model); !added) {
@@ -91,19 +94,22 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
     const std::vector<std::string_view> fields = split(part, ':');
     size_t first_knob = 0;
     if (fields[0].find('=') == std::string_view::npos) {
-      if (fields[0].empty()) return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", fovea::quoted(spec));
+      if (fields[0].empty())
+        return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", fovea::quoted(spec));
       if (fields[0] == "dense" || fields[0] == "auto") {
         return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", fovea::quoted(spec), fields[0]);
       }
       entries.push_back({fields[0], {}});
       first_knob = 1;
     } else if (entries.empty()) {
-      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", fovea::quoted(spec), fovea::quoted(fields[0]));
+      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", fovea::quoted(spec),
+                        fovea::quoted(fields[0]));
     }
     for (size_t i = first_knob; i < fields.size(); ++i) {
       const size_t equals = fields[i].find('=');
       if (equals == std::string_view::npos || equals == 0) {
-        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", fovea::quoted(spec), fovea::quoted(fields[i]));
+        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", fovea::quoted(spec),
+                          fovea::quoted(fields[i]));
       }
       entries.back().knobs.emplace_back(fields[i].substr(0, equals), fields[i].substr(equals + 1));
     }

@@ -31,7 +31,8 @@ class Pipeline {
   void remove(SequenceId sequence) { states_.erase(sequence); }
 
  private:
-  Status add(std::string_view name, const std::vector<std::pair<std::string, std::string>>& knobs, const ModelShape& model);
+  Status add(std::string_view name, const std::vector<std::pair<std::string, std::string>>& knobs,
+             const ModelShape& model);
   Status add_policy_file(const std::string& path, const ModelShape& model);
 
   std::string spec_ = "dense";

@@ -27,7 +27,8 @@ std::string refusal(std::string_view spec, ErrorCode code = ErrorCode::kUsage) {
 }
 
 std::string policy_file(const std::string& text) {
-  const std::string path = ::testing::TempDir() + "/" + std::to_string(getpid()) + "-policy.json";  // tests run side by side
+  const std::string path =
+      ::testing::TempDir() + "/" + std::to_string(getpid()) + "-policy.json";  // tests run side by side
   std::ofstream(path) << text;
   return path;
 }
@@ -58,7 +59,8 @@ TEST(Pipeline, ACommaBeforeAKnobSeparatesKnobsAndUnderscoresReadAsHyphens) {
 }
 
 TEST(Pipeline, AnUnknownMethodIsToldTheNearest) {
-  EXPECT_THAT(refusal("streming-llm"), AllOf(HasSubstr("\"streming-llm\""), HasSubstr("streaming-llm"), HasSubstr("fovea methods")));
+  EXPECT_THAT(refusal("streming-llm"),
+              AllOf(HasSubstr("\"streming-llm\""), HasSubstr("streaming-llm"), HasSubstr("fovea methods")));
 }
 
 TEST(Pipeline, BadKnobsNameTheMethodAndTheKnob) {
@@ -79,12 +81,14 @@ TEST(Pipeline, ASpecThatIsNoneQuotesItself) {
 
 TEST(Pipeline, APairThatCannotComposeIsRefusedInEitherOrder) {
   for (const char* spec : {"test-strided,test-positions", "test-positions,test-strided"}) {
-    EXPECT_THAT(refusal(spec), AllOf(HasSubstr("test-strided"), HasSubstr("test-positions"), HasSubstr("cannot run together")));
+    EXPECT_THAT(refusal(spec),
+                AllOf(HasSubstr("test-strided"), HasSubstr("test-positions"), HasSubstr("cannot run together")));
   }
 }
 
 TEST(Pipeline, APolicyFileSaysTheSame) {
-  const std::string path = policy_file(R"([{"method": "test-rule", "window": 4, "n_sink": 2}, {"method": "scale", "heads": "0.1", "value": 0.5}])");
+  const std::string path = policy_file(
+      R"([{"method": "test-rule", "window": 4, "n_sink": 2}, {"method": "scale", "heads": "0.1", "value": 0.5}])");
   const auto pipeline = parse("@" + path);
   ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
   EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale:heads=0.1:value=0.5");
@@ -93,7 +97,8 @@ TEST(Pipeline, APolicyFileSaysTheSame) {
 
 TEST(Pipeline, ABadPolicyFileIsNamed) {
   EXPECT_THAT(refusal("@/nowhere/policy.json", ErrorCode::kNotFound), HasSubstr("/nowhere/policy.json"));
-  for (const char* text : {"", "{}", "[1]", "[{}]", R"([{"method": 3}])", R"([{"method": "scale", "value": [1]}])", "[{\"method\""}) {
+  for (const char* text :
+       {"", "{}", "[1]", "[{}]", R"([{"method": 3}])", R"([{"method": "scale", "value": [1]}])", "[{\"method\""}) {
     EXPECT_THAT(refusal("@" + policy_file(text), ErrorCode::kData), HasSubstr("policy.json")) << text;
   }
   EXPECT_THAT(refusal("@" + policy_file(R"([{"method": "scale", "valu": 1}])")),
@@ -107,7 +112,8 @@ class Counting final : public Method {
     int n = 0;
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Count>(*this); }
   };
-  static constexpr MethodInfo kInfo{.name = "test-counting", .title = "Counting", .paper = "none", .stages = kGate, .summary = "for tests"};
+  static constexpr MethodInfo kInfo{
+      .name = "test-counting", .title = "Counting", .paper = "none", .stages = kGate, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   std::unique_ptr<SequenceState> begin_sequence() const override { return std::make_unique<Count>(); }
 };

@@ -94,12 +94,14 @@ Status HeadSet::check(const ModelShape& model) const {
 
 Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view name, int n) {
   if (!model.profile) {
-    return make_error(ErrorCode::kUsage, "this needs a head profile of the model; make one with: fovea profile -m MODEL");
+    return make_error(ErrorCode::kUsage,
+                      "this needs a head profile of the model; make one with: fovea profile -m MODEL");
   }
   const auto it = model.profile->values.find(name);
   const size_t n_all = static_cast<size_t>(model.n_layers) * static_cast<size_t>(model.n_heads);
   if (it == model.profile->values.end() || it->second.size() != n_all) {
-    return make_error(ErrorCode::kUsage, "the head profile holds no {} values for the {} heads of this model", name, n_all);
+    return make_error(ErrorCode::kUsage, "the head profile holds no {} values for the {} heads of this model", name,
+                      n_all);
   }
   std::vector<int> order(n_all);
   std::iota(order.begin(), order.end(), 0);

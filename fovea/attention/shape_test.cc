@@ -35,7 +35,8 @@ TEST(HeadSet, AllAndNone) {
 }
 
 TEST(HeadSet, PrintsAsItIsRead) {
-  for (const char* text : {"all", "none", "5", "3-9", "4.11", "0.0+2-3+5"}) EXPECT_EQ(HeadSet::parse(text)->to_string(), text);
+  for (const char* text : {"all", "none", "5", "3-9", "4.11", "0.0+2-3+5"})
+    EXPECT_EQ(HeadSet::parse(text)->to_string(), text);
   HeadSet built;
   built.add(2, 7);
   EXPECT_EQ(built.to_string(), "2.7");

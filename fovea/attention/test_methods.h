@@ -11,7 +11,12 @@ namespace fovea::attention {
 // Only every `stride`-th key, and the row's own.
 class StridedKeys final : public Method {
  public:
-  static constexpr MethodInfo kInfo{.name = "test-strided", .title = "Strided", .paper = "none", .stages = kChoose, .summary = "for tests", .excludes = "test-positions"};
+  static constexpr MethodInfo kInfo{.name = "test-strided",
+                                    .title = "Strided",
+                                    .paper = "none",
+                                    .stages = kChoose,
+                                    .summary = "for tests",
+                                    .excludes = "test-positions"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("stride", stride_, {.min = 1, .help = "keys"}); }
   bool chooses_keys(int, int) const override { return true; }
@@ -35,7 +40,8 @@ class StridedKeys final : public Method {
 // A fixed rule, without dropping anything.
 class FixedRule final : public Method {
  public:
-  static constexpr MethodInfo kInfo{.name = "test-rule", .title = "Rule", .paper = "none", .stages = kChoose, .summary = "for tests"};
+  static constexpr MethodInfo kInfo{
+      .name = "test-rule", .title = "Rule", .paper = "none", .stages = kChoose, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override {
     knobs.add("n_sink", n_sink_, {.min = 0, .help = "keys"});
@@ -50,7 +56,8 @@ class FixedRule final : public Method {
 // Rows of one head: scores of odd keys to -inf, pattern times `factor`.
 class RowEdits final : public Method {
  public:
-  static constexpr MethodInfo kInfo{.name = "test-rows", .title = "Rows", .paper = "none", .stages = kScore | kReweight, .summary = "for tests"};
+  static constexpr MethodInfo kInfo{
+      .name = "test-rows", .title = "Rows", .paper = "none", .stages = kScore | kReweight, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override {
     knobs.add("head", head_, {.min = 0, .help = "head"});
@@ -77,7 +84,8 @@ class RowEdits final : public Method {
 // Every token is rotated as if it stood `shift` places later, and its values are negated.
 class MovedPositions final : public Method {
  public:
-  static constexpr MethodInfo kInfo{.name = "test-positions", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
+  static constexpr MethodInfo kInfo{
+      .name = "test-positions", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("shift", shift_, {.min = 0, .help = "places"}); }
   bool edits_inputs(int) const override { return true; }

@@ -12,9 +12,12 @@ size_t utf8_length(std::string_view text) {
   const unsigned char lead = at(0);
   size_t n = 0;
   if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF) n = 2;
-  else if (lead >= 0xE0 && lead <= 0xEF) n = 3;
-  else if (lead >= 0xF0 && lead <= 0xF4) n = 4;
+  if (lead >= 0xC2 && lead <= 0xDF)
+    n = 2;
+  else if (lead >= 0xE0 && lead <= 0xEF)
+    n = 3;
+  else if (lead >= 0xF0 && lead <= 0xF4)
+    n = 4;
   if (n == 0 || text.size() < n) return 0;
   for (size_t i = 1; i < n; ++i) {
     if ((at(i) & 0xC0) != 0x80) return 0;
@@ -39,7 +42,8 @@ bool deceives(std::string_view c) {
 }  // namespace
 
 Error ByteReader::too_short(std::string_view what, uint64_t wanted) const {
-  Error error = make_error(ErrorCode::kData, "{}: the file ends at offset {} inside {}: {} bytes are needed at offset {}, {} are left",
+  Error error = make_error(ErrorCode::kData,
+                           "{}: the file ends at offset {} inside {}: {} bytes are needed at offset {}, {} are left",
                            name_, bytes_.size(), what, wanted, offset_, remaining());
   error.where = fmt::format("offset {}", offset_);
   return error;
@@ -59,7 +63,8 @@ Result<std::string_view> ByteReader::read_chars(uint64_t n, std::string_view wha
 
 Status ByteReader::seek(uint64_t offset, std::string_view what) {
   if (offset > bytes_.size()) {
-    Error error = make_error(ErrorCode::kData, "{}: {} is at offset {}, past the end of the file at {}", name_, what, offset, bytes_.size());
+    Error error = make_error(ErrorCode::kData, "{}: {} is at offset {}, past the end of the file at {}", name_, what,
+                             offset, bytes_.size());
     error.where = fmt::format("offset {}", offset);
     return error;
   }

@@ -8,7 +8,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 TEST(ByteReader, ReadsLittleEndianNumbersInOrder) {
   ByteReader in(bytes_of(std::string_view("\x01\x02\x00\x00\x00\x07", 6)), "f");

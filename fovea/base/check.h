@@ -35,8 +35,8 @@ namespace internal {
     (void)sizeof(!(condition)); \
   } while (false)
 #else
-#define FOVEA_DCHECK(condition)                                                        \
-  do {                                                                                 \
+#define FOVEA_DCHECK(condition)                                                          \
+  do {                                                                                   \
     if (!(condition)) ::fovea::internal::fail_check(__FILE__, __LINE__, #condition, ""); \
   } while (false)
 #endif

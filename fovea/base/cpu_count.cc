@@ -91,7 +91,8 @@ int physical_cores(std::span<const int> cpus, const std::string& root) {
     cores.insert(siblings.value_or(fmt::format("{}", cpu)));
   }
   int count = std::max(1, static_cast<int>(cores.size()));
-  if (const auto quota = cgroup_cpus(root); quota && *quota < count) count = std::max(1, static_cast<int>(std::ceil(*quota)));
+  if (const auto quota = cgroup_cpus(root); quota && *quota < count)
+    count = std::max(1, static_cast<int>(std::ceil(*quota)));
   return count;
 }
 

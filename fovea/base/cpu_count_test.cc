@@ -13,7 +13,9 @@ namespace {
 // A folder that stands in for / with a /sys and a /proc of our making.
 class FakeMachine {
  public:
-  FakeMachine() : root_(::testing::TempDir() + "fovea_cpu_count_" + ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+  FakeMachine()
+      : root_(::testing::TempDir() + "fovea_cpu_count_" +
+              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     std::filesystem::remove_all(root_);
   }
   ~FakeMachine() { std::filesystem::remove_all(root_); }

@@ -18,9 +18,9 @@ namespace fovea {
 namespace {
 
 Error file_error(const std::string& path, const char* doing, int code) {
-  const ErrorCode kind = code == ENOENT || code == ENOTDIR      ? ErrorCode::kNotFound
-                         : code == EACCES || code == EPERM      ? ErrorCode::kPermission
-                                                                : ErrorCode::kIo;
+  const ErrorCode kind = code == ENOENT || code == ENOTDIR ? ErrorCode::kNotFound
+                         : code == EACCES || code == EPERM ? ErrorCode::kPermission
+                                                           : ErrorCode::kIo;
   return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
 }
 
@@ -56,10 +56,14 @@ struct Sha256::State {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(), &EVP_MD_CTX_free};
 };
 
-Sha256::Sha256() : state_(std::make_unique<State>()) { EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr); }
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr);
+}
 Sha256::~Sha256() = default;
 
-void Sha256::add(std::span<const std::byte> bytes) { EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()); }
+void Sha256::add(std::span<const std::byte> bytes) {
+  EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size());
+}
 
 std::string Sha256::hex() {
   unsigned char digest[32];

@@ -60,8 +60,7 @@ TEST_F(FileTest, ErrorsNameThePathAndTheCause) {
 
 TEST_F(FileTest, HashesAsTheStandardSays) {
   ASSERT_TRUE(write_file_atomic(path("abc"), "abc"));
-  EXPECT_EQ(sha256_of_file(path("abc")).value(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256_of_file(path("abc")).value(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256_of({}), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 

@@ -60,9 +60,10 @@ void install_handler() {
 }
 
 Error open_error(const std::string& path, int code) {
-  const ErrorCode kind = code == ENOENT || code == ENOTDIR || code == ELOOP || code == ENAMETOOLONG ? ErrorCode::kNotFound
-                         : code == EACCES || code == EPERM              ? ErrorCode::kPermission
-                                                                        : ErrorCode::kIo;
+  const ErrorCode kind = code == ENOENT || code == ENOTDIR || code == ELOOP || code == ENAMETOOLONG
+                             ? ErrorCode::kNotFound
+                         : code == EACCES || code == EPERM ? ErrorCode::kPermission
+                                                           : ErrorCode::kIo;
   return make_error(kind, "{}: {}", quoted(path, 4096), std::strerror(code));
 }
 

@@ -25,7 +25,7 @@ class MappedFile {
   // True once a read has hit a page that the file no longer backs. Check after each step that
   // read from the mapping; what was computed since the last check is not to be trusted.
   bool damaged() const;
-  Status check_intact() const;  // kIo, naming the path, if damaged()
+  Status check_intact() const;                          // kIo, naming the path, if damaged()
   void release(std::span<const std::byte> part) const;  // drop its resident pages; they can be read again
 
  private:

@@ -87,14 +87,13 @@ Error make_error(ErrorCode code, fmt::format_string<Args...> format, Args&&... a
 #define FOVEA_CONCAT(a, b) FOVEA_CONCAT_INNER(a, b)
 
 // Returns the error of `expr` from this function, if it has one.
-#define FOVEA_RETURN_IF_ERROR(expr)                                              \
-  do {                                                                           \
+#define FOVEA_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                     \
     if (auto fovea_status = (expr); !fovea_status) return std::move(fovea_status.error()); \
   } while (false)
 
 // FOVEA_ASSIGN_OR_RETURN(auto x, f()): x is f's value, or this function returns f's error.
-#define FOVEA_ASSIGN_OR_RETURN(lhs, expr) \
-  FOVEA_ASSIGN_OR_RETURN_INNER(FOVEA_CONCAT(fovea_result_, __LINE__), lhs, expr)
+#define FOVEA_ASSIGN_OR_RETURN(lhs, expr) FOVEA_ASSIGN_OR_RETURN_INNER(FOVEA_CONCAT(fovea_result_, __LINE__), lhs, expr)
 #define FOVEA_ASSIGN_OR_RETURN_INNER(tmp, lhs, expr) \
   auto tmp = (expr);                                 \
   if (!tmp) return std::move(tmp.error());           \

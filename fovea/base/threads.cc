@@ -129,7 +129,8 @@ void ThreadPool::run(FunctionRef<void(int thread)> fn) {
   state.running.store(size() - 1);
   if (size() > 1) state.publish(&fn);
   state.call(fn, 0);
-  for (int left; (left = state.running.load(std::memory_order_acquire)) > 0;) wait_while(state.running, left, state.spins);
+  for (int left; (left = state.running.load(std::memory_order_acquire)) > 0;)
+    wait_while(state.running, left, state.spins);
   if (state.failed.load()) {
     state.failed.store(false);
     std::rethrow_exception(std::exchange(state.error, nullptr));

@@ -17,9 +17,8 @@ class FunctionRef<R(Args...)> {
  public:
   template <typename F>
   FunctionRef(F&& f)  // NOLINT: implicit by design
-      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* o, Args... args) -> R {
-          return (*static_cast<std::remove_reference_t<F>*>(o))(args...);
-        }) {}
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, Args... args) -> R { return (*static_cast<std::remove_reference_t<F>*>(o))(args...); }) {}
   R operator()(Args... args) const { return call_(object_, args...); }
 
  private:

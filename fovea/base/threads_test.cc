@@ -65,9 +65,10 @@ TEST_P(ThreadPoolOf, RethrowsOneExceptionAndStaysUsable) {
     }),
                  std::runtime_error);
     EXPECT_THROW(pool.run([](int) { throw std::runtime_error("all"); }), std::runtime_error);
-    EXPECT_THROW(pool.for_each(100, [](int64_t task, int) {
-      if (task == 50) throw std::runtime_error("a task");
-    }),
+    EXPECT_THROW(pool.for_each(100,
+                               [](int64_t task, int) {
+                                 if (task == 50) throw std::runtime_error("a task");
+                               }),
                  std::runtime_error);
     std::atomic<int> calls{0};
     pool.run([&](int) { ++calls; });
@@ -119,7 +120,8 @@ TEST(ThreadPool, ATaskThatThrowsStopsTheHandingOut) {
 TEST(ThreadPool, RunsManySmallJobsInARow) {
   ThreadPool pool(2);
   std::atomic<int64_t> sum{0};
-  for (int job = 0; job < 100'000; ++job) pool.run([&](int thread) { sum.fetch_add(thread + 1, std::memory_order_relaxed); });
+  for (int job = 0; job < 100'000; ++job)
+    pool.run([&](int thread) { sum.fetch_add(thread + 1, std::memory_order_relaxed); });
   EXPECT_EQ(sum, 300'000);
 }
 

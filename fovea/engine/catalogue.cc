@@ -9,7 +9,8 @@ namespace fovea::engine {
 namespace {
 
 // `package` and `member` hold {0} for the package's number (from 1) and {1} for the member's.
-std::vector<CataloguePart> numbered(int n, std::string_view package, std::string_view version, std::string_view member, int first_member) {
+std::vector<CataloguePart> numbered(int n, std::string_view package, std::string_view version, std::string_view member,
+                                    int first_member) {
   std::vector<CataloguePart> parts;
   parts.reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) {
@@ -58,7 +59,8 @@ Result<const CatalogueModel*> find_in_catalogue(const std::string& name) {
     if (model.name == name) return &model;
     names.push_back(model.name);
   }
-  return make_error(ErrorCode::kNotFound, "no model {} to fetch; known are {}", fovea::quoted(name), fmt::join(nearest_names(name, names, names.size()), ", "));
+  return make_error(ErrorCode::kNotFound, "no model {} to fetch; known are {}", fovea::quoted(name),
+                    fmt::join(nearest_names(name, names, names.size()), ", "));
 }
 
 }  // namespace fovea::engine

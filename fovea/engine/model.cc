@@ -15,14 +15,18 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(gguf));
   const attention::ModelShape& shape = config.shape;
   if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
-    return make_error(ErrorCode::kUnsupported, "{}: heads are {} wide; multiples of 8 up to 256 run", gguf.name(), shape.head_dim);
+    return make_error(ErrorCode::kUnsupported, "{}: heads are {} wide; multiples of 8 up to 256 run", gguf.name(),
+                      shape.head_dim);
   }
   model->family_ = models::make_family(config);
   FOVEA_RETURN_IF_ERROR(models::bind_weights(gguf, *model->family_));
 
   const auto table = model->family_->weights();
   uint64_t total = 0, done = 0;
-  for (const auto& spec : table) total += spec.target->defined() ? kernels::row_bytes(spec.target->view.dtype, spec.target->cols()) * static_cast<uint64_t>(spec.target->rows()) : 0;
+  for (const auto& spec : table)
+    total += spec.target->defined() ? kernels::row_bytes(spec.target->view.dtype, spec.target->cols()) *
+                                          static_cast<uint64_t>(spec.target->rows())
+                                    : 0;
   const bool tied = gguf.find_tensor("output.weight") == nullptr;
   for (const auto& spec : table) {
     tensor::Weight& w = *spec.target;

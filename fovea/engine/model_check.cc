@@ -49,7 +49,8 @@ void check_merges(const Gguf& gguf, const std::vector<std::string_view>& tokens,
       why = "is there twice";
     }
     if (why.empty()) continue;
-    return out.push_back(problem(ErrorCode::kData, key, "{}: key {}: merge {} {} {}", gguf.name(), fovea::quoted(key), i, fovea::quoted(merge), why));
+    return out.push_back(problem(ErrorCode::kData, key, "{}: key {}: merge {} {} {}", gguf.name(), fovea::quoted(key),
+                                 i, fovea::quoted(merge), why));
   }
 }
 
@@ -61,32 +62,42 @@ void check_vocabulary(const Gguf& gguf, std::vector<Error>& out) {
   constexpr size_t kMaxTokenBytes = 64 << 10;
   for (size_t i = 0; i < n; ++i) {
     if (tokens.value()[i].size() <= kMaxTokenBytes) continue;
-    out.push_back(problem(ErrorCode::kData, prefix + "tokens", "{}: token {} is {} bytes long; {} are allowed", gguf.name(), i, tokens.value()[i].size(), kMaxTokenBytes));
+    out.push_back(problem(ErrorCode::kData, prefix + "tokens", "{}: token {} is {} bytes long; {} are allowed",
+                          gguf.name(), i, tokens.value()[i].size(), kMaxTokenBytes));
     break;
   }
   if (gguf.has(prefix + "token_type")) {
     const auto types = gguf.get_i64s(prefix + "token_type");
     if (!types) return out.push_back(types.error());
-    if (types.value().size() != n) out.push_back(problem(ErrorCode::kData, prefix + "token_type", "{}: {} token types for {} tokens", gguf.name(), types.value().size(), n));
-    const auto bad = std::find_if(types.value().begin(), types.value().end(), [](int64_t type) { return type < 0 || type > 6; });
-    if (bad != types.value().end()) out.push_back(problem(ErrorCode::kData, prefix + "token_type", "{}: token {} has type {}; 0 to 6 are known", gguf.name(), bad - types.value().begin(), *bad));
+    if (types.value().size() != n)
+      out.push_back(problem(ErrorCode::kData, prefix + "token_type", "{}: {} token types for {} tokens", gguf.name(),
+                            types.value().size(), n));
+    const auto bad =
+        std::find_if(types.value().begin(), types.value().end(), [](int64_t type) { return type < 0 || type > 6; });
+    if (bad != types.value().end())
+      out.push_back(problem(ErrorCode::kData, prefix + "token_type", "{}: token {} has type {}; 0 to 6 are known",
+                            gguf.name(), bad - types.value().begin(), *bad));
   }
   if (gguf.has(prefix + "scores")) {
     const auto scores = gguf.get_f64s(prefix + "scores");
     if (!scores) return out.push_back(scores.error());
-    if (scores.value().size() != n) out.push_back(problem(ErrorCode::kData, prefix + "scores", "{}: {} scores for {} tokens", gguf.name(), scores.value().size(), n));
+    if (scores.value().size() != n)
+      out.push_back(problem(ErrorCode::kData, prefix + "scores", "{}: {} scores for {} tokens", gguf.name(),
+                            scores.value().size(), n));
   }
   const auto kind = gguf.get_string(prefix + "model");
   if (!kind) return out.push_back(kind.error());
   if (kind.value() == "gpt2") check_merges(gguf, tokens.value(), out);
-  for (const char* name : {"bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "mask"}) {  // "seperator" is how the format spells it
+  for (const char* name : {"bos", "eos", "eot", "eom", "unknown", "padding", "seperator",
+                           "mask"}) {  // "seperator" is how the format spells it
     const std::string key = fmt::format("{}{}_token_id", prefix, name);
     if (!gguf.has(key)) continue;
     const auto id = gguf.get_u64(key);
     if (!id) {
       out.push_back(id.error());
     } else if (id.value() >= n) {
-      out.push_back(problem(ErrorCode::kData, key, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), fovea::quoted(key), id.value(), n));
+      out.push_back(problem(ErrorCode::kData, key, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(),
+                            fovea::quoted(key), id.value(), n));
     }
   }
 }
@@ -96,7 +107,8 @@ void check_weights(const Gguf& gguf, std::vector<Error>& out) {
     const uint64_t bad = formats::count_non_finite(tensor);
     if (bad == 0) continue;
     const bool blocks = kernels::dtype_info(tensor.dtype).block_elements > 1;
-    out.push_back(problem(ErrorCode::kData, "tensor " + tensor.name, "{}: tensor {} has {} {} NaN or Inf", gguf.name(), tensor.name, bad, blocks ? "blocks with a scale that is" : "values that are"));
+    out.push_back(problem(ErrorCode::kData, "tensor " + tensor.name, "{}: tensor {} has {} {} NaN or Inf", gguf.name(),
+                          tensor.name, bad, blocks ? "blocks with a scale that is" : "values that are"));
   }
 }
 
@@ -108,7 +120,8 @@ std::vector<Error> check_model(const Gguf& gguf, const CheckOptions& options) {
     for (const std::string& warning : gguf.warnings()) out.push_back(Error{ErrorCode::kData, warning, gguf.name()});
   }
   if (options.strict && !gguf.has("tokenizer.ggml.eos_token_id") && !gguf.has("tokenizer.ggml.eot_token_id")) {
-    out.push_back(problem(ErrorCode::kData, "tokenizer.ggml.eos_token_id", "{}: no token ends a text: neither eos nor eot is set", gguf.name()));
+    out.push_back(problem(ErrorCode::kData, "tokenizer.ggml.eos_token_id",
+                          "{}: no token ends a text: neither eos nor eot is set", gguf.name()));
   }
   if (const auto sizes = read_sizes(gguf)) {
     check_tensors(gguf, out);

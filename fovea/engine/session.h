@@ -24,9 +24,9 @@ using tensor::Tensor;
 
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
-  int n_ctx = 0;            // positions of one sequence; 0: as many as the model was trained for
+  int n_ctx = 0;                 // positions of one sequence; 0: as many as the model was trained for
   bool beyond_training = false;  // n_ctx may be more than that: for timing, not for answers
-  int chunk = 512;          // tokens of a prefill step
+  int chunk = 512;               // tokens of a prefill step
   std::string attention = "dense";
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
 };
@@ -52,7 +52,8 @@ class Session {
   // Feeds prompt tokens -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
   // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
   // any work), kCancelled (what was fed stays fed), kData if the model gives NaN.
-  Result<std::vector<float>> prefill(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options = {});
+  Result<std::vector<float>> prefill(SequenceId sequence, std::span<const int32_t> tokens,
+                                     const PrefillOptions& options = {});
   struct Step {
     SequenceId sequence;
     int32_t token;

@@ -24,7 +24,8 @@ std::string tiny(const std::string& name) { return std::string(FOVEA_SOURCE_DIR)
 
 std::string stored(const std::string& name) {
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
-  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name + ".gguf";
+  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
+         ".gguf";
 }
 
 Json golden(const std::string& name) {
@@ -83,7 +84,8 @@ TEST_P(TinyModel, ExactLogitsAndGreedyTokensEqualTransformers) {
   ASSERT_EQ(rows.size(), ids.size());
   double worst = 0;
   for (size_t t = 0; t < rows.size(); ++t) {
-    for (size_t v = 0; v < rows[t].size(); ++v) worst = std::max(worst, std::abs(rows[t][v] - want["logits"][t][v].get<double>()));
+    for (size_t v = 0; v < rows[t].size(); ++v)
+      worst = std::max(worst, std::abs(rows[t][v] - want["logits"][t][v].get<double>()));
   }
   EXPECT_LT(worst, 1e-4);  // the oracle itself moves by float64_diff, some 6e-6, between float32 and float64
   EXPECT_EQ(greedy(*session, s, rows.back(), 32), want["greedy"].get<std::vector<int32_t>>());
@@ -96,7 +98,8 @@ TEST_P(TinyModel, FastIsNearExact) {
   const auto x = all_logits(*a, a->begin(), ids), y = all_logits(*b, b->begin(), ids);
   double squares = 0, difference = 0;
   for (size_t t = 0; t < x.size(); ++t) {
-    for (size_t v = 0; v < x[t].size(); ++v) squares += x[t][v] * x[t][v], difference += (x[t][v] - y[t][v]) * (x[t][v] - y[t][v]);
+    for (size_t v = 0; v < x[t].size(); ++v)
+      squares += x[t][v] * x[t][v], difference += (x[t][v] - y[t][v]) * (x[t][v] - y[t][v]);
   }
   EXPECT_GT(difference, 0.0);
   EXPECT_LT(std::sqrt(difference / squares), 0.03);  // int8 activations: about 1 % a product
@@ -148,7 +151,8 @@ TEST_P(SameBits, AloneOrBesideOthers) {
   std::vector<Session::Step> steps;
   for (int i = 0; i < 3; ++i) {
     steps.push_back({batched->begin(), 5 + i});
-    const auto mine = batched->prefill(steps.back().sequence, std::span(ids).subspan(0, ids.size() - static_cast<size_t>(i)));
+    const auto mine =
+        batched->prefill(steps.back().sequence, std::span(ids).subspan(0, ids.size() - static_cast<size_t>(i)));
     if (i == 0) {
       EXPECT_EQ(*mine, *prompt);
     }
@@ -197,9 +201,11 @@ TEST(Session, HooksAreTheBlocksOfTransformers) {
     const Json want = golden(name);
     auto session = session_of(tiny(name), exact());
     std::map<std::string, std::vector<float>> seen;
-    ASSERT_TRUE(session->hooks().attach("*.hook_resid_post", [&](const std::string& hook, Tensor& x) {
-      seen[hook].assign(x.values().begin(), x.values().end());
-    }).has_value());
+    ASSERT_TRUE(
+        session->hooks()
+            .attach("*.hook_resid_post", [&](const std::string& hook,
+                                             Tensor& x) { seen[hook].assign(x.values().begin(), x.values().end()); })
+            .has_value());
     ASSERT_TRUE(session->prefill(session->begin(), want["ids"].get<std::vector<int32_t>>()).has_value());
     ASSERT_EQ(seen.size(), want["hooks"].size());
     for (const auto& [hook, values] : want["hooks"].items()) {
@@ -215,9 +221,10 @@ TEST(Session, ReplacingAValueChangesTheAnswer) {
   auto session = session_of(tiny("tiny-llama"), exact());
   const std::vector<int32_t> ids = {3, 4, 5};
   const auto before = session->prefill(session->begin(), ids);
-  ASSERT_TRUE(session->hooks().attach("blocks.0.attn.hook_pattern", [](const std::string&, Tensor& p) {
-    p = Tensor::zeros(p.shape());
-  }).has_value());
+  ASSERT_TRUE(
+      session->hooks()
+          .attach("blocks.0.attn.hook_pattern", [](const std::string&, Tensor& p) { p = Tensor::zeros(p.shape()); })
+          .has_value());
   const auto after = session->prefill(session->begin(), ids);
   EXPECT_NE(*before, *after);
 }
@@ -257,7 +264,8 @@ class RealModel : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models, RealModel, ::testing::Values("smollm2-135m", "qwen2.5-coder-0.5b"));
 
 TEST_P(RealModel, ExactLogitsAndGreedyTokensEqualTransformers) {
-  if (!std::filesystem::exists(stored(GetParam()))) GTEST_SKIP() << "no " << GetParam() << " in the store; fovea pull fetches it";
+  if (!std::filesystem::exists(stored(GetParam())))
+    GTEST_SKIP() << "no " << GetParam() << " in the store; fovea pull fetches it";
   const bool all = std::getenv("FOVEA_NIGHTLY") != nullptr;  // else the short prompts only
   const Json want = golden(GetParam());
   auto session = session_of(stored(GetParam()), exact());
@@ -270,7 +278,8 @@ TEST_P(RealModel, ExactLogitsAndGreedyTokensEqualTransformers) {
     options.on_logits = [&](int64_t first, const Tensor& logits) -> Status {
       for (const Json& at : prompt["positions"]) {
         const int64_t i = at["position"].get<int64_t>() - first;
-        if (i >= 0 && i < logits.dim(0)) rows[i + first].assign(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
+        if (i >= 0 && i < logits.dim(0))
+          rows[i + first].assign(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
       }
       return {};
     };

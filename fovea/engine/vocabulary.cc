@@ -21,7 +21,8 @@ Result<int32_t> read_id(const Gguf& gguf, const char* name, size_t n_tokens) {
   if (!gguf.has(key)) return -1;
   FOVEA_ASSIGN_OR_RETURN(const uint64_t id, gguf.get_u64(key));
   if (id < n_tokens) return static_cast<int32_t>(id);
-  Error error = make_error(ErrorCode::kData, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), quoted(key), id, n_tokens);
+  Error error = make_error(ErrorCode::kData, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), quoted(key),
+                           id, n_tokens);
   error.where = key;
   return error;
 }
@@ -39,7 +40,8 @@ Status read_types(const Gguf& gguf, Vocabulary& v) {
   v.types.reserve(types.size());
   for (size_t i = 0; i < types.size(); ++i) {
     if (types[i] < 0 || types[i] > static_cast<int64_t>(TokenType::kByte)) {
-      Error error = make_error(ErrorCode::kData, "{}: key {}: token {} has type {}; 0 to 6 are known", gguf.name(), quoted(key), i, types[i]);
+      Error error = make_error(ErrorCode::kData, "{}: key {}: token {} has type {}; 0 to 6 are known", gguf.name(),
+                               quoted(key), i, types[i]);
       error.where = key;
       return error;
     }
@@ -75,10 +77,12 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
   if (gguf.has(prefix + "scores")) {  // of no use here, but a file that contradicts itself is not to be trusted
     FOVEA_ASSIGN_OR_RETURN(const auto scores, gguf.get_f64s(prefix + "scores"));
     if (scores.size() != v.tokens.size()) {
-      return make_error(ErrorCode::kData, "{}: key {}: {} scores for {} tokens", gguf.name(), quoted(prefix + "scores"), scores.size(), v.tokens.size());
+      return make_error(ErrorCode::kData, "{}: key {}: {} scores for {} tokens", gguf.name(), quoted(prefix + "scores"),
+                        scores.size(), v.tokens.size());
     }
   }
-  const std::pair<const char*, int32_t*> ids[] = {{"bos", &v.bos}, {"eos", &v.eos}, {"eot", &v.eot}, {"eom", &v.eom}, {"unknown", &v.unknown}, {"padding", &v.padding}};
+  const std::pair<const char*, int32_t*> ids[] = {{"bos", &v.bos}, {"eos", &v.eos},         {"eot", &v.eot},
+                                                  {"eom", &v.eom}, {"unknown", &v.unknown}, {"padding", &v.padding}};
   for (const auto& [name, id] : ids) {
     FOVEA_ASSIGN_OR_RETURN(*id, read_id(gguf, name, v.tokens.size()));
   }
@@ -86,8 +90,10 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
   FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(gguf, "add_bos_token", pre && pre->adds_bos));
   FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(gguf, "add_eos_token", false));
   if (v.eot < 0) v.eot = find_end_of_turn(v);
-  if (v.eos < 0 && v.eot < 0) log_warning("{}: no token ends a text: answers stop at their greatest length", gguf.name());
-  if (v.add_bos && v.bos < 0) log_warning("{}: a token is to begin each text, but the file does not say which", gguf.name());
+  if (v.eos < 0 && v.eot < 0)
+    log_warning("{}: no token ends a text: answers stop at their greatest length", gguf.name());
+  if (v.add_bos && v.bos < 0)
+    log_warning("{}: a token is to begin each text, but the file does not say which", gguf.name());
   return v;
 }
 

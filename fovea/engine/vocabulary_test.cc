@@ -56,7 +56,8 @@ void expect_golden(const std::string& name, const std::string& model) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string part = text.substr(begin, end - begin);
     const Ids ids = *tokenizer.encode(part);
-    ASSERT_EQ(golden["lines"][line], Json({ids.size(), id_hash(ids) & UINT32_MAX})) << "line " << line + 1 << ": " << part << "\nhere: " << shown(tokenizer, ids);
+    ASSERT_EQ(golden["lines"][line], Json({ids.size(), id_hash(ids) & UINT32_MAX}))
+        << "line " << line + 1 << ": " << part << "\nhere: " << shown(tokenizer, ids);
     ASSERT_EQ(*tokenizer.decode(ids), part);
     begin = end + 1;
   }
@@ -72,7 +73,8 @@ void expect_golden(const std::string& name, const std::string& model) {
 
 std::string stored(const std::string& name) {
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
-  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name + ".gguf";
+  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
+         ".gguf";
 }
 
 class Tokens : public ::testing::TestWithParam<const char*> {};
@@ -85,10 +87,13 @@ TEST_P(Tokens, OfMixedTextEqualTheReferenceAndGiveTheBytesBack) {
 }
 std::string test_name(const ::testing::TestParamInfo<const char*>& model) {
   std::string name = model.param;
-  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
   return name;
 }
-INSTANTIATE_TEST_SUITE_P(Models, Tokens, ::testing::Values("smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama", "tiny-qwen2"), test_name);
+INSTANTIATE_TEST_SUITE_P(Models, Tokens,
+                         ::testing::Values("smollm2-135m", "qwen2.5-coder-0.5b", "tiny-llama", "tiny-qwen2"),
+                         test_name);
 
 // A file with the tokens "a", "b", "ab" and the control tokens "<e>" and "<|im_end|>"; keys given to
 // it replace its own.
@@ -96,8 +101,12 @@ struct File {
   std::map<std::string, std::function<void(formats::GgufWriter&)>> keys;
 
   File() {
-    set("model", "gpt2").set("pre", "smollm").set("tokens", std::vector<std::string>{"a", "b", "ab", "<e>", "<|im_end|>"});
-    set("token_type", std::vector<int32_t>{1, 1, 1, 3, 3}).set("merges", std::vector<std::string>{"a b"}).set("eos_token_id", uint32_t{3});
+    set("model", "gpt2")
+        .set("pre", "smollm")
+        .set("tokens", std::vector<std::string>{"a", "b", "ab", "<e>", "<|im_end|>"});
+    set("token_type", std::vector<int32_t>{1, 1, 1, 3, 3})
+        .set("merges", std::vector<std::string>{"a b"})
+        .set("eos_token_id", uint32_t{3});
   }
   template <typename T>
   File& set(const std::string& name, const T& value) {
@@ -153,17 +162,22 @@ TEST(Vocabulary, ATokenBeginsTheTextWhereFileOrModelSaySo) {
 }
 
 TEST(Vocabulary, T6_AFileThatContradictsItselfIsRefused) {
-  File().set("merges", std::vector<std::string>{"a c"}).fails(ErrorCode::kData, {"merge 0", "a c", "not in the vocabulary"});
+  File()
+      .set("merges", std::vector<std::string>{"a c"})
+      .fails(ErrorCode::kData, {"merge 0", "a c", "not in the vocabulary"});
   File().set("merges", std::vector<std::string>{"a b", "a b"}).fails(ErrorCode::kData, {"merge 1", "twice"});
   File().set("tokens", std::vector<std::string>{"a", "b", "ab", "a", "x"}).fails(ErrorCode::kData, {"tokens 0 and 3"});
-  File().set("tokens", std::vector<std::string>{"a", "b", "ab", std::string(70'000, 'x'), "x"}).fails(ErrorCode::kData, {"token 3", "70000"});
+  File()
+      .set("tokens", std::vector<std::string>{"a", "b", "ab", std::string(70'000, 'x'), "x"})
+      .fails(ErrorCode::kData, {"token 3", "70000"});
   File().set("tokens", std::vector<std::string>{}).fails(ErrorCode::kData, {});
   File().set("token_type", std::vector<int32_t>{1, 1, 1, 7, 1}).fails(ErrorCode::kData, {"token_type", "type 7"});
   File().set("token_type", std::vector<int32_t>{1, 1, 1, -1, 1}).fails(ErrorCode::kData, {"type -1"});
   File().set("token_type", std::vector<int32_t>{1, 1}).fails(ErrorCode::kData, {"2 token types for 5 tokens"});
   File().set("scores", std::vector<float>{1}).fails(ErrorCode::kData, {"1 scores for 5 tokens"});
   File().set("merges", "a b").fails(ErrorCode::kData, {"tokenizer.ggml.merges"});
-  for (const char* name : {"model", "pre", "tokens", "merges"}) File().drop(name).fails(ErrorCode::kData, {std::string("tokenizer.ggml.") + name});
+  for (const char* name : {"model", "pre", "tokens", "merges"})
+    File().drop(name).fails(ErrorCode::kData, {std::string("tokenizer.ggml.") + name});
   File().set("model", "llama").fails(ErrorCode::kUnsupported, {"llama", "gpt2"});
   File().set("pre", "tekken").fails(ErrorCode::kUnsupported, {"tekken", "qwen2"});
 }
@@ -175,7 +189,9 @@ TEST(Vocabulary, T7_IdsOutOfRangeAreRefusedAndMissingOnesAreNot) {
     File().set(key, int32_t{-1}).fails(ErrorCode::kData, {key});
   }
   std::vector<std::string> warnings;
-  set_log_sink([&](LogLevel level, std::string_view text) { if (level == LogLevel::kWarning) warnings.emplace_back(text); });
+  set_log_sink([&](LogLevel level, std::string_view text) {
+    if (level == LogLevel::kWarning) warnings.emplace_back(text);
+  });
   const auto t = File().drop("eos_token_id").set("token_type", std::vector<int32_t>{1, 1, 1, 1, 1}).loaded();
   (void)File().set("add_bos_token", true).loaded();
   set_log_sink({});

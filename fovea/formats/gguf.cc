@@ -10,7 +10,8 @@ namespace fovea::formats {
 namespace {
 
 enum Type : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kTypes };
-constexpr const char* kTypeNames[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"};
+constexpr const char* kTypeNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                      "bool", "string", "array", "u64", "i64", "f64"};
 constexpr uint64_t kTypeBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 constexpr uint64_t kMinKeyEntry = 8 + 1 + 4 + 1;             // length, key, type, value
 constexpr uint64_t kMinTensorEntry = 8 + 1 + 4 + 8 + 4 + 8;  // length, name, n_dims, dim, type, offset
@@ -27,7 +28,8 @@ T load(const std::byte* at) {
 template <typename T>
 T number(uint32_t type, const std::byte* at) {
   switch (type) {
-    case kU8: case kBool: return static_cast<T>(load<uint8_t>(at));
+    case kU8:
+    case kBool: return static_cast<T>(load<uint8_t>(at));
     case kI8: return static_cast<T>(load<int8_t>(at));
     case kU16: return static_cast<T>(load<uint16_t>(at));
     case kI16: return static_cast<T>(load<int16_t>(at));
@@ -45,10 +47,12 @@ std::string_view recognised(std::string_view head) {
   if (head.starts_with("PK\x03\x04")) return "a zip archive (perhaps a PyTorch checkpoint)";
   if (head.starts_with("\x80\x02") || head.starts_with("\x80\x04")) return "a Python pickle";
   if (head.starts_with("FUGG")) return "a big-endian GGUF";
-  if (head.starts_with("ggml") || head.starts_with("lmgg") || head.starts_with("tjgg")) return "an old GGML file, from before GGUF";
+  if (head.starts_with("ggml") || head.starts_with("lmgg") || head.starts_with("tjgg"))
+    return "an old GGML file, from before GGUF";
   std::string lower(head.substr(0, 64));
   for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  if (lower.find("<!doctype") != lower.npos || lower.find("<html") != lower.npos) return "an HTML page (perhaps a failed download)";
+  if (lower.find("<!doctype") != lower.npos || lower.find("<html") != lower.npos)
+    return "an HTML page (perhaps a failed download)";
   if (head.size() > 8 && head[8] == '{') return "a safetensors file";
   return "";
 }
@@ -58,7 +62,9 @@ std::string_view recognised(std::string_view head) {
 class GgufParser {
  public:
   GgufParser(std::span<const std::byte> bytes, const std::string& name, Gguf::Options options)
-      : in_(bytes, name), all_(bytes), options_(options) { out_.name_ = name; }
+      : in_(bytes, name), all_(bytes), options_(options) {
+    out_.name_ = name;
+  }
 
   Result<Gguf> parse() {
     FOVEA_RETURN_IF_ERROR(header());
@@ -84,7 +90,8 @@ class GgufParser {
  private:
   template <typename... Args>
   Error bad(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) const {
-    return Error{code, fmt::format("{}: ", in_.name()) + fmt::format(format, std::forward<Args>(args)...), fmt::format("offset {}", in_.offset())};
+    return Error{code, fmt::format("{}: ", in_.name()) + fmt::format(format, std::forward<Args>(args)...),
+                 fmt::format("offset {}", in_.offset())};
   }
 
   Status header() {
@@ -92,34 +99,46 @@ class GgufParser {
     if (!head.starts_with("GGUF")) {
       const std::string_view real = recognised(head);
       if (!real.empty()) return bad(ErrorCode::kData, "not a model: at offset 0 this is {}", real);
-      return bad(ErrorCode::kData, "not a model: {} bytes that start with {} at offset 0, not \"GGUF\"", all_.size(), quoted(head.substr(0, 4)));
+      return bad(ErrorCode::kData, "not a model: {} bytes that start with {} at offset 0, not \"GGUF\"", all_.size(),
+                 quoted(head.substr(0, 4)));
     }
     FOVEA_RETURN_IF_ERROR(in_.seek(4, "the version"));
     FOVEA_ASSIGN_OR_RETURN(const auto version, in_.read<uint32_t>("the version"));
-    if (version != 0 && (version & 0xFFFF) == 0) return bad(ErrorCode::kUnsupported, "this is a big-endian GGUF (version bytes {:#010x} at offset 4); only little-endian is read", version);
-    if (version != 2 && version != 3) return bad(ErrorCode::kUnsupported, "GGUF version {} at offset 4; versions 2 and 3 are read", version);
+    if (version != 0 && (version & 0xFFFF) == 0)
+      return bad(ErrorCode::kUnsupported,
+                 "this is a big-endian GGUF (version bytes {:#010x} at offset 4); only little-endian is read", version);
+    if (version != 2 && version != 3)
+      return bad(ErrorCode::kUnsupported, "GGUF version {} at offset 4; versions 2 and 3 are read", version);
     FOVEA_ASSIGN_OR_RETURN(n_tensors_, in_.read<uint64_t>("the tensor count"));
     FOVEA_ASSIGN_OR_RETURN(n_keys_, in_.read<uint64_t>("the key count"));
     const uint64_t left = in_.remaining();
-    if (n_tensors_ > left / kMinTensorEntry) return bad(ErrorCode::kData, "tensor count {} at offset 8 cannot fit in the {} bytes left", n_tensors_, left);
-    if (n_keys_ > left / kMinKeyEntry) return bad(ErrorCode::kData, "key count {} at offset 16 cannot fit in the {} bytes left", n_keys_, left);
-    if (n_tensors_ > Gguf::kMaxTensors) return bad(ErrorCode::kLimit, "tensor count {}; the cap is {}", n_tensors_, Gguf::kMaxTensors);
+    if (n_tensors_ > left / kMinTensorEntry)
+      return bad(ErrorCode::kData, "tensor count {} at offset 8 cannot fit in the {} bytes left", n_tensors_, left);
+    if (n_keys_ > left / kMinKeyEntry)
+      return bad(ErrorCode::kData, "key count {} at offset 16 cannot fit in the {} bytes left", n_keys_, left);
+    if (n_tensors_ > Gguf::kMaxTensors)
+      return bad(ErrorCode::kLimit, "tensor count {}; the cap is {}", n_tensors_, Gguf::kMaxTensors);
     if (n_keys_ > Gguf::kMaxKeys) return bad(ErrorCode::kLimit, "key count {}; the cap is {}", n_keys_, Gguf::kMaxKeys);
     return {};
   }
 
   Result<std::string_view> string(const std::string& what, uint64_t cap) {
     FOVEA_ASSIGN_OR_RETURN(const auto n, in_.read<uint64_t>(what));
-    if (n > in_.remaining()) return bad(ErrorCode::kData, "{} is {} bytes long at offset {}, but {} are left", what, n, in_.offset(), in_.remaining());
-    if (n > cap) return bad(ErrorCode::kLimit, "{} is {} bytes long at offset {}; the cap is {}", what, n, in_.offset(), cap);
+    if (n > in_.remaining())
+      return bad(ErrorCode::kData, "{} is {} bytes long at offset {}, but {} are left", what, n, in_.offset(),
+                 in_.remaining());
+    if (n > cap)
+      return bad(ErrorCode::kLimit, "{} is {} bytes long at offset {}; the cap is {}", what, n, in_.offset(), cap);
     return in_.read_chars(n, what);
   }
 
   Status check_bools(std::span<const std::byte> bytes, const std::string& what) {
     for (const std::byte b : bytes) {
       if (b <= std::byte{1}) continue;
-      if (options_.strict) return bad(ErrorCode::kData, "{} holds the bool byte {}; 0 or 1 is allowed", what, static_cast<int>(b));
-      out_.warnings_.push_back(fmt::format("{}: {} holds the bool byte {}, read as true", in_.name(), what, static_cast<int>(b)));
+      if (options_.strict)
+        return bad(ErrorCode::kData, "{} holds the bool byte {}; 0 or 1 is allowed", what, static_cast<int>(b));
+      out_.warnings_.push_back(
+          fmt::format("{}: {} holds the bool byte {}, read as true", in_.name(), what, static_cast<int>(b)));
       break;
     }
     return {};
@@ -128,19 +147,25 @@ class GgufParser {
   Status key_value(uint64_t i) {
     const uint64_t at = in_.offset();
     FOVEA_ASSIGN_OR_RETURN(const auto n, in_.read<uint64_t>("a key's length"));
-    if (n == 0 || n > Gguf::kMaxKeyBytes) return bad(ErrorCode::kData, "key {} at offset {} is {} bytes long; 1 to {} are allowed", i, at, n, Gguf::kMaxKeyBytes);
+    if (n == 0 || n > Gguf::kMaxKeyBytes)
+      return bad(ErrorCode::kData, "key {} at offset {} is {} bytes long; 1 to {} are allowed", i, at, n,
+                 Gguf::kMaxKeyBytes);
     FOVEA_ASSIGN_OR_RETURN(const auto key, in_.read_chars(n, "a key"));
     for (const char c : key) {
-      if (c < 0x20 || c > 0x7E) return bad(ErrorCode::kData, "key {} {} at offset {} holds a byte that is not printable ASCII", i, quoted(key), at);
+      if (c < 0x20 || c > 0x7E)
+        return bad(ErrorCode::kData, "key {} {} at offset {} holds a byte that is not printable ASCII", i, quoted(key),
+                   at);
     }
     const std::string what = "key " + quoted(key);
     Gguf::Value value;
     value.index = i;
     FOVEA_ASSIGN_OR_RETURN(value.type, in_.read<uint32_t>(what));
-    if (value.type >= kTypes) return bad(ErrorCode::kUnsupported, "{} has value type {}; 0 to 12 are known", what, value.type);
+    if (value.type >= kTypes)
+      return bad(ErrorCode::kUnsupported, "{} has value type {}; 0 to 12 are known", what, value.type);
     if (value.type == kString) {
       const bool is_template = key.starts_with("tokenizer.chat_template");
-      FOVEA_ASSIGN_OR_RETURN(const auto text, string(what, is_template ? Gguf::kMaxTemplateBytes : Gguf::kMaxStringBytes));
+      FOVEA_ASSIGN_OR_RETURN(const auto text,
+                             string(what, is_template ? Gguf::kMaxTemplateBytes : Gguf::kMaxStringBytes));
       value.payload = std::as_bytes(std::span(text.data(), text.size()));
     } else if (value.type == kArray) {
       FOVEA_RETURN_IF_ERROR(array(value, what));
@@ -148,7 +173,9 @@ class GgufParser {
       FOVEA_ASSIGN_OR_RETURN(value.payload, in_.read_bytes(kTypeBytes[value.type], what));
       if (value.type == kBool) FOVEA_RETURN_IF_ERROR(check_bools(value.payload, what));
     }
-    if (in_.offset() > Gguf::kMaxMetadataBytes) return bad(ErrorCode::kLimit, "{} ends at offset {}; metadata may take {} bytes", what, in_.offset(), Gguf::kMaxMetadataBytes);
+    if (in_.offset() > Gguf::kMaxMetadataBytes)
+      return bad(ErrorCode::kLimit, "{} ends at offset {}; metadata may take {} bytes", what, in_.offset(),
+                 Gguf::kMaxMetadataBytes);
     const auto [old, is_new] = out_.values_.emplace(key, value);
     if (!is_new) return bad(ErrorCode::kData, "{} is there twice, at index {} and {}", what, old->second.index, i);
     return {};
@@ -157,10 +184,16 @@ class GgufParser {
   Status array(Gguf::Value& value, const std::string& what) {
     FOVEA_ASSIGN_OR_RETURN(value.element, in_.read<uint32_t>(what));
     FOVEA_ASSIGN_OR_RETURN(value.count, in_.read<uint64_t>(what));
-    if (value.element == kArray || value.element >= kTypes) return bad(ErrorCode::kUnsupported, "{} is an array of type {}; arrays of numbers, bools and strings are read", what, value.element);
+    if (value.element == kArray || value.element >= kTypes)
+      return bad(ErrorCode::kUnsupported, "{} is an array of type {}; arrays of numbers, bools and strings are read",
+                 what, value.element);
     const uint64_t size = value.element == kString ? 8 : kTypeBytes[value.element];
-    if (value.count > in_.remaining() / size) return bad(ErrorCode::kData, "{} has {} array elements of at least {} bytes at offset {}, but {} bytes are left", what, value.count, size, in_.offset(), in_.remaining());
-    if (value.count * size > Gguf::kMaxMetadataBytes) return bad(ErrorCode::kLimit, "{} has {} array elements; metadata may take {} bytes", what, value.count, Gguf::kMaxMetadataBytes);
+    if (value.count > in_.remaining() / size)
+      return bad(ErrorCode::kData, "{} has {} array elements of at least {} bytes at offset {}, but {} bytes are left",
+                 what, value.count, size, in_.offset(), in_.remaining());
+    if (value.count * size > Gguf::kMaxMetadataBytes)
+      return bad(ErrorCode::kLimit, "{} has {} array elements; metadata may take {} bytes", what, value.count,
+                 Gguf::kMaxMetadataBytes);
     const size_t start = in_.offset();
     if (value.element != kString) {
       FOVEA_ASSIGN_OR_RETURN(value.payload, in_.read_bytes(value.count * size, what));
@@ -168,7 +201,8 @@ class GgufParser {
     }
     for (uint64_t i = 0; i < value.count; ++i) {
       FOVEA_RETURN_IF_ERROR(string(what, Gguf::kMaxStringBytes));
-      if (in_.offset() > Gguf::kMaxMetadataBytes) return bad(ErrorCode::kLimit, "{} ends past offset {}, the cap on metadata", what, Gguf::kMaxMetadataBytes);
+      if (in_.offset() > Gguf::kMaxMetadataBytes)
+        return bad(ErrorCode::kLimit, "{} ends past offset {}, the cap on metadata", what, Gguf::kMaxMetadataBytes);
     }
     value.payload = all_.subspan(start, in_.offset() - start);
     return {};
@@ -176,15 +210,19 @@ class GgufParser {
 
   Status general_keys() {
     if (const auto it = out_.values_.find("general.alignment"); it != out_.values_.end()) {
-      if (it->second.type != kU32) return bad(ErrorCode::kData, "key \"general.alignment\" is {}; it must be u32", kTypeNames[it->second.type]);
+      if (it->second.type != kU32)
+        return bad(ErrorCode::kData, "key \"general.alignment\" is {}; it must be u32", kTypeNames[it->second.type]);
       alignment_ = load<uint32_t>(it->second.payload.data());
       if (alignment_ < 8 || alignment_ > (1u << 20) || (alignment_ & (alignment_ - 1)) != 0) {
-        return bad(ErrorCode::kData, "key \"general.alignment\" is {}; a power of two from 8 to 1048576 is allowed", alignment_);
+        return bad(ErrorCode::kData, "key \"general.alignment\" is {}; a power of two from 8 to 1048576 is allowed",
+                   alignment_);
       }
     }
     if (out_.has("general.architecture")) {
       FOVEA_ASSIGN_OR_RETURN(const auto arch, out_.get_string("general.architecture"));
-      if (arch.empty() || arch.size() > Gguf::kMaxArchitectureBytes) return bad(ErrorCode::kData, "key \"general.architecture\" is {} bytes long; 1 to {} are allowed", arch.size(), Gguf::kMaxArchitectureBytes);
+      if (arch.empty() || arch.size() > Gguf::kMaxArchitectureBytes)
+        return bad(ErrorCode::kData, "key \"general.architecture\" is {} bytes long; 1 to {} are allowed", arch.size(),
+                   Gguf::kMaxArchitectureBytes);
     }
     return {};
   }
@@ -193,39 +231,55 @@ class GgufParser {
     TensorInfo t;
     const uint64_t at = in_.offset();
     FOVEA_ASSIGN_OR_RETURN(const auto n, in_.read<uint64_t>("a tensor name's length"));
-    if (n == 0 || n > Gguf::kMaxNameBytes) return bad(ErrorCode::kData, "the name of tensor {} at offset {} is {} bytes long; 1 to {} are allowed", i, at, n, Gguf::kMaxNameBytes);
+    if (n == 0 || n > Gguf::kMaxNameBytes)
+      return bad(ErrorCode::kData, "the name of tensor {} at offset {} is {} bytes long; 1 to {} are allowed", i, at, n,
+                 Gguf::kMaxNameBytes);
     FOVEA_ASSIGN_OR_RETURN(t.name, in_.read_chars(n, "a tensor name"));
     const std::string what = fmt::format("tensor {} {}", i, quoted(t.name));
     const bool printable = std::all_of(t.name.begin(), t.name.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
-    if (!printable || t.name.find("..") != std::string::npos) return bad(ErrorCode::kData, "{} at offset {} has a name with \"..\" or a byte that is not printable ASCII", what, at);
+    if (!printable || t.name.find("..") != std::string::npos)
+      return bad(ErrorCode::kData, "{} at offset {} has a name with \"..\" or a byte that is not printable ASCII", what,
+                 at);
     FOVEA_ASSIGN_OR_RETURN(const auto n_dims, in_.read<uint32_t>(what));
-    if (n_dims < 1 || n_dims > 4) return bad(ErrorCode::kData, "{} has {} dimensions; 1 to 4 are allowed", what, n_dims);
+    if (n_dims < 1 || n_dims > 4)
+      return bad(ErrorCode::kData, "{} has {} dimensions; 1 to 4 are allowed", what, n_dims);
     uint64_t elements = 1, nonzero = 1;
     constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
     for (uint32_t d = 0; d < n_dims; ++d) {
       FOVEA_ASSIGN_OR_RETURN(const auto dim, in_.read<int64_t>(what));
       if (dim < 0) return bad(ErrorCode::kData, "{} has dimension {} = {}, which is negative", what, d, dim);
       const auto size = static_cast<uint64_t>(dim);
-      if (size != 0 && nonzero > kMost / size) return bad(ErrorCode::kData, "{} has more than 2^63 elements at dimension {} = {}", what, d, dim);
+      if (size != 0 && nonzero > kMost / size)
+        return bad(ErrorCode::kData, "{} has more than 2^63 elements at dimension {} = {}", what, d, dim);
       if (size != 0) nonzero *= size;
       elements = size == 0 ? 0 : elements * size;
       t.dims.push_back(dim);
     }
     FOVEA_ASSIGN_OR_RETURN(const auto type, in_.read<int32_t>(what));
     const kernels::DTypeInfo* info = kernels::dtype_info(type);
-    if (!info) return bad(ErrorCode::kUnsupported, "{} has type {}, which is unknown or was removed from ggml", what, type);
+    if (!info)
+      return bad(ErrorCode::kUnsupported, "{} has type {}, which is unknown or was removed from ggml", what, type);
     t.dtype = static_cast<kernels::DType>(type);
-    const auto block = static_cast<uint64_t>(info->block_elements), block_bytes = static_cast<uint64_t>(info->block_bytes);
-    if (static_cast<uint64_t>(t.dims[0]) % block != 0) return bad(ErrorCode::kData, "{} has rows of {} elements, which is not a multiple of the {} block of {}", what, t.dims[0], info->name, block);
-    if (elements / block > kMost / block_bytes) return bad(ErrorCode::kData, "{} has {} elements of {}: its bytes overflow 2^63", what, elements, info->name);
+    const auto block = static_cast<uint64_t>(info->block_elements),
+               block_bytes = static_cast<uint64_t>(info->block_bytes);
+    if (static_cast<uint64_t>(t.dims[0]) % block != 0)
+      return bad(ErrorCode::kData, "{} has rows of {} elements, which is not a multiple of the {} block of {}", what,
+                 t.dims[0], info->name, block);
+    if (elements / block > kMost / block_bytes)
+      return bad(ErrorCode::kData, "{} has {} elements of {}: its bytes overflow 2^63", what, elements, info->name);
     t.bytes = elements / block * block_bytes;
     FOVEA_ASSIGN_OR_RETURN(t.offset, in_.read<uint64_t>(what));
-    if (t.offset % alignment_ != 0) return bad(ErrorCode::kData, "{} has offset {}, which is not a multiple of the alignment {}", what, t.offset, alignment_);
-    if (t.offset != next_) return bad(ErrorCode::kData, "{} has offset {}, but the tensors before it end at {}", what, t.offset, next_);
-    if (t.bytes > kMost - alignment_ || next_ > kMost - alignment_ - t.bytes) return bad(ErrorCode::kData, "{} of {} bytes at offset {} overflows 2^63", what, t.bytes, t.offset);
+    if (t.offset % alignment_ != 0)
+      return bad(ErrorCode::kData, "{} has offset {}, which is not a multiple of the alignment {}", what, t.offset,
+                 alignment_);
+    if (t.offset != next_)
+      return bad(ErrorCode::kData, "{} has offset {}, but the tensors before it end at {}", what, t.offset, next_);
+    if (t.bytes > kMost - alignment_ || next_ > kMost - alignment_ - t.bytes)
+      return bad(ErrorCode::kData, "{} of {} bytes at offset {} overflows 2^63", what, t.bytes, t.offset);
     next_ = (next_ + t.bytes + alignment_ - 1) / alignment_ * alignment_;
     const auto [old, is_new] = out_.tensor_index_.emplace(t.name, out_.tensors_.size());
-    if (!is_new) return bad(ErrorCode::kData, "tensor {} is there twice, at index {} and {}", quoted(t.name), old->second, i);
+    if (!is_new)
+      return bad(ErrorCode::kData, "tensor {} is there twice, at index {} and {}", quoted(t.name), old->second, i);
     out_.tensors_.push_back(std::move(t));
     return {};
   }
@@ -238,14 +292,18 @@ class GgufParser {
       if (t.bytes == 0) continue;  // nothing of it is in the file, which may end before its offset
       if (start > size || t.offset > size - start || t.bytes > size - start - t.offset) {
         const TensorInfo& last = out_.tensors_.back();
-        return bad(ErrorCode::kData, "the file is {} bytes short: tensor {} needs {} bytes at offset {}, and the file ends at {}",
+        return bad(ErrorCode::kData,
+                   "the file is {} bytes short: tensor {} needs {} bytes at offset {}, and the file ends at {}",
                    start + last.offset + last.bytes - size, quoted(t.name), t.bytes, start + t.offset, size);
       }
       t.data = all_.subspan(static_cast<size_t>(start + t.offset), static_cast<size_t>(t.bytes));
     }
     if (size > start && size - start > next_) {
-      if (options_.strict) return bad(ErrorCode::kData, "{} bytes follow the last tensor, which ends at offset {}", size - start - next_, start + next_);
-      out_.warnings_.push_back(fmt::format("{}: {} bytes follow the last tensor, which ends at offset {}", in_.name(), size - start - next_, start + next_));
+      if (options_.strict)
+        return bad(ErrorCode::kData, "{} bytes follow the last tensor, which ends at offset {}", size - start - next_,
+                   start + next_);
+      out_.warnings_.push_back(fmt::format("{}: {} bytes follow the last tensor, which ends at offset {}", in_.name(),
+                                           size - start - next_, start + next_));
     }
     return {};
   }
@@ -270,30 +328,44 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
     FOVEA_ASSIGN_OR_RETURN(n_shards, first.get_u64("split.count"));
   }
   if (n_shards > 1) {
-    if (n_shards > kMaxShards) return make_error(ErrorCode::kLimit, "{}: key \"split.count\" is {}; the cap is {}", first.name_, n_shards, kMaxShards);
+    if (n_shards > kMaxShards)
+      return make_error(ErrorCode::kLimit, "{}: key \"split.count\" is {}; the cap is {}", first.name_, n_shards,
+                        kMaxShards);
     FOVEA_ASSIGN_OR_RETURN(const auto no, first.get_u64("split.no"));
     const std::string tail = fmt::format("-{:05}-of-{:05}.gguf", no + 1, n_shards);
-    if (!path.ends_with(tail)) return make_error(ErrorCode::kData, "{}: shard {} of {} must have a name that ends in {}", first.name_, no + 1, n_shards, quoted(tail));
+    if (!path.ends_with(tail))
+      return make_error(ErrorCode::kData, "{}: shard {} of {} must have a name that ends in {}", first.name_, no + 1,
+                        n_shards, quoted(tail));
     const std::string stem = path.substr(0, path.size() - tail.size());
-    if (no != 0) return make_error(ErrorCode::kData, "{}: this is shard {} of {}; open the first, {}", first.name_, no + 1, n_shards, quoted(fmt::format("{}-00001-of-{:05}.gguf", stem, n_shards)));
+    if (no != 0)
+      return make_error(ErrorCode::kData, "{}: this is shard {} of {}; open the first, {}", first.name_, no + 1,
+                        n_shards, quoted(fmt::format("{}-00001-of-{:05}.gguf", stem, n_shards)));
     for (uint64_t i = 1; i < n_shards; ++i) {
       const std::string next = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i + 1, n_shards);
       auto opened = MappedFile::open(next);
-      if (!opened && opened.error().code == ErrorCode::kNotFound) return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing: there is no {}", first.name_, i + 1, n_shards, quoted(next, 4096));
+      if (!opened && opened.error().code == ErrorCode::kNotFound)
+        return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing: there is no {}", first.name_, i + 1,
+                          n_shards, quoted(next, 4096));
       FOVEA_ASSIGN_OR_RETURN(auto shard_file, std::move(opened));
       FOVEA_ASSIGN_OR_RETURN(Gguf shard, parse(shard_file->bytes(), next, options));
       FOVEA_ASSIGN_OR_RETURN(const auto shard_no, shard.get_u64("split.no"));
       FOVEA_ASSIGN_OR_RETURN(const auto shard_count, shard.get_u64("split.count"));
-      if (shard_no != i || shard_count != n_shards) return make_error(ErrorCode::kData, "{}: it says it is shard {} of {}, not {} of {}", shard.name_, shard_no + 1, shard_count, i + 1, n_shards);
+      if (shard_no != i || shard_count != n_shards)
+        return make_error(ErrorCode::kData, "{}: it says it is shard {} of {}, not {} of {}", shard.name_, shard_no + 1,
+                          shard_count, i + 1, n_shards);
       // gguf-split writes the model's keys into the first shard only; others may repeat them.
       const auto ours = first.get_string("general.architecture"), theirs = shard.get_string("general.architecture");
-      if (ours && theirs && ours.value() != theirs.value()) return make_error(ErrorCode::kData, "{}: a shard of another model: its architecture is {}, not {}", shard.name_, quoted(theirs.value()), quoted(ours.value()));
+      if (ours && theirs && ours.value() != theirs.value())
+        return make_error(ErrorCode::kData, "{}: a shard of another model: its architecture is {}, not {}", shard.name_,
+                          quoted(theirs.value()), quoted(ours.value()));
       FOVEA_RETURN_IF_ERROR(GgufParser::merge(first, std::move(shard)));
       GgufParser::keep(first, shard_file);
     }
     if (first.has("split.tensors.count")) {
       FOVEA_ASSIGN_OR_RETURN(const auto n, first.get_u64("split.tensors.count"));
-      if (n != first.tensors_.size()) return make_error(ErrorCode::kData, "{}: key \"split.tensors.count\" is {}, but the shards hold {} tensors", first.name_, n, first.tensors_.size());
+      if (n != first.tensors_.size())
+        return make_error(ErrorCode::kData, "{}: key \"split.tensors.count\" is {}, but the shards hold {} tensors",
+                          first.name_, n, first.tensors_.size());
     }
   }
   FOVEA_RETURN_IF_ERROR(first.check_intact());
@@ -319,12 +391,14 @@ const TensorInfo* Gguf::find_tensor(std::string_view name) const {
 
 Error Gguf::wrong_kind(std::string_view key, const Value& value, std::string_view wanted) const {
   const bool array = value.type == kArray;
-  return make_error(ErrorCode::kData, "{}: key {} is {}{}, not {}", name_, quoted(key), array ? "an array of " : "", kTypeNames[array ? value.element : value.type], wanted);
+  return make_error(ErrorCode::kData, "{}: key {} is {}{}, not {}", name_, quoted(key), array ? "an array of " : "",
+                    kTypeNames[array ? value.element : value.type], wanted);
 }
 
 Result<const Gguf::Value*> Gguf::find(std::string_view key, bool array, std::string_view wanted) const {
   const auto it = values_.find(key);
-  if (it == values_.end()) return make_error(ErrorCode::kData, "{}: key {} is missing ({})", name_, quoted(key), wanted);
+  if (it == values_.end())
+    return make_error(ErrorCode::kData, "{}: key {} is missing ({})", name_, quoted(key), wanted);
   if ((it->second.type == kArray) != array) return wrong_kind(key, it->second, wanted);
   return &it->second;
 }
@@ -379,7 +453,8 @@ Result<std::vector<double>> Gguf::get_f64s(std::string_view key) const {
   FOVEA_ASSIGN_OR_RETURN(const Value* v, find(key, true, "an array of numbers"));
   if (v->element == kString || v->element == kBool) return wrong_kind(key, *v, "an array of numbers");
   std::vector<double> out(v->count);
-  for (uint64_t i = 0; i < v->count; ++i) out[i] = number<double>(v->element, v->payload.data() + i * kTypeBytes[v->element]);
+  for (uint64_t i = 0; i < v->count; ++i)
+    out[i] = number<double>(v->element, v->payload.data() + i * kTypeBytes[v->element]);
   return out;
 }
 
@@ -387,7 +462,8 @@ Result<std::vector<int64_t>> Gguf::get_i64s(std::string_view key) const {
   FOVEA_ASSIGN_OR_RETURN(const Value* v, find(key, true, "an array of integers"));
   if (!is_integer(v->element) && v->element != kBool) return wrong_kind(key, *v, "an array of integers");
   std::vector<int64_t> out(v->count);
-  for (uint64_t i = 0; i < v->count; ++i) out[i] = number<int64_t>(v->element, v->payload.data() + i * kTypeBytes[v->element]);
+  for (uint64_t i = 0; i < v->count; ++i)
+    out[i] = number<int64_t>(v->element, v->payload.data() + i * kTypeBytes[v->element]);
   return out;
 }
 

@@ -88,9 +88,11 @@ TEST(GgufRows, G2_OtherFilesAreNamedForWhatTheyAre) {
   EXPECT_THAT(refused(std::string("PK\x03\x04", 4) + std::string(60, 'x'), ErrorCode::kData).message, HasSubstr("zip"));
   EXPECT_THAT(refused("\x80\x02}q\x01" + std::string(60, 'x'), ErrorCode::kData).message, HasSubstr("pickle"));
   EXPECT_THAT(refused("<!DOCTYPE html><html>", ErrorCode::kData).message, HasSubstr("HTML"));
-  EXPECT_THAT(refused("version https://git-lfs.github.com/spec/v1\noid", ErrorCode::kData).message, HasSubstr("Git LFS pointer"));
+  EXPECT_THAT(refused("version https://git-lfs.github.com/spec/v1\noid", ErrorCode::kData).message,
+              HasSubstr("Git LFS pointer"));
   EXPECT_THAT(refused("FUGG" + std::string(60, '\0'), ErrorCode::kData).message, HasSubstr("big-endian"));
-  EXPECT_THAT(refused(GgufWriter::number<uint64_t>(16) + "{\"a\":{}}        ", ErrorCode::kData).message, HasSubstr("safetensors"));
+  EXPECT_THAT(refused(GgufWriter::number<uint64_t>(16) + "{\"a\":{}}        ", ErrorCode::kData).message,
+              HasSubstr("safetensors"));
 }
 
 TEST(GgufRows, G3_OtherVersionsAreNamed) {
@@ -121,7 +123,8 @@ TEST(GgufRows, G5_KeysThatAreEmptyEndlessOrUnprintable) {
     w.raw_entry(GgufWriter::number(n) + std::string(70'000, 'k'));
     EXPECT_THAT(refused(w.build(), ErrorCode::kData).message, HasSubstr(std::to_string(n)));
   }
-  for (const std::string& key : {std::string("a\0b", 3), std::string("\xC3\xA9"), std::string("a\x1b[2Jb"), std::string("a\nb")}) {
+  for (const std::string& key :
+       {std::string("a\0b", 3), std::string("\xC3\xA9"), std::string("a\x1b[2Jb"), std::string("a\nb")}) {
     GgufWriter w;
     w.key(key, uint32_t{1});
     EXPECT_THAT(refused(w.build(), ErrorCode::kData).message, HasSubstr("ASCII"));
@@ -134,7 +137,8 @@ TEST(GgufRows, G6_DuplicatesAreNamedWithBothPlaces) {
   EXPECT_THAT(refused(keys.build(), ErrorCode::kData).message, AllOf(HasSubstr("a.b"), HasSubstr("index 1 and 2")));
   GgufWriter tensors = small();
   tensors.tensor("x.weight", {32});
-  EXPECT_THAT(refused(tensors.build(), ErrorCode::kData).message, AllOf(HasSubstr("x.weight"), HasSubstr("index 0 and 1")));
+  EXPECT_THAT(refused(tensors.build(), ErrorCode::kData).message,
+              AllOf(HasSubstr("x.weight"), HasSubstr("index 0 and 1")));
 }
 
 TEST(GgufRows, G7_UnknownValueTypesAndArraysOfArrays) {
@@ -144,7 +148,9 @@ TEST(GgufRows, G7_UnknownValueTypesAndArraysOfArrays) {
     EXPECT_THAT(refused(w.build(), ErrorCode::kUnsupported).message, HasSubstr(std::to_string(type)));
   }
   GgufWriter w;
-  w.raw_key("k", 9, GgufWriter::number<uint32_t>(9) + GgufWriter::number<uint64_t>(1) + GgufWriter::number<uint32_t>(4) + GgufWriter::number<uint64_t>(0));
+  w.raw_key("k", 9,
+            GgufWriter::number<uint32_t>(9) + GgufWriter::number<uint64_t>(1) + GgufWriter::number<uint32_t>(4) +
+                GgufWriter::number<uint64_t>(0));
   EXPECT_THAT(refused(w.build(), ErrorCode::kUnsupported).message, HasSubstr("array"));
 }
 
@@ -218,7 +224,9 @@ TEST(GgufRows, G13_OneToFourDimensions) {
 }
 
 TEST(GgufRows, G14_SizesThatAreNegativeOrOverflow) {
-  const auto with_dims = [](const std::vector<uint64_t>& dims) { return GgufWriter().tensor("x", dims, 0, 32).build(); };
+  const auto with_dims = [](const std::vector<uint64_t>& dims) {
+    return GgufWriter().tensor("x", dims, 0, 32).build();
+  };
   EXPECT_THAT(refused(with_dims({kHuge}), ErrorCode::kData).message, HasSubstr("negative"));
   EXPECT_THAT(refused(with_dims({uint64_t{1} << 32, uint64_t{1} << 32}), ErrorCode::kData).message, HasSubstr("2^63"));
   EXPECT_THAT(refused(with_dims({uint64_t{1} << 62}), ErrorCode::kData).message, HasSubstr("overflow"));  // its bytes
@@ -233,18 +241,22 @@ TEST(GgufRows, G14_SizesThatAreNegativeOrOverflow) {
 TEST(GgufRows, G15_ASumOfSizesThatWrapsIsRefusedAtTheSecond) {
   GgufWriter w;
   constexpr int32_t kI8 = 24;
-  w.tensor("first", {0x7FFFFFFFFFFFFFC0}, kI8, 0, 0).tensor("second", {0x7FFFFFFFFFFFFFC0}, kI8, 64, 0x7FFFFFFFFFFFFFC0);
+  w.tensor("first", {0x7FFFFFFFFFFFFFC0}, kI8, 0, 0)
+      .tensor("second", {0x7FFFFFFFFFFFFFC0}, kI8, 64, 0x7FFFFFFFFFFFFFC0);
   EXPECT_THAT(refused(w.build(), ErrorCode::kData).message, AllOf(HasSubstr("second"), HasSubstr("overflows")));
 }
 
 TEST(GgufRows, G16_RowsAreWholeBlocks) {
-  EXPECT_THAT(refused(GgufWriter().tensor("x", {33}, 8, 34).build(), ErrorCode::kData).message, AllOf(HasSubstr("Q8_0"), HasSubstr("32")));
-  EXPECT_THAT(refused(GgufWriter().tensor("x", {128, 2}, 12, 144).build(), ErrorCode::kData).message, AllOf(HasSubstr("Q4_K"), HasSubstr("256")));
+  EXPECT_THAT(refused(GgufWriter().tensor("x", {33}, 8, 34).build(), ErrorCode::kData).message,
+              AllOf(HasSubstr("Q8_0"), HasSubstr("32")));
+  EXPECT_THAT(refused(GgufWriter().tensor("x", {128, 2}, 12, 144).build(), ErrorCode::kData).message,
+              AllOf(HasSubstr("Q4_K"), HasSubstr("256")));
 }
 
 TEST(GgufRows, G17_RemovedAndUnknownTensorTypes) {
   for (const int32_t type : {4, 5, 31, 32, 33, 36, 37, 38, 40, 255, -1}) {
-    EXPECT_THAT(refused(GgufWriter().tensor("x", {256}, type).build(), ErrorCode::kUnsupported).message, HasSubstr(std::to_string(type)));
+    EXPECT_THAT(refused(GgufWriter().tensor("x", {256}, type).build(), ErrorCode::kUnsupported).message,
+                HasSubstr(std::to_string(type)));
   }
 }
 
@@ -258,7 +270,8 @@ TEST(GgufRows, G18_OffsetsAreTheRunningSum) {
 
 TEST(GgufRows, G19_ATruncatedDownloadSaysHowMuchIsMissing) {
   const std::string file = small().build();
-  EXPECT_THAT(refused(file.substr(0, file.size() - 100), ErrorCode::kData).message, HasSubstr("the file is 100 bytes short"));
+  EXPECT_THAT(refused(file.substr(0, file.size() - 100), ErrorCode::kData).message,
+              HasSubstr("the file is 100 bytes short"));
 }
 
 TEST(GgufRows, G20_AFileCutWhileItIsOpenIsNoticed) {
@@ -282,7 +295,8 @@ TEST(GgufRows, G21_TrailingBytesAreAWarningAndAnErrorWhenStrict) {
   EXPECT_THAT(refused(file, ErrorCode::kData, true).message, HasSubstr("3 bytes follow"));
 }
 
-std::string shard(uint16_t number, uint16_t count, const std::string& tensor, int32_t n_tensors, const char* architecture = "llama") {
+std::string shard(uint16_t number, uint16_t count, const std::string& tensor, int32_t n_tensors,
+                  const char* architecture = "llama") {
   GgufWriter w;
   w.key("split.no", number).key("split.count", count).key("split.tensors.count", n_tensors);
   w.key("general.architecture", architecture);
@@ -328,12 +342,14 @@ TEST(GgufRows, G22_WrongShardsAreNamed) {
   EXPECT_THAT(Gguf::open(first).error().message, HasSubstr("split.tensors.count"));
   const std::string renamed = folder.write("other.gguf", shard(0, 2, "a", 2));
   EXPECT_THAT(Gguf::open(renamed).error().message, HasSubstr("-00001-of-00002.gguf"));
-  const std::string endless = folder.write("e-00001-of-00002.gguf", GgufWriter().key("split.count", ~uint64_t{0}).key("split.no", uint16_t{0}).build());
+  const std::string endless = folder.write(
+      "e-00001-of-00002.gguf", GgufWriter().key("split.count", ~uint64_t{0}).key("split.no", uint16_t{0}).build());
   EXPECT_EQ(Gguf::open(endless).error().code, ErrorCode::kLimit);
 }
 
 TEST(GgufRows, G25_TensorNamesThatCouldFoolALogOrAPath) {
-  const std::vector<std::string> names = {std::string(64, 'n'), "", "../../etc/passwd", "a\x1b[2Jb", "a\nfovea: ok", std::string("a\0b", 3), "caf\xC3\xA9"};
+  const std::vector<std::string> names = {
+      std::string(64, 'n'), "", "../../etc/passwd", "a\x1b[2Jb", "a\nfovea: ok", std::string("a\0b", 3), "caf\xC3\xA9"};
   for (const std::string& name : names) (void)refused(GgufWriter().tensor(name, {8}).build(), ErrorCode::kData);
   EXPECT_TRUE(parse(GgufWriter().tensor(std::string(63, 'n'), {8}).build()).has_value());
 }
@@ -345,7 +361,8 @@ TEST(GgufRows, L1_APathIsQuotedAndItsTroubleNamed) {
   EXPECT_EQ(code_of(folder.path(std::string(5000, 'p'))), ErrorCode::kNotFound);
   fs::create_symlink(folder.path("loop"), folder.path("loop"));
   EXPECT_EQ(code_of(folder.path("loop")), ErrorCode::kNotFound);
-  EXPECT_THAT(Gguf::open(folder.path("a\n\x1b[2J\xff'\".gguf")).error().message, AllOf(Not(HasSubstr("\n")), Not(HasSubstr("\x1b")), Not(HasSubstr("\xff"))));
+  EXPECT_THAT(Gguf::open(folder.path("a\n\x1b[2J\xff'\".gguf")).error().message,
+              AllOf(Not(HasSubstr("\n")), Not(HasSubstr("\x1b")), Not(HasSubstr("\xff"))));
   const std::string odd = folder.write("it's \"caf\xC3\xA9\" \n.gguf", small().build());
   EXPECT_TRUE(Gguf::open(odd).has_value());
   if (geteuid() == 0) return;  // root may read everything

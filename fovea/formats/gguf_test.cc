@@ -82,8 +82,16 @@ TEST(Gguf, RefusesOtherFilesVersionsCountsAndTypes) {
 
 TEST(Gguf, ReadsEveryKindOfNumber) {
   GgufWriter w;
-  w.key("u8", uint8_t{200}).key("i8", int8_t{-3}).key("u16", uint16_t{60000}).key("i64", int64_t{-5}).key("u64", ~uint64_t{0});
-  w.key("f32", 1.5f).key("f64", 2.5).key("bool", true).key("list", std::vector<int32_t>{1, -2}).key("words", std::vector<std::string>{"a", ""});
+  w.key("u8", uint8_t{200})
+      .key("i8", int8_t{-3})
+      .key("u16", uint16_t{60000})
+      .key("i64", int64_t{-5})
+      .key("u64", ~uint64_t{0});
+  w.key("f32", 1.5f)
+      .key("f64", 2.5)
+      .key("bool", true)
+      .key("list", std::vector<int32_t>{1, -2})
+      .key("words", std::vector<std::string>{"a", ""});
   const std::string file = w.build();
   const auto gguf = parse(file);
   ASSERT_TRUE(gguf.has_value()) << gguf.error().message;
@@ -107,10 +115,10 @@ TEST(Gguf, ReadsEveryKindOfNumber) {
 TEST(WeightScan, CountsWhatIsNotFinite) {
   GgufWriter w;
   w.tensor("f32", {32}).tensor("q8", {64}, 8, 68).tensor("q4_1", {64}, 3, 40).tensor("q6_k", {256}, 14, 210);
-  w.data().replace(4, 4, GgufWriter::number(uint32_t{0x7FC00000}));   // NaN
-  w.data().replace(8, 4, GgufWriter::number(uint32_t{0xFF800000}));   // -Inf
+  w.data().replace(4, 4, GgufWriter::number(uint32_t{0x7FC00000}));     // NaN
+  w.data().replace(8, 4, GgufWriter::number(uint32_t{0xFF800000}));     // -Inf
   w.data().replace(128 + 34, 2, GgufWriter::number(uint16_t{0x7C00}));  // the second block's scale
-  w.data().replace(128 + 2, 2, "\xff\xff");                          // codes: any byte is right
+  w.data().replace(128 + 2, 2, "\xff\xff");                             // codes: any byte is right
   w.data().replace(224 + 2, 2, GgufWriter::number(uint16_t{0xFE00}));   // the first block's offset
   w.data().replace(288 + 208, 2, GgufWriter::number(uint16_t{0x7C00}));
   const std::string file = w.build();

@@ -42,20 +42,24 @@ class GgufWriter {
   GgufWriter& key(std::string_view name, const std::vector<T>& values) {
     std::string bytes;
     for (const T& value : values) {
-      if constexpr (std::is_arithmetic_v<T>) bytes += number(value);
-      else bytes += text(value);
+      if constexpr (std::is_arithmetic_v<T>)
+        bytes += number(value);
+      else
+        bytes += text(value);
     }
     return raw_key(name, 9, number(type_of<T>()) + number<uint64_t>(values.size()) + bytes);
   }
 
   // Data of `bytes` bytes (default: 4 for every element, zeros); offset -1 = after the one before.
-  GgufWriter& tensor(std::string_view name, const std::vector<uint64_t>& dims, int32_t type = 0, int64_t bytes = -1, int64_t offset = -1) {
+  GgufWriter& tensor(std::string_view name, const std::vector<uint64_t>& dims, int32_t type = 0, int64_t bytes = -1,
+                     int64_t offset = -1) {
     uint64_t n = 4;
     for (const uint64_t dim : dims) n *= dim;
     if (bytes >= 0) n = static_cast<uint64_t>(bytes);
     std::string entry = text(name) + number<uint32_t>(static_cast<uint32_t>(dims.size()));
     for (const uint64_t dim : dims) entry += number(dim);
-    tensors_.push_back(entry + number(type) + number<uint64_t>(offset >= 0 ? static_cast<uint64_t>(offset) : data_.size()));
+    tensors_.push_back(entry + number(type) +
+                       number<uint64_t>(offset >= 0 ? static_cast<uint64_t>(offset) : data_.size()));
     data_.append(n, '\0');
     data_.resize((data_.size() + alignment - 1) / alignment * alignment);
     return *this;

@@ -12,8 +12,13 @@ struct Scales {
 Scales scales_of(kernels::DType type) {
   using kernels::DType;
   switch (type) {
-    case DType::kQ4_0: case DType::kQ5_0: case DType::kQ8_0: return {0, -1};
-    case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4_K: case DType::kQ5_K: return {0, 2};
+    case DType::kQ4_0:
+    case DType::kQ5_0:
+    case DType::kQ8_0: return {0, -1};
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K: return {0, 2};
     case DType::kQ6_K: return {208, -1};
     default: return {};
   }
@@ -42,9 +47,12 @@ uint64_t count_each(std::span<const std::byte> data, size_t step, Bad bad) {
 uint64_t count_non_finite(const TensorInfo& tensor) {
   using kernels::DType;
   switch (tensor.dtype) {
-    case DType::kF32: return count_each(tensor.data, 4, [](const std::byte* p) { return (load<uint32_t>(p) & 0x7F800000) == 0x7F800000; });
+    case DType::kF32:
+      return count_each(tensor.data, 4,
+                        [](const std::byte* p) { return (load<uint32_t>(p) & 0x7F800000) == 0x7F800000; });
     case DType::kF16: return count_each(tensor.data, 2, bad_half);
-    case DType::kBF16: return count_each(tensor.data, 2, [](const std::byte* p) { return (load<uint16_t>(p) & 0x7F80) == 0x7F80; });
+    case DType::kBF16:
+      return count_each(tensor.data, 2, [](const std::byte* p) { return (load<uint16_t>(p) & 0x7F80) == 0x7F80; });
     default: break;
   }
   const Scales scales = scales_of(tensor.dtype);

@@ -28,7 +28,7 @@ size_t attention_scratch_bytes(const AttentionArgs& args) {
   const size_t rows = static_cast<size_t>(wanted < kStripRows ? wanted : kStripRows) + kRowPadding;
   const size_t width = static_cast<size_t>(args.head_dim + 15) / 16 * 16;
   constexpr size_t kKeys = kTilePages * kPageKeys;
-  const size_t floats = rows * (2 * width + 16 + 4)  // q, o, l; m, position, floor, sink
+  const size_t floats = rows * (2 * width + 16 + 4)                 // q, o, l; m, position, floor, sink
                         + kRowPadding * kKeys + 2 * kKeys * width;  // s; k, v
   return (floats + 16 * 16) * sizeof(float);
 }
@@ -128,8 +128,8 @@ struct Strip {
   const AttentionArgs& args;
   int64_t begin;  // first row; row = head * n_queries + query, so that neighbours are near in position
   int n_rows;
-  int height;     // rows of every block but the last
-  int width;      // head_dim in whole registers of any set
+  int height;  // rows of every block but the last
+  int width;   // head_dim in whole registers of any set
   float *q, *o, *l, *m, *s, *k, *v;
   RowRule* rules;
 
@@ -160,8 +160,12 @@ struct Strip {
   int64_t head_of(int row) const { return (begin + row) / args.n_queries; }
   int64_t query_of(int row) const { return (begin + row) % args.n_queries; }
   RowBlock block(int first) const {
-    return {q + static_cast<int64_t>(first) * args.head_dim, o + static_cast<int64_t>(first) * width, width, m + first,
-            l + static_cast<int64_t>(first) * kLanes, s};
+    return {q + static_cast<int64_t>(first) * args.head_dim,
+            o + static_cast<int64_t>(first) * width,
+            width,
+            m + first,
+            l + static_cast<int64_t>(first) * kLanes,
+            s};
   }
 
   // Packs q, reads the rules and clears the state.

@@ -13,7 +13,7 @@
 
 namespace fovea::kernels {
 
-inline constexpr int kPageKeys = 32;            // so that one uint32_t is a page's key mask
+inline constexpr int kPageKeys = 32;  // so that one uint32_t is a page's key mask
 // Online softmax rescales once per tile of this many pages, counted from the start of the list, so
 // the same list always gives the same bits.
 inline constexpr int kTilePages = 4;
@@ -43,22 +43,22 @@ struct KeyRule {
 
 struct AttentionArgs {
   KvType type = KvType::kF16;
-  int head_dim = 64;          // 8..256, a multiple of 8
-  int group = 1;              // query heads that share this KV head
-  float scale = 0.125f;       // multiplies q.k
-  int64_t n_queries = 0;      // rows of this call
-  const float* q = nullptr;   // row i of head h: q + i * ld_q + h * head_dim
+  int head_dim = 64;         // 8..256, a multiple of 8
+  int group = 1;             // query heads that share this KV head
+  float scale = 0.125f;      // multiplies q.k
+  int64_t n_queries = 0;     // rows of this call
+  const float* q = nullptr;  // row i of head h: q + i * ld_q + h * head_dim
   int64_t ld_q = 0;
-  const int32_t* q_pos = nullptr;     // [n_queries], rising
-  const KeyBlock* blocks = nullptr;   // in order of position
+  const int32_t* q_pos = nullptr;    // [n_queries], rising
+  const KeyBlock* blocks = nullptr;  // in order of position
   int64_t n_blocks = 0;
   KeyRule rule;
   const KeyRule* head_rules = nullptr;  // [group], overrides `rule` where given
-  const uint32_t* mask = nullptr;     // [n_queries, group, n_blocks] key bits, or null: all visible
-  float* z = nullptr;                 // row i of head h: z + i * ld_z + h * head_dim; zeros if it sees nothing
+  const uint32_t* mask = nullptr;       // [n_queries, group, n_blocks] key bits, or null: all visible
+  float* z = nullptr;                   // row i of head h: z + i * ld_z + h * head_dim; zeros if it sees nothing
   int64_t ld_z = 0;
-  float* lse = nullptr;               // [n_queries, group] log-sum-exp of the scaled scores, or null
-  void* scratch = nullptr;            // attention_scratch_bytes, 64-byte aligned, one per thread
+  float* lse = nullptr;     // [n_queries, group] log-sum-exp of the scaled scores, or null
+  void* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned, one per thread
 };
 size_t attention_scratch_bytes(const AttentionArgs& args);
 extern Dispatched<void(const AttentionArgs& args)> attention;

@@ -34,7 +34,7 @@ void on_every_isa(const std::function<void()>& body) {
 }
 
 struct Freed {
-  void operator()(float* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(float* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 
 // A list of pages with n_keys keys at rising positions, and queries. `dead` slots are left out.
@@ -142,7 +142,7 @@ Answer run(const Problem& p, int64_t chunk) {
     a.z = answer.z.data() + begin * a.ld_z;
     a.lse = answer.lse.data() + begin * a.group;
     const size_t bytes = attention_scratch_bytes(a);
-    std::unique_ptr<float, Freed> scratch(static_cast<float*>(::operator new(bytes + 64, std::align_val_t{64})));
+    std::unique_ptr<float, Freed> scratch(static_cast<float*>(::operator new (bytes + 64, std::align_val_t{64})));
     std::memset(scratch.get(), 0xff, bytes + 64);  // NaN
     a.scratch = scratch.get();
     attention(a);
@@ -207,7 +207,7 @@ void expect_agrees(const Problem& p) {
   std::vector<float> scores(static_cast<size_t>(p.n_queries * ld));
   AttentionArgs a = p.args();
   std::unique_ptr<float, Freed> scratch(
-      static_cast<float*>(::operator new(attention_scratch_bytes(a), std::align_val_t{64})));
+      static_cast<float*>(::operator new (attention_scratch_bytes(a), std::align_val_t{64})));
   a.scratch = scratch.get();
   for (int head = 0; head < p.group; ++head) {
     attention_scores(a, head, scores.data(), ld);

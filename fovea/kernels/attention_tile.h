@@ -47,9 +47,9 @@ struct RowBlock {
   const float* q;  // [head_dim][R]
   float* o;        // [R][ld_o]
   int64_t ld_o;
-  float* m;        // [R]
-  float* l;        // [R][kLanes], summed over the lanes at the end
-  float* s;        // [R][kTileKeys], scratch
+  float* m;  // [R]
+  float* l;  // [R][kLanes], summed over the lanes at the end
+  float* s;  // [R][kTileKeys], scratch
 };
 
 // Which keys each row of the block sees in each page.
@@ -231,8 +231,8 @@ FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages<T>& tile, uint3
 
 // The same sums, but a key that a row does not see is never multiplied: 0 * Inf would be NaN.
 template <typename T>
-void tile_values_apart(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits, int n_rows,
-                       uint32_t active, const float* alpha) {
+void tile_values_apart(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits, int n_rows, uint32_t active,
+                       const float* alpha) {
   for (int r = 0; r < n_rows; ++r) {
     if (!(active >> r & 1)) continue;
     for (int at = 0; at < tile.head_dim; at += kLanes) {

@@ -9,19 +9,45 @@ namespace {
 
 // Indexed by ggml number. A null name is a number that ggml removed or never used.
 constexpr DTypeInfo kInfos[] = {
-    {"F32", 1, 4, true},         {"F16", 1, 2, true},         {"Q4_0", 32, 18, true},
-    {"Q4_1", 32, 20, true},      {},                          {},
-    {"Q5_0", 32, 22, true},      {"Q5_1", 32, 24, true},      {"Q8_0", 32, 34, true},
-    {"Q8_1", 32, 36, false},     {"Q2_K", 256, 84, false},    {"Q3_K", 256, 110, false},
-    {"Q4_K", 256, 144, true},    {"Q5_K", 256, 176, true},    {"Q6_K", 256, 210, true},
-    {"Q8_K", 256, 292, false},   {"IQ2_XXS", 256, 66, false}, {"IQ2_XS", 256, 74, false},
-    {"IQ3_XXS", 256, 98, false}, {"IQ1_S", 256, 50, false},   {"IQ4_NL", 32, 18, false},
-    {"IQ3_S", 256, 110, false},  {"IQ2_S", 256, 82, false},   {"IQ4_XS", 256, 136, false},
-    {"I8", 1, 1, false},         {"I16", 1, 2, false},        {"I32", 1, 4, false},
-    {"I64", 1, 8, false},        {"F64", 1, 8, false},        {"IQ1_M", 256, 56, false},
-    {"BF16", 1, 2, true},        {},                          {},
-    {},                          {"TQ1_0", 256, 54, false},   {"TQ2_0", 256, 66, false},
-    {},                          {},                          {},
+    {"F32", 1, 4, true},
+    {"F16", 1, 2, true},
+    {"Q4_0", 32, 18, true},
+    {"Q4_1", 32, 20, true},
+    {},
+    {},
+    {"Q5_0", 32, 22, true},
+    {"Q5_1", 32, 24, true},
+    {"Q8_0", 32, 34, true},
+    {"Q8_1", 32, 36, false},
+    {"Q2_K", 256, 84, false},
+    {"Q3_K", 256, 110, false},
+    {"Q4_K", 256, 144, true},
+    {"Q5_K", 256, 176, true},
+    {"Q6_K", 256, 210, true},
+    {"Q8_K", 256, 292, false},
+    {"IQ2_XXS", 256, 66, false},
+    {"IQ2_XS", 256, 74, false},
+    {"IQ3_XXS", 256, 98, false},
+    {"IQ1_S", 256, 50, false},
+    {"IQ4_NL", 32, 18, false},
+    {"IQ3_S", 256, 110, false},
+    {"IQ2_S", 256, 82, false},
+    {"IQ4_XS", 256, 136, false},
+    {"I8", 1, 1, false},
+    {"I16", 1, 2, false},
+    {"I32", 1, 4, false},
+    {"I64", 1, 8, false},
+    {"F64", 1, 8, false},
+    {"IQ1_M", 256, 56, false},
+    {"BF16", 1, 2, true},
+    {},
+    {},
+    {},
+    {"TQ1_0", 256, 54, false},
+    {"TQ2_0", 256, 66, false},
+    {},
+    {},
+    {},
     {"MXFP4", 32, 17, false},
 };
 constexpr int32_t kCount = sizeof(kInfos) / sizeof(kInfos[0]);
@@ -43,7 +69,8 @@ const DTypeInfo& dtype_info(DType type) {
 uint64_t row_bytes(DType type, int64_t n_elements) {
   const DTypeInfo& info = dtype_info(type);
   FOVEA_CHECK(n_elements >= 0 && n_elements % info.block_elements == 0,
-              "a row of {} {} elements is not a whole number of blocks of {}", n_elements, info.name, info.block_elements);
+              "a row of {} {} elements is not a whole number of blocks of {}", n_elements, info.name,
+              info.block_elements);
   return static_cast<uint64_t>(n_elements / info.block_elements) * static_cast<uint64_t>(info.block_bytes);
 }
 

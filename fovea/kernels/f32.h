@@ -177,8 +177,8 @@ FOVEA_INLINE F32 operator/(F32 a, F32 b) { return {a.v / b.v}; }
 FOVEA_INLINE F32 mul_add(F32 a, F32 b, F32 c) { return {a.v * b.v + c.v}; }
 FOVEA_INLINE F32 neg_mul_add(F32 a, F32 b, F32 c) { return {c.v - a.v * b.v}; }
 FOVEA_INLINE F32 select(F32::Mask m, F32 a, F32 b) {
-  return {reinterpret_cast<F32::Vector>((m & reinterpret_cast<F32::Mask>(a.v)) |
-                                        (~m & reinterpret_cast<F32::Mask>(b.v)))};
+  return {
+      reinterpret_cast<F32::Vector>((m & reinterpret_cast<F32::Mask>(a.v)) | (~m & reinterpret_cast<F32::Mask>(b.v)))};
 }
 FOVEA_INLINE F32 max(F32 a, F32 b) { return select(reinterpret_cast<F32::Mask>(a.v > b.v), a, b); }
 FOVEA_INLINE F32 min(F32 a, F32 b) { return select(reinterpret_cast<F32::Mask>(a.v < b.v), a, b); }

@@ -21,11 +21,11 @@ enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
 inline constexpr int kIsas = 3;
 
 std::string_view name_of(Isa isa);
-bool machine_has(Isa isa);   // avx512 = F, BW, DQ, VL, VNNI, BF16, VBMI
+bool machine_has(Isa isa);  // avx512 = F, BW, DQ, VL, VNNI, BF16, VBMI
 Isa best_isa();
-Isa active_isa();            // FOVEA_ISA if set and valid, else best_isa()
-Status check_isa_variable(); // kUsage if FOVEA_ISA names nothing or something this machine lacks
-void set_isa(Isa isa);       // for tests and benchmarks; not while kernels run
+Isa active_isa();             // FOVEA_ISA if set and valid, else best_isa()
+Status check_isa_variable();  // kUsage if FOVEA_ISA names nothing or something this machine lacks
+void set_isa(Isa isa);        // for tests and benchmarks; not while kernels run
 
 template <typename Signature>
 class Dispatched;
@@ -54,10 +54,10 @@ class Dispatched<R(Args...)> {
 
 // Registers this file's copy of `name`; the portable copy also defines the dispatcher.
 #if defined(FOVEA_ISA_LEVEL) && FOVEA_ISA_LEVEL == 0
-#define FOVEA_KERNEL(name)                                        \
-  } /* namespace FOVEA_ISA_NS */                                  \
-  constinit decltype(::fovea::kernels::name) name;                \
-  namespace FOVEA_ISA_NS {                                        \
+#define FOVEA_KERNEL(name)                         \
+  } /* namespace FOVEA_ISA_NS */                   \
+  constinit decltype(::fovea::kernels::name) name; \
+  namespace FOVEA_ISA_NS {                         \
   [[maybe_unused]] const bool name##_added = ::fovea::kernels::name.add(FOVEA_ISA_LEVEL, &name);
 #else
 #define FOVEA_KERNEL(name) \

@@ -124,8 +124,8 @@ void float_matmul(const MatmulArgs& args) {
       const int64_t left = args.token_end - t;
       const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
       with_tokens<kTileTokens>(n, [&](auto count) {
-        float_tile<decltype(count)::value>(panel, cols, args.x + t * args.ld_x, args.ld_x, args.y + t * args.ld_y + row, args.ld_y,
-                                           args.bias ? args.bias + row : nullptr, n_rows);
+        float_tile<decltype(count)::value>(panel, cols, args.x + t * args.ld_x, args.ld_x, args.y + t * args.ld_y + row,
+                                           args.ld_y, args.bias ? args.bias + row : nullptr, n_rows);
       });
       t += n;
     }

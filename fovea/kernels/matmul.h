@@ -37,7 +37,8 @@ extern Dispatched<void(DType dtype, const void* blocks, int64_t n, float* out)> 
 // separate calls (token_begin..token_end) from several threads.
 size_t quantized_bytes(int64_t n_tokens, int64_t cols);
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
-                       int64_t token_end, void* out)> quantize_activations;
+                       int64_t token_end, void* out)>
+    quantize_activations;
 
 // The packed form of a matrix: panels of kPanelRows rows at about the file's own bits per weight.
 // Zero if this dtype multiplies straight from its file form. Panels are independent: pack
@@ -47,18 +48,18 @@ extern Dispatched<void(const WeightView& w, int64_t panel_begin, int64_t panel_e
 
 struct MatmulArgs {
   WeightView w;
-  const void* packed = nullptr;     // from pack_weights, or null: packed panel by panel on the fly
+  const void* packed = nullptr;  // from pack_weights, or null: packed panel by panel on the fly
   Numerics numerics = Numerics::kFast;
-  const float* x = nullptr;         // [n_tokens, cols], rows ld_x floats apart (used by float paths)
+  const float* x = nullptr;  // [n_tokens, cols], rows ld_x floats apart (used by float paths)
   int64_t ld_x = 0;
   const void* quantized = nullptr;  // from quantize_activations (used if uses_quantized)
   int64_t n_tokens = 0;
-  const float* bias = nullptr;      // [rows] or null, added last
-  float* y = nullptr;               // [n_tokens, rows], rows ld_y floats apart
+  const float* bias = nullptr;  // [rows] or null, added last
+  float* y = nullptr;           // [n_tokens, rows], rows ld_y floats apart
   int64_t ld_y = 0;
-  int64_t row_begin = 0, row_end = 0;  // the part of w's rows to do; row_begin a multiple of kPanelRows
+  int64_t row_begin = 0, row_end = 0;      // the part of w's rows to do; row_begin a multiple of kPanelRows
   int64_t token_begin = 0, token_end = 0;  // the part of the tokens to do
-  void* scratch = nullptr;          // matmul_scratch_bytes(w), 64-byte aligned, one per thread
+  void* scratch = nullptr;                 // matmul_scratch_bytes(w), 64-byte aligned, one per thread
 };
 // Whether `fast` multiplies this dtype with int8 activations (else it runs in float32).
 bool uses_quantized(DType dtype, int64_t cols, Numerics numerics);

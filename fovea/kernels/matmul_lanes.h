@@ -31,13 +31,13 @@ inline int32_t negative_of(const BlockMeta& m, int s) {
 }
 
 struct PanelArgs {
-  const uint8_t* packed;   // the panel's blocks
-  const uint8_t* spread;   // its codes as bytes, [8][64] for every block; null: read `packed`
-  int64_t ld_spread;       // from one block to the next
+  const uint8_t* packed;  // the panel's blocks
+  const uint8_t* spread;  // its codes as bytes, [8][64] for every block; null: read `packed`
+  int64_t ld_spread;      // from one block to the next
   int64_t n_blocks;
-  const int8_t* q;         // of the first token
+  const int8_t* q;  // of the first token
   int64_t ld_q;
-  const BlockMeta* meta;   // likewise; tokens are n_blocks apart
+  const BlockMeta* meta;  // likewise; tokens are n_blocks apart
 };
 
 #if FOVEA_ISA_LEVEL > 0
@@ -45,7 +45,8 @@ struct PanelArgs {
 // end of the last panel a prefetch does nothing.
 template <const PackKind& K>
 inline void prefetch_block(const uint8_t* block) {
-  for (int i = 0; i < K.block_bytes(); i += 64) _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + i), _MM_HINT_T0);
+  for (int i = 0; i < K.block_bytes(); i += 64)
+    _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + i), _MM_HINT_T0);
 }
 #endif
 
@@ -59,13 +60,15 @@ inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
   v = _mm512_and_si512(v, _mm512_set1_epi8(0x0f));
   if (kind.bits == 5) {
     const __m512i high = at(kind.high_at());
-    const __m512i moved = j <= 4 ? _mm512_slli_epi16(high, static_cast<unsigned>(4 - j)) : _mm512_srli_epi16(high, static_cast<unsigned>(j - 4));
+    const __m512i moved = j <= 4 ? _mm512_slli_epi16(high, static_cast<unsigned>(4 - j))
+                                 : _mm512_srli_epi16(high, static_cast<unsigned>(j - 4));
     // v | (moved & 0x10)
     v = _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(0x10), 0xf8);
   } else if (kind.bits == 6) {
     const __m512i high = at(kind.high_at() + 64 * (j / 4));
     const int shift = 4 - 2 * (j % 4);
-    const __m512i moved = shift >= 0 ? _mm512_slli_epi16(high, static_cast<unsigned>(shift)) : _mm512_srli_epi16(high, static_cast<unsigned>(-shift));
+    const __m512i moved = shift >= 0 ? _mm512_slli_epi16(high, static_cast<unsigned>(shift))
+                                     : _mm512_srli_epi16(high, static_cast<unsigned>(-shift));
     v = _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(0x30), 0xf8);
   }
   return v;
@@ -130,7 +133,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
         const __m512i sum = kChains == 2 ? _mm512_add_epi32(dot[t][0], dot[t][kChains - 1]) : dot[t][0];
-        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
+        acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
+                                 _mm512_mul_ps(scale, _mm512_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
       }
     }
     if constexpr (K.offset) {
@@ -162,7 +166,8 @@ void pair_tile(const PanelArgs& a, const uint8_t* second, float* y, int64_t ld_y
       __m512i dot[T][2];
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        dot[t][0] = K.zero_log2 < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(negative_of<K>(meta[t * a.n_blocks], s));
+        dot[t][0] =
+            K.zero_log2 < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(negative_of<K>(meta[t * a.n_blocks], s));
         dot[t][1] = dot[t][0];
       }
 #pragma GCC unroll 8
@@ -194,7 +199,8 @@ void pair_tile(const PanelArgs& a, const uint8_t* second, float* y, int64_t ld_y
       for (int p = 0; p < 2; ++p) {
         const __m512 offset = load_scales(packed[p] + b * K.block_bytes() + K.n_scales * K.scale_bytes(), K.wide);
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) acc[t][p] = _mm512_fmadd_ps(offset, _mm512_set1_ps(meta[t * a.n_blocks].sum), acc[t][p]);
+        for (int t = 0; t < T; ++t)
+          acc[t][p] = _mm512_fmadd_ps(offset, _mm512_set1_ps(meta[t * a.n_blocks].sum), acc[t][p]);
       }
     }
   }
@@ -202,13 +208,15 @@ void pair_tile(const PanelArgs& a, const uint8_t* second, float* y, int64_t ld_y
     const int n = n_rows - 16 * p < 16 ? n_rows - 16 * p : 16;
     const auto rows = static_cast<__mmask16>((1u << n) - 1);
     const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias + 16 * p) : _mm512_setzero_ps();
-    for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y + 16 * p, rows, bias ? _mm512_add_ps(acc[t][p], add) : acc[t][p]);
+    for (int t = 0; t < T; ++t)
+      _mm512_mask_storeu_ps(y + t * ld_y + 16 * p, rows, bias ? _mm512_add_ps(acc[t][p], add) : acc[t][p]);
   }
 }
 
 // w [cols][16] floats; x row t at x + t * ld_x.
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
+                int n_rows) {
   __m512 acc[T];
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t c = 0; c < cols; ++c) {
@@ -225,7 +233,9 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
 
 // Eight rows: half h of a 64-byte vector.
 inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int h) {
-  const auto at = [&](int offset) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + offset + 32 * h)); };
+  const auto at = [&](int offset) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + offset + 32 * h));
+  };
   if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
   __m256i v = at(kind.codes_at() + 64 * (j & 3));
   if (j >= 4) v = _mm256_srli_epi16(v, 4);
@@ -249,7 +259,8 @@ void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) {
       for (int h = 0; h < 2; ++h) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + b * ld + j * 64 + 32 * h), step_codes(K, packed + b * K.block_bytes(), j, h));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + b * ld + j * 64 + 32 * h),
+                            step_codes(K, packed + b * K.block_bytes(), j, h));
       }
     }
   }
@@ -293,7 +304,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           __m256i c[kRoom];
 #pragma GCC unroll 8
           for (int i = 0; i < kRoom; ++i) {
-            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * a.ld_spread + (first + i) * 64 + 32 * h))
+            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * a.ld_spread +
+                                                                                 (first + i) * 64 + 32 * h))
                            : step_codes(K, block, first + i, h);
           }
 #pragma GCC unroll 4
@@ -319,7 +331,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         const __m256 scale = load_scales(block + s * K.scale_bytes(), K.wide, h);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
-          acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t]), _mm256_mul_ps(scale, _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
+          acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t]),
+                                   _mm256_mul_ps(scale, _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
         }
       }
       if constexpr (K.offset) {
@@ -331,14 +344,16 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
     for (int t = 0; t < T; ++t) {
       float lanes[8];
       _mm256_storeu_ps(lanes, acc[t]);
-      for (int r = 0; r < 8 && h * 8 + r < n_rows; ++r) y[t * ld_y + h * 8 + r] = bias ? lanes[r] + bias[h * 8 + r] : lanes[r];
+      for (int r = 0; r < 8 && h * 8 + r < n_rows; ++r)
+        y[t * ld_y + h * 8 + r] = bias ? lanes[r] + bias[h * 8 + r] : lanes[r];
     }
   }
 }
 inline constexpr int kMostTokens = 4;
 
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
+                int n_rows) {
   __m256 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
   for (int64_t c = 0; c < cols; ++c) {
@@ -364,7 +379,8 @@ inline uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int
   if (kind.bits == 8) return block[kind.codes_at() + step * 64 + byte];
   const int low = block[kind.codes_at() + step % 4 * 64 + byte] >> (step < 4 ? 0 : 4) & 0xf;
   if (kind.bits == 5) return static_cast<uint8_t>(low | (block[kind.high_at() + byte] >> step & 1) << 4);
-  if (kind.bits == 6) return static_cast<uint8_t>(low | (block[kind.high_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3) << 4);
+  if (kind.bits == 6)
+    return static_cast<uint8_t>(low | (block[kind.high_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3) << 4);
   return static_cast<uint8_t>(low);
 }
 
@@ -394,7 +410,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         for (int s = 0; s < K.n_scales; ++s) {
           int32_t dot = 0;
           for (int i = 32 / K.n_scales * s; i < 32 / K.n_scales * (s + 1); ++i) {
-            const int code = kSpread ? a.spread[b * a.ld_spread + i / 4 * 64 + 4 * r + i % 4] : one_code(K, block, i / 4, 4 * r + i % 4);
+            const int code = kSpread ? a.spread[b * a.ld_spread + i / 4 * 64 + 4 * r + i % 4]
+                                     : one_code(K, block, i / 4, 4 * r + i % 4);
             dot += (code - kZero) * a.q[t * a.ld_q + b * 32 + i];
           }
           acc = std::fma(static_cast<float>(dot), one_scale(block + s * K.scale_bytes(), K.wide, r) * m.scale, acc);
@@ -408,7 +425,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
 inline constexpr int kMostTokens = 1;
 
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
+                int n_rows) {
   for (int t = 0; t < T; ++t) {
     float acc[16] = {};
     for (int64_t c = 0; c < cols; ++c) {

@@ -16,17 +16,18 @@
 namespace fovea::kernels {
 namespace {
 
-constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                             DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 bool is_super(DType d) { return d == DType::kQ4_K || d == DType::kQ5_K || d == DType::kQ6_K; }
 bool has_offset(DType d) { return d == DType::kQ4_1 || d == DType::kQ5_1 || d == DType::kQ4_K || d == DType::kQ5_K; }
 
 struct Freed {
-  void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 using Bytes = std::unique_ptr<std::byte, Freed>;
 Bytes allocate(size_t n) {
-  auto* p = static_cast<std::byte*>(::operator new(std::max<size_t>(n, 64), std::align_val_t{64}));
+  auto* p = static_cast<std::byte*>(::operator new (std::max<size_t>(n, 64), std::align_val_t{64}));
   std::memset(p, 0x55, std::max<size_t>(n, 64));
   return Bytes(p);
 }
@@ -53,7 +54,8 @@ struct Int8Form {
 Int8Form int8_form(const std::vector<float>& x, int64_t cols) {
   Int8Form form;
   for (size_t i = 0; i < x.size(); ++i) {
-    const float* block = x.data() + i / static_cast<size_t>(cols) * static_cast<size_t>(cols) + i % static_cast<size_t>(cols) / 32 * 32;
+    const float* block =
+        x.data() + i / static_cast<size_t>(cols) * static_cast<size_t>(cols) + i % static_cast<size_t>(cols) / 32 * 32;
     float most = 0;
     for (int k = 0; k < 32; ++k) most = std::max(most, std::abs(block[k]));
     const float inverse = most > 1e-36f ? 127.0f / most : 0.0f;
@@ -67,12 +69,13 @@ Int8Form int8_form(const std::vector<float>& x, int64_t cols) {
   return form;
 }
 
-std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols, const std::vector<float>& x, bool packs,
-                           int64_t per_call = 1 << 20) {
+std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols,
+                           const std::vector<float>& x, bool packs, int64_t per_call = 1 << 20) {
   const int64_t n = static_cast<int64_t>(x.size()) / cols;
   MatmulArgs args;
   args.w = {dtype, rows, cols, w.data()};
-  const Bytes packed = allocate(packed_bytes(args.w)), quantized = allocate(quantized_bytes(n, cols)), scratch = allocate(matmul_scratch_bytes(args.w));
+  const Bytes packed = allocate(packed_bytes(args.w)), quantized = allocate(quantized_bytes(n, cols)),
+              scratch = allocate(matmul_scratch_bytes(args.w));
   pack_weights(args.w, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
   quantize_activations(x.data(), cols, n, cols, 0, n, quantized.get());
   std::vector<float> y(static_cast<size_t>(n * rows), -1.0f);
@@ -87,7 +90,8 @@ std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t r
 }
 
 // The largest error as a share of the sum of magnitudes.
-double worst_error(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols, const std::vector<float>& x, const std::vector<float>& y) {
+double worst_error(DType dtype, const std::vector<uint8_t>& w, int64_t rows, int64_t cols, const std::vector<float>& x,
+                   const std::vector<float>& y) {
   const Int8Form form = int8_form(x, cols);
   const auto n = static_cast<int64_t>(x.size()) / cols;
   std::vector<float> row(static_cast<size_t>(cols));
@@ -170,7 +174,8 @@ TEST_P(QuantisedMatmul, GivesTheSameBitsPackedOrNotAndInAnyBatch) {
     const auto want = product(dtype, w, rows, cols, x, true, 1);
     for (const int64_t per_call : {2, 3, 4, 5, 7, 12, 13, 27}) {
       EXPECT_EQ(product(dtype, w, rows, cols, x, true, per_call), want) << dtype_info(dtype).name << " by " << per_call;
-      EXPECT_EQ(product(dtype, w, rows, cols, x, false, per_call), want) << dtype_info(dtype).name << " by " << per_call;
+      EXPECT_EQ(product(dtype, w, rows, cols, x, false, per_call), want)
+          << dtype_info(dtype).name << " by " << per_call;
     }
   }
 }
@@ -178,13 +183,15 @@ TEST_P(QuantisedMatmul, GivesTheSameBitsPackedOrNotAndInAnyBatch) {
 TEST_P(QuantisedMatmul, AnActivationThatIsNoNumberReachesTheResultOfItsTokenOnly) {
   const int64_t rows = 5, cols = 64;
   const auto w = weight_bytes(DType::kQ8_0, rows, cols, -1);
-  for (const float odd : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::nanf("")}) {
+  for (const float odd :
+       {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::nanf("")}) {
     for (const int64_t at : {0, 31, 37, 63}) {
       auto x = random_x(3 * cols);
       x[static_cast<size_t>(cols + at)] = odd;
       const auto y = product(DType::kQ8_0, w, rows, cols, x, true);
       for (int64_t t = 0; t < 3; ++t) {
-        for (int64_t r = 0; r < rows; ++r) EXPECT_EQ(std::isnan(y[static_cast<size_t>(t * rows + r)]), t == 1) << odd << " at " << at;
+        for (int64_t r = 0; r < rows; ++r)
+          EXPECT_EQ(std::isnan(y[static_cast<size_t>(t * rows + r)]), t == 1) << odd << " at " << at;
       }
     }
   }

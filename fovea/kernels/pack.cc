@@ -108,7 +108,8 @@ bool uses_quantized(DType dtype, int64_t cols, Numerics numerics) {
 }
 
 size_t quantized_bytes(int64_t n_tokens, int64_t cols) {
-  return static_cast<size_t>(n_tokens * ((cols + 63) / 64 * 64)) + static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
+  return static_cast<size_t>(n_tokens * ((cols + 63) / 64 * 64)) +
+         static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
 }
 
 // Two packed panels made on the fly and their codes spread to bytes, or a panel of floats with one row.

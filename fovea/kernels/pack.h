@@ -16,10 +16,10 @@
 namespace fovea::kernels {
 
 struct PackKind {
-  int bits = 0;  // 0: this dtype has no packed form
+  int bits = 0;        // 0: this dtype has no packed form
   int zero_log2 = -1;  // w = scale * (code - 2^zero_log2); -1: no zero point
   bool offset = false;
-  bool wide = false;   // scales and offsets in float32
+  bool wide = false;  // scales and offsets in float32
   int n_scales = 1;
 
   constexpr int scale_bytes() const { return 16 * (wide ? 4 : 2); }
@@ -28,9 +28,9 @@ struct PackKind {
   constexpr int block_bytes() const { return high_at() + (bits == 5 ? 64 : bits == 6 ? 128 : 0); }
 };
 
-inline constexpr PackKind kPackQ4_0{4, 3, false, false, 1}, kPackQ4_1{4, -1, true, false, 1}, kPackQ5_0{5, 4, false, false, 1},
-    kPackQ5_1{5, -1, true, false, 1}, kPackQ8_0{8, 7, false, false, 1}, kPackQ4_K{4, -1, true, true, 1},
-    kPackQ5_K{5, -1, true, true, 1}, kPackQ6_K{6, 5, false, true, 2};
+inline constexpr PackKind kPackQ4_0{4, 3, false, false, 1}, kPackQ4_1{4, -1, true, false, 1},
+    kPackQ5_0{5, 4, false, false, 1}, kPackQ5_1{5, -1, true, false, 1}, kPackQ8_0{8, 7, false, false, 1},
+    kPackQ4_K{4, -1, true, true, 1}, kPackQ5_K{5, -1, true, true, 1}, kPackQ6_K{6, 5, false, true, 2};
 
 constexpr PackKind kind_of(DType dtype) {
   switch (dtype) {

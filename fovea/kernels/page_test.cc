@@ -40,8 +40,8 @@ TEST(Page, HoldsEveryKeyAndValueOfEverySlot) {
 }
 
 TEST(Page, HalvesRoundToNearestEven) {
-  EXPECT_EQ(through_page(KvType::kF16, 1.0f + 0x1p-11f), 1.0f);                  // a tie goes to even
-  EXPECT_EQ(through_page(KvType::kF16, 1.0f + 3 * 0x1p-11f), 1.0f + 0x1p-9f);    // and up to even
+  EXPECT_EQ(through_page(KvType::kF16, 1.0f + 0x1p-11f), 1.0f);                // a tie goes to even
+  EXPECT_EQ(through_page(KvType::kF16, 1.0f + 3 * 0x1p-11f), 1.0f + 0x1p-9f);  // and up to even
   EXPECT_EQ(through_page(KvType::kF16, 65504.0f), 65504.0f);
   EXPECT_EQ(through_page(KvType::kF16, 65520.0f), std::numeric_limits<float>::infinity());
   EXPECT_EQ(through_page(KvType::kF16, 0x1p-24f), 0x1p-24f);  // the smallest subnormal

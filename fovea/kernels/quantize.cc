@@ -60,7 +60,8 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
 #if FOVEA_ISA_LEVEL == 2
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  const __m512i m = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude), _mm512_and_si512(_mm512_castps_si512(b), magnitude));
+  const __m512i m = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(a), magnitude),
+                                     _mm512_and_si512(_mm512_castps_si512(b), magnitude));
   const __m256i n = _mm256_max_epu32(_mm512_castsi512_si256(m), _mm512_extracti64x4_epi64(m, 1));
   const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1))));
   // The lanes of a block with Inf or NaN are dropped, not multiplied: Inf * 0 is NaN.
@@ -78,7 +79,8 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
 #elif FOVEA_ISA_LEVEL == 1
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   __m256i m = _mm256_setzero_si256();
-  for (int i = 0; i < 32; i += 8) m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
+  for (int i = 0; i < 32; i += 8)
+    m = _mm256_max_epu32(m, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + i)), magnitude));
   const Factor by(largest(_mm_max_epu32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1))));
   __m256i codes = _mm256_setzero_si256();
   float fitted = by.scale;
@@ -95,7 +97,8 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
     fitted = by.scale * ratio(rq_lanes.v, qq_lanes.v);
     // Packing works within 128-bit halves, so the groups of four come out as 0 2 4 6 1 3 5 7.
     const __m256i shorts0 = _mm256_packs_epi32(whole[0], whole[1]), shorts1 = _mm256_packs_epi32(whole[2], whole[3]);
-    codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    codes =
+        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
   half_sums(codes, sums);
@@ -119,7 +122,10 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   }
   const float fitted = qq > 0 ? by.scale * (rq / qq) : by.scale;
 #endif
-  meta = {fitted, fitted * static_cast<float>(sums[0] + sums[1]), -128 * (sums[0] + sums[1]), {-128 * sums[0], -128 * sums[1]}};
+  meta = {fitted,
+          fitted * static_cast<float>(sums[0] + sums[1]),
+          -128 * (sums[0] + sums[1]),
+          {-128 * sums[0], -128 * sums[1]}};
 }
 
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
@@ -128,7 +134,8 @@ void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_
   auto* q = static_cast<int8_t*>(out);
   auto* meta = reinterpret_cast<BlockMeta*>(q + n_tokens * ld_q);
   for (int64_t t = token_begin; t < token_end; ++t) {
-    for (int64_t b = 0; b < n_blocks; ++b) quantize_block(x + t * ld_x + b * 32, q + t * ld_q + b * 32, meta[t * n_blocks + b]);
+    for (int64_t b = 0; b < n_blocks; ++b)
+      quantize_block(x + t * ld_x + b * 32, q + t * ld_q + b * 32, meta[t * n_blocks + b]);
   }
 }
 

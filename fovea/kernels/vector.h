@@ -23,7 +23,7 @@ extern Dispatched<float(const float* a, const float* b, int64_t n)> dot;
 
 // e^x by a polynomial: relative error below 1.5e-7; below -87.33, where e^x is no normal float, 0.
 extern Dispatched<void(const float* x, int64_t n, float* y)> exp_all;
-extern Dispatched<void(const float* x, int64_t n, float* y)> silu;  // y = x / (1 + e^-x)
+extern Dispatched<void(const float* x, int64_t n, float* y)> silu;                        // y = x / (1 + e^-x)
 extern Dispatched<void(const float* gate, const float* up, int64_t n, float* y)> swiglu;  // silu(gate) * up
 
 // y[i] = e^(x[i] - max) / sum; zeros if every x is -inf.

@@ -30,7 +30,10 @@ class RetrievalHeads final : public Method {
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
-    knobs.add("mask_top", mask_top_, {.min = -(1 << 20), .max = 1 << 20, .help = "how many of the best retrieval heads to mask; -K: K random others, as a control"});
+    knobs.add("mask_top", mask_top_,
+              {.min = -(1 << 20),
+               .max = 1 << 20,
+               .help = "how many of the best retrieval heads to mask; -K: K random others, as a control"});
     knobs.add("heads", heads_, {.help = "heads to mask besides: 3-9 (layers), 4.11 (one head), joined by +"});
     knobs.add("mask_mode", mode_, {"uniform", "zero"}, {.help = "attend uniformly, or give zero"});
     knobs.add("seed", seed_, {.min = 0, .help = "of the random control"});
@@ -47,26 +50,32 @@ class RetrievalHeads final : public Method {
     const int n = std::abs(mask_top_);
     const int first = mask_top_ > 0 ? 0 : std::max(n, std::min(kNotRandom, n_all / 2));
     if (n > n_all - first) {
-      return make_error(ErrorCode::kUsage, "knob mask_top is {}; this model has {} heads to choose from", mask_top_, n_all - first);
+      return make_error(ErrorCode::kUsage, "knob mask_top is {}; this model has {} heads to choose from", mask_top_,
+                        n_all - first);
     }
     FOVEA_ASSIGN_OR_RETURN(std::vector<int> ranked, top_heads(model, "retrieval", n_all));
     Rng random(static_cast<uint64_t>(seed_));
     const auto begin = static_cast<size_t>(first);
-    for (size_t at = begin; at < begin + static_cast<size_t>(n); ++at) {  // the first n, or n of the rest without repetition
+    for (size_t at = begin; at < begin + static_cast<size_t>(n);
+         ++at) {  // the first n, or n of the rest without repetition
       if (mask_top_ < 0) std::swap(ranked[at], ranked[at + random.below(ranked.size() - at)]);
       masked_[static_cast<size_t>(ranked[at])] = true;
     }
     return {};
   }
 
-  bool edits_rows(int layer, int head, bool decoding) const override { return mode_ == kUniform && masks(layer, head, decoding); }
+  bool edits_rows(int layer, int head, bool decoding) const override {
+    return mode_ == kUniform && masks(layer, head, decoding);
+  }
   void edit_scores(const RowView&, std::span<float> scores) const override {
     for (float& score : scores) {
       if (score != -std::numeric_limits<float>::infinity()) score = 0;
     }
   }
 
-  bool edits_output(int layer, int head, bool decoding) const override { return mode_ == kZero && masks(layer, head, decoding); }
+  bool edits_output(int layer, int head, bool decoding) const override {
+    return mode_ == kZero && masks(layer, head, decoding);
+  }
   void edit_output(const LayerView& view, int, float* z, int64_t ld) const override {
     for (size_t i = 0; i < view.q_pos.size(); ++i) std::fill_n(z + static_cast<int64_t>(i) * ld, head_dim_, 0.0f);
   }
@@ -74,7 +83,9 @@ class RetrievalHeads final : public Method {
  private:
   static constexpr int kNotRandom = 100;  // the control spares this many of the best (at most half of all)
   enum Mode { kUniform, kZero };
-  bool masks(int layer, int head, bool decoding) const { return decoding && masked_[static_cast<size_t>(layer) * n_heads_ + head]; }
+  bool masks(int layer, int head, bool decoding) const {
+    return decoding && masked_[static_cast<size_t>(layer) * n_heads_ + head];
+  }
 
   int mask_top_ = 0;
   HeadSet heads_ = HeadSet::none();

@@ -81,7 +81,8 @@ TEST(RetrievalHeads, TheControlMasksAsManyOthersBySeed) {
   }
   EXPECT_EQ(draws.size(), 6u);  // every pair of the four others
   profile.values["retrieval"].assign(8, 0.0);
-  const auto none_left = Pipeline::parse("retrieval-heads:mask_top=-5", OneLayer("dense", kernels::KvType::kF32, &profile).shape());
+  const auto none_left =
+      Pipeline::parse("retrieval-heads:mask_top=-5", OneLayer("dense", kernels::KvType::kF32, &profile).shape());
   ASSERT_FALSE(none_left.has_value());
   EXPECT_THAT(none_left.error().message, AllOf(HasSubstr("mask_top is -5"), HasSubstr("3 heads")));
 }

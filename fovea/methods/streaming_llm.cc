@@ -29,7 +29,8 @@ class StreamingLlm final : public Method {
     knobs.add("n_sink", n_sink_, {.min = 0, .max = 1 << 24, .help = "first keys, always visible"});
     knobs.add("window", window_, {.min = 1, .max = 1 << 24, .help = "last keys, always visible"});
     knobs.add("heads", heads_, {.help = "query heads it applies to: all, 3-9 (layers), 4.11 (one head), joined by +"});
-    knobs.add("full", full_, {.min = 0, .max = 1, .help = "share of KV heads that keep every key, best retrieval scores first"});
+    knobs.add("full", full_,
+              {.min = 0, .max = 1, .help = "share of KV heads that keep every key, best retrieval scores first"});
   }
 
   Status bind(const ModelShape& model) override {
@@ -42,7 +43,8 @@ class StreamingLlm final : public Method {
     }
     int left = static_cast<int>(std::lround(full_ * model.n_layers * model.n_kv_heads));
     if (left == 0) return {};
-    FOVEA_ASSIGN_OR_RETURN(const std::vector<int> ranked, top_heads(model, "retrieval", model.n_layers * model.n_heads));
+    FOVEA_ASSIGN_OR_RETURN(const std::vector<int> ranked,
+                           top_heads(model, "retrieval", model.n_layers * model.n_heads));
     for (const int id : ranked) {  // the first of a group names its KV head; the group stays whole
       const int layer = id / n_heads_, first = id % n_heads_ / group_ * group_;
       if (left == 0) break;

@@ -32,7 +32,8 @@ TEST(StreamingLlm, GivesTheSoftmaxOverWhatItSees) {
   const std::vector<float> z = layer.feed(60);
   for (const int row : {4, 9, 59}) {
     const auto sees = [row](int32_t key) { return key < 2 || key > row - 3; };
-    for (int head = 0; head < 4; ++head) layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
   }
 }
 

@@ -52,12 +52,13 @@ inline std::unique_ptr<Family> make_family(const Config& config) {
   return it == family_registry().end() ? nullptr : it->second(config);
 }
 // `architecture` as general.architecture spells it.
-#define FOVEA_REGISTER_FAMILY(Type, architecture)                                      \
-  [[maybe_unused]] const bool Type##_registered =                                      \
-      ::fovea::models::family_registry()                                               \
-          .emplace(architecture, [](const ::fovea::models::Config& config) {           \
-            return std::unique_ptr<::fovea::models::Family>(new Type(config));         \
-          })                                                                           \
+#define FOVEA_REGISTER_FAMILY(Type, architecture)                                       \
+  [[maybe_unused]] const bool Type##_registered =                                       \
+      ::fovea::models::family_registry()                                                \
+          .emplace(architecture,                                                        \
+                   [](const ::fovea::models::Config& config) {                          \
+                     return std::unique_ptr<::fovea::models::Family>(new Type(config)); \
+                   })                                                                   \
           .second
 
 }  // namespace fovea::models

@@ -23,7 +23,8 @@ class Qwen2 final : public Family {
 
   std::vector<WeightSpec> weights() override {
     const auto& s = cfg_.shape;
-    const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim, kv = int64_t{s.n_kv_heads} * s.head_dim;
+    const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim,
+                  kv = int64_t{s.n_kv_heads} * s.head_dim;
     std::vector<WeightSpec> table = {{"token_embd.weight", {d, s.vocab_size}, &embed_},
                                      {"output_norm.weight", {d}, &final_norm_},
                                      {"output.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
@@ -61,8 +62,9 @@ class Qwen2 final : public Family {
       Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
       x = add(x, hook(Site::kAttnOut, l, project_heads(z, w.w_o, hook, l)));
       x = hook(Site::kResidMid, l, x);
-      h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
-      Tensor gate = hook(Site::kMlpPre, l, matmul(h, w.w_gate));      // [n_tokens, d_ff]
+      h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale,
+               Site::kLn2Normalized);
+      Tensor gate = hook(Site::kMlpPre, l, matmul(h, w.w_gate));  // [n_tokens, d_ff]
       Tensor up = hook(Site::kMlpPreLinear, l, matmul(h, w.w_up));
       h = hook(Site::kMlpPost, l, swiglu(gate, up));
       x = add(x, hook(Site::kMlpOut, l, matmul(h, w.w_down)));

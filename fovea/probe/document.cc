@@ -13,7 +13,8 @@ Result<Document> read_document(const std::string& path) {
   auto bytes = read_file(path, kMaxDocumentBytes);
   if (!bytes) return std::move(bytes.error());
   if (bytes->find('\0') != std::string::npos) {
-    return make_error(ErrorCode::kData, "{}: a binary file (byte {} is 0); give a text in UTF-8", name, bytes->find('\0'));
+    return make_error(ErrorCode::kData, "{}: a binary file (byte {} is 0); give a text in UTF-8", name,
+                      bytes->find('\0'));
   }
   std::string text;
   text.reserve(bytes->size());

@@ -16,7 +16,8 @@ using Json = nlohmann::ordered_json;
 // Chosen by trial on texts of up to 7,500 tokens: a model of half a billion parameters keeps to the text
 // and to one sentence with this, and without further rules.
 constexpr const char* kSystem =
-    "You answer questions about the text that the user gives. Answer in one short sentence, with the words of the text.";
+    "You answer questions about the text that the user gives. Answer in one short sentence, with the words of the "
+    "text.";
 
 struct Content {
   std::string text;

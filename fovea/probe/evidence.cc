@@ -56,7 +56,8 @@ std::vector<Unit> units_of(std::span<const Document> documents) {
 
 bool is_blank(const Unit& unit, std::span<const Document> documents) {
   const std::string_view text = documents[static_cast<size_t>(unit.document)].text;
-  return std::all_of(text.begin() + static_cast<ptrdiff_t>(unit.begin), text.begin() + static_cast<ptrdiff_t>(unit.end), is_space);
+  return std::all_of(text.begin() + static_cast<ptrdiff_t>(unit.begin), text.begin() + static_cast<ptrdiff_t>(unit.end),
+                     is_space);
 }
 
 std::string without_spaces(std::string_view text) {
@@ -67,8 +68,8 @@ std::string without_spaces(std::string_view text) {
 
 }  // namespace
 
-Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProfile* profile, const DocumentPrompt& prompt,
-                   const EvidenceOptions& options)
+Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProfile* profile,
+                   const DocumentPrompt& prompt, const EvidenceOptions& options)
     : prompt_(prompt), options_(options), n_heads_(shape.n_heads), mass_(prompt.tokens.size()) {
   const auto n_all = head_id(shape.n_layers, 0, shape.n_heads);
   std::vector<double> scores(n_all, 1.0);
@@ -140,8 +141,8 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const Document> documents) c
     size_t first = peak, last = peak;
     double sum = units[peak].mass;
     const auto joins = [&](size_t i) {
-      return i < units.size() && !used[i] && units[i].document == units[peak].document && !is_blank(units[i], documents) &&
-             units[i].mass >= options_.neighbour * units[peak].mass;
+      return i < units.size() && !used[i] && units[i].document == units[peak].document &&
+             !is_blank(units[i], documents) && units[i].mass >= options_.neighbour * units[peak].mass;
     };
     while (last - first + 1 < static_cast<size_t>(options_.max_units)) {
       const bool before = first > 0 && joins(first - 1), after = joins(last + 1);
@@ -158,8 +159,10 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const Document> documents) c
                       text.substr(units[first].begin, units[last].end - units[first].begin), sum / total};
     if (texts.insert(without_spaces(span.text)).second) out.push_back(std::move(span));
   }
-  std::stable_sort(out.begin(), out.end(), [](const EvidenceSpan& a, const EvidenceSpan& b) { return a.score > b.score; });
-  while (out.size() > static_cast<size_t>(options_.max_spans) || (out.size() > 1 && out.back().score < options_.least)) out.pop_back();
+  std::stable_sort(out.begin(), out.end(),
+                   [](const EvidenceSpan& a, const EvidenceSpan& b) { return a.score > b.score; });
+  while (out.size() > static_cast<size_t>(options_.max_spans) || (out.size() > 1 && out.back().score < options_.least))
+    out.pop_back();
   return out;
 }
 

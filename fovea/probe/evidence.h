@@ -15,12 +15,12 @@
 namespace fovea::probe {
 
 struct EvidenceOptions {
-  int n_heads = 12;            // the best retrieval heads, weighted by their scores
-  double uncopied = 0.25;      // weight of a key that is not the token the step gave; of one that is: 1
-  double neighbour = 0.2;      // a line next to a span joins it with this share of the span's best line
-  int max_units = 4;           // lines of a span at most
+  int n_heads = 12;        // the best retrieval heads, weighted by their scores
+  double uncopied = 0.25;  // weight of a key that is not the token the step gave; of one that is: 1
+  double neighbour = 0.2;  // a line next to a span joins it with this share of the span's best line
+  int max_units = 4;       // lines of a span at most
   int max_spans = 5;
-  double least = 0.02;         // spans below this share of the whole are left out, but for the first
+  double least = 0.02;  // spans below this share of the whole are left out, but for the first
 };
 
 struct EvidenceSpan {

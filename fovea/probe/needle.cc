@@ -59,18 +59,23 @@ class PromptMaker {
     FOVEA_ASSIGN_OR_RETURN(const DocumentPrompt empty, prompt_of(" " + needle.sentence, needle));
     const int room = length - static_cast<int>(empty.tokens.size());
     if (room < 32) {
-      return make_error(ErrorCode::kUsage, "a needle prompt of {} tokens is too short: the needle and its question take {}", length,
+      return make_error(ErrorCode::kUsage,
+                        "a needle prompt of {} tokens is too short: the needle and its question take {}", length,
                         empty.tokens.size());
     }
     FOVEA_ASSIGN_OR_RETURN(const std::string hay, cut_haystack(room));
     for (int d = options_.n_depths - 1; d >= 0; --d) {
       const double depth = options_.n_depths == 1 ? 0.5 : static_cast<double>(d) / (options_.n_depths - 1);
       const size_t at = sentence_end_before(hay, static_cast<size_t>(depth * static_cast<double>(hay.size())));
-      const std::string text = hay.substr(0, at) + (at > 0 ? " " : "") + needle.sentence + (at > 0 ? "" : " ") + hay.substr(at);
+      const std::string text =
+          hay.substr(0, at) + (at > 0 ? " " : "") + needle.sentence + (at > 0 ? "" : " ") + hay.substr(at);
       FOVEA_ASSIGN_OR_RETURN(DocumentPrompt prompt, prompt_of(text, needle));
-      FOVEA_ASSIGN_OR_RETURN(const auto answer, tokenizer_.encode(" " + needle.answer, {.add_special = false, .parse_special = false}));
+      FOVEA_ASSIGN_OR_RETURN(const auto answer,
+                             tokenizer_.encode(" " + needle.answer, {.add_special = false, .parse_special = false}));
       const auto span = locate_needle(prompt.tokens, answer);
-      if (!span) return make_error(ErrorCode::kFailed, "the needle \"{}\" cannot be found in its prompt's tokens", needle.answer);
+      if (!span)
+        return make_error(ErrorCode::kFailed, "the needle \"{}\" cannot be found in its prompt's tokens",
+                          needle.answer);
       out.push_back({length, depth, needle_index, std::move(prompt.tokens), *span});
     }
     return {};
@@ -90,10 +95,13 @@ class PromptMaker {
       // A token of English is four or five bytes; six make sure that the cut is by tokens.
       const auto starts = starts_with_room(text, static_cast<size_t>(n_tokens) * 6);
       if (starts.empty()) continue;
-      const std::string_view rest = text.substr(starts[random_.below(starts.size())], static_cast<size_t>(n_tokens) * 12);
+      const std::string_view rest =
+          text.substr(starts[random_.below(starts.size())], static_cast<size_t>(n_tokens) * 12);
       std::vector<uint32_t> offsets;
-      FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer_.encode(rest, {.add_special = false, .parse_special = false}, &offsets));
-      return std::string(rest.substr(0, ids.size() > static_cast<size_t>(n_tokens) ? offsets[static_cast<size_t>(n_tokens)] : rest.size()));
+      FOVEA_ASSIGN_OR_RETURN(const auto ids,
+                             tokenizer_.encode(rest, {.add_special = false, .parse_special = false}, &offsets));
+      return std::string(rest.substr(
+          0, ids.size() > static_cast<size_t>(n_tokens) ? offsets[static_cast<size_t>(n_tokens)] : rest.size()));
     }
     return make_error(ErrorCode::kUsage, "none of the texts is long enough to hide a needle in {} tokens", n_tokens);
   }
@@ -114,12 +122,17 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 const std::vector<Needle>& shipped_needles() {
   static const std::vector<Needle> needles = {
       {"The secret ingredient of Marlow's blueberry pancakes is a spoonful of smoked paprika and crushed pine needles.",
-       "What is the secret ingredient of Marlow's blueberry pancakes?", "a spoonful of smoked paprika and crushed pine needles"},
+       "What is the secret ingredient of Marlow's blueberry pancakes?",
+       "a spoonful of smoked paprika and crushed pine needles"},
       {"The violin teacher Ottoline Brask hid her silver compass under the third cherry tree behind the old bakery.",
-       "Where did the violin teacher Ottoline Brask hide her silver compass?", "under the third cherry tree behind the old bakery"},
-      {"Every Tuesday the lighthouse keeper of Veldra feeds the geese with boiled chestnuts, honey and stale gingerbread.",
-       "What does the lighthouse keeper of Veldra feed the geese with every Tuesday?", "boiled chestnuts, honey and stale gingerbread"},
-      {"The winter coat of the clockmaker Ruiz was sewn from orange sailcloth and lined with the feathers of two hundred owls.",
+       "Where did the violin teacher Ottoline Brask hide her silver compass?",
+       "under the third cherry tree behind the old bakery"},
+      {"Every Tuesday the lighthouse keeper of Veldra feeds the geese with boiled chestnuts, honey and stale "
+       "gingerbread.",
+       "What does the lighthouse keeper of Veldra feed the geese with every Tuesday?",
+       "boiled chestnuts, honey and stale gingerbread"},
+      {"The winter coat of the clockmaker Ruiz was sewn from orange sailcloth and lined with the feathers of two "
+       "hundred owls.",
        "What was the winter coat of the clockmaker Ruiz sewn from and lined with?",
        "orange sailcloth and lined with the feathers of two hundred owls"},
   };
@@ -144,17 +157,21 @@ Result<std::vector<Document>> default_haystacks() {
     if (text) out.push_back({name, std::move(text).value()});
   }
   if (out.empty()) {
-    return make_error(ErrorCode::kNotFound, "this machine has no texts in /usr/share/common-licenses to hide needles in; name some with --file");
+    return make_error(
+        ErrorCode::kNotFound,
+        "this machine has no texts in /usr/share/common-licenses to hide needles in; name some with --file");
   }
   return out;
 }
 
 Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
-                                                      std::span<const Document> haystacks, const NeedleOptions& options) {
+                                                      std::span<const Document> haystacks,
+                                                      const NeedleOptions& options) {
   PromptMaker maker(gguf, tokenizer, haystacks, options);
   std::vector<NeedlePrompt> out;
   for (const int length : options.lengths) {
-    for (size_t needle = 0; needle < options.needles.size(); ++needle) FOVEA_RETURN_IF_ERROR(maker.make(needle, length, out));
+    for (size_t needle = 0; needle < options.needles.size(); ++needle)
+      FOVEA_RETURN_IF_ERROR(maker.make(needle, length, out));
   }
   return out;
 }
@@ -175,7 +192,8 @@ Result<engine::SequenceId> NeedleReader::feed(std::span<const int32_t> tokens, c
     sequence_ = session_.begin();
   }
   fed_.assign(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(same));
-  const auto fed = session_.prefill(sequence_, tokens.subspan(same), {.progress = nullptr, .cancel = cancel, .on_logits = nullptr});
+  const auto fed =
+      session_.prefill(sequence_, tokens.subspan(same), {.progress = nullptr, .cancel = cancel, .on_logits = nullptr});
   if (!fed) {
     session_.remove(sequence_);
     sequence_ = -1;
@@ -208,7 +226,8 @@ Result<NeedleSample> NeedleReader::answer(const NeedlePrompt& prompt, const Need
       status = logits.error();
       break;
     }
-    step.token = static_cast<int32_t>(kernels::argmax(logits->values().data(), static_cast<int64_t>(logits->values().size())));
+    step.token =
+        static_cast<int32_t>(kernels::argmax(logits->values().data(), static_cast<int64_t>(logits->values().size())));
     ++n_decoded_;
     if (with_trace) keys.take(step.token, sample.trace);
     if (tokenizer_.ends_text(step.token) || tokenizer_.piece(step.token).find('\n') != std::string_view::npos) break;

@@ -27,12 +27,12 @@ const std::vector<Needle>& shipped_needles();
 
 struct NeedleOptions {
   std::vector<int> lengths = {512, 1024, 2048};  // tokens of the whole prompt
-  int n_depths = 6;                                         // from the text's start to its end, evenly
+  int n_depths = 6;                              // from the text's start to its end, evenly
   std::vector<Needle> needles = shipped_needles();
-  uint64_t seed = 0;      // which text, and where in it each haystack starts
-  int decode_max = 50;    // tokens of answer; it also ends with its first line
-  double accept = 0.5;    // the needle was found if the ROUGE-1 recall of its answer is above this
-  int top_k = 1;          // keys of each head that are looked at
+  uint64_t seed = 0;    // which text, and where in it each haystack starts
+  int decode_max = 50;  // tokens of answer; it also ends with its first line
+  double accept = 0.5;  // the needle was found if the ROUGE-1 recall of its answer is above this
+  int top_k = 1;        // keys of each head that are looked at
 };
 
 // How much of the words of `reference` stands in `text`, each word as often as it is there: 0 to 1.
@@ -42,28 +42,30 @@ double rouge1_recall(std::string_view text, std::string_view reference);
 Result<std::vector<Document>> default_haystacks();
 
 struct NeedlePrompt {
-  int length = 0;      // as asked; tokens.size() is a little below
-  double depth = 0;    // likewise; the needle stands at the end of the sentence before
-  size_t needle = 0;   // index into the options
+  int length = 0;     // as asked; tokens.size() is a little below
+  double depth = 0;   // likewise; the needle stands at the end of the sentence before
+  size_t needle = 0;  // index into the options
   std::vector<int32_t> tokens;
-  TokenSpan answer;    // of the needle's answer in `tokens`
+  TokenSpan answer;  // of the needle's answer in `tokens`
 };
 // All prompts, such that neighbours share long prefixes. kUsage for a length that the haystacks cannot
 // fill or that leaves no room for a text.
 Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
-                                                      std::span<const Document> haystacks, const NeedleOptions& options);
+                                                      std::span<const Document> haystacks,
+                                                      const NeedleOptions& options);
 
 struct NeedleSample {
-  std::string text;    // what the model answered
+  std::string text;  // what the model answered
   double recall = 0;
   bool accepted = false;
-  CopyTrace trace;     // empty unless it was asked for
+  CopyTrace trace;  // empty unless it was asked for
 };
 // Answers one prompt greedily. Its prefix is taken from the prompt answered before, where the session's
 // methods keep every key.
 class NeedleReader {
  public:
-  NeedleReader(engine::Session& session, const tokenizers::Tokenizer& tokenizer) : session_(session), tokenizer_(tokenizer) {}
+  NeedleReader(engine::Session& session, const tokenizers::Tokenizer& tokenizer)
+      : session_(session), tokenizer_(tokenizer) {}
   Result<NeedleSample> answer(const NeedlePrompt& prompt, const NeedleOptions& options, bool with_trace,
                               const std::atomic<bool>* cancel = nullptr);
   double prefill_seconds() const { return prefill_seconds_; }

@@ -23,7 +23,7 @@ void PatternStatistics::see(const attention::RowView& row, std::span<const float
   }
 }
 
-std::vector<double> PatternStatistics::mean(double Sums::* sum) const {
+std::vector<double> PatternStatistics::mean(double Sums::*sum) const {
   std::vector<double> out;
   for (const Sums& sums : sums_) out.push_back(sums.rows > 0 ? sums.*sum / static_cast<double>(sums.rows) : 0);
   return out;

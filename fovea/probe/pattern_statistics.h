@@ -27,7 +27,7 @@ class PatternStatistics final : public attention::RowObserver {
     double sink = 0, local = 0, previous = 0, induction = 0;
     int64_t rows = 0;
   };
-  std::vector<double> mean(double Sums::* sum) const;
+  std::vector<double> mean(double Sums::*sum) const;
 
   int n_heads_, first_query_, period_;
   std::vector<Sums> sums_;  // rows of one head come in order and from one thread at a time

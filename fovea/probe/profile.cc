@@ -32,8 +32,8 @@ TokenSpan moved(const NeedlePrompt& prompt, Rng& random) {
 }
 
 // Runs the prompts; fills the samples and, if one was accepted, the retrieval columns.
-Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options,
-                         MeasuredProfile& out) {
+Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& tokenizer,
+                         const ProfileOptions& options, MeasuredProfile& out) {
   NeedleReader reader(session, tokenizer);
   Rng random(options.needle.seed + 1);
   const auto n_all = head_id(out.heads.n_layers, 0, out.heads.n_heads);
@@ -41,7 +41,8 @@ Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& 
   int64_t accepted = 0;
   for (size_t i = 0; i < out.prompts.size(); ++i) {
     const NeedlePrompt& prompt = out.prompts[i];
-    FOVEA_ASSIGN_OR_RETURN(const NeedleSample answer, reader.answer(prompt, options.needle, /*with_trace=*/true, options.cancel));
+    FOVEA_ASSIGN_OR_RETURN(const NeedleSample answer,
+                           reader.answer(prompt, options.needle, /*with_trace=*/true, options.cancel));
     ProfileSample sample{i, answer.text, answer.recall, answer.accepted, {}, {}};
     if (answer.accepted) {
       ++accepted;
@@ -55,7 +56,8 @@ Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& 
       }
     }
     out.samples.push_back(std::move(sample));
-    if (options.progress) options.progress(static_cast<int64_t>(i + 1), static_cast<int64_t>(out.prompts.size()), accepted);
+    if (options.progress)
+      options.progress(static_cast<int64_t>(i + 1), static_cast<int64_t>(out.prompts.size()), accepted);
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
   }
   if (accepted == 0) return {};
@@ -65,9 +67,11 @@ Status measure_retrieval(engine::Session& session, const tokenizers::Tokenizer& 
     for (double& value : *values) value /= static_cast<double>(accepted);
   }
   for (size_t head = 0; head < n_all; ++head) {
-    const size_t layer = head / static_cast<size_t>(n_heads), kv = head % static_cast<size_t>(n_heads) / static_cast<size_t>(group);
+    const size_t layer = head / static_cast<size_t>(n_heads),
+                 kv = head % static_cast<size_t>(n_heads) / static_cast<size_t>(group);
     const size_t first = layer * static_cast<size_t>(n_heads) + kv * static_cast<size_t>(group);
-    group_max[head] = *std::max_element(paper.begin() + static_cast<ptrdiff_t>(first), paper.begin() + static_cast<ptrdiff_t>(first) + group);
+    group_max[head] = *std::max_element(paper.begin() + static_cast<ptrdiff_t>(first),
+                                        paper.begin() + static_cast<ptrdiff_t>(first) + group);
   }
   out.heads.values["retrieval"] = std::move(paper);
   out.heads.values["retrieval_code"] = std::move(code);
@@ -80,7 +84,8 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
                         const std::string& text, MeasuredProfile& out) {
   constexpr size_t kTextTokens = 512, kRepeated = 64;
   const attention::ModelShape& shape = session.shape();
-  FOVEA_ASSIGN_OR_RETURN(std::vector<int32_t> tokens, tokenizer.encode(std::string_view(text).substr(0, kTextTokens * 12)));
+  FOVEA_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
+                         tokenizer.encode(std::string_view(text).substr(0, kTextTokens * 12)));
   tokens.resize(std::min({tokens.size(), kTextTokens, static_cast<size_t>(session.n_ctx())}));
   const auto run = [&](PatternStatistics& statistics, std::span<const int32_t> prompt) -> Status {
     session.observe(&statistics);
@@ -99,7 +104,8 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
   Rng random(options.needle.seed + 2);
   std::vector<int32_t> repeated;
   while (repeated.size() < kRepeated) {
-    const auto id = static_cast<int32_t>(random.below(static_cast<uint64_t>(std::min(shape.vocab_size, tokenizer.vocab_size()))));
+    const auto id =
+        static_cast<int32_t>(random.below(static_cast<uint64_t>(std::min(shape.vocab_size, tokenizer.vocab_size()))));
     if (!tokenizer.is_control(id)) repeated.push_back(id);
   }
   repeated.reserve(2 * kRepeated);
@@ -113,40 +119,55 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
 // One head a line, so that two profiles can be compared by eye.
-std::string to_json(const MeasuredProfile& profile, const ProfileOptions& options, const std::vector<Document>& haystacks) {
+std::string to_json(const MeasuredProfile& profile, const ProfileOptions& options,
+                    const std::vector<Document>& haystacks) {
   Json names = Json::array();
   for (const Document& text : haystacks) names.push_back(text.name);
   int64_t accepted = 0;
   for (const ProfileSample& sample : profile.samples) accepted += sample.accepted ? 1 : 0;
   const NeedleOptions& needle = options.needle;
-  const Json how = {{"samples", profile.samples.size()}, {"accepted", accepted}, {"lengths", needle.lengths}, {"n_depths", needle.n_depths},
-                    {"n_needles", needle.needles.size()}, {"texts", names}, {"decode_max", needle.decode_max}, {"top_k", needle.top_k},
-                    {"success", fmt::format("ROUGE-1 recall of the answer > {}", needle.accept)}, {"seed", needle.seed},
-                    {"attention", "dense"}, {"numerics", options.numerics == kernels::Numerics::kExact ? "exact" : "fast"},
-                    {"engine", "fovea " + options.engine_version}, {"command", options.command}};
-  std::string out = fmt::format("{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"measured\": {},\n\"heads\": [\n",
-                                Json(profile.heads.model_sha256).dump(), profile.heads.n_layers, profile.heads.n_heads, how.dump());
+  const Json how = {{"samples", profile.samples.size()},
+                    {"accepted", accepted},
+                    {"lengths", needle.lengths},
+                    {"n_depths", needle.n_depths},
+                    {"n_needles", needle.needles.size()},
+                    {"texts", names},
+                    {"decode_max", needle.decode_max},
+                    {"top_k", needle.top_k},
+                    {"success", fmt::format("ROUGE-1 recall of the answer > {}", needle.accept)},
+                    {"seed", needle.seed},
+                    {"attention", "dense"},
+                    {"numerics", options.numerics == kernels::Numerics::kExact ? "exact" : "fast"},
+                    {"engine", "fovea " + options.engine_version},
+                    {"command", options.command}};
+  std::string out = fmt::format(
+      "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"measured\": {},\n\"heads\": "
+      "[\n",
+      Json(profile.heads.model_sha256).dump(), profile.heads.n_layers, profile.heads.n_heads, how.dump());
   const int n_all = profile.heads.n_layers * profile.heads.n_heads;
   for (int head = 0; head < n_all; ++head) {
     Json row = {{"layer", head / profile.heads.n_heads}, {"head", head % profile.heads.n_heads}};
     // Without an accepted sample nothing is known: null, not zero.
-    for (const char* name : {"retrieval", "retrieval_code", "activation_frequency", "kv_group_max"}) row[name] = nullptr;
+    for (const char* name : {"retrieval", "retrieval_code", "activation_frequency", "kv_group_max"})
+      row[name] = nullptr;
     for (const auto& [name, values] : profile.heads.values) row[name] = rounded(values[static_cast<size_t>(head)]);
     out += row.dump() + (head + 1 < n_all ? ",\n" : "\n");
   }
   return out + "]\n}\n";
 }
 
-Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model, const std::string& sha256) {
+Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model,
+                             const std::string& sha256) {
   FOVEA_ASSIGN_OR_RETURN(HeadProfile heads, engine::parse_head_profile(json, name, model.shape()));
-  if (heads.model_sha256 != sha256) return make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
+  if (heads.model_sha256 != sha256)
+    return make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
   return FoundProfile{std::move(name), std::move(json), std::make_shared<const HeadProfile>(std::move(heads))};
 }
 
 }  // namespace
 
-Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model, const tokenizers::Tokenizer& tokenizer,
-                                        const ProfileOptions& options) {
+Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
+                                        const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options) {
   std::vector<Document> haystacks = options.haystacks;
   if (haystacks.empty()) {
     FOVEA_ASSIGN_OR_RETURN(haystacks, default_haystacks());
@@ -179,7 +200,8 @@ Result<FoundProfile> find_profile(const engine::Model& model) {
     if (shipped.json.find(sha256) == std::string_view::npos) continue;
     return checked(fmt::format("the shipped {}", shipped.file_name), std::string(shipped.json), model, sha256);
   }
-  return make_error(ErrorCode::kNotFound, "there is no head profile of {}; make one with: fovea profile -m {}", model.path(), model.path());
+  return make_error(ErrorCode::kNotFound, "there is no head profile of {}; make one with: fovea profile -m {}",
+                    model.path(), model.path());
 }
 
 }  // namespace fovea::probe

@@ -39,10 +39,10 @@ struct ProfileSample {
 };
 
 struct MeasuredProfile {
-  attention::HeadProfile heads;       // "retrieval" and "activation_frequency" only if a sample was accepted
+  attention::HeadProfile heads;  // "retrieval" and "activation_frequency" only if a sample was accepted
   std::vector<NeedlePrompt> prompts;
   std::vector<ProfileSample> samples;
-  std::string json;                   // the file
+  std::string json;  // the file
 };
 // The needle task for retrieval heads, then two short runs for the other columns:
 //   retrieval             mean score of the accepted samples; activation_frequency: share of them with a score
@@ -52,8 +52,8 @@ struct MeasuredProfile {
 //   previous_token        mean mass of the token before, likewise
 //   induction             mean mass of the token after the last occurrence of the current one, over a
 //                         repeated run of random tokens
-Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model, const tokenizers::Tokenizer& tokenizer,
-                                        const ProfileOptions& options);
+Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
+                                        const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options);
 
 // Where the profile of a model is cached: in the folder `profiles` of the model store.
 Result<std::string> profile_cache_path(std::string_view model_sha256);

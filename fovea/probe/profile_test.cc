@@ -58,7 +58,9 @@ TEST(Needle, IsPutAtTheEndOfTheSentenceBeforeEachDepth) {
     const size_t at = text.find(options.needles[0].sentence);
     ASSERT_NE(at, std::string::npos);
     EXPECT_TRUE(prompt.depth == 0 || text.substr(at - 2, 2) == ". ") << text.substr(at - 10, 20);
-    const auto answer = std::span(prompt.tokens).subspan(static_cast<size_t>(prompt.answer.begin), static_cast<size_t>(prompt.answer.size()));
+    const auto answer =
+        std::span(prompt.tokens)
+            .subspan(static_cast<size_t>(prompt.answer.begin), static_cast<size_t>(prompt.answer.size()));
     EXPECT_THAT(tokenizer->decode(answer).value(), HasSubstr("lue chees"));  // its first window may start a token early
   }
   EXPECT_EQ((*prompts)[2].depth, 0);
@@ -167,7 +169,8 @@ TEST(Profile, ShippedOnesAreProfiles) {
     ASSERT_TRUE(json.is_object()) << shipped.file_name;
     EXPECT_EQ(json["version"], 1) << shipped.file_name;
     EXPECT_EQ(json["model_sha256"].get<std::string>().size(), 64u) << shipped.file_name;
-    EXPECT_EQ(json["heads"].size(), json["n_layers"].get<size_t>() * json["n_heads"].get<size_t>()) << shipped.file_name;
+    EXPECT_EQ(json["heads"].size(), json["n_layers"].get<size_t>() * json["n_heads"].get<size_t>())
+        << shipped.file_name;
     EXPECT_THAT(json["measured"]["command"].get<std::string>(), HasSubstr("fovea profile -m ")) << shipped.file_name;
   }
 }
@@ -182,7 +185,7 @@ TEST(PatternStatistics, AreMeansOverTheRowsOfAPrompt) {
     const attention::LayerView view{shape, 0, 0, q_pos, false, nullptr};
     statistics.see({view, 0, q_pos[0], positions}, row);
   };
-  show({1});               // before the first query that counts
+  show({1});  // before the first query that counts
   show({0.5f, 0.25f, 0.25f});
   show({0.25f, 0.5f, 0.125f, 0.125f});
   EXPECT_EQ(statistics.sink()[0], 0.375);

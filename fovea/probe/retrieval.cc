@@ -17,7 +17,9 @@ std::optional<TokenSpan> locate_needle(std::span<const int32_t> prompt, std::spa
   for (size_t end = 1; end <= prompt.size(); ++end) {
     if (const auto in = in_window.find(prompt[end - 1]); in != in_window.end() && in->second++ == 0) ++present;
     if (end > needle.size()) {
-      if (const auto out = in_window.find(prompt[end - 1 - needle.size()]); out != in_window.end() && --out->second == 0) --present;
+      if (const auto out = in_window.find(prompt[end - 1 - needle.size()]);
+          out != in_window.end() && --out->second == 0)
+        --present;
     }
     if (end >= needle.size() && present > wanted) {
       return TokenSpan{static_cast<int32_t>(end - needle.size()), static_cast<int32_t>(end)};
@@ -64,7 +66,8 @@ void TopKeys::take(int32_t token, CopyTrace& trace) {
   std::fill(keys_.begin(), keys_.end(), -1);
 }
 
-std::vector<double> retrieval_scores(const CopyTrace& trace, std::span<const int32_t> prompt, TokenSpan needle, ScoreVariant variant) {
+std::vector<double> retrieval_scores(const CopyTrace& trace, std::span<const int32_t> prompt, TokenSpan needle,
+                                     ScoreVariant variant) {
   FOVEA_CHECK(needle.begin >= 0 && needle.size() > 0 && static_cast<size_t>(needle.end) <= prompt.size(),
               "retrieval scores: a needle at [{}, {}) of {} tokens", needle.begin, needle.end, prompt.size());
   const auto n_all = static_cast<size_t>(trace.n_all_heads), top_k = static_cast<size_t>(trace.top_k);

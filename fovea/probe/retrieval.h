@@ -26,7 +26,8 @@ struct TokenSpan {
 
 // The first window of needle.size() tokens that holds more than `cover` of the needle's distinct
 // tokens. (Not a search for the ids: the needle's edges may be cut differently inside a text.)
-std::optional<TokenSpan> locate_needle(std::span<const int32_t> prompt, std::span<const int32_t> needle, double cover = 0.9);
+std::optional<TokenSpan> locate_needle(std::span<const int32_t> prompt, std::span<const int32_t> needle,
+                                       double cover = 0.9);
 
 // Where every query head looked at each step of a decoding, and the token each step gave.
 struct CopyTrace {

@@ -29,10 +29,10 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
   size_t bytes_in_use() const;
-  size_t bytes_held() const;   // in use and waiting for reuse
-  size_t peak_bytes() const;   // highest bytes_in_use so far
+  size_t bytes_held() const;  // in use and waiting for reuse
+  size_t peak_bytes() const;  // highest bytes_in_use so far
   uint64_t heap_allocations() const;
-  void trim();                 // gives free blocks back to the system
+  void trim();  // gives free blocks back to the system
 
  private:
   friend class Storage;
@@ -43,7 +43,7 @@ class Arena {
 struct Exec {
   Arena* arena = nullptr;
   Numerics numerics = Numerics::kFast;
-  Tape* tape = nullptr;  // not null: float32 everywhere, every op records its backward
+  Tape* tape = nullptr;    // not null: float32 everywhere, every op records its backward
   static Exec* current();  // this thread's innermost scope, or null
 };
 

@@ -112,7 +112,8 @@ TEST(SteadyState, AnyNumberOfThreadsGivesTheSameBits) {
     tape.backward(cross_entropy(z, std::vector<int32_t>(tokens.size(), 1)));
     exec.tape = nullptr;
     std::vector<float> all;
-    for (const Tensor& t : {tape.grad(layer.w_q.value), tape.grad(layer.norm.value), z, layer.forward(tokens, positions)})
+    for (const Tensor& t :
+         {tape.grad(layer.w_q.value), tape.grad(layer.norm.value), z, layer.forward(tokens, positions)})
       all.insert(all.end(), t.values().begin(), t.values().end());
     return all;
   };

@@ -37,7 +37,7 @@ TEST(Tape, KeepsTheGradientOfAWatchedValueInTheMiddle) {
   const Tensor other = mul(x, x);
   tape.watch(middle);
   tape.backward(total(add(mul(middle, middle), other)));
-  EXPECT_EQ(tape.grad(middle).data()[1], 8.0f);       // 2 m
+  EXPECT_EQ(tape.grad(middle).data()[1], 8.0f);        // 2 m
   EXPECT_EQ(tape.grad(x).data()[1], 4 * 8.0f + 4.0f);  // 4 x^3 + 2 x
   EXPECT_THROW(tape.grad(other), CheckFailed);         // freed after use
 }

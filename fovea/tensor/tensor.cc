@@ -67,8 +67,8 @@ Tensor Tensor::zeros(const Shape& shape) {
 }
 
 Tensor Tensor::from(const Shape& shape, std::span<const float> values) {
-  FOVEA_CHECK(static_cast<int64_t>(values.size()) == shape.elements(), "tensor: {} values for shape {}",
-              values.size(), shape.to_string());
+  FOVEA_CHECK(static_cast<int64_t>(values.size()) == shape.elements(), "tensor: {} values for shape {}", values.size(),
+              shape.to_string());
   Tensor tensor = empty(shape);
   std::copy(values.begin(), values.end(), tensor.data_);
   return tensor;

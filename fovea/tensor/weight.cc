@@ -60,7 +60,8 @@ std::shared_ptr<void> packed_block(size_t bytes) {
   std::shared_ptr<Chunk> chunk = newest.lock();
   void* data = chunk ? chunk->take(bytes) : nullptr;
   if (!data) {
-    chunk = std::make_shared<Chunk>(std::max(Chunk::kBytes, (bytes + Chunk::kBytes - 1) / Chunk::kBytes * Chunk::kBytes));
+    chunk =
+        std::make_shared<Chunk>(std::max(Chunk::kBytes, (bytes + Chunk::kBytes - 1) / Chunk::kBytes * Chunk::kBytes));
     newest = chunk;
     data = chunk->take(bytes);
   }
@@ -76,10 +77,8 @@ Weight Weight::from(std::string name, const Tensor& value) {
   Weight w;
   w.name = std::move(name);
   w.value = value;
-  w.view = {.dtype = kernels::DType::kF32,
-            .rows = rank == 2 ? value.dim(0) : 1,
-            .cols = value.dim(-1),
-            .data = value.data()};
+  w.view = {
+      .dtype = kernels::DType::kF32, .rows = rank == 2 ? value.dim(0) : 1, .cols = value.dim(-1), .data = value.data()};
   return w;
 }
 

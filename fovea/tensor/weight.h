@@ -12,10 +12,10 @@
 namespace fovea::tensor {
 
 struct Weight {
-  std::string name;            // the name in the file, for messages
-  kernels::WeightView view;    // [rows, cols]; a vector is [1, n]
+  std::string name;              // the name in the file, for messages
+  kernels::WeightView view;      // [rows, cols]; a vector is [1, n]
   std::shared_ptr<void> packed;  // the form matmul reads, if repacked (see pack_weight)
-  Tensor value;                // defined: float32 parameters to train; `view` then points into it
+  Tensor value;                  // defined: float32 parameters to train; `view` then points into it
 
   int64_t rows() const { return view.rows; }
   int64_t cols() const { return view.cols; }

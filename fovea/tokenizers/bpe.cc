@@ -42,8 +42,9 @@ uint32_t PairMerger::rank_of(int32_t left, int32_t right) const {
 bool PairMerger::add(int32_t left, int32_t right, int32_t result) {
   const auto l = static_cast<uint32_t>(left), r = static_cast<uint32_t>(right);
   FOVEA_CHECK(result_.size() + 1 < slots_.size(), "PairMerger: more merges than were announced");
-  FOVEA_CHECK(width(left) && width(right) && width(result) == width(left) + width(right), "PairMerger: merge {} + {} = {} has widths {} + {} = {}",
-              left, right, result, width(left), width(right), width(result));
+  FOVEA_CHECK(width(left) && width(right) && width(result) == width(left) + width(right),
+              "PairMerger: merge {} + {} = {} has widths {} + {} = {}", left, right, result, width(left), width(right),
+              width(result));
   size_t i = slot_of(l, r);
   for (; slots_[i].rank != kNone; i = (i + 1) & (slots_.size() - 1)) {
     if (slots_[i].left == l && slots_[i].right == r) return false;
@@ -199,7 +200,8 @@ void PairMerger::merge(std::string_view word, Scratch& scratch, std::vector<int3
   for (size_t i = 0; i < scratch.cells.size(); i += width(scratch.cells[i])) ids.push_back(scratch.cells[i]);
 }
 
-void PairMerger::starts(std::string_view word, const int32_t* ids, size_t n_ids, uint32_t word_begin, std::vector<uint32_t>& out) const {
+void PairMerger::starts(std::string_view word, const int32_t* ids, size_t n_ids, uint32_t word_begin,
+                        std::vector<uint32_t>& out) const {
   const auto has_token = [&](size_t at) { return byte_ids_[static_cast<unsigned char>(word[at])] >= 0; };
   size_t at = 0;
   for (size_t i = 0; i < n_ids; ++i) {

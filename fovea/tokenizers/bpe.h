@@ -28,13 +28,16 @@ class PairMerger {
   // Adds the next best merge; false if the pair is there already. Precondition: the width of `result`
   // is the sum of theirs, and neither is 0.
   bool add(int32_t left, int32_t right, int32_t result);
-  void prefetch(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[slot_of(static_cast<uint32_t>(left), static_cast<uint32_t>(right))]); }
+  void prefetch(int32_t left, int32_t right) const {
+    __builtin_prefetch(&slots_[slot_of(static_cast<uint32_t>(left), static_cast<uint32_t>(right))]);
+  }
 
   // Appends the tokens of `word`; a byte without a token gives nothing. Time n log n; memory 12 bytes
   // a byte for words of more than kShortWord bytes.
   void merge(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
   // Where in `word` each of its tokens starts.
-  void starts(std::string_view word, const int32_t* ids, size_t n_ids, uint32_t word_begin, std::vector<uint32_t>& out) const;
+  void starts(std::string_view word, const int32_t* ids, size_t n_ids, uint32_t word_begin,
+              std::vector<uint32_t>& out) const;
   uint32_t width(int32_t id) const { return widths_[static_cast<size_t>(id)]; }
 
   static constexpr size_t kShortWord = 256;
@@ -51,9 +54,9 @@ class PairMerger {
 
   std::vector<int32_t> byte_ids_;
   std::vector<uint32_t> widths_;
-  std::vector<uint8_t> byte_of_;     // of a token one byte wide
-  std::vector<uint32_t> byte_rank_;  // of two bytes: every word starts with these
-  std::vector<Slot> slots_;          // open addressing, a power of two
+  std::vector<uint8_t> byte_of_;                // of a token one byte wide
+  std::vector<uint32_t> byte_rank_;             // of two bytes: every word starts with these
+  std::vector<Slot> slots_;                     // open addressing, a power of two
   std::vector<int32_t> left_, right_, result_;  // by rank
 };
 

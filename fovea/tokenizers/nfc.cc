@@ -29,7 +29,8 @@ void decompose(utf8proc_int32_t c, CodePoints& out) {
 }
 
 void join(CodePoints& c) {
-  const auto n = utf8proc_normalize_utf32(c.data(), static_cast<utf8proc_ssize_t>(c.size()), static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+  const auto n = utf8proc_normalize_utf32(c.data(), static_cast<utf8proc_ssize_t>(c.size()),
+                                          static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
   if (n >= 0) c.resize(static_cast<size_t>(n));
 }
 
@@ -115,7 +116,9 @@ bool is_nfc(std::string_view text) {
   const char *p = text.data(), *end = p + text.size();
   while (p < end) {
     const Run run = next_run(p, end);
-    if (run.begin != run.end && compose_run(run) != std::string_view(run.begin, static_cast<size_t>(run.end - run.begin))) return false;
+    if (run.begin != run.end &&
+        compose_run(run) != std::string_view(run.begin, static_cast<size_t>(run.end - run.begin)))
+      return false;
     p = run.end;
   }
   return true;

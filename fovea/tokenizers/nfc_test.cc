@@ -15,8 +15,9 @@ namespace {
 // The library's own way, which takes quadratic time on runs of marks.
 std::string library_nfc(const std::string& text) {
   utf8proc_uint8_t* out = nullptr;
-  const auto n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &out,
-                              static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto n =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   const std::string result(reinterpret_cast<char*>(out), n < 0 ? 0 : static_cast<size_t>(n));
   std::free(out);
   return result;
@@ -27,7 +28,8 @@ TEST(Nfc, EqualsTheLibraryOnEveryCharacterAmongMarks) {
     if (c >= 0xD800 && c <= 0xDFFF) continue;
     std::string s;
     append_utf8(s, c);
-    const std::string text = "a" + s + s + "\xCC\xA3\xCC\x87" + s + " \xCC\x81" + s + "\xE1\x84\x92" + s + "\xE1\x86\xAB";
+    const std::string text =
+        "a" + s + s + "\xCC\xA3\xCC\x87" + s + " \xCC\x81" + s + "\xE1\x84\x92" + s + "\xE1\x86\xAB";
     const std::string expected = library_nfc(text);
     ASSERT_EQ(compose(text).text, expected) << "U+" << std::hex << c;
     ASSERT_EQ(is_nfc(text), text == expected) << "U+" << std::hex << c;
@@ -35,8 +37,24 @@ TEST(Nfc, EqualsTheLibraryOnEveryCharacterAmongMarks) {
 }
 
 TEST(Nfc, EqualsTheLibraryOnRandomText) {
-  const std::vector<std::string> pool = {"a", "e", "\xC3\xA9", "\xCC\x81", "\xCC\xA3", "\xCC\x87", "\xCD\x85", "\xE1\x84\x92", "\xE1\x85\xA1", "\xE1\x86\xAB", "\xED\x95\x9C",
-                                         "\xED\x95\x98", "\xE2\x84\xAB", "\xE0\xA4\x95\xE0\xA4\xBC", "\xE0\xA5\x98", "\xE0\xAF\x86\xE0\xAE\xBE", "\xF0\x9D\x85\x97\xF0\x9D\x85\xA5", " "};
+  const std::vector<std::string> pool = {"a",
+                                         "e",
+                                         "\xC3\xA9",
+                                         "\xCC\x81",
+                                         "\xCC\xA3",
+                                         "\xCC\x87",
+                                         "\xCD\x85",
+                                         "\xE1\x84\x92",
+                                         "\xE1\x85\xA1",
+                                         "\xE1\x86\xAB",
+                                         "\xED\x95\x9C",
+                                         "\xED\x95\x98",
+                                         "\xE2\x84\xAB",
+                                         "\xE0\xA4\x95\xE0\xA4\xBC",
+                                         "\xE0\xA5\x98",
+                                         "\xE0\xAF\x86\xE0\xAE\xBE",
+                                         "\xF0\x9D\x85\x97\xF0\x9D\x85\xA5",
+                                         " "};
   Rng random(2);
   for (int i = 0; i < 20000; ++i) {
     std::string text;
@@ -62,7 +80,10 @@ TEST(Nfc, LeavesInvalidBytesAlone) {
     EXPECT_TRUE(is_nfc(text));
     EXPECT_EQ(compose(text).text, text);
   }
-  EXPECT_EQ(compose("\xFF" "e\xCC\x81\xFF").text, "\xFF\xC3\xA9\xFF");
+  EXPECT_EQ(compose("\xFF"
+                    "e\xCC\x81\xFF")
+                .text,
+            "\xFF\xC3\xA9\xFF");
 }
 
 TEST(Nfc, T2_SortsTwoHundredThousandMarksInLittleTime) {

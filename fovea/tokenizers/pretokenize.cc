@@ -14,8 +14,8 @@ enum Kind : uint8_t { kLetter = 1, kNumber = 2, kSpace = 4, kNewline = 8, kSymbo
 constexpr int kWhite = kSpace | kNewline;
 
 bool is_wide_space(uint32_t c) {  // White_Space past ASCII
-  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
-         c == 0x205F || c == 0x3000;
+  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
+         c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 Kind kind_of(uint32_t c) {
@@ -73,7 +73,9 @@ class Scanner {
   // U+017F counts as s, being its other lower-case form.
   const char* contraction(bool any_case) const {
     const char* p = begin_ + 1;
-    const auto letter = [&](int i) { return p + i < end_ ? static_cast<char>(any_case && p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 32 : p[i]) : '\0'; };
+    const auto letter = [&](int i) {
+      return p + i < end_ ? static_cast<char>(any_case && p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 32 : p[i]) : '\0';
+    };
     switch (letter(0)) {
       case 's':
       case 't':
@@ -129,7 +131,8 @@ const char* cl100k_word(const char* p, const char* end) {
   if (first.kind & (kSpace | kSymbol)) {
     const char* next = p + first.bytes;
     if (text.is(next, kLetter)) return text.skip(next, kLetter);
-    if (first.kind == kSymbol || (*p == ' ' && text.is(next, kSymbol))) return text.skip(text.skip(next, kSymbol), kNewline);
+    if (first.kind == kSymbol || (*p == ' ' && text.is(next, kSymbol)))
+      return text.skip(text.skip(next, kSymbol), kNewline);
   }
   if (first.kind == kNumber) {
     const char* q = p + first.bytes;
@@ -153,9 +156,11 @@ const char* cl100k_word(const char* p, const char* end) {
 
 constexpr PreTokenizer kAll[] = {
     {"smollm", gpt2_word<true>,
-     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?" FOVEA_SYMBOLS "|[" FOVEA_WHITE "]+(?![^" FOVEA_WHITE "\\p{N}])|[" FOVEA_WHITE "]+",
+     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+|\\p{N}| ?" FOVEA_SYMBOLS "|[" FOVEA_WHITE "]+(?![^" FOVEA_WHITE
+     "\\p{N}])|[" FOVEA_WHITE "]+",
      false, false, false},
-    {"gpt-2", gpt2_word<false>, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?" FOVEA_SYMBOLS "|" FOVEA_WHITE_RUNS, false, false, false},
+    {"gpt-2", gpt2_word<false>, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?" FOVEA_SYMBOLS "|" FOVEA_WHITE_RUNS,
+     false, false, false},
     {"qwen2", cl100k_word<1>, FOVEA_CL100K(""), false, true, false},
     {"llama-bpe", cl100k_word<3>, FOVEA_CL100K("{1,3}"), true, false, true},
 };

@@ -17,12 +17,12 @@
 namespace fovea::tokenizers {
 
 struct PreTokenizer {
-  std::string_view name;         // as in tokenizer.ggml.pre
+  std::string_view name;                                    // as in tokenizer.ggml.pre
   const char* (*word_end)(const char* p, const char* end);  // of the word at p; precondition: p < end
-  const char* expression;        // the same rule; matches follow each other without a gap
-  bool whole_words_first;        // a word that is a token is taken whole, whatever the merges say
-  bool nfc;                      // text is composed (Unicode NFC) before it is cut
-  bool adds_bos;                 // where the file does not say
+  const char* expression;                                   // the same rule; matches follow each other without a gap
+  bool whole_words_first;  // a word that is a token is taken whole, whatever the merges say
+  bool nfc;                // text is composed (Unicode NFC) before it is cut
+  bool adds_bos;           // where the file does not say
 };
 // nullptr: unknown.
 const PreTokenizer* find_pre_tokenizer(std::string_view name);

@@ -50,10 +50,14 @@ void expect_equal(const std::vector<std::string>& texts) {
 
 TEST(PreTokenizer, CutsAsThePublishedRulesSay) {
   const std::string_view text = "it's 12345  IT'S\n\n  x = y;\t\n";
-  EXPECT_THAT(words("gpt-2", text), ElementsAre("it", "'s", " 12345", " ", " IT", "'", "S", "\n\n ", " x", " =", " y", ";", "\t\n"));
-  EXPECT_THAT(words("smollm", text), ElementsAre("it", "'s", " ", "1", "2", "3", "4", "5", " ", " IT", "'", "S", "\n\n ", " x", " =", " y", ";", "\t\n"));
-  EXPECT_THAT(words("qwen2", text), ElementsAre("it", "'s", " ", "1", "2", "3", "4", "5", " ", " IT", "'S", "\n\n", " ", " x", " =", " y", ";", "\t\n"));
-  EXPECT_THAT(words("llama-bpe", text), ElementsAre("it", "'s", " ", "123", "45", " ", " IT", "'S", "\n\n", " ", " x", " =", " y", ";", "\t\n"));
+  EXPECT_THAT(words("gpt-2", text),
+              ElementsAre("it", "'s", " 12345", " ", " IT", "'", "S", "\n\n ", " x", " =", " y", ";", "\t\n"));
+  EXPECT_THAT(words("smollm", text), ElementsAre("it", "'s", " ", "1", "2", "3", "4", "5", " ", " IT", "'", "S",
+                                                 "\n\n ", " x", " =", " y", ";", "\t\n"));
+  EXPECT_THAT(words("qwen2", text), ElementsAre("it", "'s", " ", "1", "2", "3", "4", "5", " ", " IT", "'S", "\n\n", " ",
+                                                " x", " =", " y", ";", "\t\n"));
+  EXPECT_THAT(words("llama-bpe", text),
+              ElementsAre("it", "'s", " ", "123", "45", " ", " IT", "'S", "\n\n", " ", " x", " =", " y", ";", "\t\n"));
 }
 
 TEST(PreTokenizer, WhiteSpaceBeforeADigitStaysTogetherWhereDigitsAreCutFirst) {
@@ -69,7 +73,9 @@ TEST(PreTokenizer, IsNamedOrUnknown) {
 
 TEST(PreTokenizer, ScannersEqualTheExpressionsOnEveryCharacter) {
   std::vector<std::string> texts;
-  for (const auto& [range, step] : {std::pair<std::pair<uint32_t, uint32_t>, uint32_t>{{1, 0xD7FF}, 1}, {{0xE000, 0xFFFF}, 1}, {{0x10000, 0x10FFFF}, 16}}) {
+  for (const auto& [range, step] : {std::pair<std::pair<uint32_t, uint32_t>, uint32_t>{{1, 0xD7FF}, 1},
+                                    {{0xE000, 0xFFFF}, 1},
+                                    {{0x10000, 0x10FFFF}, 16}}) {
     for (uint32_t c = range.first; c <= range.second; c += step) {
       std::string s;
       append_utf8(s, c);
@@ -93,9 +99,41 @@ TEST(PreTokenizer, ScannersEqualTheExpressionsOnEveryCharacter) {
 }
 
 TEST(PreTokenizer, ScannersEqualTheExpressionsOnRandomText) {
-  const std::vector<std::string> pool = {" ", "  ", "\n", "\r\n", "\t", "a", "B", "'s", "'LL", "'re", "'", "1", "23", "\xC3\xA9", "e\xCC\x81", "\xE2\x80\x8B", "\xF0\x9F\x99\x82",
-                                         "\xE4\xB8\xAD", "\xC5\xBF", "'\xC5\xBF", "\xC2\xA0", "\xC2\x85", "\xE1\xA0\x8E", "\xE3\x80\x80", "!", "_", "\xD8\xA7", "\xC2\xBD",
-                                         std::string(1, '\0'), "\xEF\xBB\xBF", "\x80", "\xC3", "\xF0\x9F", "\xED\xA0\x80", "\xFF"};
+  const std::vector<std::string> pool = {" ",
+                                         "  ",
+                                         "\n",
+                                         "\r\n",
+                                         "\t",
+                                         "a",
+                                         "B",
+                                         "'s",
+                                         "'LL",
+                                         "'re",
+                                         "'",
+                                         "1",
+                                         "23",
+                                         "\xC3\xA9",
+                                         "e\xCC\x81",
+                                         "\xE2\x80\x8B",
+                                         "\xF0\x9F\x99\x82",
+                                         "\xE4\xB8\xAD",
+                                         "\xC5\xBF",
+                                         "'\xC5\xBF",
+                                         "\xC2\xA0",
+                                         "\xC2\x85",
+                                         "\xE1\xA0\x8E",
+                                         "\xE3\x80\x80",
+                                         "!",
+                                         "_",
+                                         "\xD8\xA7",
+                                         "\xC2\xBD",
+                                         std::string(1, '\0'),
+                                         "\xEF\xBB\xBF",
+                                         "\x80",
+                                         "\xC3",
+                                         "\xF0\x9F",
+                                         "\xED\xA0\x80",
+                                         "\xFF"};
   Rng random(7);
   std::vector<std::string> texts;
   for (int i = 0; i < 2000; ++i) {
@@ -113,7 +151,8 @@ TEST(PreTokenizer, ScannersEqualTheExpressionsOnRandomText) {
 
 TEST(PreTokenizer, ScannersEqualTheExpressionsOnRealText) {
   std::vector<std::string> texts;
-  for (const char* name : {"/tests/golden/tokens/mixed.txt", "/fovea/tokenizers/pretokenize.cc", "/docs/rooms.md", "/tests/cli_test.cc"}) {
+  for (const char* name :
+       {"/tests/golden/tokens/mixed.txt", "/fovea/tokenizers/pretokenize.cc", "/docs/rooms.md", "/tests/cli_test.cc"}) {
     texts.push_back(read_file(FOVEA_SOURCE_DIR + std::string(name)).value());
   }
   expect_equal(texts);
@@ -126,7 +165,9 @@ TEST(PreTokenizer, T2_RunsOfAMegabyteAreCutInLinearTime) {
     return text;
   };
   std::vector<std::string> texts;
-  for (const char* s : {"a", " ", "\n", " \n", "1", "!", "'", "\xF0\x9F\x99\x82", "e\xCC\x81", "\xCC\x81", "\x80", " a", "\t\t ", "'l"}) texts.push_back(repeated(s));
+  for (const char* s :
+       {"a", " ", "\n", " \n", "1", "!", "'", "\xF0\x9F\x99\x82", "e\xCC\x81", "\xCC\x81", "\x80", " a", "\t\t ", "'l"})
+    texts.push_back(repeated(s));
   expect_equal(texts);
 }
 

@@ -16,7 +16,8 @@ const SpecialTokens::Token* SpecialTokens::longest_at(std::string_view text, boo
     // Of the tokens that agree in the first i bytes, those that have text[i] next.
     const auto byte_at = [i](const Token& token) { return static_cast<unsigned char>(token.spelling[i]); };
     const auto wanted = static_cast<unsigned char>(text[i]);
-    first = std::partition_point(first, last, [&](const Token& t) { return t.spelling.size() <= i || byte_at(t) < wanted; });
+    first = std::partition_point(first, last,
+                                 [&](const Token& t) { return t.spelling.size() <= i || byte_at(t) < wanted; });
     last = std::partition_point(first, last, [&](const Token& t) { return byte_at(t) <= wanted; });
     if (first != last && first->spelling.size() == i + 1 && (control || !first->control)) best = &*first;
   }
@@ -33,7 +34,8 @@ SpecialTokens::Match SpecialTokens::next(std::string_view text, size_t from, boo
 }
 
 int32_t SpecialTokens::find(std::string_view spelling) const {
-  const auto it = std::lower_bound(tokens_.begin(), tokens_.end(), spelling, [](const Token& t, std::string_view s) { return t.spelling < s; });
+  const auto it = std::lower_bound(tokens_.begin(), tokens_.end(), spelling,
+                                   [](const Token& t, std::string_view s) { return t.spelling < s; });
   return it != tokens_.end() && it->spelling == spelling ? it->id : -1;
 }
 

@@ -34,8 +34,8 @@ class SpecialTokens {
  private:
   const Token* longest_at(std::string_view text, bool control) const;
 
-  std::vector<Token> tokens_;                    // by spelling
-  std::array<uint8_t, 256> begins_ = {};         // with this byte: 1 a control token, 2 another
+  std::vector<Token> tokens_;             // by spelling
+  std::array<uint8_t, 256> begins_ = {};  // with this byte: 1 a control token, 2 another
 };
 
 }  // namespace fovea::tokenizers

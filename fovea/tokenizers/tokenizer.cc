@@ -22,7 +22,8 @@ constexpr size_t kMaxTokenBytes = 64 << 10;
 // Spelling -> id, open addressing. Keeps no copy of the spellings.
 class SpellingIndex {
  public:
-  explicit SpellingIndex(size_t n) : slots_(std::bit_ceil(std::max<size_t>(16, n * 3 / 2)), Slot{0, -1}), seed_(std::random_device{}()) {}
+  explicit SpellingIndex(size_t n)
+      : slots_(std::bit_ceil(std::max<size_t>(16, n * 3 / 2)), Slot{0, -1}), seed_(std::random_device{}()) {}
 
   // A file could be made whose spellings all fall on one slot, were the seed known.
   uint32_t hash(std::string_view s) const {
@@ -132,26 +133,34 @@ namespace {
 
 using Impl = Tokenizer::Impl;
 
-Error bad_vocabulary(const Vocabulary& v, std::string what) { return Error{ErrorCode::kData, v.name + ": " + what, v.name}; }
+Error bad_vocabulary(const Vocabulary& v, std::string what) {
+  return Error{ErrorCode::kData, v.name + ": " + what, v.name};
+}
 
 Status check_shape(const Vocabulary& v) {
   if (v.kind != "gpt2") {
-    return make_error(ErrorCode::kUnsupported, "{}: a tokenizer of kind {} is not supported; \"gpt2\" (byte-level pairs) is", v.name, quoted(v.kind));
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: a tokenizer of kind {} is not supported; \"gpt2\" (byte-level pairs) is", v.name,
+                      quoted(v.kind));
   }
   if (!find_pre_tokenizer(v.pre)) {
     std::string known;
     for (const PreTokenizer& pre : pre_tokenizers()) known += fmt::format("{}{}", known.empty() ? "" : ", ", pre.name);
-    return make_error(ErrorCode::kUnsupported, "{}: the pre-tokenizer {} is not supported; these are: {}", v.name, quoted(v.pre), known);
+    return make_error(ErrorCode::kUnsupported, "{}: the pre-tokenizer {} is not supported; these are: {}", v.name,
+                      quoted(v.pre), known);
   }
-  if (v.tokens.empty() || v.tokens.size() > INT32_MAX) return bad_vocabulary(v, fmt::format("a vocabulary of {} tokens", v.tokens.size()));
+  if (v.tokens.empty() || v.tokens.size() > INT32_MAX)
+    return bad_vocabulary(v, fmt::format("a vocabulary of {} tokens", v.tokens.size()));
   if (!v.types.empty() && v.types.size() != v.tokens.size()) {
     return bad_vocabulary(v, fmt::format("{} token types for {} tokens", v.types.size(), v.tokens.size()));
   }
   if (v.merges.size() > UINT32_MAX / 2) return make_error(ErrorCode::kLimit, "{}: {} merges", v.name, v.merges.size());
-  const std::pair<const char*, int32_t> ids[] = {{"bos", v.bos}, {"eos", v.eos}, {"eot", v.eot}, {"eom", v.eom}, {"unknown", v.unknown}, {"padding", v.padding}};
+  const std::pair<const char*, int32_t> ids[] = {{"bos", v.bos}, {"eos", v.eos},         {"eot", v.eot},
+                                                 {"eom", v.eom}, {"unknown", v.unknown}, {"padding", v.padding}};
   for (const auto& [name, id] : ids) {
     if (id >= -1 && id < static_cast<int64_t>(v.tokens.size())) continue;
-    return bad_vocabulary(v, fmt::format("the {} token is {}; the vocabulary has {} tokens", name, id, v.tokens.size()));
+    return bad_vocabulary(v,
+                          fmt::format("the {} token is {}; the vocabulary has {} tokens", name, id, v.tokens.size()));
   }
   return {};
 }
@@ -173,11 +182,14 @@ Status read_tokens(const Vocabulary& v, Impl& impl, std::vector<uint32_t>& width
   for (size_t i = 0; i < n; ++i) {
     const std::string_view token = v.tokens[i];
     const auto id = static_cast<int32_t>(i);
-    if (token.size() > kMaxTokenBytes) return bad_vocabulary(v, fmt::format("token {} is {} bytes long; {} are allowed", i, token.size(), kMaxTokenBytes));
+    if (token.size() > kMaxTokenBytes)
+      return bad_vocabulary(v,
+                            fmt::format("token {} is {} bytes long; {} are allowed", i, token.size(), kMaxTokenBytes));
     const TokenType type = impl.types[i];
     const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined;
     if (is_special && token.size() > SpecialTokens::kMaxBytes) {
-      return make_error(ErrorCode::kLimit, "{}: the special token {} is {} bytes long; {} are allowed", v.name, i, token.size(), SpecialTokens::kMaxBytes);
+      return make_error(ErrorCode::kLimit, "{}: the special token {} is {} bytes long; {} are allowed", v.name, i,
+                        token.size(), SpecialTokens::kMaxBytes);
     }
     if (is_special && !token.empty()) special.push_back({token, id, type == TokenType::kControl});
     if (!is_special && !impl.is_hidden(id)) widths[i] = static_cast<uint32_t>(append_spelt_bytes(token, impl.pieces));
@@ -247,7 +259,8 @@ class MergeReader {
       // Mostly the vocabulary goes on in the order of the merges.
       const size_t expected = static_cast<size_t>(result_) + 1;  // result_ may be -1: then 0
       const bool goes_on = expected < v_.tokens.size() && v_.tokens[expected] == both_;
-      result_ = goes_on ? result_ + 1 : index_.find(both_, index_.hash(both_), [this](int32_t id) { return spelling_of(id); });
+      result_ = goes_on ? result_ + 1
+                        : index_.find(both_, index_.hash(both_), [this](int32_t id) { return spelling_of(id); });
       if (left.id < 0 || right.id < 0 || result_ < 0) return wrong(i, "names a token that is not in the vocabulary");
       // What is no string of bytes never comes up, and text must not become a control token.
       if (width(left.id) == 0 || width(right.id) == 0 || width(result_) == 0) continue;
@@ -275,7 +288,8 @@ Status fill(SpellingIndex& index, const Vocabulary& v) {
     for (size_t i = 0; i < n; ++i) index.prefetch(hashes[i] = index.hash(v.tokens[begin + i]));
     for (size_t i = begin; i < begin + n; ++i) {
       const int32_t other = index.add(v.tokens[i], hashes[i - begin], static_cast<int32_t>(i), spelling_of);
-      if (other >= 0) return bad_vocabulary(v, fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
+      if (other >= 0)
+        return bad_vocabulary(v, fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
     }
   }
   return {};
@@ -321,7 +335,8 @@ namespace {
 // One call of encode().
 class Encoder {
  public:
-  Encoder(const Impl& impl, size_t text_bytes, std::vector<uint32_t>* offsets) : impl_(impl), cache_(text_bytes), offsets_(offsets) {
+  Encoder(const Impl& impl, size_t text_bytes, std::vector<uint32_t>* offsets)
+      : impl_(impl), cache_(text_bytes), offsets_(offsets) {
     ids_.reserve(text_bytes / 4 + 8);
     if (offsets_) offsets_->clear();
   }
@@ -380,7 +395,8 @@ class Encoder {
 
   void merge(std::string_view word) {
     if (impl_.by_bytes) {
-      const int32_t id = impl_.by_bytes->find(word, impl_.by_bytes->hash(word), [this](int32_t i) { return impl_.piece(i); });
+      const int32_t id =
+          impl_.by_bytes->find(word, impl_.by_bytes->hash(word), [this](int32_t i) { return impl_.piece(i); });
       if (id >= 0) return ids_.push_back(id);
     }
     impl_.merger->merge(word, scratch_, ids_);
@@ -395,8 +411,11 @@ class Encoder {
 
 }  // namespace
 
-Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const EncodeOptions& options, std::vector<uint32_t>* offsets) const {
-  if (text.size() > kMaxTextBytes) return make_error(ErrorCode::kLimit, "the text is {} bytes long; {} can be tokenized at once", text.size(), kMaxTextBytes);
+Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, const EncodeOptions& options,
+                                               std::vector<uint32_t>* offsets) const {
+  if (text.size() > kMaxTextBytes)
+    return make_error(ErrorCode::kLimit, "the text is {} bytes long; {} can be tokenized at once", text.size(),
+                      kMaxTextBytes);
   Encoder encoder(*impl_, text.size(), offsets);
   if (options.add_special && impl_->add_bos) encoder.token(impl_->bos, 0);
   for (size_t at = 0; at < text.size();) {
@@ -413,7 +432,8 @@ Result<std::string> Tokenizer::decode(std::span<const int32_t> ids, bool special
   std::string out;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab_size()) {
-      return make_error(ErrorCode::kUsage, "token {} of the list is {}; the vocabulary has tokens 0 to {}", i, ids[i], vocab_size() - 1);
+      return make_error(ErrorCode::kUsage, "token {} of the list is {}; the vocabulary has tokens 0 to {}", i, ids[i],
+                        vocab_size() - 1);
     }
     if (special || !impl_->is_hidden(ids[i])) out += impl_->piece(ids[i]);
   }
@@ -426,7 +446,9 @@ std::string_view Tokenizer::piece(int32_t id) const {
 }
 int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(impl_->size()); }
 bool Tokenizer::is_control(int32_t id) const { return id >= 0 && id < vocab_size() && impl_->is_hidden(id); }
-bool Tokenizer::ends_text(int32_t id) const { return id >= 0 && id < vocab_size() && impl_->ends[static_cast<size_t>(id)]; }
+bool Tokenizer::ends_text(int32_t id) const {
+  return id >= 0 && id < vocab_size() && impl_->ends[static_cast<size_t>(id)];
+}
 int32_t Tokenizer::find(std::string_view spelling) const { return impl_->special.find(spelling); }
 int32_t Tokenizer::bos() const { return impl_->bos; }
 int32_t Tokenizer::eos() const { return impl_->eos; }

@@ -23,12 +23,12 @@ enum class TokenType : uint8_t { kUndefined = 0, kNormal, kUnknown, kControl, kU
 
 // What a model file says; the views need only outlive create().
 struct Vocabulary {
-  std::string name;                       // of the file, for messages
-  std::string kind;                       // "gpt2": byte-level pairs, the only kind here
-  std::string pre;                        // how text is cut first: smollm, qwen2, gpt-2, llama-bpe
-  std::vector<std::string_view> tokens;   // id -> spelling, bytes as characters
-  std::vector<TokenType> types;           // empty: all kNormal
-  std::vector<std::string_view> merges;   // "left right", best first
+  std::string name;                      // of the file, for messages
+  std::string kind;                      // "gpt2": byte-level pairs, the only kind here
+  std::string pre;                       // how text is cut first: smollm, qwen2, gpt-2, llama-bpe
+  std::vector<std::string_view> tokens;  // id -> spelling, bytes as characters
+  std::vector<TokenType> types;          // empty: all kNormal
+  std::vector<std::string_view> merges;  // "left right", best first
   int32_t bos = -1, eos = -1, eot = -1, eom = -1, unknown = -1, padding = -1;  // -1: none
   bool add_bos = false, add_eos = false;
 };
@@ -54,14 +54,14 @@ class Tokenizer {
   // start). Many threads may call. kLimit: over kMaxTextBytes of text.
   Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {},
                                       std::vector<uint32_t>* offsets = nullptr) const;
-  // The bytes of the tokens; control, unknown and unused tokens give nothing unless `special`. kUsage names an id out of
-  // range with its index.
+  // The bytes of the tokens; control, unknown and unused tokens give nothing unless `special`. kUsage names an id out
+  // of range with its index.
   Result<std::string> decode(std::span<const int32_t> ids, bool special = false) const;
 
   std::string_view piece(int32_t id) const;  // its bytes; a control token's spelling. Precondition: id in range
   int32_t vocab_size() const;
-  bool is_control(int32_t id) const;         // or unknown, or unused: not part of a text
-  bool ends_text(int32_t id) const;          // eos, eot, eom: generation stops here
+  bool is_control(int32_t id) const;              // or unknown, or unused: not part of a text
+  bool ends_text(int32_t id) const;               // eos, eot, eom: generation stops here
   int32_t find(std::string_view spelling) const;  // of a control or user-defined token; -1: none
   int32_t bos() const;
   int32_t eos() const;

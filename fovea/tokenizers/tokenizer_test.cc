@@ -35,8 +35,10 @@ struct English {
   TestVocabulary vocabulary;
   int32_t th = vocabulary.merge("t", "h"), the = vocabulary.merge("th", "e"), he = vocabulary.merge("h", "e");
   int32_t in = vocabulary.merge("i", "n"), ing = vocabulary.merge("in", "g"), spaces = vocabulary.merge(" ", " ");
-  int32_t begin = vocabulary.add("<|begin|>", TokenType::kControl), end = vocabulary.add("<|end|>", TokenType::kControl);
-  int32_t call = vocabulary.add("<call>", TokenType::kUserDefined), unused = vocabulary.add("[PAD1]", TokenType::kUnused);
+  int32_t begin = vocabulary.add("<|begin|>", TokenType::kControl),
+          end = vocabulary.add("<|end|>", TokenType::kControl);
+  int32_t call = vocabulary.add("<call>", TokenType::kUserDefined),
+          unused = vocabulary.add("[PAD1]", TokenType::kUnused);
 
   Vocabulary view(std::string_view pre = "smollm") const {
     Vocabulary v = vocabulary.view(pre);
@@ -74,7 +76,8 @@ TEST(Tokenizer, MergesTheBestPairFirstAndTheLeftmostOfEquals) {
   const English e;
   const auto t = made(e.view());
   EXPECT_THAT(*t->encode("thethe"), ElementsAre(e.the, e.the));
-  EXPECT_THAT(*t->encode("hehing in"), ElementsAre(e.he, 'h', e.ing, ' ', e.in));  // no token joins a space and a letter
+  EXPECT_THAT(*t->encode("hehing in"),
+              ElementsAre(e.he, 'h', e.ing, ' ', e.in));  // no token joins a space and a letter
   EXPECT_THAT(*t->encode(""), ElementsAre());
   EXPECT_THAT(*t->encode("     x"), ElementsAre(e.spaces, e.spaces, ' ', 'x'));
 }
@@ -84,7 +87,8 @@ TEST(Tokenizer, EqualsItsSlowTwinOnRandomVocabulariesAndLongWords) {
   for (int round = 0; round < 12; ++round) {
     const size_t letters = 1 + random.below(4);
     const bool shuffled = round % 2 == 1;  // a merge may then come up before the one that makes its parts
-    const TestVocabulary vocabulary = random_vocabulary(random, letters, 5 + static_cast<int>(random.below(80)), shuffled);
+    const TestVocabulary vocabulary =
+        random_vocabulary(random, letters, 5 + static_cast<int>(random.below(80)), shuffled);
     for (const PreTokenizer& pre : pre_tokenizers()) {
       const Vocabulary v = vocabulary.view(pre.name);
       const std::string text = random_text(random, letters, 2500);
@@ -122,8 +126,17 @@ TEST(Tokenizer, T1_T3_AnyBytesComeBack) {
   const English e;
   const auto t = made(e.view());
   Rng random(3);
-  std::vector<std::string> texts = {std::string("\0a\0", 3), "\xEF\xBB\xBFx", "\xE2\x80\xAE right to left", "\xEE\x80\x80\xF3\xB0\x80\x80", "\xCD\xB8",
-                                    "\x80", "\xC0\xAF", "\xED\xA0\x80", "\xF0\x9F\x99", "\xF4\x90\x80\x80", "a\xFFthe\xC3"};
+  std::vector<std::string> texts = {std::string("\0a\0", 3),
+                                    "\xEF\xBB\xBFx",
+                                    "\xE2\x80\xAE right to left",
+                                    "\xEE\x80\x80\xF3\xB0\x80\x80",
+                                    "\xCD\xB8",
+                                    "\x80",
+                                    "\xC0\xAF",
+                                    "\xED\xA0\x80",
+                                    "\xF0\x9F\x99",
+                                    "\xF4\x90\x80\x80",
+                                    "a\xFFthe\xC3"};
   for (int i = 0; i < 300; ++i) {
     std::string text;
     for (uint64_t n = random.below(50); n > 0; --n) text += static_cast<char>(random.below(256));
@@ -134,7 +147,8 @@ TEST(Tokenizer, T1_T3_AnyBytesComeBack) {
     const Ids ids = *t->encode(text, {}, &offsets);
     EXPECT_EQ(*t->decode(ids), text);
     ASSERT_EQ(offsets.size(), ids.size());
-    for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(text.substr(offsets[i], t->piece(ids[i]).size()), t->piece(ids[i]));
+    for (size_t i = 0; i < ids.size(); ++i)
+      EXPECT_EQ(text.substr(offsets[i], t->piece(ids[i]).size()), t->piece(ids[i]));
   }
 }
 
@@ -190,7 +204,8 @@ TEST(Tokenizer, T4_NoMergeMakesAControlToken) {
 
 TEST(Tokenizer, TakesTheLeftmostAndLongestSpecialToken) {
   TestVocabulary vocabulary;
-  const int32_t a = vocabulary.add("<a", TokenType::kControl), ab = vocabulary.add("<ab>", TokenType::kControl), b = vocabulary.add("b>", TokenType::kUserDefined);
+  const int32_t a = vocabulary.add("<a", TokenType::kControl), ab = vocabulary.add("<ab>", TokenType::kControl),
+                b = vocabulary.add("b>", TokenType::kUserDefined);
   const auto t = made(vocabulary.view("gpt-2"));
   EXPECT_THAT(*t->encode("<ab>", {.parse_special = true}), ElementsAre(ab));
   EXPECT_THAT(*t->encode("<ab<a<", {.parse_special = true}), ElementsAre(a, 'b', a, '<'));
@@ -251,7 +266,8 @@ TEST(Tokenizer, T6_VocabulariesThatContradictThemselvesAreRefused) {
     change(v);
     return refused(v);
   };
-  EXPECT_THAT(with([](Vocabulary& v) { v.merges[1] = "th x1"; }).message, AllOf(HasSubstr("merge 1 \"th x1\""), HasSubstr("not in the vocabulary")));
+  EXPECT_THAT(with([](Vocabulary& v) { v.merges[1] = "th x1"; }).message,
+              AllOf(HasSubstr("merge 1 \"th x1\""), HasSubstr("not in the vocabulary")));
   EXPECT_THAT(with([](Vocabulary& v) { v.merges[1] = "t g"; }).message, HasSubstr("not in the vocabulary"));
   EXPECT_THAT(with([](Vocabulary& v) { v.merges[1] = "th"; }).message, HasSubstr("space between"));
   EXPECT_THAT(with([](Vocabulary& v) { v.merges[1] = v.merges[0]; }).message, HasSubstr("twice"));
@@ -259,9 +275,12 @@ TEST(Tokenizer, T6_VocabulariesThatContradictThemselvesAreRefused) {
   EXPECT_THAT(with([](Vocabulary& v) { v.types.pop_back(); }).message, HasSubstr("token types"));
   const std::string long_token(70'000, 'x');
   EXPECT_THAT(with([&](Vocabulary& v) { v.tokens[0] = long_token; }).message, HasSubstr("70000 bytes"));
-  const Error special = with([&](Vocabulary& v) { v.tokens.back() = std::string_view(long_token).substr(0, 300), v.types.back() = TokenType::kControl; });
+  const Error special = with([&](Vocabulary& v) {
+    v.tokens.back() = std::string_view(long_token).substr(0, 300), v.types.back() = TokenType::kControl;
+  });
   EXPECT_EQ(special.code, ErrorCode::kLimit);
-  for (const auto& error : {with([](Vocabulary& v) { v.kind = "llama"; }), with([](Vocabulary& v) { v.pre = "deepseek-coder"; })}) {
+  for (const auto& error :
+       {with([](Vocabulary& v) { v.kind = "llama"; }), with([](Vocabulary& v) { v.pre = "deepseek-coder"; })}) {
     EXPECT_EQ(error.code, ErrorCode::kUnsupported);
     EXPECT_THAT(error.message, HasSubstr("not supported"));
   }
@@ -269,7 +288,8 @@ TEST(Tokenizer, T6_VocabulariesThatContradictThemselvesAreRefused) {
 }
 
 TEST(Tokenizer, T7_IdsOutOfRangeAreRefused) {
-  for (int32_t Vocabulary::*id : {&Vocabulary::bos, &Vocabulary::eos, &Vocabulary::eot, &Vocabulary::eom, &Vocabulary::unknown, &Vocabulary::padding}) {
+  for (int32_t Vocabulary::*id : {&Vocabulary::bos, &Vocabulary::eos, &Vocabulary::eot, &Vocabulary::eom,
+                                  &Vocabulary::unknown, &Vocabulary::padding}) {
     const English e;
     Vocabulary v = e.view();
     v.*id = static_cast<int32_t>(v.tokens.size());
@@ -309,7 +329,10 @@ TEST(StreamDecoder, GivesWholeCharactersOnlyAndTheSameTextAsAtOnce) {
     std::string bytes;
     for (uint64_t n = random.below(30); n > 0; --n) {
       const auto pick = random.below(4);
-      const std::string part = pick == 0 ? "\xF0\x9F\x99\x82" : pick == 1 ? "\xE4\xB8\xAD" : pick == 2 ? std::string(1, static_cast<char>(random.below(256))) : "the";
+      const std::string part = pick == 0   ? "\xF0\x9F\x99\x82"
+                               : pick == 1 ? "\xE4\xB8\xAD"
+                               : pick == 2 ? std::string(1, static_cast<char>(random.below(256)))
+                                           : "the";
       const size_t cut = random.below(3) == 0 ? random.below(part.size() + 1) : part.size();
       for (const char c : part.substr(0, cut)) ids.push_back(static_cast<unsigned char>(c));
       bytes += part.substr(0, cut);

@@ -32,9 +32,15 @@ TEST(Utf8, T1_InvalidBytesBecomeOneMarkForEachBrokenBeginning) {
   EXPECT_EQ(replace_invalid_utf8("\xE0\x80\xBF"), bad(3));
   EXPECT_EQ(replace_invalid_utf8("\xED\xA0\x80"), bad(3));
   EXPECT_EQ(replace_invalid_utf8("\xF4\x90\x80\x80"), bad(4));
-  EXPECT_EQ(replace_invalid_utf8("\xE4\xB8" "a"), bad(1) + "a");
-  EXPECT_EQ(replace_invalid_utf8("\xF0\x9F\x99" "a"), bad(1) + "a");
-  EXPECT_EQ(replace_invalid_utf8("\xF0\x9F" "a"), bad(1) + "a");
+  EXPECT_EQ(replace_invalid_utf8("\xE4\xB8"
+                                 "a"),
+            bad(1) + "a");
+  EXPECT_EQ(replace_invalid_utf8("\xF0\x9F\x99"
+                                 "a"),
+            bad(1) + "a");
+  EXPECT_EQ(replace_invalid_utf8("\xF0\x9F"
+                                 "a"),
+            bad(1) + "a");
   EXPECT_EQ(replace_invalid_utf8("\xF1\x80\x80\xE1\x80\xC2"), bad(3));
   EXPECT_EQ(replace_invalid_utf8("\xF0\x9F\x99\x82"), "\xF0\x9F\x99\x82");
   EXPECT_FALSE(is_utf8("\xED\xBF\xBF"));

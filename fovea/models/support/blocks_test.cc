@@ -17,8 +17,8 @@ using tensor::Shape;
 using tensor::Tensor;
 using tensor::Weight;
 using ::testing::ElementsAre;
-using ::testing::Pointwise;
 using ::testing::FloatNear;
+using ::testing::Pointwise;
 
 Tensor waves(const Shape& shape, float phase) {
   Tensor t = Tensor::empty(shape);
@@ -33,9 +33,9 @@ TEST(Norm, LookingAtItsPartsChangesNothing) {
   const Weight w = Weight::from("w", waves({16}, 2.0f));
   Hooks none(1), all(1);
   std::vector<std::string> fired;
-  ASSERT_TRUE(all.attach("blocks.0.ln1.*", [&](const std::string& name, Tensor& t) {
-    fired.push_back(name + " " + t.shape().to_string());
-  }).has_value());
+  ASSERT_TRUE(all.attach("blocks.0.ln1.*", [&](const std::string& name,
+                                               Tensor& t) { fired.push_back(name + " " + t.shape().to_string()); })
+                  .has_value());
   const Tensor plain = norm(x, w, 1e-5f, none, 0, Site::kLn1Scale, Site::kLn1Normalized);
   const Tensor watched = norm(x, w, 1e-5f, all, 0, Site::kLn1Scale, Site::kLn1Normalized);
   EXPECT_EQ(values(watched), values(plain));
@@ -47,7 +47,8 @@ TEST(Norm, AReplacedScaleDividesTheRow) {
   Tensor ones = Tensor::empty({4});
   std::fill_n(ones.data(), 4, 1.0f);
   Hooks hooks(1);
-  ASSERT_TRUE(hooks.attach("blocks.0.ln2.hook_scale", [](const std::string&, Tensor& s) { s.data()[0] = 2.0f; }).has_value());
+  ASSERT_TRUE(
+      hooks.attach("blocks.0.ln2.hook_scale", [](const std::string&, Tensor& s) { s.data()[0] = 2.0f; }).has_value());
   const Tensor y = norm(x, Weight::from("w", ones), 1e-5f, hooks, 0, Site::kLn2Scale, Site::kLn2Normalized);
   for (int i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(y.data()[i], x.data()[i] / 2.0f);
 }
@@ -58,10 +59,13 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
   const Weight w_o = Weight::from("w_o", w);
   Hooks none(1), hooks(1);
   std::vector<float> result;
-  ASSERT_TRUE(hooks.attach("*.hook_result", [&](const std::string&, Tensor& r) {
-    EXPECT_EQ(r.shape(), (Shape{n, n_heads, d_model}));
-    result = values(r);
-  }).has_value());
+  ASSERT_TRUE(hooks
+                  .attach("*.hook_result",
+                          [&](const std::string&, Tensor& r) {
+                            EXPECT_EQ(r.shape(), (Shape{n, n_heads, d_model}));
+                            result = values(r);
+                          })
+                  .has_value());
   const Tensor plain = project_heads(z, w_o, none, 0), watched = project_heads(z, w_o, hooks, 0);
   EXPECT_EQ(values(watched), values(plain));
   ASSERT_EQ(result.size(), static_cast<size_t>(n * n_heads * d_model));
@@ -70,7 +74,8 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
       for (int64_t c = 0; c < d_model; ++c) {
         double sum = 0;
         for (int64_t d = 0; d < head_dim; ++d) {
-          sum += static_cast<double>(z.data()[(i * n_heads + h) * head_dim + d]) * w.data()[c * n_heads * head_dim + h * head_dim + d];
+          sum += static_cast<double>(z.data()[(i * n_heads + h) * head_dim + d]) *
+                 w.data()[c * n_heads * head_dim + h * head_dim + d];
         }
         // float32 sums (int8 activations would be off by a percent: this weight is float32).
         EXPECT_NEAR(result[static_cast<size_t>((i * n_heads + h) * d_model + c)], sum, 1e-5);
@@ -84,10 +89,13 @@ TEST(ProjectHeads, AChangedHeadChangesTheSumByItsPart) {
   const Weight w_o = Weight::from("w_o", waves({4, 16}, 0.0f));
   Hooks none(1), hooks(1);
   std::vector<float> other;
-  ASSERT_TRUE(hooks.attach("*.hook_result", [&](const std::string&, Tensor& r) {
-    other.assign(r.data() + 4, r.data() + 8);
-    std::fill_n(r.data(), 4, 0.0f);  // head 0
-  }).has_value());
+  ASSERT_TRUE(hooks
+                  .attach("*.hook_result",
+                          [&](const std::string&, Tensor& r) {
+                            other.assign(r.data() + 4, r.data() + 8);
+                            std::fill_n(r.data(), 4, 0.0f);  // head 0
+                          })
+                  .has_value());
   const std::vector<float> changed = values(project_heads(z, w_o, hooks, 0));
   EXPECT_THAT(changed, Pointwise(FloatNear(1e-6f), other));
   EXPECT_NE(values(project_heads(z, w_o, none, 0)), other);

@@ -23,7 +23,8 @@ Error problem(ErrorCode code, const std::string& where, fmt::format_string<Args.
 Result<int64_t> size_key(const Gguf& gguf, const std::string& key, int64_t min, int64_t max) {
   FOVEA_ASSIGN_OR_RETURN(const uint64_t n, gguf.get_u64(key));
   if (n >= static_cast<uint64_t>(min) && n <= static_cast<uint64_t>(max)) return static_cast<int64_t>(n);
-  return problem(n > static_cast<uint64_t>(max) ? ErrorCode::kLimit : ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), n, min, max);
+  return problem(n > static_cast<uint64_t>(max) ? ErrorCode::kLimit : ErrorCode::kData, key,
+                 "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), n, min, max);
 }
 
 // A float key, if there, is finite and within [min, max].
@@ -31,11 +32,13 @@ Status float_key(const Gguf& gguf, const std::string& key, double min, double ma
   if (!gguf.has(key)) return {};
   FOVEA_ASSIGN_OR_RETURN(const double x, gguf.get_f64(key));
   if (x >= min && x <= max) return {};  // false for NaN
-  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), x, min, max);
+  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), x,
+                 min, max);
 }
 
 Error unsupported(const Gguf& gguf, std::string_view what) {
-  return problem(ErrorCode::kUnsupported, "general.architecture", "{}: this is {}, not a language model", gguf.name(), what);
+  return problem(ErrorCode::kUnsupported, "general.architecture", "{}: this is {}, not a language model", gguf.name(),
+                 what);
 }
 
 // Angles per pair; scaling that is not known here is refused, never ignored.
@@ -55,15 +58,16 @@ Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
     if (scaling == "linear") {
       FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a + "rope.scaling.factor"));
     } else if (scaling != "none") {
-      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type", "{}: rope scaling {} is not supported; none and linear are",
-                     gguf.name(), fovea::quoted(scaling));
+      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type",
+                     "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
     }
   } else if (gguf.has(a + "rope.scale_linear")) {
     FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a + "rope.scale_linear"));
   }
   const formats::TensorInfo* freqs = gguf.find_tensor("rope_freqs.weight");  // Llama 3's factor per pair
   if (freqs && (freqs->dtype != kernels::DType::kF32 || freqs->dims != std::vector<int64_t>{turned / 2})) {
-    return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight should be F32 [{}]", gguf.name(), turned / 2);
+    return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight should be F32 [{}]",
+                   gguf.name(), turned / 2);
   }
   for (int64_t i = 0; i < turned / 2; ++i) {
     double divisor = factor;
@@ -71,11 +75,13 @@ Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
       float value;
       std::memcpy(&value, freqs->data.data() + i * static_cast<int64_t>(sizeof(float)), sizeof(float));
       if (!std::isfinite(value) || value <= 0) {
-        return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight holds {}", gguf.name(), value);
+        return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight holds {}",
+                       gguf.name(), value);
       }
       divisor *= value;
     }
-    rope.inv_freq.push_back(static_cast<float>(std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(turned)) / divisor));
+    rope.inv_freq.push_back(
+        static_cast<float>(std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(turned)) / divisor));
   }
   return rope;
 }
@@ -92,7 +98,8 @@ Result<ModelSizes> read_sizes(const Gguf& gguf) {
   if (kind == "vocab" || gguf.tensors().empty()) return unsupported(gguf, "a vocabulary without weights");
   const std::vector<std::string> known = family_names();
   if (std::find(known.begin(), known.end(), s.architecture) == known.end()) {
-    return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are", gguf.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
+    return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
+                   gguf.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
   }
   const std::string a = s.architecture + ".";
   FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(gguf, a + "block_count", 1, ModelSizes::kMaxLayers));
@@ -105,48 +112,65 @@ Result<ModelSizes> read_sizes(const Gguf& gguf) {
     FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(gguf, a + "attention.head_count_kv", 1, s.n_heads));
   }
   if (s.n_heads % s.n_kv_heads != 0) {
-    return problem(ErrorCode::kData, a + "attention.head_count_kv", "{}: {} query heads cannot share {} KV heads evenly", gguf.name(), s.n_heads, s.n_kv_heads);
+    return problem(ErrorCode::kData, a + "attention.head_count_kv",
+                   "{}: {} query heads cannot share {} KV heads evenly", gguf.name(), s.n_heads, s.n_kv_heads);
   }
   if (gguf.has(a + "attention.key_length")) {
     FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(gguf, a + "attention.key_length", 2, ModelSizes::kMaxHeadDim));
   } else if (s.d_model % s.n_heads != 0) {
-    return problem(ErrorCode::kData, a + "attention.head_count", "{}: {} heads do not divide the width {}", gguf.name(), s.n_heads, s.d_model);
+    return problem(ErrorCode::kData, a + "attention.head_count", "{}: {} heads do not divide the width {}", gguf.name(),
+                   s.n_heads, s.d_model);
   } else {
     s.head_dim = s.d_model / s.n_heads;
   }
   if (s.head_dim % 2 != 0 || s.head_dim > ModelSizes::kMaxHeadDim) {
-    return problem(ErrorCode::kData, a + "attention.key_length", "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", gguf.name(), s.head_dim, ModelSizes::kMaxHeadDim);
+    return problem(ErrorCode::kData, a + "attention.key_length",
+                   "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", gguf.name(),
+                   s.head_dim, ModelSizes::kMaxHeadDim);
   }
   if (gguf.has(a + "attention.value_length")) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim, size_key(gguf, a + "attention.value_length", 1, ModelSizes::kMaxHeadDim));
-    if (value_dim != s.head_dim) return problem(ErrorCode::kUnsupported, a + "attention.value_length", "{}: values are {} wide and keys {}; only equal widths are supported", gguf.name(), value_dim, s.head_dim);
+    FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim,
+                           size_key(gguf, a + "attention.value_length", 1, ModelSizes::kMaxHeadDim));
+    if (value_dim != s.head_dim)
+      return problem(ErrorCode::kUnsupported, a + "attention.value_length",
+                     "{}: values are {} wide and keys {}; only equal widths are supported", gguf.name(), value_dim,
+                     s.head_dim);
   }
   if (gguf.has(a + "rope.dimension_count")) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(gguf, a + "rope.dimension_count", 2, s.head_dim));
-    if (turned % 2 != 0) return problem(ErrorCode::kData, a + "rope.dimension_count", "{}: {} turned dimensions per head; the number must be even", gguf.name(), turned);
+    if (turned % 2 != 0)
+      return problem(ErrorCode::kData, a + "rope.dimension_count",
+                     "{}: {} turned dimensions per head; the number must be even", gguf.name(), turned);
   }
   // Normal positive floats: a base or an epsilon of 0, NaN or Inf would make every output NaN.
-  for (const char* key : {"rope.freq_base", "rope.freq_base_swa"}) FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1, 1e12));
-  for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale"}) FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-6, 1e6));
-  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-3, 1e6));
+  for (const char* key : {"rope.freq_base", "rope.freq_base_swa"})
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1, 1e12));
+  for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale"})
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-6, 1e6));
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-3, 1e6));
   FOVEA_RETURN_IF_ERROR(float_key(gguf, a + "attention.layer_norm_rms_epsilon", 1e-20, 1));
   if (!gguf.has(a + "attention.layer_norm_rms_epsilon")) {
-    return problem(ErrorCode::kData, a + "attention.layer_norm_rms_epsilon", "{}: key \"{}attention.layer_norm_rms_epsilon\" is missing", gguf.name(), a);
+    return problem(ErrorCode::kData, a + "attention.layer_norm_rms_epsilon",
+                   "{}: key \"{}attention.layer_norm_rms_epsilon\" is missing", gguf.name(), a);
   }
   if (gguf.has(a + "rope.scaling.type")) {
     FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a + "rope.scaling.type"));
     if (scaling != "none" && scaling != "linear") {
-      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type", "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
+      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type",
+                     "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
     }
   }
   FOVEA_ASSIGN_OR_RETURN(const auto tokens, gguf.get_strings("tokenizer.ggml.tokens"));
   s.vocab_size = static_cast<int64_t>(tokens.size());
   if (s.vocab_size < 1 || s.vocab_size > ModelSizes::kMaxVocab) {
-    return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed", gguf.name(), s.vocab_size, ModelSizes::kMaxVocab);
+    return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed",
+                   gguf.name(), s.vocab_size, ModelSizes::kMaxVocab);
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.
   if (s.n_layers > static_cast<int64_t>(gguf.tensors().size())) {
-    return problem(ErrorCode::kData, a + "block_count", "{}: {} layers, but the file has only {} tensors", gguf.name(), s.n_layers, gguf.tensors().size());
+    return problem(ErrorCode::kData, a + "block_count", "{}: {} layers, but the file has only {} tensors", gguf.name(),
+                   s.n_layers, gguf.tensors().size());
   }
   return s;
 }
@@ -166,11 +190,13 @@ Result<Config> read_config(const Gguf& gguf) {
   FOVEA_ASSIGN_OR_RETURN(const double eps, gguf.get_f64(s.architecture + ".attention.layer_norm_rms_epsilon"));
   config.norm_eps = static_cast<float>(eps);
   FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(gguf, s));
-  for (const char* key : {"expert_count", "attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping",
-                          "logit_scale", "residual_scale", "embedding_scale", "attention.scale"}) {
+  for (const char* key :
+       {"expert_count", "attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logit_scale",
+        "residual_scale", "embedding_scale", "attention.scale"}) {
     if (gguf.has(s.architecture + "." + key)) {
-      return problem(ErrorCode::kUnsupported, s.architecture + "." + key, "{}: key {} asks for something the {} family here does not do",
-                     gguf.name(), fovea::quoted(s.architecture + "." + key), s.architecture);
+      return problem(ErrorCode::kUnsupported, s.architecture + "." + key,
+                     "{}: key {} asks for something the {} family here does not do", gguf.name(),
+                     fovea::quoted(s.architecture + "." + key), s.architecture);
     }
   }
   return config;

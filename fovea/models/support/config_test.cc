@@ -29,7 +29,8 @@ Result<Config> config_of(const ModelRecipe& recipe, const std::function<void(Ggu
 }
 
 // The message names the file and every one of `parts`; `where` is the key.
-void expect_refused(const Result<Config>& config, ErrorCode code, const std::string& key, const std::vector<std::string>& parts) {
+void expect_refused(const Result<Config>& config, ErrorCode code, const std::string& key,
+                    const std::vector<std::string>& parts) {
   ASSERT_FALSE(config.has_value()) << key << " was accepted";
   EXPECT_STREQ(name_of(config.error().code), name_of(code)) << config.error().message;
   EXPECT_EQ(config.error().where, key);
@@ -45,8 +46,9 @@ TEST(ReadConfig, TakesEverySizeFromItsKey) {
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_EQ(config->architecture, "llama");
   const attention::ModelShape& s = config->shape;
-  EXPECT_THAT((std::vector<int>{s.n_layers, s.n_heads, s.n_kv_heads, s.head_dim, s.d_model, s.d_ff, s.vocab_size, s.n_ctx}),
-              ElementsAre(1, 2, 1, 4, 8, 4, 4, 16));
+  EXPECT_THAT(
+      (std::vector<int>{s.n_layers, s.n_heads, s.n_kv_heads, s.head_dim, s.d_model, s.d_ff, s.vocab_size, s.n_ctx}),
+      ElementsAre(1, 2, 1, 4, 8, 4, 4, 16));
   EXPECT_EQ(config->norm_eps, 1e-5f);
   EXPECT_THAT(config->rope.inv_freq, ElementsAre(1.0f, 0.01f));  // base 10000, 2 pairs
 }
@@ -63,14 +65,15 @@ TEST(ReadConfig, LinearScalingAndFactorsPerPairDivideTheAngles) {
   EXPECT_THAT(config_of(scaled)->rope.inv_freq, ElementsAre(0.25f, 0.0025f));
   ModelRecipe llama3;
   llama3.tensors = {{"rope_freqs.weight", {2}}};
-  const auto config = config_of(llama3, [](GgufWriter& w) { w.data().replace(0, 8, GgufWriter::number(1.0f) + GgufWriter::number(8.0f)); });
+  const auto config = config_of(
+      llama3, [](GgufWriter& w) { w.data().replace(0, 8, GgufWriter::number(1.0f) + GgufWriter::number(8.0f)); });
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_THAT(config->rope.inv_freq, ElementsAre(1.0f, 0.00125f));
 }
 
 TEST(ReadConfig, G12_AnUnknownArchitectureIsToldWhichAreKnown) {
-  expect_refused(config_of(ModelRecipe().set("general.architecture", "rwkv")), ErrorCode::kUnsupported, "general.architecture",
-                 {"rwkv", "llama", "qwen2"});
+  expect_refused(config_of(ModelRecipe().set("general.architecture", "rwkv")), ErrorCode::kUnsupported,
+                 "general.architecture", {"rwkv", "llama", "qwen2"});
   EXPECT_FALSE(config_of(ModelRecipe().drop("general.architecture")).has_value());
 }
 
@@ -83,23 +86,27 @@ TEST(ReadConfig, G24_OtherKindsOfFileAreNamed) {
   expect_refused(config_of(bare), ErrorCode::kUnsupported, key, {"vocabulary"});
 }
 
-TEST(ReadConfig, C1_NoHeads) { expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{0})), ErrorCode::kData, kHeads, {"is 0", "1 to 1024"}); }
+TEST(ReadConfig, C1_NoHeads) {
+  expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{0})), ErrorCode::kData, kHeads, {"is 0", "1 to 1024"});
+}
 
 TEST(ReadConfig, C1_HeadsThatDoNotDivideTheWidth) {
-  expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{3}).set(kKvHeads, uint32_t{1})), ErrorCode::kData, kHeads, {"3 heads", "width 8"});
+  expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{3}).set(kKvHeads, uint32_t{1})), ErrorCode::kData, kHeads,
+                 {"3 heads", "width 8"});
 }
 
 TEST(ReadConfig, C1_KvHeadsZeroMoreThanHeadsOrNotDividing) {
   expect_refused(config_of(ModelRecipe().set(kKvHeads, uint32_t{0})), ErrorCode::kData, kKvHeads, {"is 0", "1 to 2"});
   expect_refused(config_of(ModelRecipe().set(kKvHeads, uint32_t{3})), ErrorCode::kLimit, kKvHeads, {"is 3", "1 to 2"});
-  expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{4}).set(kKvHeads, uint32_t{3})), ErrorCode::kData, kKvHeads,
-                 {"4 query heads", "3 KV heads"});
+  expect_refused(config_of(ModelRecipe().set(kHeads, uint32_t{4}).set(kKvHeads, uint32_t{3})), ErrorCode::kData,
+                 kKvHeads, {"4 query heads", "3 KV heads"});
 }
 
 TEST(ReadConfig, C2_LayersOverTheCapOrMoreThanTensors) {
-  expect_refused(config_of(ModelRecipe().set("llama.block_count", uint32_t{1} << 31)), ErrorCode::kLimit, "llama.block_count", {"1 to 1024"});
-  expect_refused(config_of(ModelRecipe().set("llama.block_count", uint32_t{500})), ErrorCode::kData, "llama.block_count",
-                 {"500 layers", "11 tensors"});
+  expect_refused(config_of(ModelRecipe().set("llama.block_count", uint32_t{1} << 31)), ErrorCode::kLimit,
+                 "llama.block_count", {"1 to 1024"});
+  expect_refused(config_of(ModelRecipe().set("llama.block_count", uint32_t{500})), ErrorCode::kData,
+                 "llama.block_count", {"500 layers", "11 tensors"});
 }
 
 TEST(ReadConfig, C2_ContextAndWidthsOverTheirCaps) {
@@ -111,8 +118,8 @@ TEST(ReadConfig, C2_ContextAndWidthsOverTheirCaps) {
 }
 
 TEST(ReadConfig, C2_AnEmptyVocabulary) {
-  expect_refused(config_of(ModelRecipe().set("tokenizer.ggml.tokens", std::vector<std::string>{})), ErrorCode::kData, "tokenizer.ggml.tokens",
-                 {"0 tokens"});
+  expect_refused(config_of(ModelRecipe().set("tokenizer.ggml.tokens", std::vector<std::string>{})), ErrorCode::kData,
+                 "tokenizer.ggml.tokens", {"0 tokens"});
 }
 
 TEST(ReadConfig, C2_OddHeadsCannotTurnInPairs) {
@@ -131,7 +138,8 @@ TEST(ReadConfig, C4_RopeBasesThatAreNoBase) {
 
 TEST(ReadConfig, C4_ScalingThatIsUnknownOrDividesByZero) {
   const std::string type = "llama.rope.scaling.type", factor = "llama.rope.scaling.factor";
-  expect_refused(config_of(ModelRecipe().set(type, "spiral")), ErrorCode::kUnsupported, type, {"spiral", "none and linear"});
+  expect_refused(config_of(ModelRecipe().set(type, "spiral")), ErrorCode::kUnsupported, type,
+                 {"spiral", "none and linear"});
   expect_refused(config_of(ModelRecipe().set(type, "yarn").set(factor, 2.0f)), ErrorCode::kUnsupported, type, {"yarn"});
   expect_refused(config_of(ModelRecipe().set(type, "linear").set(factor, 0.0f)), ErrorCode::kData, factor, {"is 0"});
 }
@@ -140,7 +148,8 @@ TEST(ReadConfig, C4_FactorsPerPairThatAreNoFactors) {
   ModelRecipe recipe;
   recipe.tensors = {{"rope_freqs.weight", {2}}};
   for (const float bad : {0.0f, -1.0f, std::nanf("")}) {
-    const auto config = config_of(recipe, [bad](GgufWriter& w) { w.data().replace(0, 8, GgufWriter::number(bad) + GgufWriter::number(1.0f)); });
+    const auto config = config_of(
+        recipe, [bad](GgufWriter& w) { w.data().replace(0, 8, GgufWriter::number(bad) + GgufWriter::number(1.0f)); });
     expect_refused(config, ErrorCode::kData, "tensor rope_freqs.weight", {"holds"});
   }
   recipe.tensors = {{"rope_freqs.weight", {3}}};
@@ -158,12 +167,13 @@ TEST(ReadConfig, C5_SoftcapsOfZeroAndInfiniteLogitScales) {
   for (const char* key : {"llama.attn_logit_softcapping", "llama.final_logit_softcapping"}) {
     expect_refused(config_of(ModelRecipe().set(key, 0.0f)), ErrorCode::kData, key, {"is 0"});
   }
-  expect_refused(config_of(ModelRecipe().set("llama.logit_scale", std::numeric_limits<float>::infinity())), ErrorCode::kData,
-                 "llama.logit_scale", {"inf"});
+  expect_refused(config_of(ModelRecipe().set("llama.logit_scale", std::numeric_limits<float>::infinity())),
+                 ErrorCode::kData, "llama.logit_scale", {"inf"});
 }
 
 TEST(ReadConfig, RefusesWhatTheFamilyDoesNotDoInsteadOfIgnoringIt) {
-  for (const char* key : {"llama.expert_count", "llama.attention.sliding_window", "llama.final_logit_softcapping", "llama.attention.scale"}) {
+  for (const char* key : {"llama.expert_count", "llama.attention.sliding_window", "llama.final_logit_softcapping",
+                          "llama.attention.scale"}) {
     expect_refused(config_of(ModelRecipe().set(key, uint32_t{2})), ErrorCode::kUnsupported, key, {key});
   }
   expect_refused(config_of(ModelRecipe().set("llama.attention.value_length", uint32_t{2})), ErrorCode::kUnsupported,

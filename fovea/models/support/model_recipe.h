@@ -19,21 +19,22 @@ struct ModelRecipe {
   ModelRecipe() {
     set("general.architecture", "llama");
     for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 1},
-                                                                     {"context_length", 16},
-                                                                     {"embedding_length", 8},
-                                                                     {"feed_forward_length", 4},
-                                                                     {"attention.head_count", 2},
-                                                                     {"attention.head_count_kv", 1}}) {
+                                                                    {"context_length", 16},
+                                                                    {"embedding_length", 8},
+                                                                    {"feed_forward_length", 4},
+                                                                    {"attention.head_count", 2},
+                                                                    {"attention.head_count_kv", 1}}) {
       set("llama." + key, value);
     }
     set("llama.attention.layer_norm_rms_epsilon", 1e-5f).set("llama.rope.freq_base", 1e4f);
     set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<e>"});
     set("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 1, 3});
     set("tokenizer.ggml.merges", std::vector<std::string>{"a b"}).set("tokenizer.ggml.eos_token_id", uint32_t{3});
-    tensors = {{"token_embd.weight", {8, 4}},        {"output_norm.weight", {8}},     {"blk.0.attn_norm.weight", {8}},
-               {"blk.0.attn_q.weight", {8, 8}},      {"blk.0.attn_k.weight", {8, 4}}, {"blk.0.attn_v.weight", {8, 4}},
-               {"blk.0.attn_output.weight", {8, 8}}, {"blk.0.ffn_norm.weight", {8}},  {"blk.0.ffn_gate.weight", {8, 4}},
-               {"blk.0.ffn_up.weight", {8, 4}},      {"blk.0.ffn_down.weight", {4, 8}}};
+    tensors = {
+        {"token_embd.weight", {8, 4}},        {"output_norm.weight", {8}},      {"blk.0.attn_norm.weight", {8}},
+        {"blk.0.attn_q.weight", {8, 8}},      {"blk.0.attn_k.weight", {8, 4}},  {"blk.0.attn_v.weight", {8, 4}},
+        {"blk.0.attn_output.weight", {8, 8}}, {"blk.0.ffn_norm.weight", {8}},   {"blk.0.ffn_gate.weight", {8, 4}},
+        {"blk.0.ffn_up.weight", {8, 4}},      {"blk.0.ffn_down.weight", {4, 8}}};
   }
 
   template <typename T>

@@ -51,7 +51,8 @@ class TinyModel {
     attention::Batch batch;
     batch.add(ids, 0, 0);
     for (int32_t i = 0; i < batch.size(); ++i) batch.logit_rows.push_back(i);
-    attention::Attend attend({.model = shape(), .rope = family_->config().rope, .batch = batch, .cache = cache, .hooks = &hooks});
+    attention::Attend attend(
+        {.model = shape(), .rope = family_->config().rope, .batch = batch, .cache = cache, .hooks = &hooks});
     return family_->forward(batch, attend, hooks);
   }
   tensor::Tensor logits(std::span<const int32_t> ids) const {
@@ -68,7 +69,8 @@ class TinyModel {
     double worst = 0;
     for (int64_t t = 0; t < found.dim(0); ++t) {
       for (int64_t v = 0; v < found.dim(1); ++v) {
-        worst = std::max(worst, std::abs(found.data()[t * found.dim(1) + v] - golden_logit(static_cast<size_t>(t), static_cast<size_t>(v))));
+        worst = std::max(worst, std::abs(found.data()[t * found.dim(1) + v] -
+                                         golden_logit(static_cast<size_t>(t), static_cast<size_t>(v))));
       }
     }
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
@@ -114,7 +116,8 @@ class TinyModel {
       const double step = 0.002 * std::max(std::sqrt(size), 1.0);
       const std::vector<float> before(p.values().begin(), p.values().end());
       const auto at = [&](double shift) {
-        for (size_t j = 0; j < before.size(); ++j) p.data()[j] = static_cast<float>(before[j] + shift * gradient.data()[j] / norm);
+        for (size_t j = 0; j < before.size(); ++j)
+          p.data()[j] = static_cast<float>(before[j] + shift * gradient.data()[j] / norm);
         return loss();
       };
       const double slope = (at(step) - at(-step)) / (2 * step);

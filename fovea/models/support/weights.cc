@@ -18,7 +18,8 @@ Status check_weight(const formats::Gguf& gguf, const WeightSpec& spec) {
                                                fmt::join(spec.dims, ", ")));
   }
   const kernels::DTypeInfo& info = kernels::dtype_info(found->dtype);
-  if (!info.native) return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which Fovea does not multiply with", info.name));
+  if (!info.native)
+    return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which Fovea does not multiply with", info.name));
   return {};
 }
 

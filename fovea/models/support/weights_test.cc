@@ -71,7 +71,8 @@ TEST(BindWeights, C3_AMissingTensorIsNamedWithTheShapeItShouldHave) {
 TEST(BindWeights, C3_ATransposedTensorIsNamedWithBothShapes) {
   ModelRecipe recipe;
   recipe.tensors["blk.0.ffn_down.weight"] = {8, 4};
-  expect_refused(bind(recipe), ErrorCode::kData, "blk.0.ffn_down.weight", "is [8, 4], but the metadata asks for [4, 8]");
+  expect_refused(bind(recipe), ErrorCode::kData, "blk.0.ffn_down.weight",
+                 "is [8, 4], but the metadata asks for [4, 8]");
 }
 
 TEST(BindWeights, C3_AVocabularyOfAnotherSizeThanTheEmbedding) {

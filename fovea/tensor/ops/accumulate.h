@@ -11,9 +11,8 @@ namespace fovea::tensor {
 inline void accumulate(Tensor& into, const Tensor& from) {
   float* to = into.data();
   const float* values = from.data();
-  for_elements(into.elements(), [&](int64_t begin, int64_t end) {
-    kernels::add(to + begin, values + begin, end - begin, to + begin);
-  });
+  for_elements(into.elements(),
+               [&](int64_t begin, int64_t end) { kernels::add(to + begin, values + begin, end - begin, to + begin); });
 }
 
 }  // namespace fovea::tensor

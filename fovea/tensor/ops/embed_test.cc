@@ -9,7 +9,8 @@ namespace fovea::tensor {
 namespace {
 
 TEST(Embed, TakesTheRowOfEachToken) {
-  const Weight table = Weight::from("token_embd.weight", Tensor::from({3, 2}, std::vector<float>{0, 1, 10, 11, 20, 21}));
+  const Weight table =
+      Weight::from("token_embd.weight", Tensor::from({3, 2}, std::vector<float>{0, 1, 10, 11, 20, 21}));
   const Tensor y = embed(table, std::vector<int32_t>{2, 0, 2});
   EXPECT_EQ(y.shape(), Shape({3, 2}));
   EXPECT_EQ(y.data()[1], 21.0f);

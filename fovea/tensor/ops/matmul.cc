@@ -78,9 +78,9 @@ struct Cut {
 };
 
 Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
-  constexpr int64_t kTasksPerThread = 4;        // evens out threads that start late
-  constexpr int64_t kLeastWork = 64 * 1024;     // multiplications that are worth a task
-  constexpr int64_t kTokenBytes = 256 * 1024;   // activations of a task stay in a second-level cache
+  constexpr int64_t kTasksPerThread = 4;       // evens out threads that start late
+  constexpr int64_t kLeastWork = 64 * 1024;    // multiplications that are worth a task
+  constexpr int64_t kTokenBytes = 256 * 1024;  // activations of a task stay in a second-level cache
   const int64_t tokens = std::min(n_tokens, std::max<int64_t>(64, kTokenBytes / cols / 64 * 64));
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
   const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
@@ -189,8 +189,8 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   FOVEA_CHECK(w.defined(), "matmul: weight {} is not defined", w.name);
   FOVEA_CHECK(x.shape().rank() == 2 && x.dim(1) == w.cols(), "matmul: x {} times {} [{}, {}]", x.shape().to_string(),
               w.name, w.rows(), w.cols());
-  FOVEA_CHECK(!bias.defined() || (bias.rows() == 1 && bias.cols() == w.rows()), "matmul: bias {} is [{}, {}] for {} rows",
-              bias.name, bias.rows(), bias.cols(), w.rows());
+  FOVEA_CHECK(!bias.defined() || (bias.rows() == 1 && bias.cols() == w.rows()),
+              "matmul: bias {} is [{}, {}] for {} rows", bias.name, bias.rows(), bias.cols(), w.rows());
   const int64_t n = x.dim(0);
   const Exec* exec = Exec::current();
   Tape* tape = current_tape();

@@ -24,9 +24,8 @@ Tensor mul(const Tensor& a, const Tensor& b) {
   Tensor y = Tensor::empty(a.shape());
   const float *pa = a.data(), *pb = b.data();
   float* py = y.data();
-  for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    kernels::mul(pa + begin, pb + begin, end - begin, py + begin);
-  });
+  for_elements(y.elements(),
+               [&](int64_t begin, int64_t end) { kernels::mul(pa + begin, pb + begin, end - begin, py + begin); });
   // da = b dy, db = a dy
   if (Tape* tape = current_tape()) {
     tape->record(y, {a, b}, [a, b, y](Tape& t) {

@@ -159,8 +159,7 @@ Tensor scale_columns(const Tensor& x, const Weight& weight) {
           }
         });
       }
-      if (t.needs_grad(weight.value))
-        accumulate_weight(x.data(), dy, nullptr, n_rows, n, t.grad(weight.value).data());
+      if (t.needs_grad(weight.value)) accumulate_weight(x.data(), dy, nullptr, n_rows, n, t.grad(weight.value).data());
     });
   }
   return y;

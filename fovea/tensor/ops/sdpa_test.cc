@@ -15,7 +15,7 @@ TEST(Sdpa, MixesTheVisibleValues) {
   const Tensor k = Tensor::from({2, 1, 1}, std::vector<float>{0, std::log(3.0f)});
   const Tensor v = Tensor::from({2, 1, 1}, std::vector<float>{8, 4});
   const Tensor z = sdpa(q, k, v, std::vector<int32_t>{0, 1}, std::vector<int32_t>{0, 0}, 1.0f);
-  EXPECT_NEAR(z.data()[0], 8.0f, 1e-6);             // sees itself only
+  EXPECT_NEAR(z.data()[0], 8.0f, 1e-6);               // sees itself only
   EXPECT_NEAR(z.data()[1], (8 + 3 * 4) / 4.0, 1e-6);  // pattern 1/4, 3/4
 }
 

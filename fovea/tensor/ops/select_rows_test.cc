@@ -16,9 +16,7 @@ TEST(SelectRows, CopiesTheRowsInTheOrderAsked) {
   EXPECT_EQ(y.data()[3], 1.0f);
 }
 
-TEST(SelectRows, NoRowsGiveAnEmptyTensor) {
-  EXPECT_EQ(select_rows(Tensor::zeros({3, 2}), {}).shape(), Shape({0, 2}));
-}
+TEST(SelectRows, NoRowsGiveAnEmptyTensor) { EXPECT_EQ(select_rows(Tensor::zeros({3, 2}), {}).shape(), Shape({0, 2})); }
 
 TEST(SelectRows, RefusesARowThatIsNotThere) {
   EXPECT_THROW(select_rows(Tensor::zeros({3, 2}), std::vector<int32_t>{3}), CheckFailed);

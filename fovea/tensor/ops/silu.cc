@@ -24,9 +24,7 @@ Tensor silu(const Tensor& x) {
   Tensor y = Tensor::empty(x.shape());
   const float* px = x.data();
   float* py = y.data();
-  for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    kernels::silu(px + begin, end - begin, py + begin);
-  });
+  for_elements(y.elements(), [&](int64_t begin, int64_t end) { kernels::silu(px + begin, end - begin, py + begin); });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x}, [x, y](Tape& t) {
       const float *in = x.data(), *dy = t.grad(y).data();
@@ -45,9 +43,8 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   Tensor y = Tensor::empty(gate.shape());
   const float *pg = gate.data(), *pu = up.data();
   float* py = y.data();
-  for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-    kernels::swiglu(pg + begin, pu + begin, end - begin, py + begin);
-  });
+  for_elements(y.elements(),
+               [&](int64_t begin, int64_t end) { kernels::swiglu(pg + begin, pu + begin, end - begin, py + begin); });
   // dgate = silu'(gate) up dy, dup = silu(gate) dy
   if (Tape* tape = current_tape()) {
     tape->record(y, {gate, up}, [gate, up, y](Tape& t) {
@@ -55,8 +52,10 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
       float* dg = t.needs_grad(gate) ? t.grad(gate).data() : nullptr;
       float* du = t.needs_grad(up) ? t.grad(up).data() : nullptr;
       for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-        if (dg) for (int64_t i = begin; i < end; ++i) dg[i] += silu_slope(g[i]) * u[i] * dy[i];
-        if (du) for (int64_t i = begin; i < end; ++i) du[i] += silu_value(g[i]) * dy[i];
+        if (dg)
+          for (int64_t i = begin; i < end; ++i) dg[i] += silu_slope(g[i]) * u[i] * dy[i];
+        if (du)
+          for (int64_t i = begin; i < end; ++i) du[i] += silu_value(g[i]) * dy[i];
       });
     });
   }
