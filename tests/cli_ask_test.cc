@@ -139,6 +139,44 @@ TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
   EXPECT_THAT(again.err, HasSubstr("measured before"));
   EXPECT_THAT(run({"profile", "-m", kTiny}).out, HasSubstr("no data"));
   EXPECT_THAT(fails(2, {"profile", "-m", kTiny, "--lengths", "500"}), HasSubstr("512"));  // no room for the answer
+  // The negative control: weights without sense are "no data" everywhere, never zeros to rank or mask by.
+  EXPECT_THAT(fails(2, {"profile", "-q", "-m", kTiny, "--against", path("copy.json")}),
+              HasSubstr("no retrieval values"));
+  EXPECT_THAT(fails(2, {"run", "-m", kTiny, "-n", "2", "--attention", "retrieval-heads:mask_top=1", "Hello"}),
+              HasSubstr("no retrieval values"));
+}
+
+TEST_F(CliAsk, TwoProfilesAreComparedHeadByHead) {
+  Json profile = {{"version", 1},
+                  {"model_sha256", sha256_of_file(kTiny).value()},
+                  {"n_layers", 2},
+                  {"n_heads", 4},
+                  {"measured", Json::object()},
+                  {"heads", Json::array()}};
+  for (int i = 0; i < 8; ++i) profile["heads"].push_back({{"layer", i / 4}, {"head", i % 4}, {"retrieval", 0.1 * i}});
+  std::filesystem::create_directories(path("store/profiles"));
+  text("store/profiles/" + profile["model_sha256"].get<std::string>() + ".json", profile.dump());
+  const std::string other = path("other.json");
+  for (int i = 0; i < 8; ++i) profile["heads"][static_cast<size_t>(i)]["retrieval"] = 0.7 - 0.1 * i;
+  profile["model_sha256"] = "another";
+  text("other.json", profile.dump());
+  const Ended ended = run({"profile", "-m", kTiny, "--json", "--against", other});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json json = Json::parse(ended.out);
+  EXPECT_NEAR(json["pearson"].get<double>(), -1, 1e-9);
+  EXPECT_NEAR(json["spearman"].get<double>(), -1, 1e-9);
+  EXPECT_EQ(json["same_model_file"], false);
+  EXPECT_THAT(run({"profile", "-m", kTiny, "--against", other}).out, HasSubstr("Pearson -1.000"));
+  profile["n_heads"] = 2, profile["n_layers"] = 4;
+  for (int i = 0; i < 8; ++i) {
+    profile["heads"][static_cast<size_t>(i)]["layer"] = i / 2;
+    profile["heads"][static_cast<size_t>(i)]["head"] = i % 2;
+  }
+  text("other.json", profile.dump());
+  EXPECT_THAT(fails(2, {"profile", "-q", "-m", kTiny, "--against", other}),
+              HasSubstr("2 layers of 4 heads cannot be compared with 4 layers of 2"));
+  text("other.json", "{");
+  EXPECT_THAT(fails(65, {"profile", "-q", "-m", kTiny, "--against", other}), HasSubstr("other.json"));
 }
 
 TEST_F(CliAsk, AKeptProfileServesTheMethodsThatNeedOne) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -77,12 +78,24 @@ TEST(Methods, AllowedDistanceReadsTheExceptions) {
   EXPECT_TRUE(std::isinf(attention::allowed_distance(info, "causal")));
 }
 
+// Every method with its example, as "NAME:KNOBS", and with every further one.
+std::vector<std::string> examples() {
+  std::vector<std::string> out;
+  for (const std::string& name : attention::method_names()) {
+    const auto method = attention::make_method(name);
+    out.push_back(name + ":" + std::string(method->info().example));
+    for (const std::string& knobs : words_of(method->info().more_examples, ' ')) out.push_back(name + ":" + knobs);
+  }
+  return out;
+}
+
 using Case = std::tuple<std::string, const char*, Numerics>;
 
 class EveryMethod : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    method_ = std::get<0>(GetParam());
+    example_ = std::get<0>(GetParam());
+    method_ = example_.substr(0, example_.find(':'));
     auto model = Model::load(std::string(FOVEA_SOURCE_DIR "/tests/data/") + std::get<1>(GetParam()) + ".gguf");
     ASSERT_TRUE(model.has_value()) << model.error().message;
     model_ = *model;
@@ -117,7 +130,7 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
     return std::move(session).value();
   }
   std::string with(std::string_view knobs) const { return method_ + (knobs.empty() ? "" : ":") + std::string(knobs); }
-  std::string example() const { return with(info().example); }
+  const std::string& example() const { return example_; }
 
   static Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
     Rows rows;
@@ -161,20 +174,26 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
     }
   }
 
-  std::string method_;
+  std::string method_, example_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const attention::HeadProfile> profile_;
   std::vector<int32_t> ids_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Registry, EveryMethod,
-                         ::testing::Combine(::testing::ValuesIn(attention::method_names()),
+                         ::testing::Combine(::testing::ValuesIn(examples()),
                                             ::testing::Values("tiny-llama", "tiny-qwen2"),
                                             ::testing::Values(Numerics::kExact, Numerics::kFast)),
                          [](const auto& test) {
-                           std::string name = std::get<0>(test.param) + "_" + std::get<1>(test.param);
+                           const std::string& example = std::get<0>(test.param);
+                           const std::string method = example.substr(0, example.find(':'));
+                           // The first example of a method goes by its name alone.
+                           const MethodInfo about = attention::make_method(method)->info();
+                           std::string name = example == method + ":" + std::string(about.example) ? method : example;
+                           name += std::string("_") + std::get<1>(test.param);
                            name += std::get<2>(test.param) == Numerics::kExact ? "_exact" : "_fast";
-                           std::replace(name.begin(), name.end(), '-', '_');
+                           std::replace_if(
+                               name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
                            return name;
                          });
 

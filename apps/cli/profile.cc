@@ -1,4 +1,4 @@
-// fovea profile -m MODEL [-o FILE]
+// fovea profile -m MODEL [-o FILE] [--against FILE]
 #include "fovea/probe/profile.h"
 
 #include <fmt/format.h>
@@ -10,9 +10,11 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
+#include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/probe/compare_profiles.h"
 
 namespace fovea::cli {
 namespace {
@@ -23,7 +25,7 @@ struct Options {
   std::vector<std::string> files;
   int n_depths = 6;
   uint64_t seed = 0;
-  std::string output;
+  std::string output, against;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
 };
@@ -106,6 +108,33 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   return std::move(measured.json);
 }
 
+// How far the profile agrees with the one in a file, of this model or of another of its architecture.
+Status compare(const attention::HeadProfile& mine, const std::string& path, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const attention::HeadProfile other, probe::read_any_profile(path));
+  const auto found = probe::compare_heads(mine, other, "retrieval");
+  if (!found)
+    return make_error(found.error().code, "this model's profile against {}: {}", fovea::quoted(path, 4096),
+                      found.error().message);
+  const bool same_file = mine.model_sha256 == other.model_sha256;
+  if (common.json) {
+    return print_json(
+        {{"against", path},
+         {"same_model_file", same_file},
+         {"column", "retrieval"},
+         {"heads", found->n_heads},
+         {"pearson", found->pearson},
+         {"spearman", found->spearman},
+         {"top", found->n_top},
+         {"top_in_common", found->common},
+         {"retrieval_heads", {{"this", found->over_a}, {"other", found->over_b}, {"both", found->over_both}}}});
+  }
+  return print(printable(fmt::format(
+      "against    {}: {}\nretrieval  Pearson {:.3f}, Spearman {:.3f} over {} heads\nbest {:<5} {} in common\n0.1 or "
+      "more {} here, {} there, {} in both\n",
+      path, same_file ? "the same model file" : "another model file", found->pearson, found->spearman, found->n_heads,
+      found->n_top, found->common, found->over_a, found->over_b, found->over_both)));
+}
+
 Status profile(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
@@ -122,8 +151,9 @@ Status profile(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(json, measure(model, options, common));
   }
   if (!options.output.empty()) FOVEA_RETURN_IF_ERROR(write_file_atomic(options.output, json));
-  if (common.json) return print(json);
+  if (common.json && options.against.empty()) return print(json);
   FOVEA_ASSIGN_OR_RETURN(const auto heads, engine::parse_head_profile(json, "the profile", model->shape()));
+  if (!options.against.empty()) return compare(heads, options.against, common);
   const auto how = nlohmann::json::parse(json)["measured"];
   return print(printable(fmt::format("samples    {} asked, {} answered with the needle\n{}", how["samples"].dump(),
                                      how["accepted"].dump(), summary(heads))));
@@ -133,6 +163,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_options(sub, common);
   sub.add_option("-o,--output", options->output, "write the profile there too");
+  sub.add_option("--against", options->against,
+                 "compare the retrieval scores with those of this profile: correlation, best heads in common");
   std::vector<CLI::Option*> measuring = {
       sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
           ->delimiter(',')

@@ -38,7 +38,8 @@ struct MethodInfo {
   // tests/every_method_test.cc runs.
   std::string_view neutral = {};
   std::string_view example = {};
-  std::string_view excludes = {};  // space-separated methods it cannot run beside
+  std::string_view more_examples = {};  // space-separated; for modes that the laws must hold for as well
+  std::string_view excludes = {};       // space-separated methods it cannot run beside
   // Laws of every_method_test that it breaks by design, with the section that says so, joined by ';':
   // "LAW: why", or "LAW~1e-4: why" where the law holds within that distance of the logits.
   std::string_view exceptions = {};

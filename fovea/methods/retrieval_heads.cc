@@ -1,13 +1,19 @@
-// Masks retrieval heads while decoding, as the causal test of Wu et al., "Retrieval Head
-// Mechanistically Explains Long-Context Factuality", arXiv:2404.15574, sec. 4.1: the scores of a masked
-// head become zero before softmax, so that it attends uniformly (`uniform`, the authors' code), or its
-// output becomes zero (`zero`). The prompt is read with every head. Detection is in probe/.
-// Not done here: mean ablation. Differs: scores are zeroed before the causal mask, so that nothing of
-// the future leaks.
+// Masks retrieval heads while decoding, as the causal test of Wu et al., "Retrieval Head Mechanistically
+// Explains Long-Context Factuality", arXiv:2404.15574, sec. 4.1. The prompt is read with every head; while
+// decoding, a masked head
+//   uniform  has zeros for scores, so that it attends to every key equally (the authors' program);
+//   zero     gives zero;
+//   mean     gives the mean of its own outputs over the prompt tokens that its sequence has read so far
+//            (all of them, those of a second prompt after decoding too; tokens fed by decoding do not count),
+//            and zero while there are none. Summed in the order of the tokens in double.
+// Detection is in probe/. Differs: scores are zeroed before the causal mask, so that nothing of the future
+// leaks; the random control spares the best heads (the authors' program means to and does not).
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -26,7 +32,8 @@ class RetrievalHeads final : public Method {
                                     .needs = kHeadProfile,
                                     .summary = "masks the top retrieval heads (or chosen ones) while decoding",
                                     .neutral = "mask_top=0:heads=none",
-                                    .example = "heads=0.1+1"};
+                                    .example = "heads=0.1+1",
+                                    .more_examples = "heads=0.1+1:mask_mode=zero heads=0.1+1:mask_mode=mean"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
@@ -35,7 +42,8 @@ class RetrievalHeads final : public Method {
                .max = 1 << 20,
                .help = "how many of the best retrieval heads to mask; -K: K random others, as a control"});
     knobs.add("heads", heads_, {.help = "heads to mask besides: 3-9 (layers), 4.11 (one head), joined by +"});
-    knobs.add("mask_mode", mode_, {"uniform", "zero"}, {.help = "attend uniformly, or give zero"});
+    knobs.add("mask_mode", mode_, {"uniform", "zero", "mean"},
+              {.help = "attend uniformly, give zero, or give the head's mean over the prompt"});
     knobs.add("seed", seed_, {.min = 0, .help = "of the random control"});
   }
 
@@ -73,16 +81,45 @@ class RetrievalHeads final : public Method {
     }
   }
 
-  bool edits_output(int layer, int head, bool decoding) const override {
-    return mode_ == kZero && masks(layer, head, decoding);
+  std::unique_ptr<SequenceState> begin_sequence() const override {
+    if (mode_ != kMean || std::find(masked_.begin(), masked_.end(), true) == masked_.end()) return nullptr;
+    return std::make_unique<PromptMeans>();
   }
-  void edit_output(const LayerView& view, int, float* z, int64_t ld) const override {
-    for (size_t i = 0; i < view.q_pos.size(); ++i) std::fill_n(z + static_cast<int64_t>(i) * ld, head_dim_, 0.0f);
+  bool edits_output(int layer, int head, bool decoding) const override {
+    return (mode_ == kZero && masks(layer, head, decoding)) || (mode_ == kMean && masks(layer, head, true));
+  }
+  void edit_output(const LayerView& view, int head, float* z, int64_t ld) const override {
+    std::vector<float> instead(static_cast<size_t>(head_dim_), 0.0f);
+    if (mode_ == kMean) {
+      PromptMeans::OfHead& seen = static_cast<PromptMeans&>(*view.state).heads[view.layer * n_heads_ + head];
+      seen.sum.resize(instead.size(), 0.0);
+      if (!view.decoding) {
+        for (size_t i = 0; i < view.q_pos.size(); ++i) {
+          for (size_t d = 0; d < instead.size(); ++d)
+            seen.sum[d] += z[static_cast<int64_t>(i) * ld + static_cast<int64_t>(d)];
+        }
+        seen.n += static_cast<int64_t>(view.q_pos.size());
+        return;
+      }
+      for (size_t d = 0; d < instead.size() && seen.n > 0; ++d)
+        instead[d] = static_cast<float>(seen.sum[d] / static_cast<double>(seen.n));
+    }
+    for (size_t i = 0; i < view.q_pos.size(); ++i)
+      std::copy(instead.begin(), instead.end(), z + static_cast<int64_t>(i) * ld);
   }
 
  private:
   static constexpr int kNotRandom = 100;  // the control spares this many of the best (at most half of all)
-  enum Mode { kUniform, kZero };
+  enum Mode { kUniform, kZero, kMean };
+  // What the masked heads gave for the prompt of one sequence.
+  struct PromptMeans final : SequenceState {
+    struct OfHead {
+      std::vector<double> sum;
+      int64_t n = 0;
+    };
+    std::map<int, OfHead> heads;  // by layer * n_heads + head
+    std::unique_ptr<SequenceState> clone() const override { return std::make_unique<PromptMeans>(*this); }
+  };
   bool masks(int layer, int head, bool decoding) const {
     return decoding && masked_[static_cast<size_t>(layer) * n_heads_ + head];
   }

@@ -30,8 +30,60 @@ TEST(RetrievalHeads, ModeZeroSilencesTheHead) {
   EXPECT_THAT(layer.of_head(layer.feed(1, true), 0, 1), Each(0.0f));
 }
 
+// The mean of one head's rows in z, [n, 4 heads, 16].
+std::vector<double> mean_of_rows(const OneLayer& layer, const std::vector<float>& z, int head) {
+  const int n = static_cast<int>(z.size()) / (4 * 16);
+  std::vector<double> mean(16, 0.0);
+  for (int row = 0; row < n; ++row) {
+    const std::vector<float> mine = layer.of_head(z, row, head);
+    for (size_t d = 0; d < mean.size(); ++d) mean[d] += static_cast<double>(mine[d]) / n;
+  }
+  return mean;
+}
+
+TEST(RetrievalHeads, ModeMeanGivesTheMeanOfTheHeadOverThePrompt) {
+  OneLayer layer("retrieval-heads:heads=0.1:mask_mode=mean"), dense;
+  const std::vector<float> prompt = layer.feed(40);
+  EXPECT_EQ(prompt, dense.feed(40));
+  const std::vector<double> mean = mean_of_rows(layer, prompt, 1);
+  for (int step = 0; step < 3; ++step) {  // what was decoded does not count
+    const std::vector<float> z = layer.feed(1, true), plain = dense.feed(1, true);
+    layer.expect_head(z, 0, 1, mean, 1e-6);  // one float rounding of values of at most 1.5
+    for (const int head : {0, 2, 3}) EXPECT_EQ(layer.of_head(z, 0, head), dense.of_head(plain, 0, head));
+  }
+  // A second prompt does: the mean is over both.
+  std::vector<float> both = prompt, more = layer.feed(25);
+  EXPECT_EQ(more, dense.feed(25));
+  both.insert(both.end(), more.begin(), more.end());
+  layer.expect_head(layer.feed(1, true), 0, 1, mean_of_rows(layer, both, 1), 1e-6);
+}
+
+TEST(RetrievalHeads, ModeMeanIsTheSameHoweverThePromptWasCut) {
+  OneLayer whole("retrieval-heads:heads=all:mask_mode=mean"), cut("retrieval-heads:heads=all:mask_mode=mean");
+  whole.feed(73);
+  for (const int n : {1, 7, 40, 25}) cut.feed(n);
+  EXPECT_EQ(whole.feed(1, true), cut.feed(1, true));
+}
+
+TEST(RetrievalHeads, ModeMeanGivesZeroWhereNoPromptWasRead) {
+  OneLayer layer("retrieval-heads:heads=0.1:mask_mode=mean");
+  EXPECT_THAT(layer.of_head(layer.feed(1, true), 0, 1), Each(0.0f));
+}
+
+TEST(RetrievalHeads, ModeMeanKeepsSequencesAndLayersApartAndSurvivesAFork) {
+  OneLayer layer("retrieval-heads:heads=all:mask_mode=mean"), alone("retrieval-heads:heads=all:mask_mode=mean");
+  alone.feed(40);
+  const std::vector<float> expected = alone.feed(1, true);
+  layer.feed(40), layer.feed(30, false, 1), layer.feed(20, false, 0, 1);
+  layer.cache.fork(0, 2), layer.pipeline.fork(0, 2);
+  layer.feed(9);  // the original reads on, its fork does not
+  Batch next;
+  next.add(std::vector<int32_t>{0}, 40, 2, true);
+  EXPECT_EQ(layer.run(next, 0), expected);
+}
+
 TEST(RetrievalHeads, ThePromptIsReadWithEveryHead) {
-  for (const char* mode : {"uniform", "zero"}) {
+  for (const char* mode : {"uniform", "zero", "mean"}) {
     OneLayer layer(std::string("retrieval-heads:heads=all:mask_mode=") + mode), dense;
     EXPECT_EQ(layer.feed(40), dense.feed(40)) << mode;
   }

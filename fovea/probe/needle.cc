@@ -150,6 +150,41 @@ double rouge1_recall(std::string_view text, std::string_view reference) {
   return wanted.empty() ? 0 : static_cast<double>(found) / static_cast<double>(wanted.size());
 }
 
+std::string_view name_of(NeedleOutcome outcome) {
+  switch (outcome) {
+    case NeedleOutcome::kFound: return "found";
+    case NeedleOutcome::kNoAnswer: return "no answer";
+    case NeedleOutcome::kIncomplete: return "incomplete";
+    case NeedleOutcome::kWrongExtraction: return "wrong extraction";
+    case NeedleOutcome::kHallucination: return "hallucination";
+  }
+  return "?";
+}
+
+NeedleOutcome label_answer(std::string_view answer, const Needle& needle, std::string_view prompt, double accept) {
+  if (rouge1_recall(answer, needle.answer) > accept) return NeedleOutcome::kFound;
+  const std::vector<std::string> words = words_of(answer);
+  if (words.empty()) return NeedleOutcome::kNoAnswer;
+  std::string rest(prompt);
+  for (const std::string& part : {needle.sentence, needle.question}) {
+    if (const size_t at = rest.find(part); at != std::string::npos) rest.replace(at, part.size(), " \n ");
+  }
+  const std::vector<std::string> around = words_of(rest), asked = words_of(needle.question);
+  const auto holds = [](const std::vector<std::string>& in, const std::string& word) {
+    return std::find(in.begin(), in.end(), word) != in.end();
+  };
+  for (const std::string& key : words_of(needle.answer)) {
+    if (holds(words, key) && !holds(around, key) && !holds(asked, key)) return NeedleOutcome::kIncomplete;
+  }
+  constexpr size_t kRun = 4;
+  for (size_t i = 0; i + kRun <= words.size(); ++i) {
+    const auto run = words.begin() + static_cast<ptrdiff_t>(i);
+    if (std::search(around.begin(), around.end(), run, run + kRun) != around.end())
+      return NeedleOutcome::kWrongExtraction;
+  }
+  return NeedleOutcome::kHallucination;
+}
+
 Result<std::vector<Document>> default_haystacks() {
   std::vector<Document> out;
   for (const char* name : {"GPL-2", "LGPL-2.1", "GFDL-1.3", "MPL-2.0", "Apache-2.0"}) {

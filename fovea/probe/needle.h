@@ -38,6 +38,19 @@ struct NeedleOptions {
 // How much of the words of `reference` stands in `text`, each word as often as it is there: 0 to 1.
 double rouge1_recall(std::string_view text, std::string_view reference);
 
+// What became of an answer. Sec. 4.1 names three ways to fail; here each is a rule over words (letters
+// and digits, in lower case), tried in this order:
+//   found             the ROUGE-1 recall of the needle's answer is above `accept`
+//   no answer         there is no word
+//   incomplete        a key word of the needle is there: one of its answer's words that stands neither in
+//                     its question nor anywhere else in the prompt
+//   wrong extraction  four words in a row stand in the prompt outside of needle and question
+//   hallucination     everything else: words that are from neither
+enum class NeedleOutcome { kFound, kNoAnswer, kIncomplete, kWrongExtraction, kHallucination };
+std::string_view name_of(NeedleOutcome outcome);
+// `prompt`: all that the model read, as text.
+NeedleOutcome label_answer(std::string_view answer, const Needle& needle, std::string_view prompt, double accept);
+
 // Texts of this machine that a needle is alien to (licences of Debian). kNotFound if there are none.
 Result<std::vector<Document>> default_haystacks();
 

@@ -87,6 +87,21 @@ TEST(Rouge1Recall, CountsEachWordAsOftenAsItIsThere) {
   EXPECT_EQ(rouge1_recall("anything", ""), 0.0);
 }
 
+TEST(LabelAnswer, TellsTheWaysToFailApart) {
+  const Needle needle{"The red fox of Ulm eats blue cheese and plums.", "What does the red fox of Ulm eat?",
+                      "blue cheese and plums"};
+  const std::string prompt = "A licence is not a blue thing. You may copy and give away copies of the program. " +
+                             needle.sentence + " The rest is law.\n\nQuestion: " + needle.question;
+  const auto label = [&](const char* answer) { return label_answer(answer, needle, prompt, 0.5); };
+  EXPECT_EQ(label("It eats cheese and plums."), NeedleOutcome::kFound);
+  EXPECT_EQ(label("It eats blue cheese."), NeedleOutcome::kIncomplete);  // half is not above a half
+  EXPECT_EQ(label("Plums!"), NeedleOutcome::kIncomplete);
+  EXPECT_EQ(label("blue and"), NeedleOutcome::kHallucination);  // these words stand in the text as well
+  EXPECT_EQ(label("Copies of the program."), NeedleOutcome::kWrongExtraction);
+  EXPECT_EQ(label("The red fox of Ulm eats chickens."), NeedleOutcome::kHallucination);  // repeats the question only
+  EXPECT_EQ(label(" ... "), NeedleOutcome::kNoAnswer);
+}
+
 TEST(NeedleReader, AnswersTheSameWithAndWithoutASharedPrefix) {
   const auto model = tiny();
   const auto tokenizer = engine::load_tokenizer(model->gguf()).value();
