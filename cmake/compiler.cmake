@@ -5,6 +5,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns of string code that is right (GCC bug 105651).
   target_compile_options(fovea_flags INTERFACE -Wno-restrict)
 endif()
+# Tells builds apart: what one has stored (fovea/engine/prefix_store.h) another does not read.
+target_link_options(fovea_flags INTERFACE -Wl,--build-id=sha1)
 if(FOVEA_WERROR)
   target_compile_options(fovea_flags INTERFACE -Werror)
 endif()

@@ -74,9 +74,83 @@ TEST_F(CliAsk, TwoRunsAreEqual) {
     Json json = Json::parse(run({"ask", "-m", kTiny, "--file", a, "Which colour?", "-n", "8", "--json"}).out);
     json["cost"].erase("prefill_seconds");
     json["cost"].erase("decode_seconds");
+    EXPECT_EQ(json["cost"]["prefix_tokens"].get<int>() > 0, i == 1);
+    json["cost"].erase("prefix_tokens");
     runs.push_back(json);
   }
   EXPECT_EQ(runs[0], runs[1]);
+}
+
+TEST_F(CliAsk, ASecondQuestionFindsTheTextReadAlready) {
+  std::string words;
+  for (int i = 0; i < 12; ++i) words += "The cat number " + std::to_string(i) + " is red.\n";
+  const std::string a = text("a.txt", words);
+  const auto ask = [&](const std::string& question, const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"ask", "-m", kTiny, "--file", a, question, "-n", "8", "--json", "-v"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Ended ended = run(args);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    Json json = Json::parse(ended.out);
+    json["err"] = ended.err;
+    return json;
+  };
+  const std::string folder = path(".cache/fovea/prefix");
+  const Json never = ask("Which colour has the cat?", {"--prefix-cache", "off"});
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  for (const char* attention : {"dense", "streaming-llm:window=64"}) {
+    EXPECT_EQ(ask("Who?", {"--attention", attention})["cost"]["prefix_tokens"], 0);
+    const Json found = ask("Which colour has the cat?", {"--attention", attention});
+    const Json fresh = ask("Which colour has the cat?", {"--attention", attention, "--prefix-cache", "off"});
+    EXPECT_GT(found["cost"]["prefix_tokens"], found["cost"]["prompt_tokens"].get<int>() - 60);
+    EXPECT_EQ(fresh["cost"]["prefix_tokens"], 0);
+    EXPECT_EQ(found["answer"], fresh["answer"]);
+    EXPECT_EQ(found["evidence"], fresh["evidence"]);
+    for (const char* key : {"kv_bytes", "kv_bytes_dense", "key_share", "prompt_tokens"})
+      EXPECT_EQ(found["cost"][key], fresh["cost"][key]) << key;
+  }
+  EXPECT_EQ(never["answer"], ask("Which colour has the cat?", {})["answer"]);
+  EXPECT_THAT(run({"ask", "-m", kTiny, "--file", a, "Who?", "-n", "4"}).out, HasSubstr("stored before"));
+  env_["XDG_CACHE_HOME"] = path("elsewhere");
+  EXPECT_EQ(ask("Who?", {})["cost"]["prefix_tokens"], 0);
+  EXPECT_TRUE(std::filesystem::exists(path("elsewhere/fovea/prefix")));
+}
+
+TEST_F(CliAsk, H22_AStoreThatCannotServeChangesNoAnswer) {
+  const std::string a = text("a.txt", std::string(300, 'a') + " the end.\n");
+  const std::vector<std::string> args = {
+      "ask", "-m", kTiny, "--file", a, "Who?", "-n", "4", "-v", "--prefix-cache", path("kept"), "--json"};
+  const Json expected = Json::parse(run(args).out);
+  for (const auto& entry : std::filesystem::directory_iterator(path("kept"))) {
+    const std::string bytes = read_file(entry.path().string()).value();
+    ASSERT_TRUE(write_file_atomic(entry.path().string(), bytes.substr(0, bytes.size() / 2)).has_value());
+  }
+  const Ended damaged = run(args);
+  EXPECT_EQ(damaged.code, 0);
+  EXPECT_THAT(damaged.err, HasSubstr("passed over"));
+  EXPECT_EQ(Json::parse(damaged.out)["answer"], expected["answer"]);
+  EXPECT_GT(Json::parse(run(args).out)["cost"]["prefix_tokens"], 0);  // it was written anew
+  std::vector<std::string> elsewhere = args;
+  elsewhere[10] = kTiny + "/below";
+  const Ended unwritable = run(elsewhere);
+  EXPECT_EQ(unwritable.code, 0);
+  EXPECT_THAT(unwritable.err, HasSubstr("not stored"));
+  EXPECT_EQ(Json::parse(unwritable.out)["answer"], expected["answer"]);
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", a, "Who?", "--prefix-cache-size", "much"}),
+              HasSubstr("--prefix-cache-size"));
+}
+
+TEST_F(CliAsk, AWriterThatIsKilledLosesNothing) {
+  const std::string a = text("a.txt", std::string(300, 'a') + " the end.\n");
+  const std::vector<std::string> args = {"ask", "-m", kTiny, "--file", a, "Who?", "-n", "4", "--json"};
+  const std::string answer = Json::parse(run(args).out)["answer"];
+  const std::string folder = path(".cache/fovea/prefix");
+  // As a process leaves it that dies between its first and its last byte.
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    std::filesystem::rename(entry.path(), entry.path().string() + ".part-abcdef");
+  const Json again = Json::parse(run(args).out);
+  EXPECT_EQ(again["cost"]["prefix_tokens"], 0);
+  EXPECT_EQ(again["answer"], answer);
+  EXPECT_GT(Json::parse(run(args).out)["cost"]["prefix_tokens"], 0);
 }
 
 TEST_F(CliAsk, SaysWithBothNumbersThatATextDoesNotFit) {

@@ -182,6 +182,23 @@ TEST_F(Cli, AReusedPrefixChangesNoAnswer) {
   EXPECT_EQ(alone["tokens"], turns[1]["tokens"]);
 }
 
+TEST_F(Cli, ChatFindsALongSystemMessageReadAlready) {
+  std::string words;
+  for (int i = 0; i < 30; ++i) words += "word " + std::to_string(i) + ". ";
+  const auto turns = [&](const std::string& lines, const std::string& cache) {
+    stdin_ = file("lines", lines);
+    return json(
+        {"chat", "-m", kTiny, "--system", words, "-n", "5", "--temp", "0", "--json", "--prefix-cache", cache})["turns"];
+  };
+  const Json fresh = turns("what?\nand more\n", "off"), first = turns("hello\n", path("kept")),
+             second = turns("what?\nand more\n", path("kept"));
+  EXPECT_EQ(first[0]["prefix_tokens"], 0);
+  EXPECT_GT(second[0]["prefix_tokens"], 60);
+  EXPECT_LT(second[0]["timings"]["prompt_n"], 30);
+  EXPECT_EQ(second[1]["prefix_tokens"], 0);  // what this conversation holds is not from the disk
+  for (const size_t turn : {size_t{0}, size_t{1}}) EXPECT_EQ(second[turn]["tokens"], fresh[turn]["tokens"]) << turn;
+}
+
 TEST_F(Cli, ChatOverTheContextSaysSo) {
   stdin_ = file("lines", std::string(4000, '#') + "\n");
   EXPECT_THAT(fails(65, {"chat", "-m", kTiny}), AllOf(HasSubstr("4"), HasSubstr("holds 512"), HasSubstr("/clear")));

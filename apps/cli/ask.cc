@@ -9,6 +9,7 @@
 #include "apps/cli/answer.h"
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/catalogue.h"
 #include "fovea/engine/generate.h"
@@ -27,6 +28,7 @@ constexpr int kAnswerRoom = 32;  // tokens that must be left for an answer
 
 struct Options {
   ModelFlags model;
+  PrefixFlags prefix;
   std::string question;
   std::vector<std::string> files;
   int n_predict = 256;
@@ -100,6 +102,7 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
 
 struct Cost {
   double prefill_seconds = 0;
+  int32_t prefix_tokens = 0;  // of the prompt, that were not read again
   uint64_t kv_bytes = 0, kv_bytes_dense = 0;
   double key_share = 1;
 };
@@ -108,7 +111,7 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
   const attention::ModelShape& shape = session.shape();
   const attention::KeyCount& keys = session.key_count();
   Cost cost;
-  cost.kv_bytes = session.cache().bytes();
+  cost.kv_bytes = session.cache().bytes(sequence);
   cost.kv_bytes_dense =
       session.cache().ideal_bytes(session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
   if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
@@ -156,15 +159,28 @@ Status ask(const Options& options, const Common& common) {
   probe::Evidence evidence(session->shape(), profile.get(), prompt);
   generate.on_token = [&](int32_t token) { evidence.take(token); };
 
-  // The last token alone is fed with the observer in place: its row gives the answer's first token.
+  // The text is read apart from the question, whether or not it is kept: methods that remember where a prompt was
+  // cut then answer the same. The last token alone is fed with the observer in place: its row gives the answer's
+  // first token.
   const std::span<const int32_t> tokens = prompt.tokens;
-  const engine::SequenceId sequence = session->begin();
   const Clock::time_point start = Clock::now();
-  const auto read = session->prefill(sequence, tokens.first(tokens.size() - 1), generate.prefill);
-  if (!read) return read.error();
+  engine::PrefixStore store = open_prefix_store(options.prefix);
+  const auto found = store.find(*session, tokens, prompt.n_shared);
+  const engine::SequenceId sequence = found ? found->sequence : session->begin();
+  const auto n_found = static_cast<size_t>(session->length(sequence));
+  for (const size_t end : {prompt.n_shared, tokens.size() - 1}) {
+    const auto at = static_cast<size_t>(session->length(sequence));
+    if (at < end) {
+      const auto read = session->prefill(sequence, tokens.subspan(at, end - at), generate.prefill);
+      if (!read) return read.error();
+    }
+    if (end == prompt.n_shared && end >= n_found + engine::PrefixStore::kLeastTokens)
+      store.remember(*session, sequence, tokens.first(end));
+  }
   const double prefill_seconds = seconds_since(start);
   session->observe(&evidence);
-  const auto answer = engine::generate(*session, sequence, tokens.last(1), generate);
+  const auto answer =
+      engine::generate(*session, sequence, tokens.subspan(static_cast<size_t>(session->length(sequence))), generate);
   session->stop_observing(&evidence);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
@@ -172,6 +188,7 @@ Status ask(const Options& options, const Common& common) {
   const std::vector<probe::EvidenceSpan> spans = evidence.spans(documents);
   Cost cost = cost_of(*session, sequence);
   cost.prefill_seconds = prefill_seconds + answer->prompt_seconds;
+  cost.prefix_tokens = static_cast<int32_t>(n_found);
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const probe::EvidenceSpan& span : spans) {
@@ -188,6 +205,7 @@ Status ask(const Options& options, const Common& common) {
                 {"model", std::filesystem::path(model->path()).stem().string()},
                 {"cost",
                  {{"prompt_tokens", tokens.size()},
+                  {"prefix_tokens", cost.prefix_tokens},
                   {"answer_tokens", answer->tokens.size()},
                   {"prefill_seconds", cost.prefill_seconds},
                   {"decode_seconds", answer->predicted_seconds},
@@ -197,13 +215,16 @@ Status ask(const Options& options, const Common& common) {
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
     FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
+    const std::string stored =
+        cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
     FOVEA_RETURN_IF_ERROR(
-        print(fmt::format("\ncost  {} tokens read in {:.1f} s, {} answered in {:.1f} s; keys and values {:.1f} MB "
+        print(fmt::format("\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s; keys and values {:.1f} MB "
                           "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
-                          tokens.size(), cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
+                          tokens.size(), stored, cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
                           static_cast<double>(cost.kv_bytes) / 1e6, static_cast<double>(cost.kv_bytes_dense) / 1e6,
                           100 * cost.key_share, session->pipeline().spec())));
   }
+  store.flush(*session);  // when nobody waits for it
   if (answer->finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};
 }
@@ -215,6 +236,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
       ->required()
       ->allow_extra_args(false);
   add_model_flags(sub, common, options->model, /*model_required=*/false);
+  add_prefix_flags(sub, options->prefix);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")

@@ -10,6 +10,7 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/prefix_cache.h"
 
 namespace fovea::cli {
 namespace {
@@ -18,6 +19,7 @@ constexpr size_t kMaxLine = size_t{64} << 20;
 
 struct Options {
   ModelFlags model;
+  PrefixFlags prefix;
   SamplingFlags sampling;
   std::string system;
 };
@@ -55,8 +57,9 @@ class Lines {
 
 class Conversation {
  public:
-  Conversation(std::shared_ptr<const engine::Model> model, engine::Session& session, std::string system)
-      : model_(std::move(model)), session_(session), system_(std::move(system)) {
+  Conversation(std::shared_ptr<const engine::Model> model, engine::Session& session, engine::PrefixStore store,
+               std::string system)
+      : model_(std::move(model)), session_(session), store_(std::move(store)), system_(std::move(system)) {
     clear();
   }
 
@@ -77,6 +80,9 @@ class Conversation {
     }
     return answer;
   }
+  int32_t n_stored() const { return n_stored_; }  // tokens of the last turn that an earlier run had read
+  // Keeps a long text that this turn brought, for another run.
+  void flush() { store_.flush(session_); }
 
  private:
   Result<engine::Generation> answer_last(engine::GenerateOptions& options) {
@@ -88,10 +94,23 @@ class Conversation {
                         "the conversation is {} tokens long and the context holds {}; /clear begins a new one",
                         tokens.size(), session_.n_ctx());
     }
-    const size_t kept = keep_prefix(tokens);
+    size_t kept = keep_prefix(tokens);
+    n_stored_ = 0;
+    // Where a turn ends is where no other prompt is cut: methods that remember cuts have no use for the store.
+    const bool storable = session_.pipeline().dense();
+    if (storable && kept < engine::PrefixStore::kLeastTokens) {
+      if (const auto found = store_.find(session_, tokens, tokens.size())) {
+        session_.remove(sequence_);
+        sequence_ = found->sequence;
+        n_stored_ = found->n_tokens;
+        kept = static_cast<size_t>(n_stored_);
+      }
+    }
     const std::span<const int32_t> fresh = std::span(tokens).subspan(kept);
     options.before = std::span(tokens).first(kept);
     auto answer = engine::generate(session_, sequence_, fresh, options);
+    if (answer && storable && fresh.size() >= engine::PrefixStore::kLeastTokens)
+      store_.remember(session_, sequence_, tokens);
     fed_ = tokens;
     if (answer) fed_.insert(fed_.end(), answer.value().tokens.begin(), answer.value().tokens.end());
     fed_.resize(static_cast<size_t>(session_.length(sequence_)));
@@ -114,6 +133,8 @@ class Conversation {
 
   std::shared_ptr<const engine::Model> model_;
   engine::Session& session_;
+  engine::PrefixStore store_;
+  int32_t n_stored_ = 0;
   std::string system_;
   nlohmann::ordered_json messages_;
   engine::SequenceId sequence_ = session_.begin();
@@ -130,7 +151,7 @@ Status chat(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const engine::GenerateOptions generate, generate_options(options.sampling, *model));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
-  Conversation conversation(model, *session, options.system);
+  Conversation conversation(model, *session, open_prefix_store(options.prefix), options.system);
   const bool by_hand = isatty(STDIN_FILENO) != 0;
   if (by_hand) say(common, "/clear begins a new conversation, /exit ends; Ctrl+C stops an answer");
 
@@ -173,8 +194,10 @@ Status chat(const Options& options, const Common& common) {
     }
     nlohmann::json row = answer_json(answer.value(), *tokenizer);
     row["user"] = line;
+    row["prefix_tokens"] = conversation.n_stored();
     turns.push_back(row);
     if (common.verbose > 0) say(common, timings_line(answer.value()));
+    conversation.flush();
     if (answer.value().finish == engine::Finish::kCancelled && !by_hand) {
       result = make_error(ErrorCode::kCancelled, "interrupted");
       break;
@@ -196,6 +219,7 @@ Status chat(const Options& options, const Common& common) {
 std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_flags(sub, common, options->model);
+  add_prefix_flags(sub, options->prefix);
   add_sampling_flags(sub, options->sampling);
   sub.add_option("--system", options->system, "the system message of the conversation");
   return [options, &common] { return chat(*options, common); };

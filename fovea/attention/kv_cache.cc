@@ -288,6 +288,34 @@ void KvCache::truncate(SequenceId sequence, int32_t position) {
   }
 }
 
+KvCache::Tail KvCache::tail(SequenceId sequence, int layer, int kv_head) const {
+  const Head* h = find_head(sequence, layer, kv_head);
+  return h ? Tail{h->n_used_last, h->last_position} : Tail{};
+}
+
+void KvCache::put_pages(SequenceId sequence, int layer, int kv_head, size_t n_pages, const std::byte* pages,
+                        const int32_t* positions, const Tail& tail) {
+  Head& h = head(sequence, layer, kv_head);
+  FOVEA_CHECK(h.pages.empty(), "kv cache: layer {} head {} has pages already", layer, kv_head);
+  for (size_t i = 0; i < n_pages; ++i) {
+    h.push(new_page());
+    Page& page = *h.pages.back();
+    std::memcpy(page.bytes, pages + i * page_bytes_, page_bytes_);
+    std::copy_n(positions + i * kPageKeys, kPageKeys, page.positions.begin());
+    h.n_keys += std::popcount(live_slots(page.positions));
+  }
+  h.n_used_last = tail.n_used_last;
+  h.last_position = tail.last_position;
+}
+
+uint64_t KvCache::bytes(SequenceId sequence) const {
+  const auto it = sequences_.find(sequence);
+  if (it == sequences_.end()) return 0;
+  uint64_t n = 0;
+  for (const Head& h : it->second) n += h.pages.size();
+  return n * page_bytes_;
+}
+
 uint64_t KvCache::bytes() const { return memory_->n_live.load() * page_bytes_; }
 
 uint64_t KvCache::ideal_bytes(int64_t n_keys) const {

@@ -3,6 +3,7 @@
 // frees its bytes. Pages are shared between forked sequences and copied on the first write.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -58,7 +59,21 @@ class KvCache {
   // Drops every key at or after `position` in all heads: back to a prefix.
   void truncate(SequenceId sequence, int32_t position);
 
-  uint64_t bytes() const;  // of all live pages, shared ones counted once
+  // A head as it lies in memory, for kv_snapshot: beside its blocks, what the next append goes by.
+  struct Tail {
+    int n_used_last = 0;         // slots written in the last page, dead ones among them
+    int32_t last_position = -1;  // the next position is higher
+  };
+  Tail tail(SequenceId sequence, int layer, int kv_head) const;
+  // Gives a head without pages copies of these: page i at pages + i * page_bytes(), its kPageKeys positions at
+  // positions + i * kPageKeys. From several threads at once, as append. The caller has checked them: live
+  // positions rise through all pages, each page has one, tail fits.
+  void put_pages(SequenceId sequence, int layer, int kv_head, size_t n_pages, const std::byte* pages,
+                 const int32_t* positions, const Tail& tail);
+  size_t page_bytes() const { return page_bytes_; }
+
+  uint64_t bytes() const;                     // of all live pages, shared ones counted once
+  uint64_t bytes(SequenceId sequence) const;  // of the pages that one sequence holds
   // What `n_keys` keys would take in the least number of pages (keys and values, as bytes() counts).
   uint64_t ideal_bytes(int64_t n_keys) const;
 

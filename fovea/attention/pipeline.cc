@@ -118,6 +118,10 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
   return pipeline;
 }
 
+bool Pipeline::keeps_state() const {
+  return std::any_of(methods_.begin(), methods_.end(), [](const auto& m) { return m->begin_sequence() != nullptr; });
+}
+
 SequenceState* Pipeline::state(size_t method, SequenceId sequence) {
   auto& states = states_[sequence];
   if (states.empty()) {

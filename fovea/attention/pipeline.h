@@ -23,6 +23,7 @@ class Pipeline {
 
   const std::string& spec() const { return spec_; }  // with every knob that was set
   bool dense() const { return methods_.empty(); }
+  bool keeps_state() const;  // whether a method keeps state of a sequence beside the cache
   const std::vector<std::unique_ptr<Method>>& methods() const { return methods_; }
 
   // The state of method i for a sequence; made at first use. Null if the method keeps none.

@@ -65,12 +65,16 @@ void Sha256::add(std::span<const std::byte> bytes) {
   EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size());
 }
 
-std::string Sha256::hex() {
-  unsigned char digest[32];
+Sha256::Digest Sha256::digest() {
+  Digest digest;
   unsigned int size = 0;
-  EVP_DigestFinal_ex(state_->context.get(), digest, &size);
+  EVP_DigestFinal_ex(state_->context.get(), reinterpret_cast<unsigned char*>(digest.data()), &size);
+  return digest;
+}
+
+std::string Sha256::hex() {
   std::string text;
-  for (unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  for (const std::byte byte : digest()) text += fmt::format("{:02x}", static_cast<unsigned>(byte));
   return text;
 }
 
@@ -104,11 +108,11 @@ AtomicFile::~AtomicFile() {
   unlink(temp_.c_str());
 }
 
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
+Result<AtomicFile> AtomicFile::create(const std::string& path, unsigned mode) {
   std::string temp = path + ".part-XXXXXX";
   const int fd = mkostemp(temp.data(), O_CLOEXEC);
   if (fd < 0) return file_error(path, "write", errno);
-  fchmod(fd, 0644);
+  fchmod(fd, mode);
   return AtomicFile(path, std::move(temp), fd);
 }
 
@@ -122,8 +126,8 @@ Status AtomicFile::write(std::span<const std::byte> bytes) {
   return {};
 }
 
-Status AtomicFile::commit() {
-  if (fsync(fd_) != 0) return file_error(path_, "write", errno);
+Status AtomicFile::commit(bool durable) {
+  if (durable && fsync(fd_) != 0) return file_error(path_, "write", errno);
   if (std::rename(temp_.c_str(), path_.c_str()) != 0) return file_error(path_, "write", errno);
   close(std::exchange(fd_, -1));
   return {};

@@ -1,6 +1,7 @@
 // Whole-file reads and writes. A write is atomic: readers see the old file or the new one.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,12 +20,13 @@ Status write_file_atomic(const std::string& path, std::string_view content);
 // removes it if commit() was never reached.
 class AtomicFile {
  public:
-  static Result<AtomicFile> create(const std::string& path);
+  static Result<AtomicFile> create(const std::string& path, unsigned mode = 0644);
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
   ~AtomicFile();
   Status write(std::span<const std::byte> bytes);
-  Status commit();
+  // Without `durable` a power cut may leave a damaged file: for what carries a checksum and can be made again.
+  Status commit(bool durable = true);
 
  private:
   AtomicFile(std::string path, std::string temp, int fd);
@@ -32,12 +34,14 @@ class AtomicFile {
   int fd_ = -1;
 };
 
-// SHA-256 piece by piece; hex() ends it and gives lower-case hex.
+// SHA-256 piece by piece; digest() or hex() (lower case) ends it.
 class Sha256 {
  public:
+  using Digest = std::array<std::byte, 32>;
   Sha256();
   ~Sha256();
   void add(std::span<const std::byte> bytes);
+  Digest digest();
   std::string hex();
 
  private:

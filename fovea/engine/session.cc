@@ -42,6 +42,21 @@ SequenceId Session::fork(SequenceId sequence) {
   return copy;
 }
 
+Result<SequenceId> Session::adopt(int32_t n_tokens, const attention::KeyCount& keys,
+                                  const std::function<Status(attention::KvCache&, SequenceId)>& fill) {
+  FOVEA_CHECK(!pipeline_.keeps_state(), "session: {} keeps state that a cache alone does not hold", pipeline_.spec());
+  const SequenceId sequence = begin();
+  cache_.create(sequence);
+  if (Status filled = fill(cache_, sequence); !filled) {
+    remove(sequence);
+    return std::move(filled.error());
+  }
+  lengths_[sequence] = n_tokens;
+  keys_.seen += keys.seen;
+  keys_.dense += keys.dense;
+  return sequence;
+}
+
 void Session::remove(SequenceId sequence) {
   cache_.remove(sequence);
   pipeline_.remove(sequence);

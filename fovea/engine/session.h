@@ -44,6 +44,10 @@ class Session {
 
   SequenceId begin() { return next_id_++; }  // an empty sequence
   SequenceId fork(SequenceId sequence);      // shares the cache until one of them writes
+  // A sequence of `n_tokens` that were fed elsewhere, with the keys and values that `fill` puts into the cache;
+  // `keys`: what that had read. An error of `fill` leaves nothing behind. Not for methods with state.
+  Result<SequenceId> adopt(int32_t n_tokens, const attention::KeyCount& keys,
+                           const std::function<Status(attention::KvCache& cache, SequenceId sequence)>& fill);
   void remove(SequenceId sequence);
   int32_t length(SequenceId sequence) const;  // tokens fed so far
   // Forgets everything from position n on. Methods that dropped keys cannot bring them back.

@@ -22,6 +22,7 @@ constexpr const char* kSystem =
 struct Content {
   std::string text;
   std::vector<std::pair<size_t, size_t>> documents;  // bytes of `text`
+  size_t question = 0;                               // where it begins
 };
 
 Content write_content(std::span<const Document> documents, const std::string& question) {
@@ -33,6 +34,7 @@ Content write_content(std::span<const Document> documents, const std::string& qu
     out.text += document.text;
     out.text += "\n\n";
   }
+  out.question = out.text.size();
   out.text += "Question: " + question;
   return out;
 }
@@ -53,6 +55,12 @@ std::vector<DocumentPrompt::Place> place_tokens(std::span<const uint32_t> offset
   return places;
 }
 
+// How many tokens end at or before this byte.
+size_t tokens_before(std::span<const uint32_t> offsets, size_t byte) {
+  const auto next = std::upper_bound(offsets.begin(), offsets.end(), byte);
+  return next == offsets.begin() ? 0 : static_cast<size_t>(next - offsets.begin()) - 1;
+}
+
 }  // namespace
 
 Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
@@ -64,6 +72,7 @@ Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tok
   if (!chat && chat.error().code == ErrorCode::kLimit) return std::move(chat.error());
   if (chat && chat->contents[1].first != std::string::npos) {
     out.places = place_tokens(chat->offsets, chat->text.size(), chat->contents[1].first, content.documents);
+    out.n_shared = tokens_before(chat->offsets, chat->contents[1].first + content.question);
     out.tokens = std::move(chat->tokens);
     return out;
   }
@@ -71,6 +80,7 @@ Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tok
   std::vector<uint32_t> offsets;
   FOVEA_ASSIGN_OR_RETURN(out.tokens, tokenizer.encode(text, {}, &offsets));
   out.places = place_tokens(offsets, text.size(), before.size(), content.documents);
+  out.n_shared = tokens_before(offsets, before.size() + content.question);
   return out;
 }
 

@@ -22,6 +22,7 @@ struct DocumentPrompt {
   };
   std::vector<int32_t> tokens;
   std::vector<Place> places;  // [tokens]
+  size_t n_shared = 0;        // tokens before the question: another question's prompt begins with them too
 };
 
 // The documents, then the question, in the chat template of the file; as plain text where the file has
