@@ -6,11 +6,10 @@
 // ideal     the least pages for the keys that each head must hold (min(text, n_sink + window) where the
 //           method drops keys, else the whole text), each with its keys, values and 32 positions; and one
 //           chunk of keys in one layer, which its own attention reads before `keep` drops any
-// measured  the highest resident size while the text is read and decoded, less what was resident with
-//           the model loaded and warm, less the activations of a chunk (the arena, counted by it). So
-//           holes in pages, bookkeeping and what the allocator does not give back count against the cache.
-// The text repeats a few hundred tokens: rows of the embedding become resident as they are looked up,
-// and are weights.
+// measured  the highest resident size while the text is read and decoded, less what was resident before: a warm
+//           session that has read the same text and dropped it, so that weights, activations and scratch are
+//           there and no key is. Holes in pages, bookkeeping and what the allocator does not give back
+//           count against the cache.
 
 #include <fmt/core.h>
 #include <malloc.h>
@@ -99,39 +98,37 @@ void run_setting(const std::string& path, const std::string& attention, int n_to
   {  // the answer first: a window wider than the text is dense attention
     const std::span<const int32_t> some(ids.data(), std::min<size_t>(ids.size(), 600));
     auto dense = open(model, "dense"), wide = open(model, "streaming-llm:window=100000");
-    const engine::SequenceId s = dense->begin();
-    if (get(dense->prefill(s, some)) != get(wide->prefill(wide->begin(), some))) {
+    if (get(dense->prefill(dense->begin(), some)) != get(wide->prefill(wide->begin(), some))) {
       stop(make_error(ErrorCode::kFailed, "streaming-llm with a wide window differs from dense"));
     }
-    for (const int32_t token : some.first(4)) {  // its code and scratch become resident too
-      const Session::Step step{s, token};
-      get(dense->decode({&step, 1}));
-    }
   }
+  auto session = open(model, attention);
+  std::vector<double> seconds;
+  const auto read = [&] {
+    seconds.clear();
+    const engine::SequenceId s = session->begin();
+    get(session->prefill(s, std::span(ids).first(ids.size() - kDecoded)));
+    for (int i = 0; i < kDecoded; ++i) {
+      const Session::Step step{s, ids[ids.size() - kDecoded + static_cast<size_t>(i)]};
+      const auto begin = std::chrono::steady_clock::now();
+      get(session->decode({&step, 1}));
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return s;
+  };
+  session->remove(read());
   malloc_trim(0);
-  const int64_t loaded = status_bytes("VmRSS");
+  const int64_t warm = status_bytes("VmRSS");
   if (std::ofstream refs("/proc/self/clear_refs"); !(refs << "5"))
     stop(make_error(ErrorCode::kUnavailable, "the peak cannot be reset on this system"));
-
-  auto session = open(model, attention);
-  const engine::SequenceId s = session->begin();
-  get(session->prefill(s, std::span(ids).first(ids.size() - kDecoded)));
-  std::vector<double> seconds;
-  for (int i = 0; i < kDecoded; ++i) {
-    const Session::Step step{s, ids[ids.size() - kDecoded + static_cast<size_t>(i)]};
-    const auto begin = std::chrono::steady_clock::now();
-    get(session->decode({&step, 1}));
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  }
+  read();
   std::sort(seconds.begin(), seconds.end());
-  const double peak = static_cast<double>(status_bytes("VmHWM") - loaded),
-               arena = static_cast<double>(session->activation_bytes());
-  const auto ideal = static_cast<double>(ideal_bytes(*session, n_tokens)),
+  const auto measured = static_cast<double>(status_bytes("VmHWM") - warm),
+             ideal = static_cast<double>(ideal_bytes(*session, n_tokens)),
              counted = static_cast<double>(session->cache().bytes());
   constexpr double kMb = 1e6;
-  fmt::print("{:44} {:7.1f} {:7.1f} {:7.1f} {:+6.1f} % {:7.1f} {:7.1f} {:8.1f}\n", attention, ideal / kMb,
-             (peak - arena) / kMb, counted / kMb, 100 * ((peak - arena) / ideal - 1), arena / kMb,
-             static_cast<double>(loaded) / kMb, 1 / seconds[kDecoded / 2]);
+  fmt::print("{:44} {:7.1f} {:8.1f} {:7.1f} {:+6.1f} % {:7.1f} {:8.1f}\n", attention, ideal / kMb, measured / kMb,
+             counted / kMb, 100 * (measured / ideal - 1), static_cast<double>(warm) / kMb, 1 / seconds[kDecoded / 2]);
   std::fflush(stdout);
 }
 
@@ -150,10 +147,9 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "streaming_memory: skipped: {}\n", path.error().message);
     return 0;
   }
-  fmt::print("{}, {} tokens; MB of keys and values, of one chunk's activations, resident once loaded\n", name,
-             n_tokens);
-  fmt::print("{:44} {:>7} {:>7} {:>7} {:>8} {:>7} {:>7} {:>8}\n", "attention", "ideal", "measured", "pages", "over",
-             "activ.", "loaded", "decode/s");
+  fmt::print("{}, {} tokens; MB of keys and values, and resident before them\n", name, n_tokens);
+  fmt::print("{:44} {:>7} {:>8} {:>7} {:>8} {:>7} {:>8}\n", "attention", "ideal", "measured", "pages", "over", "before",
+             "decode/s");
   std::fflush(stdout);
   std::vector<std::string> settings = {"dense", "streaming-llm:n_sink=4:window=1020",
                                        "streaming-llm:n_sink=4:window=1020:heads=0-21"};

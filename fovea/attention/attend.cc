@@ -30,7 +30,9 @@ int64_t segments_of(int64_t n_blocks) { return std::max<int64_t>(1, (n_blocks + 
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-bool is_inside(const KeyRule& a, const KeyRule& b) { return a.n_sink <= b.n_sink && a.window <= b.window; }
+bool is_inside(const KeyRule& a, const KeyRule& b) {
+  return b.window == KeyRule().window || (a.n_sink <= b.n_sink && a.window <= b.window);
+}
 
 bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
   return key <= q_pos && (key < rule.n_sink || static_cast<int64_t>(key) > static_cast<int64_t>(q_pos) - rule.window);

@@ -10,40 +10,43 @@
 namespace fovea::attention {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kHugePage = size_t{2} << 20, kSmallBlock = size_t{128} << 10;
 // A huge page is given or taken as a whole: from here on that is a few percent of what is held.
 constexpr size_t kHugeFrom = size_t{40} << 20;
 
 // From the system itself: the C library keeps freed blocks of this size for later.
-std::byte* map_block(size_t bytes) {
-  void* all = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+std::byte* map_block(size_t bytes, size_t alignment) {
+  void* all = ::mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (all == MAP_FAILED) throw std::bad_alloc();
   auto* begin = static_cast<std::byte*>(all);
-  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  const size_t before = (alignment - reinterpret_cast<uintptr_t>(begin) % alignment) % alignment;
   if (before > 0) ::munmap(begin, before);
-  ::munmap(begin + before + bytes, kHugePage - before);
+  if (before < alignment) ::munmap(begin + before + bytes, alignment - before);
   return begin + before;
 }
 
 }  // namespace
 
-PageMemory::PageMemory(size_t page_bytes)
-    : page_bytes_((page_bytes + 63) / 64 * 64),
-      block_bytes_((std::max(kHugePage, page_bytes_) + kHugePage - 1) / kHugePage * kHugePage) {}
+PageMemory::PageMemory(size_t page_bytes) : page_bytes_((page_bytes + 63) / 64 * 64) {}
 
 PageMemory::~PageMemory() {
-  for (const auto& [first, block] : blocks_) ::munmap(first, block_bytes_);
+  for (const auto& [first, block] : blocks_) ::munmap(first, block.bytes);
 }
 
 void* PageMemory::take() {
   const std::lock_guard lock(mutex_);
   if (open_.empty()) {
-    std::byte* first = map_block(block_bytes_);
+    const bool many = held_ >= kHugeFrom;
+    const size_t unit = many ? kHugePage : kSmallBlock;
+    const size_t bytes = (page_bytes_ + unit - 1) / unit * unit;
+    std::byte* first = map_block(bytes, unit);
 #ifdef MADV_HUGEPAGE
-    if (blocks_.size() * block_bytes_ >= kHugeFrom) (void)madvise(first, block_bytes_, MADV_HUGEPAGE);  // advice only
+    if (many) (void)madvise(first, bytes, MADV_HUGEPAGE);  // advice only
 #endif
+    held_ += bytes;
     Block& block = blocks_[first];
-    for (size_t at = block_bytes_ / page_bytes_; at-- > 0;) block.free.push_back(first + at * page_bytes_);
+    block.bytes = bytes;
+    for (size_t at = bytes / page_bytes_; at-- > 0;) block.free.push_back(first + at * page_bytes_);
     open_.insert(first);
   }
   std::byte* first = *open_.begin();
@@ -62,7 +65,8 @@ void PageMemory::give(void* page) {
   Block& block = found->second;
   if (--block.n_used == 0) {
     open_.erase(found->first);
-    ::munmap(found->first, block_bytes_);
+    ::munmap(found->first, block.bytes);
+    held_ -= block.bytes;
     blocks_.erase(found);
     return;
   }
@@ -72,7 +76,7 @@ void PageMemory::give(void* page) {
 
 size_t PageMemory::bytes_held() {
   const std::lock_guard lock(mutex_);
-  return blocks_.size() * block_bytes_;
+  return held_;
 }
 
 }  // namespace fovea::attention

@@ -1,6 +1,6 @@
-// Memory for the pages of a KV cache, all of one size: side by side in large blocks, so that decoding at depth reads
-// long runs instead of scattered pieces (on huge pages, once there are many). A block without a page in use goes
-// back to the system at once.
+// Memory for the pages of a KV cache, all of one size: side by side in blocks, so that decoding at depth reads long
+// runs instead of scattered pieces. Blocks are small while there are few, so that a short cache wastes little, and
+// huge pages once there are many. A block without a page in use goes back to the system at once.
 #pragma once
 
 #include <cstddef>
@@ -24,11 +24,11 @@ class PageMemory {
 
  private:
   struct Block {
-    size_t n_used = 0;
+    size_t bytes = 0, n_used = 0;
     std::vector<std::byte*> free;
   };
 
-  size_t page_bytes_, block_bytes_;
+  size_t page_bytes_, held_ = 0;
   std::mutex mutex_;
   std::map<std::byte*, Block> blocks_;  // by first byte
   std::set<std::byte*> open_;           // blocks with a free page; the lowest is used first, so that others empty

@@ -19,7 +19,7 @@ size_t rounded(size_t bytes) { return std::max<size_t>(64, (bytes + 63) / 64 * 6
 }  // namespace
 
 struct Arena::State {
-  std::map<size_t, Storage*> free;  // by exact capacity: the same forward asks for the same sizes
+  std::map<size_t, Storage*> free;  // by capacity, lists that may be empty
   size_t in_use = 0, held = 0, peak = 0;
   uint64_t heap_allocations = 0;
 };
@@ -30,12 +30,14 @@ Storage* Storage::create(size_t bytes) {
   Arena::State* arena = exec && exec->arena ? exec->arena->state_.get() : nullptr;
   Storage* storage = nullptr;
   if (arena) {
-    if (const auto it = arena->free.find(capacity); it != arena->free.end() && it->second) {
+    // The smallest that holds it, but none of twice the size: a last, shorter chunk finds room in the blocks of
+    // those before it, and one row does not take what a chunk will ask for.
+    auto it = arena->free.lower_bound(capacity);
+    while (it != arena->free.end() && !it->second) ++it;
+    if (it != arena->free.end() && it->first < 2 * capacity) {
       storage = it->second;
       it->second = storage->next_free_;
     }
-    arena->in_use += capacity;
-    arena->peak = std::max(arena->peak, arena->in_use);
   }
   if (!storage) {
     storage = new Storage;
@@ -46,6 +48,10 @@ Storage* Storage::create(size_t bytes) {
       arena->held += capacity;
       ++arena->heap_allocations;
     }
+  }
+  if (arena) {
+    arena->in_use += storage->capacity_;
+    arena->peak = std::max(arena->peak, arena->in_use);
   }
   storage->references_.store(1, std::memory_order_relaxed);
   storage->id_ = g_next_id.fetch_add(1, std::memory_order_relaxed);

@@ -20,7 +20,7 @@ namespace fovea::tensor {
 using kernels::Numerics;
 class Tape;  // tape.h
 
-// Recycles blocks by size: after one warm step with the same shapes, no call reaches the heap.
+// Recycles blocks of about the same size: after one warm step with the same shapes, no call reaches the heap.
 // Not thread-safe; must outlive every tensor it served.
 class Arena {
  public:

@@ -56,6 +56,18 @@ TEST(Arena, AllocatesNothingOnceWarm) {
   EXPECT_EQ(arena.bytes_held(), 0u);
 }
 
+TEST(Arena, AShorterChunkTakesTheBlocksOfALongerOne) {
+  Arena arena;
+  Exec exec{.arena = &arena};
+  ExecScope scope(exec);
+  { const Tensor chunk = Tensor::empty({512, 64}); }
+  const size_t held = arena.bytes_held();
+  { const Tensor shorter = Tensor::empty({448, 64}); }
+  EXPECT_EQ(arena.bytes_held(), held);
+  const Tensor row = Tensor::empty({1, 64});  // but one row leaves them alone
+  EXPECT_EQ(arena.heap_allocations(), 2u);
+}
+
 TEST(Tensor, LivesOnTheHeapWithoutAnExec) {
   const Tensor t = Tensor::from({2}, std::vector<float>{1.0f, 2.0f});
   EXPECT_EQ(t.values()[1], 2.0f);
