@@ -90,6 +90,18 @@ Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   return content;
 }
 
+FileIdentity identity_of(const struct ::stat& info) {
+  const auto ns = [](const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; };
+  return FileIdentity{info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), ns(info.st_mtim),
+                      ns(info.st_ctim)};
+}
+
+Result<FileIdentity> identity_of(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return file_error(path, "open", errno);
+  return identity_of(info);
+}
+
 Status write_file_atomic(const std::string& path, std::string_view content) {
   FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
   FOVEA_RETURN_IF_ERROR(file.write({reinterpret_cast<const std::byte*>(content.data()), content.size()}));

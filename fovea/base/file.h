@@ -11,10 +11,21 @@
 
 #include "fovea/base/result.h"
 
+struct stat;
+
 namespace fovea {
 
 Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 31);  // "-" = stdin
 Status write_file_atomic(const std::string& path, std::string_view content);
+
+// Tells a file from every other, and from itself after a change. The times are nanoseconds since 1970.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0, bytes = 0;
+  int64_t modified_ns = 0, changed_ns = 0;  // changed: of the entry; no program can set it
+  bool operator==(const FileIdentity&) const = default;
+};
+Result<FileIdentity> identity_of(const std::string& path);
+FileIdentity identity_of(const struct ::stat& info);
 
 // Streams into a temporary file beside `path`; commit() syncs and renames it, the destructor
 // removes it if commit() was never reached.

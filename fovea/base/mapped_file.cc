@@ -84,6 +84,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
   }
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
+  file->identity_ = identity_of(info);
   file->size_ = static_cast<size_t>(info.st_size);
   if (file->size_ > 0) {
     void* data = mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, fd, 0);

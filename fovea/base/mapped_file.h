@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "fovea/base/file.h"
 #include "fovea/base/result.h"
 
 namespace fovea {
@@ -22,6 +23,7 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::string& path() const { return path_; }
+  const FileIdentity& identity() const { return identity_; }  // when it was opened
   // True once a read has hit a page that the file no longer backs. Check after each step that
   // read from the mapping; what was computed since the last check is not to be trusted.
   bool damaged() const;
@@ -31,6 +33,7 @@ class MappedFile {
  private:
   MappedFile() = default;
   std::string path_;
+  FileIdentity identity_;
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
   int slot_ = -1;

@@ -2,7 +2,10 @@
 
 #include <utility>
 
+#include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/mapped_file.h"
+#include "fovea/engine/user_cache.h"
 #include "fovea/models/support/weights.h"
 
 namespace fovea::engine {
@@ -47,6 +50,16 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   return std::shared_ptr<const Model>(std::move(model));
 }
 
-Result<std::string> Model::sha256() const { return sha256_of_file(path_); }
+Result<std::string> Model::sha256() const {
+  std::string hashes;
+  for (const auto& file : gguf_->files()) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string hash, cached_sha256(file->path()));
+    FOVEA_ASSIGN_OR_RETURN(const FileIdentity now, identity_of(file->path()));
+    if (!(now == file->identity()))
+      return make_error(ErrorCode::kIo, "{}: not the file that was loaded any more", quoted(file->path(), 4096));
+    hashes += hash;
+  }
+  return gguf_->files().size() == 1 ? hashes : sha256_of(std::as_bytes(std::span(hashes)));
+}
 
 }  // namespace fovea::engine

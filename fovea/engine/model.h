@@ -35,7 +35,9 @@ class Model {
   uint64_t packed_bytes() const { return packed_bytes_; }
   // Made at first use, by whichever thread comes first: what only runs ids needs none.
   Result<std::shared_ptr<const tokenizers::Tokenizer>> tokenizer() const;
-  Result<std::string> sha256() const;  // of the file; reads all of it
+  // Of the file; of a model in several, of the list of theirs. Remembered from run to run (user_cache.h). kIo if a
+  // file is not what was loaded.
+  Result<std::string> sha256() const;
 
  private:
   std::string path_;

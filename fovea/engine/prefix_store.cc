@@ -2,13 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -19,6 +15,7 @@
 #include "fovea/base/mapped_file.h"
 #include "fovea/engine/build_id.h"
 #include "fovea/engine/prefix_file.h"
+#include "fovea/engine/user_cache.h"
 #include "fovea/kernels/isa.h"
 
 namespace fovea::engine {
@@ -29,11 +26,6 @@ namespace fs = std::filesystem;
 constexpr std::string_view kSuffix = ".prefix", kPart = ".prefix.part-";
 constexpr auto kStaleAfter = std::chrono::minutes(10);  // a write takes seconds; older, its process is gone
 constexpr uint64_t kSpareBytes = uint64_t{64} << 20;    // of the disk, left to others
-
-std::string env(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 std::string short_hash(std::span<const std::byte> bytes) { return sha256_of(bytes).substr(0, 16); }
 
@@ -78,19 +70,6 @@ void make_room(const PrefixStoreOptions& options, uint64_t room) {
   }
 }
 
-Status make_folder(const std::string& dir) {
-  const auto failed = [&](const std::string& why) {
-    return make_error(ErrorCode::kIo, "cannot make the folder {}: {}", quoted(dir, 4096), why);
-  };
-  std::error_code error;
-  if (fs::is_directory(dir, error)) return {};
-  const fs::path parent = fs::path(dir).parent_path();
-  if (!parent.empty()) fs::create_directories(parent, error);
-  if (error) return failed(error.message());
-  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST) return failed(std::strerror(errno));  // it holds texts
-  return {};
-}
-
 // A method that reads a profile acts by its numbers, so they are part of the setting.
 std::string profile_hash(const attention::HeadProfile* profile) {
   if (!profile) return "none";
@@ -109,9 +88,8 @@ size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
 }  // namespace
 
 std::string default_prefix_dir() {
-  if (const std::string dir = env("XDG_CACHE_HOME"); dir.starts_with("/")) return dir + "/fovea/prefix";
-  if (const std::string home = env("HOME"); !home.empty()) return home + "/.cache/fovea/prefix";
-  return "";
+  const std::string dir = user_cache_dir();
+  return dir.empty() ? dir : dir + "/prefix";
 }
 
 bool PrefixStore::usable(Session& session) const {
@@ -222,7 +200,7 @@ Status PrefixStore::write(Session& session, const std::string& setting) {
     return make_error(ErrorCode::kLimit, "{} tokens take {} bytes, and the cache may have {}", head.tokens.size(),
                       bytes, options_.max_bytes);
   }
-  FOVEA_RETURN_IF_ERROR(make_folder(options_.dir));
+  FOVEA_RETURN_IF_ERROR(make_private_folder(options_.dir));
   const std::string path = fmt::format("{}/{}-{}{}", options_.dir, short_hash(std::as_bytes(std::span(setting))),
                                        short_hash(std::as_bytes(std::span(head.tokens))), kSuffix);
   make_room(options_, bytes);

@@ -60,6 +60,7 @@ class Gguf {
   const TensorInfo* find_tensor(std::string_view name) const;
   const std::vector<std::string>& warnings() const { return warnings_; }
   const std::string& name() const { return name_; }
+  const std::vector<std::shared_ptr<const MappedFile>>& files() const { return files_; }  // none if it was parsed
   // Gives the resident pages of a tensor's bytes back; they can be read again.
   void release(std::span<const std::byte> bytes) const;
   Status check_intact() const;  // kIo if a file changed underneath; see MappedFile

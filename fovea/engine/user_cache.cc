@@ -1,0 +1,86 @@
+#include "fovea/engine/user_cache.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string_view>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/log.h"
+
+namespace fovea::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string env(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+// What is remembered, but for the hash: a file with the same text has the same bytes.
+std::string entry_text(const FileIdentity& identity, const std::string& path) {
+  return fmt::format("device {} inode {} bytes {} modified {} changed {}\n{}\n", identity.device, identity.inode,
+                     identity.bytes, identity.modified_ns, identity.changed_ns, path);
+}
+
+bool is_hash(std::string_view text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
+std::string user_cache_dir() {
+  if (const std::string dir = env("XDG_CACHE_HOME"); dir.starts_with("/")) return dir + "/fovea";
+  if (const std::string home = env("HOME"); !home.empty()) return home + "/.cache/fovea";
+  return "";
+}
+
+Status make_private_folder(const std::string& path) {
+  const auto failed = [&](const std::string& why) {
+    return make_error(ErrorCode::kIo, "cannot make the folder {}: {}", quoted(path, 4096), why);
+  };
+  std::error_code error;
+  if (fs::is_directory(path, error)) return {};
+  const fs::path parent = fs::path(path).parent_path();
+  if (!parent.empty()) fs::create_directories(parent, error);
+  if (error) return failed(error.message());
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return failed(std::strerror(errno));
+  return {};
+}
+
+Result<std::string> cached_sha256(const std::string& path, const HashCacheOptions& options) {
+  std::error_code error;
+  const std::string real = fs::canonical(path, error).string();
+  if (options.dir.empty() || error) return sha256_of_file(path);  // which says why, if there is no such file
+  FOVEA_ASSIGN_OR_RETURN(const FileIdentity before, identity_of(real));
+  const std::string entry = entry_text(before, real);
+  const std::string kept = fmt::format("{}/{}", options.dir, sha256_of(std::as_bytes(std::span(real))).substr(0, 32));
+  if (const auto text = read_file(kept, uint64_t{1} << 16)) {
+    const size_t hash_end = text->find('\n');
+    if (hash_end != std::string::npos && text->substr(hash_end + 1) == entry && is_hash(text->substr(0, hash_end)))
+      return text->substr(0, hash_end);
+  }
+  const int64_t start = std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
+  FOVEA_ASSIGN_OR_RETURN(std::string hash, sha256_of_file(real));
+  const auto after = identity_of(real);
+  if (!after || !(*after == before))
+    return make_error(ErrorCode::kIo, "{}: the file was changed while it was read", quoted(path, 4096));
+  if (std::max(before.modified_ns, before.changed_ns) > start - options.settle.count()) return hash;
+  Status written = make_private_folder(options.dir);
+  if (written) written = write_file_atomic(kept, hash + "\n" + entry);
+  if (!written) log_debug("the hash of {} is not kept: {}", quoted(path, 4096), written.error().message);
+  return hash;
+}
+
+Result<std::string> cached_sha256(const std::string& path) {
+  const std::string dir = user_cache_dir();
+  return cached_sha256(path, {.dir = dir.empty() ? "" : dir + "/sha256"});
+}
+
+}  // namespace fovea::engine
