@@ -41,7 +41,9 @@ class Cli : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
 
-  Ended run(const std::vector<std::string>& args, const std::string& out = "") {
+  Ended run(const std::vector<std::string>& args, const std::string& out = "") { return finish(start(args, out), out); }
+  // The two halves of run(), for what is done to the program while it is at work.
+  pid_t start(const std::vector<std::string>& args, const std::string& out = "") {
     const std::string out_path = out.empty() ? path("out") : out, err_path = path("err");
     std::vector<std::string> words = {kProgram}, variables;
     words.insert(words.end(), args.begin(), args.end());
@@ -59,6 +61,10 @@ class Cli : public ::testing::Test {
     pid_t child = 0;
     EXPECT_EQ(posix_spawn(&child, kProgram.c_str(), &files, nullptr, argv.data(), envp.data()), 0);
     posix_spawn_file_actions_destroy(&files);
+    return child;
+  }
+  Ended finish(pid_t child, const std::string& out = "") {
+    const std::string out_path = out.empty() ? path("out") : out, err_path = path("err");
     int status = 0;
     EXPECT_EQ(waitpid(child, &status, 0), child);
     Ended ended;

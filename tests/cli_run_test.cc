@@ -1,4 +1,6 @@
 // run, chat, logits, perplexity and bench on the tiny models: keys, exit codes, manners.
+#include <signal.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -150,6 +152,37 @@ TEST_F(Cli, H6_L2_WrongValuesOfModelCommandsNameTheFlagAndTheRange) {
 TEST_F(Cli, AModelThatIsNotThereIsNamedWithHowToGetIt) {
   EXPECT_THAT(fails(66, {"run", "-m", "smollm2-135m", "hello"}), HasSubstr("fovea pull smollm2-135m"));
   EXPECT_THAT(fails(66, {"run", "-m", "smolm2", "hello"}), HasSubstr("fovea pull smollm2-135m"));
+}
+
+TEST_F(Cli, L4_ASecondInterruptLeavesNoHalfWrittenFile) {
+  const auto half_written = [&] {
+    for (const auto& entry : std::filesystem::directory_iterator(root_))
+      if (entry.path().filename().string().find(".part-") != std::string::npos) return true;
+    return false;
+  };
+  const std::string text = file("text", std::string(500, '#'));
+  // Whether the file was there when the program was stopped is a race that a fast machine may lose now and then.
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    const pid_t child = start({"logits", "-m", kTiny, "-f", text, "-b", "1", "-o", path("l.npy")});
+    int status = 0;
+    while (!half_written() && waitid(P_PID, static_cast<id_t>(child), nullptr, WEXITED | WNOWAIT | WNOHANG) == 0 &&
+           !std::filesystem::exists(path("l.npy"))) {
+    }
+    kill(child, SIGSTOP);
+    ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
+    if (!WIFSTOPPED(status)) {
+      std::filesystem::remove(path("l.npy"));
+      continue;
+    }
+    const bool was_there = half_written();
+    kill(child, SIGINT);  // both wait for it: the first is noted, the second ends it
+    kill(child, SIGTERM);
+    kill(child, SIGCONT);
+    EXPECT_EQ(finish(child).code, 130);
+    EXPECT_FALSE(half_written());
+    if (was_there) return;
+  }
+  FAIL() << "the program was never met while it wrote";
 }
 
 TEST_F(Cli, ChatAnswersEveryLineAndRemembers) {

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "fovea/base/temporary_files.h"
+
 namespace fovea::cli {
 namespace {
 
@@ -25,7 +27,9 @@ std::string env_name(std::string option) {
 struct sigaction g_old_int, g_old_term;
 
 void on_interrupt(int) {
-  if (Interrupt::flag().exchange(true)) _exit(130);
+  if (!Interrupt::flag().exchange(true)) return;
+  remove_temporary_files();
+  _exit(130);
 }
 
 }  // namespace
@@ -65,8 +69,10 @@ Status print(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    // exit, not _exit: destructors of statics and atexit still run, temporary files go.
-    if (n < 0 && errno == EPIPE) std::exit(0);
+    if (n < 0 && errno == EPIPE) {
+      remove_temporary_files();
+      std::exit(0);
+    }
     if (n < 0) return make_error(ErrorCode::kIo, "writing to standard output: {}", std::strerror(errno));
     text.remove_prefix(static_cast<size_t>(n));
   }

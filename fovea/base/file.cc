@@ -9,10 +9,12 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <utility>
 #include <vector>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/temporary_files.h"
 
 namespace fovea {
 namespace {
@@ -22,6 +24,14 @@ Error file_error(const std::string& path, const char* doing, int code) {
                          : code == EACCES || code == EPERM ? ErrorCode::kPermission
                                                            : ErrorCode::kIo;
   return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
+}
+
+std::string random_letters() {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
+  std::random_device random;
+  std::string out(6, 'a');
+  for (char& c : out) c = kLetters[random() % kLetters.size()];
+  return out;
 }
 
 struct Descriptor {
@@ -118,11 +128,20 @@ AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   close(fd_);
   unlink(temp_.c_str());
+  forget_temporary_file(temp_);
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path, unsigned mode) {
-  std::string temp = path + ".part-XXXXXX";
-  const int fd = mkostemp(temp.data(), O_CLOEXEC);
+  std::string temp;
+  int fd = -1;
+  do {  // like mkstemp, but on the list of temporary files before it is there
+    temp = path + ".part-" + random_letters();
+    add_temporary_file(temp);
+    fd = ::open(temp.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    const int code = errno;
+    if (fd < 0) forget_temporary_file(temp);
+    errno = code;
+  } while (fd < 0 && errno == EEXIST);
   if (fd < 0) return file_error(path, "write", errno);
   fchmod(fd, mode);
   return AtomicFile(path, std::move(temp), fd);
@@ -141,6 +160,7 @@ Status AtomicFile::write(std::span<const std::byte> bytes) {
 Status AtomicFile::commit(bool durable) {
   if (durable && fsync(fd_) != 0) return file_error(path_, "write", errno);
   if (std::rename(temp_.c_str(), path_.c_str()) != 0) return file_error(path_, "write", errno);
+  forget_temporary_file(temp_);
   close(std::exchange(fd_, -1));
   return {};
 }

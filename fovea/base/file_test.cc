@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <vector>
+
+#include "fovea/base/temporary_files.h"
 
 namespace fovea {
 namespace {
@@ -31,6 +34,35 @@ TEST_F(FileTest, ReadsBackWhatItWroteAndLeavesNothingElse) {
   ASSERT_TRUE(content.has_value()) << content.error().message;
   EXPECT_EQ(content.value(), std::string("two\0three", 9));
   EXPECT_EQ(entries(), 1);
+}
+
+// What the handler of a second Ctrl+C does: nothing is destroyed, the process ends.
+TEST_F(FileTest, L4_AProcessThatEndsAtOnceCanRemoveItsHalfWrittenFiles) {
+  ASSERT_TRUE(write_file_atomic(path("done"), "whole"));
+  EXPECT_EXIT(
+      {
+        auto a = AtomicFile::create(path("a"));
+        const auto b = AtomicFile::create(path("b"));
+        auto moved = std::move(a).value();
+        { const auto gone = AtomicFile::create(path("c")); }
+        if (!moved.write({}) || !b || entries() != 3) _exit(1);
+        remove_temporary_files();
+        _exit(130);
+      },
+      ::testing::ExitedWithCode(130), "");
+  EXPECT_EQ(entries(), 1);
+  EXPECT_EQ(read_file(path("done")).value(), "whole");
+}
+
+TEST_F(FileTest, MoreFilesThanTheListHoldsAreStillWritten) {
+  std::vector<AtomicFile> files;
+  for (int i = 0; i < 70; ++i) {
+    auto file = AtomicFile::create(path(std::to_string(i)));
+    ASSERT_TRUE(file.has_value()) << file.error().message;
+    files.push_back(std::move(file).value());
+  }
+  for (AtomicFile& file : files) EXPECT_TRUE(file.commit().has_value());
+  EXPECT_EQ(entries(), 70);
 }
 
 TEST_F(FileTest, AWriteThatIsNotCommittedLeavesTheOldFile) {
