@@ -7,6 +7,7 @@
 //     tasks=needle,extract,direct,chain   k=0,5,10,20,30,50,100   modes=uniform (zero, mean)
 //     draws=1      random draws of K heads outside the best 100, averaged (0: none)
 //     problems=12  word problems             length=512  tokens of a needle prompt
+//     show=0       1: every answer as well
 //     seed=7       of haystacks and problems; the head profile is the stored or the shipped one
 //
 // A task is shown as one row per setting. Ends with 1 only if a mask of no head changes an answer; what
@@ -71,7 +72,7 @@ int number(const std::string& key, const std::string& text, int min, int max) {
 struct Options {
   std::vector<std::string> tasks = {"needle", "extract", "direct", "chain"}, modes = {"uniform"};
   std::vector<int> k = {0, 5, 10, 20, 30, 50, 100};
-  int draws = 1, problems = 12, length = 512, seed = 7;
+  int draws = 1, problems = 12, length = 512, show = 0, seed = 7;
 };
 
 Options read_options(int argc, char** argv) {
@@ -100,10 +101,12 @@ Options read_options(int argc, char** argv) {
       options.problems = number(key, value, 1, 1000);
     } else if (key == "length") {
       options.length = number(key, value, 128, 1 << 20);
+    } else if (key == "show") {
+      options.show = number(key, value, 0, 1);
     } else if (key == "seed") {
       options.seed = number(key, value, 0, 1 << 30);
     } else {
-      stop(ErrorCode::kUsage, argument + ": the keys are tasks, k, modes, draws, problems, length and seed");
+      stop(ErrorCode::kUsage, argument + ": the keys are tasks, k, modes, draws, problems, length, show and seed");
     }
   }
   return options;
@@ -217,25 +220,26 @@ std::vector<Problem> make_problems(const Options& options) {
   };
   std::vector<Problem> out;
   for (int i = 0; i < options.problems; ++i) {
-    const int a = from(11, 30), b = from(3, 6), c = from(4, 9), d = from(3, 10);
+    const int a = from(6, 20), b = from(2, 5), c = from(2, 6), d = from(2, 6);
     switch (i % 4) {
       case 0:
-        out.push_back({fmt::format("Anna has {} apples. She buys {} bags with {} apples in each bag and then gives {} "
-                                   "apples away. How many apples does she have now?",
-                                   a, b, c, d),
-                       a + b * c - d});
+        out.push_back({fmt::format("Anna has {} apples. She buys {} bags with {} apples in each bag. How many apples "
+                                   "does she have now?",
+                                   a, b, c),
+                       a + b * c});
         break;
       case 1:
-        out.push_back({fmt::format("A train has {} wagons with {} seats each. {} seats are broken and {} other seats "
-                                   "are taken. How many seats are left?",
-                                   b, a, c, d),
-                       a * b - c - d});
+        out.push_back({fmt::format("A train has {} wagons with {} seats each. {} seats are broken. How many seats are "
+                                   "good?",
+                                   b, a, c),
+                       a * b - c});
         break;
       case 2:
-        out.push_back({fmt::format("Tom reads {} pages on each of {} days and {} pages on the day after. {} pages of "
-                                   "the book are then left. How many pages does the book have?",
-                                   a, b, c, d),
-                       a * b + c + d});
+        out.push_back(
+            {fmt::format("Tom reads {} pages on each of {} days and {} pages on the day after. How many pages "
+                         "does he read?",
+                         a, b, c),
+             a * b + c});
         break;
       default:
         out.push_back({fmt::format("A shop sells {} boxes with {} pens each and {} boxes with {} pens each. How many "
@@ -269,13 +273,27 @@ int last_number(const std::string& text) {
 Task problem_task(const Model& model, const Tokenizer& tokenizer, const Options& options, bool chain) {
   Task task = chain ? Task{"chain", "word problems solved step by step", {}}
                     : Task{"direct", "the same word problems answered at once", {}};
-  const char* system = chain ? "Think step by step in a few short sentences. Then write \"Answer:\" and the number."
-                             : "Answer with the number alone, and nothing else.";
+  // Two worked examples show the form; they share no noun with the problems.
+  const auto says = [](const char* role, const std::string& text) {
+    return nlohmann::ordered_json{{"role", role}, {"content", text}};
+  };
+  nlohmann::ordered_json examples = nlohmann::ordered_json::array(
+      {says("system", "You solve word problems."),
+       says(
+           "user",
+           "Ben has 20 coins. He finds 4 boxes with 5 coins in each box and then loses 7 coins. How many coins does he "
+           "have now?"),
+       says("assistant",
+            chain ? "4 boxes with 5 coins are 4 * 5 = 20 coins. 20 + 20 = 40 coins. 40 - 7 = 33 coins. Answer: 33"
+                  : "Answer: 33"),
+       says("user", "A hall has 6 rows with 12 chairs each. 4 chairs are broken. How many chairs are good?"),
+       says("assistant",
+            chain ? "6 rows with 12 chairs are 6 * 12 = 72 chairs. 72 - 4 = 68 chairs. Answer: 68" : "Answer: 68")});
   for (const Problem& problem : make_problems(options)) {
-    const nlohmann::ordered_json messages = {{{"role", "system"}, {"content", system}},
-                                             {{"role", "user"}, {"content", problem.text}}};
-    task.questions.push_back({must(engine::encode_chat(model->gguf(), *tokenizer, messages)).tokens, chain ? 160 : 12,
-                              !chain, [answer = problem.answer](const std::string& text) {
+    nlohmann::ordered_json messages = examples;
+    messages.push_back(says("user", problem.text));
+    task.questions.push_back({must(engine::encode_chat(model->gguf(), *tokenizer, messages)).tokens, chain ? 100 : 12,
+                              true, [answer = problem.answer](const std::string& text) {
                                 const int got = last_number(text);
                                 return Question::Verdict{got == answer ? 1.0 : 0.0, got == answer ? "right"
                                                                                     : got < 0     ? "no number"
@@ -349,6 +367,8 @@ bool sweep(const Model& model, const Tokenizer& tokenizer, const std::shared_ptr
   const auto run = [&](const std::string& attention, Row& row) {
     auto texts = answers(model, tokenizer, profile, task.questions, attention);
     add(row, task.questions, texts);
+    for (size_t i = 0; options.show && i < texts.size(); ++i)
+      fmt::print("    {:16} {}\n", task.questions[i].judge(texts[i]).label, plain(texts[i]));
     return texts;
   };
   Row plain_row;
@@ -357,6 +377,7 @@ bool sweep(const Model& model, const Tokenizer& tokenizer, const std::shared_ptr
   bool same = true;
   for (const std::string& mode : options.modes) {
     for (const int k : options.k) {
+      if (k == 0 && mode != options.modes[0]) continue;  // no head is masked in any way
       const std::string spec = fmt::format(":mask_mode={}", mode);
       Row top, random;
       const auto texts = run(fmt::format("retrieval-heads:mask_top={}{}", k, spec), top);
