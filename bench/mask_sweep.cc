@@ -311,10 +311,20 @@ std::vector<std::string> answers(const Model& model, const Tokenizer& tokenizer,
   std::vector<std::vector<int32_t>> given(questions.size());
   std::vector<engine::Session::Step> steps;
   std::vector<size_t> live;  // whose step it is
+  // What a method remembers of a prompt cannot be cut back: such prompts are read in full.
+  const auto& methods = session->pipeline().methods();
+  const bool shares = std::all_of(methods.begin(), methods.end(), [](const auto& m) { return !m->begin_sequence(); });
   for (size_t i = 0; i < questions.size(); ++i) {
     const std::span<const int32_t> tokens = questions[i].tokens;
-    steps.push_back({session->begin(), tokens.back()});  // the last token is decoded: masks hold for it
-    must(session->prefill(steps.back().sequence, tokens.first(tokens.size() - 1)));
+    size_t same = 0;  // tokens that the prompt before begins with as well
+    if (i > 0 && shares) {
+      const std::vector<int32_t>& before = questions[i - 1].tokens;
+      while (same + 2 < std::min(tokens.size(), before.size()) && tokens[same] == before[same]) ++same;
+    }
+    const engine::SequenceId sequence = same > 0 ? session->fork(steps.back().sequence) : session->begin();
+    session->truncate(sequence, static_cast<int32_t>(same));
+    must(session->prefill(sequence, tokens.subspan(same, tokens.size() - 1 - same)));
+    steps.push_back({sequence, tokens.back()});  // the last token is decoded: masks hold for it
     live.push_back(i);
   }
   while (!live.empty()) {
