@@ -1,10 +1,11 @@
 // What masking K heads does to what a model can do, the best retrieval heads against as many random ones
 // (after Wu et al., arXiv:2404.15574, sec. 4): finding a needle, with the ways to fail told apart;
-// answering a question whose answer stands in the text; word problems answered at once, and step by step.
+// answering a question whose answer stands in the text; saying what is known without any text; word problems
+// answered at once, and step by step.
 // The masks hold while decoding; --attention retrieval-heads is what runs.
 //
 //   bench_mask_sweep MODEL [KEY=VALUE ...]
-//     tasks=needle,extract,direct,chain   k=0,5,10,20,30,50,100   modes=uniform (zero, mean)
+//     tasks=needle,extract,known,direct,chain   k=0,5,10,20,30,50,100   modes=uniform (zero, mean)
 //     draws=1      random draws of K heads outside the best 100, averaged (0: none)
 //     problems=12  word problems             length=512  tokens of a needle prompt
 //     show=0       1: every answer as well
@@ -70,7 +71,7 @@ int number(const std::string& key, const std::string& text, int min, int max) {
 }
 
 struct Options {
-  std::vector<std::string> tasks = {"needle", "extract", "direct", "chain"}, modes = {"uniform"};
+  std::vector<std::string> tasks = {"needle", "extract", "known", "direct", "chain"}, modes = {"uniform"};
   std::vector<int> k = {0, 5, 10, 20, 30, 50, 100};
   int draws = 1, problems = 12, length = 512, show = 0, seed = 7;
 };
@@ -88,7 +89,7 @@ Options read_options(int argc, char** argv) {
                       value = equals < argument.size() ? argument.substr(equals + 1) : "";
     if (key == "tasks") {
       options.tasks = split(value);
-      for (const std::string& task : options.tasks) check(key, task, {"needle", "extract", "direct", "chain"});
+      for (const std::string& task : options.tasks) check(key, task, {"needle", "extract", "known", "direct", "chain"});
     } else if (key == "modes") {
       options.modes = split(value);
       for (const std::string& mode : options.modes) check(key, mode, {"uniform", "zero", "mean"});
@@ -205,6 +206,25 @@ Task extract_task(const Model& model, const Tokenizer& tokenizer) {
                               (fact.or_answer && plain(answer).find(plain(fact.or_answer)) != std::string::npos);
            return Question::Verdict{right ? 1.0 : 0.0, right ? "right" : "wrong"};
          }});
+  }
+  return task;
+}
+
+// What stands in the weights alone, so that there is nothing to copy from.
+Task known_task(const Model& model, const Tokenizer& tokenizer) {
+  constexpr const char* kCapitals[][2] = {{"France", "Paris"},  {"Japan", "Tokyo"},     {"Italy", "Rome"},
+                                          {"Egypt", "Cairo"},   {"Russia", "Moscow"},   {"Germany", "Berlin"},
+                                          {"Spain", "Madrid"},  {"China", "Beijing"},   {"Greece", "Athens"},
+                                          {"Canada", "Ottawa"}, {"Portugal", "Lisbon"}, {"Austria", "Vienna"}};
+  Task task{"known", "capitals named without a text", {}};
+  for (const auto& [country, capital] : kCapitals) {
+    const nlohmann::ordered_json messages = {
+        {{"role", "user"}, {"content", fmt::format("What is the capital of {}?", country)}}};
+    task.questions.push_back({must(engine::encode_chat(model->gguf(), *tokenizer, messages)).tokens, 24, true,
+                              [wanted = std::string(capital)](const std::string& answer) {
+                                const bool right = plain(answer).find(plain(wanted)) != std::string::npos;
+                                return Question::Verdict{right ? 1.0 : 0.0, right ? "right" : "wrong"};
+                              }});
   }
   return task;
 }
@@ -420,6 +440,7 @@ int run(int argc, char** argv) {
   for (const std::string& name : options.tasks) {
     const Task task = name == "needle"    ? needle_task(model, tokenizer, options)
                       : name == "extract" ? extract_task(model, tokenizer)
+                      : name == "known"   ? known_task(model, tokenizer)
                                           : problem_task(model, tokenizer, options, name == "chain");
     good = sweep(model, tokenizer, profile.heads, task, options) && good;
   }
