@@ -60,6 +60,63 @@ bool is_blank(const Unit& unit, std::span<const Document> documents) {
                      is_space);
 }
 
+bool is_end_mark(char c) { return c == '.' || c == '?' || c == '!'; }
+bool is_closing(char c) { return c == '"' || c == '\'' || c == ')' || c == ']'; }
+bool is_lower(char c) { return std::islower(static_cast<unsigned char>(c)) != 0; }
+
+// Whether a sentence begins at `at`, which is no space: what goes before is the end of one, or a blank line.
+bool begins_sentence(std::string_view text, size_t at) {
+  if (is_lower(text[at])) return false;  // "e.g. this"
+  size_t before = at;
+  int lines = 0;
+  while (before > 0 && is_space(text[before - 1])) lines += text[--before] == '\n' ? 1 : 0;
+  if (before == 0 || lines > 1) return true;
+  if (before == at) return false;
+  while (before > 0 && is_closing(text[before - 1])) --before;
+  return before > 0 && is_end_mark(text[before - 1]);
+}
+
+// How far a span is made longer, at each end, to begin and end with a sentence. One that is not found within this,
+// nor within the paragraph (code, lists, headings), is not looked for further: the line stays as it is.
+constexpr size_t kReach = 320;
+
+size_t sentence_begin(std::string_view text, size_t begin) {
+  size_t first = begin;
+  while (first < text.size() && is_space(text[first])) ++first;
+  if (first == text.size() || begins_sentence(text, first)) return begin;
+  int lines = 0;
+  for (size_t at = first; at-- > 0 && first - at <= kReach;) {
+    if (is_space(text[at])) {
+      lines += text[at] == '\n' ? 1 : 0;
+      if (lines > 1) return begin;
+      continue;
+    }
+    lines = 0;
+    if ((at == 0 || is_space(text[at - 1])) && begins_sentence(text, at)) return at;
+  }
+  return begin;
+}
+
+size_t sentence_end(std::string_view text, size_t end) {
+  size_t after = end;
+  while (after > 0 && is_space(text[after - 1])) --after;
+  int lines = 0;
+  for (size_t at = after; at <= text.size() && at - after <= kReach; ++at) {
+    // Here a sentence ends if an end mark goes before, perhaps with quotes closed, and space or nothing follows.
+    size_t mark = at;
+    while (mark > 0 && is_closing(text[mark - 1])) --mark;
+    if ((at == text.size() || is_space(text[at])) && mark > 0 && is_end_mark(text[mark - 1])) {
+      size_t next = at;
+      while (next < text.size() && is_space(text[next])) ++next;
+      if (next == text.size() || !is_lower(text[next])) return std::max(at, end);
+    }
+    if (at == text.size()) break;
+    lines = !is_space(text[at]) ? 0 : lines + (text[at] == '\n' ? 1 : 0);
+    if (lines > 1) break;
+  }
+  return end;
+}
+
 std::string without_spaces(std::string_view text) {
   std::string out;
   std::copy_if(text.begin(), text.end(), std::back_inserter(out), [](char c) { return !is_space(c); });
@@ -135,6 +192,11 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const Document> documents) c
   std::vector<bool> used(units.size(), false);
   std::vector<EvidenceSpan> out;
   std::set<std::string> texts;
+  struct Shown {
+    int32_t document;
+    size_t begin, end;
+  };
+  std::vector<Shown> shown;
   for (const size_t peak : order) {
     if (units[peak].mass <= 0 || out.size() >= 4 * static_cast<size_t>(options_.max_spans)) break;
     if (used[peak] || is_blank(units[peak], documents)) continue;
@@ -154,9 +216,30 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const Document> documents) c
       }
     }
     for (size_t i = first; i <= last; ++i) used[i] = true;
-    const std::string& text = documents[static_cast<size_t>(units[peak].document)].text;
-    EvidenceSpan span{units[peak].document, units[first].line, units[last].line,
-                      text.substr(units[first].begin, units[last].end - units[first].begin), sum / total};
+    const int32_t document = units[peak].document;
+    const std::string& text = documents[static_cast<size_t>(document)].text;
+    size_t begin = sentence_begin(text, units[first].begin), end = sentence_end(text, units[last].end);
+    for (const Shown& other : shown) {  // a sentence is shown once
+      if (other.document != document || other.begin >= end || other.end <= begin) continue;
+      if (other.begin <= units[first].begin) begin = std::max(begin, other.end);
+      if (other.begin > units[first].begin) end = std::min(end, other.begin);
+    }
+    while (begin < end && is_space(text[begin]) && begin != units[first].begin) ++begin;
+    while (end > begin && is_space(text[end - 1]) && end != units[last].end) --end;
+    if (begin >= end || is_blank({document, begin, end, 0}, documents)) continue;
+    shown.push_back({document, begin, end});
+    for (size_t i = 0; i < units.size(); ++i) {  // lines that the sentences took in whole
+      if (used[i] || units[i].document != document || units[i].begin < begin || units[i].end > end) continue;
+      used[i] = true;
+      sum += units[i].mass;
+    }
+    const auto lines = [&](size_t from, size_t to) {
+      return static_cast<int>(std::count(text.begin() + static_cast<ptrdiff_t>(from),
+                                         text.begin() + static_cast<ptrdiff_t>(std::max(from, to)), '\n'));
+    };
+    const int line_start = units[first].line - lines(begin, units[first].begin) + lines(units[first].begin, begin);
+    EvidenceSpan span{document, line_start, line_start + lines(begin, end), text.substr(begin, end - begin),
+                      sum / total};
     if (texts.insert(without_spaces(span.text)).second) out.push_back(std::move(span));
   }
   std::stable_sort(out.begin(), out.end(),

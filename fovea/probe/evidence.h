@@ -26,7 +26,7 @@ struct EvidenceOptions {
 struct EvidenceSpan {
   int32_t document = 0;
   int line_start = 0, line_end = 0;  // from 1, both within the span
-  std::string text;                  // of those lines; of a very long line, the sentences meant
+  std::string text;                  // of those lines, from the beginning of a sentence to the end of one
   double score = 0;                  // share of what the heads gave to all documents, 0 to 1
 };
 

@@ -133,6 +133,63 @@ TEST(Evidence, OfAVeryLongLineGivesTheSentenceMeant) {
   EXPECT_EQ(spans[0].line_end, 1);
 }
 
+// The spans for one look at each of these words, with these masses.
+std::vector<EvidenceSpan> spans_of(const std::string& text, const std::vector<std::pair<std::string, float>>& looks) {
+  const std::vector<Document> documents = {{"a", text}};
+  const DocumentPrompt prompt = prompt_of(documents);
+  const auto heads = profile({1, 0, 0, 0, 0, 0});
+  Evidence evidence(kShape, &heads, prompt, {.n_heads = 1, .uncopied = 1, .least = 0.001});
+  for (const auto& [word, mass] : looks) {
+    show(evidence, 0, 0, prompt.tokens.size(), {text.find(word) + 1}, mass);
+    evidence.take(-1);
+  }
+  return evidence.spans(documents);
+}
+
+const std::string kProse =
+    "A heading\n\nIntro here.  The first sentence is long\nand goes on over two lines.  The second\n"
+    "sentence, e.g. this one, ends\nhere. (A third one stays out.)\n\nAnother paragraph\n";
+
+TEST(Evidence, BeginsAndEndsWithASentence) {
+  const auto spans = spans_of(kProse, {{"e.g.", 0.5f}});
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_EQ(spans[0].text, "The second\nsentence, e.g. this one, ends\nhere.");
+  EXPECT_EQ(spans[0].line_start, 4);
+  EXPECT_EQ(spans[0].line_end, 6);
+  EXPECT_EQ(spans_of(kProse, {{"paragraph", 0.5f}})[0].text, "Another paragraph");
+  EXPECT_EQ(spans_of(kProse, {{"heading", 0.5f}})[0].text, "A heading");
+  EXPECT_EQ(spans_of("One is here. Two is", {{"Two", 0.5f}})[0].text, "One is here. Two is");
+}
+
+TEST(Evidence, CodeAndTextWithoutSentencesStayLines) {
+  const std::string code = "int a = 1;\nint b = f(a);\nint c = b.x;\n";
+  const auto spans = spans_of(code, {{"f(a)", 0.5f}});
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_EQ(spans[0].text, "int b = f(a);");
+  EXPECT_EQ(spans[0].line_start, 2);
+  EXPECT_EQ(spans[0].line_end, 2);
+  std::string endless = "start\n";
+  for (int i = 0; i < 60; ++i) endless += "words without an end go on\n";
+  endless += "needle line\n";
+  for (int i = 0; i < 60; ++i) endless += "words without an end go on\n";
+  EXPECT_EQ(spans_of(endless + "Stop.", {{"needle", 0.5f}})[0].text, "needle line");
+}
+
+TEST(Evidence, ShowsNoSentenceTwice) {
+  // The second peak's line begins with the end of the sentence that the first one showed.
+  const std::string text = "The cat is\nred all over. The dog\nis blue.\n";
+  const auto spans = spans_of(text, {{"cat", 0.9f}, {"dog", 0.1f}});
+  ASSERT_EQ(spans.size(), 2u);
+  EXPECT_EQ(spans[0].text, "The cat is\nred all over.");
+  EXPECT_EQ(spans[1].text, "The dog\nis blue.");
+  EXPECT_EQ(spans[1].line_start, 2);
+  EXPECT_EQ(spans[1].line_end, 3);
+  // A line that the sentence takes in is part of it, with its mass.
+  const auto one = spans_of("The cat is\nred all over,\nand more.\n", {{"cat", 0.9f}, {"red", 0.1f}});
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_NEAR(one[0].score, 1.0, 1e-6);  // floats of the rows
+}
+
 TEST(Evidence, IsNoneWhereNoHeadLookedIntoTheText) {
   const std::vector<Document> documents = {{"a", "abc"}};
   const DocumentPrompt prompt = prompt_of(documents);
