@@ -215,6 +215,20 @@ TEST_F(Cli, AReusedPrefixChangesNoAnswer) {
   EXPECT_EQ(alone["tokens"], turns[1]["tokens"]);
 }
 
+TEST_F(Cli, ChatReusesItsPrefixWhereTheMethodCanGoBack) {
+  stdin_ = file("lines", "hello\n/clear\nhello\n");
+  const auto read_again = [&](const char* attention) {
+    const Json turns =
+        json({"chat", "-m", kTiny, "-n", "6", "--temp", "0", "--json", "--attention", attention})["turns"];
+    EXPECT_EQ(turns[0]["tokens"], turns[1]["tokens"]) << attention;
+    return turns[1]["timings"]["prompt_n"].get<int>();
+  };
+  EXPECT_EQ(read_again("dense"), 1);
+  EXPECT_EQ(read_again("scale:value=0.5"), 1);
+  EXPECT_EQ(read_again("streaming-llm:window=1000"), 1);  // it has dropped nothing
+  EXPECT_GT(read_again("streaming-llm:window=8"), 20);
+}
+
 TEST_F(Cli, ChatFindsALongSystemMessageReadAlready) {
   std::string words;
   for (int i = 0; i < 30; ++i) words += "word " + std::to_string(i) + ". ";

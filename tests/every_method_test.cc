@@ -12,6 +12,7 @@
 #include <set>
 
 #include "fovea/attention/method.h"
+#include "fovea/base/check.h"
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
@@ -300,6 +301,36 @@ TEST_P(EveryMethod, AForkEqualsTheSequenceItCameFromAndLeavesItAlone) {
   Rows original = prefill(*forking, a, ids.subspan(60));  // after the fork wrote
   decode_all(*forking, a, original);
   expect_same(original, expected, distance("fork"));
+}
+
+// The law is that of chunks: the tokens behind the cut are fed apart from those before it.
+TEST_P(EveryMethod, WhereItCanGoBackToAPrefixItHoldsWhatFeedingThePrefixLeaves) {
+  SKIP_IF_BROKEN_BY_DESIGN("chunks");
+  const std::span<const int32_t> ids(ids_);
+  for (const std::string& spec : {example(), with(info().neutral)}) {
+    for (const size_t cut : {size_t{0}, size_t{3}, size_t{61}, ids_.size()}) {
+      auto went_back = session(spec), straight = session(spec);
+      const SequenceId s = went_back->begin(), fresh = straight->begin();
+      prefill(*went_back, s, ids);
+      const bool possible = went_back->can_truncate(s, static_cast<int32_t>(cut));
+      EXPECT_TRUE(possible || (cut > 0 && cut < ids_.size()));
+      if (!possible) {
+        EXPECT_THROW(went_back->truncate(s, static_cast<int32_t>(cut)), CheckFailed);
+        continue;
+      }
+      went_back->truncate(s, static_cast<int32_t>(cut));
+      EXPECT_EQ(went_back->length(s), static_cast<int32_t>(cut));
+      if (cut > 0) prefill(*straight, fresh, ids.first(cut));
+      Rows found, expected;
+      if (cut < ids_.size()) {
+        found = prefill(*went_back, s, ids.subspan(cut));
+        expected = prefill(*straight, fresh, ids.subspan(cut));
+      }
+      decode_all(*went_back, s, found);
+      decode_all(*straight, fresh, expected);
+      expect_same(found, expected, distance("chunks"));
+    }
+  }
 }
 
 TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {

@@ -121,14 +121,10 @@ class Conversation {
   size_t keep_prefix(const std::vector<int32_t>& tokens) {
     const auto differ = std::mismatch(fed_.begin(), fed_.end(), tokens.begin(), tokens.end()).first;
     const size_t same = std::min(static_cast<size_t>(differ - fed_.begin()), tokens.size() - 1);
-    // What a method dropped or remembers cannot be cut back: such a sequence is read again.
-    if (same < fed_.size() && !session_.pipeline().dense()) {
-      session_.remove(sequence_);
-      sequence_ = session_.begin();
-      return 0;
-    }
-    session_.truncate(sequence_, static_cast<int32_t>(same));
-    return same;
+    // Where a method dropped keys, or cannot take back what it remembers, the sequence is read again.
+    const bool possible = session_.can_truncate(sequence_, static_cast<int32_t>(same));
+    session_.truncate(sequence_, possible ? static_cast<int32_t>(same) : 0);
+    return possible ? same : 0;
   }
 
   std::shared_ptr<const engine::Model> model_;

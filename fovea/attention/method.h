@@ -56,6 +56,10 @@ class SequenceState {
  public:
   virtual ~SequenceState() = default;
   virtual std::unique_ptr<SequenceState> clone() const = 0;
+  // Going back to the first `n_tokens`, 0 < n_tokens < what was fed: the state becomes what feeding only those would
+  // have left. What cannot say so of a length stays as it is: the sequence is then read again.
+  virtual bool can_truncate(int32_t /*n_tokens*/) const { return false; }
+  virtual void truncate(int32_t /*n_tokens*/) {}
 };
 
 // One layer of one sequence during one call.

@@ -130,6 +130,21 @@ SequenceState* Pipeline::state(size_t method, SequenceId sequence) {
   return states[method].get();
 }
 
+bool Pipeline::can_truncate(SequenceId sequence, int32_t n_tokens) const {
+  const auto it = states_.find(sequence);
+  return it == states_.end() || std::all_of(it->second.begin(), it->second.end(), [n_tokens](const auto& state) {
+           return !state || state->can_truncate(n_tokens);
+         });
+}
+
+void Pipeline::truncate(SequenceId sequence, int32_t n_tokens) {
+  const auto it = states_.find(sequence);
+  if (it == states_.end()) return;
+  for (const auto& state : it->second) {
+    if (state) state->truncate(n_tokens);
+  }
+}
+
 void Pipeline::fork(SequenceId from, SequenceId to) {
   const auto it = states_.find(from);
   if (it == states_.end()) return;

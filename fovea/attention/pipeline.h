@@ -29,6 +29,8 @@ class Pipeline {
   // The state of method i for a sequence; made at first use. Null if the method keeps none.
   SequenceState* state(size_t method, SequenceId sequence);
   void fork(SequenceId from, SequenceId to);
+  bool can_truncate(SequenceId sequence, int32_t n_tokens) const;  // whether every state of it can
+  void truncate(SequenceId sequence, int32_t n_tokens);
   void remove(SequenceId sequence) { states_.erase(sequence); }
 
  private:

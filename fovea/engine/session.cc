@@ -68,10 +68,28 @@ int32_t Session::length(SequenceId sequence) const {
   return it == lengths_.end() ? 0 : it->second;
 }
 
+bool Session::can_truncate(SequenceId sequence, int32_t n) const {
+  const int32_t fed = length(sequence);
+  if (n == 0 || n == fed) return true;
+  for (int layer = 0; layer < shape_.n_layers; ++layer) {
+    for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
+      if (cache_.n_keys(sequence, layer, kv_head) != fed) return false;  // a later row may have needed less than row n
+    }
+  }
+  return pipeline_.can_truncate(sequence, n);
+}
+
 void Session::truncate(SequenceId sequence, int32_t n) {
   FOVEA_CHECK(n >= 0 && n <= length(sequence), "session: truncate to {} of {} tokens", n, length(sequence));
+  FOVEA_CHECK(can_truncate(sequence, n), "session: {} cannot go back to {} of {} tokens", pipeline_.spec(), n,
+              length(sequence));
   if (n == length(sequence)) return;
+  if (n == 0) {
+    remove(sequence);
+    return;
+  }
   cache_.truncate(sequence, n);
+  pipeline_.truncate(sequence, n);
   lengths_[sequence] = n;
 }
 

@@ -50,8 +50,10 @@ class Session {
                            const std::function<Status(attention::KvCache& cache, SequenceId sequence)>& fill);
   void remove(SequenceId sequence);
   int32_t length(SequenceId sequence) const;  // tokens fed so far
-  // Forgets everything from position n on. Methods that dropped keys cannot bring them back.
-  void truncate(SequenceId sequence, int32_t n);
+  // Whether truncate() to n leaves what feeding n tokens would have: no method has dropped a key, and each can take
+  // its state back. To 0 and to the whole length it always does.
+  bool can_truncate(SequenceId sequence, int32_t n) const;
+  void truncate(SequenceId sequence, int32_t n);  // forgets everything from position n on; can_truncate() must hold
 
   // Feeds prompt tokens -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
   // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
