@@ -152,6 +152,14 @@ TEST_F(PrefixStoreTest, MethodsThatDropKeysGetTheSameBitsAtTheSameCutOnly) {
   EXPECT_EQ(n_found_, 0);
 }
 
+TEST_F(PrefixStoreTest, MethodsThatDropKeysTakeNoPartOfALongerText) {
+  const SessionOptions options{.attention = "streaming-llm:n_sink=2:window=20"};
+  ask(*session_of(options), prompt(150), 150);
+  const Logits expected = without_store(prompt(kShared), options);
+  EXPECT_EQ(ask(prompt(kShared), options), expected);
+  EXPECT_EQ(n_found_, 0);
+}
+
 TEST_F(PrefixStoreTest, DenseAttentionUsesWhatTwoDocumentsShare) {
   ask(prompt(kShared));
   std::vector<int32_t> longer = prompt(300);
