@@ -74,11 +74,35 @@ TEST_F(CliAsk, TwoRunsAreEqual) {
     Json json = Json::parse(run({"ask", "-m", kTiny, "--file", a, "Which colour?", "-n", "8", "--json"}).out);
     json["cost"].erase("prefill_seconds");
     json["cost"].erase("decode_seconds");
+    json["cost"].erase("draft_n");  // drafts go by the time that passes take
+    json["cost"].erase("draft_accepted_n");
     EXPECT_EQ(json["cost"]["prefix_tokens"].get<int>() > 0, i == 1);
     json["cost"].erase("prefix_tokens");
     runs.push_back(json);
   }
   EXPECT_EQ(runs[0], runs[1]);
+}
+
+TEST_F(CliAsk, LookupChangesNeitherAnswerNorEvidence) {
+  std::string words;
+  for (int i = 0; i < 12; ++i) words += "The cat number " + std::to_string(i) + " is red.\n";
+  const std::string a = text("a.txt", words);
+  int64_t drafted = 0;
+  const auto ask = [&](const char* lookup) {
+    const Ended ended =
+        run({"ask", "-m", kTiny, "--file", a, "Which colour has the cat?", "-n", "60", "--json", "--lookup", lookup});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    Json json = Json::parse(ended.out);
+    drafted = json["cost"]["draft_n"].get<int64_t>();
+    for (const char* key : {"prefill_seconds", "decode_seconds", "draft_n", "draft_accepted_n", "prefix_tokens"})
+      json["cost"].erase(key);
+    return json;
+  };
+  const Json off = ask("off");
+  EXPECT_EQ(drafted, 0);
+  EXPECT_EQ(ask("4"), off);
+  EXPECT_GT(drafted, 0);
+  EXPECT_EQ(ask("auto"), off);
 }
 
 TEST_F(CliAsk, ASecondQuestionFindsTheTextReadAlready) {

@@ -27,8 +27,8 @@ TEST_F(Cli, RunStreamsTheAnswerAndSaysTheRestOnStderr) {
   EXPECT_EQ(json_["tokens"].size(), 8u);
   EXPECT_TRUE(json_["tokens"][0].contains("id") && json_["tokens"][0].contains("piece"));
   EXPECT_EQ(json_["finish_reason"], "length");
-  for (const char* key :
-       {"prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms", "predicted_per_second"}) {
+  for (const char* key : {"prompt_n", "prompt_ms", "prompt_per_second", "predicted_n", "predicted_ms",
+                          "predicted_per_second", "draft_n", "draft_accepted_n"}) {
     EXPECT_TRUE(json_["timings"][key].is_number()) << key;
   }
   EXPECT_EQ(json_["timings"]["predicted_n"], 8);
@@ -113,6 +113,31 @@ TEST_F(Cli, SeedsRepeatAndStopStringsStop) {
   EXPECT_EQ(stopped["text"], text.substr(0, text.find(stop)));
 }
 
+TEST_F(Cli, LookupChangesNoAnswer) {
+  int64_t drafted = 0;
+  const auto with = [&](const char* lookup, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"run", "-m",     kTiny,          "hello hello", "-n",
+                                    "60",  "--json", "--ignore-eos", "--lookup",    lookup};
+    all.insert(all.end(), more.begin(), more.end());
+    Json out = json(all);
+    drafted += out["timings"]["draft_n"].get<int64_t>();
+    if (std::string(lookup) == "off") {
+      EXPECT_EQ(out["timings"]["draft_n"], 0);
+    }
+    EXPECT_LE(out["timings"]["draft_accepted_n"], out["timings"]["draft_n"]);
+    out.erase("timings");
+    return out;
+  };
+  for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
+           {"--temp", "0"}, {"--temp", "0.3", "-s", "7", "--repeat-penalty", "1.1"}, {"--temp", "0", "--stop", "e"}}) {
+    const Json off = with("off", more);
+    for (const char* lookup : {"auto", "1", "16"}) EXPECT_EQ(with(lookup, more), off) << lookup << more[1];
+  }
+  EXPECT_GT(drafted, 0);
+  EXPECT_EQ(with("16", {"--temp", "0", "--attention", "streaming-llm:window=8"}),
+            with("off", {"--temp", "0", "--attention", "streaming-llm:window=8"}));
+}
+
 TEST_F(Cli, H6_L2_WrongValuesOfModelCommandsNameTheFlagAndTheRange) {
   const std::vector<std::tuple<std::string, std::string, std::string>> cases = {
       {"--temp", "-1", "0 to 100"},
@@ -137,6 +162,9 @@ TEST_F(Cli, H6_L2_WrongValuesOfModelCommandsNameTheFlagAndTheRange) {
       {"--logit-bias", "x=1", "ID=VALUE"},
       {"--logit-bias", "300=1", "299"},
       {"--logit-bias", "5=nan", "token 5"},
+      {"--lookup", "on", "auto, off"},
+      {"--lookup", "0", "1 to 16"},
+      {"--lookup", "17", "1 to 16"},
       {"--stop", std::string(300, 'x'), "256"},
       {"--numerics", "exakt", "exact"},
       {"--attention", "dens", "dens"}};

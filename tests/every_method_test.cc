@@ -248,6 +248,27 @@ TEST_P(EveryMethod, ABatchEqualsItsSequencesAlone) {
   expect_same(together, alone, distance("batch"));
 }
 
+TEST_P(EveryMethod, ADraftEqualsItsTokensDecodedAloneAndCanBeTakenBack) {
+  auto drafting = session(example()), straight = session(example());
+  if (!drafting->can_verify()) GTEST_SKIP() << method_ << " cannot take a draft back";
+  const SequenceId a = drafting->begin(), b = straight->begin();
+  prefill(*drafting, a, ids_);
+  prefill(*straight, b, ids_);
+  const std::vector<int32_t> wrong = {9, 30, 41, 17, 6, 8, 25}, draft = {5, 17, 9, 30, 22};
+  ASSERT_TRUE(drafting->verify(a, wrong).has_value());
+  drafting->truncate(a, drafting->length(a) - static_cast<int32_t>(wrong.size()));
+  const auto logits = drafting->verify(a, draft);
+  ASSERT_TRUE(logits.has_value()) << logits.error().message;
+  Rows together, alone;
+  for (size_t i = 0; i < draft.size(); ++i) {
+    const auto row =
+        logits->values().subspan(i * static_cast<size_t>(logits->dim(1)), static_cast<size_t>(logits->dim(1)));
+    together.emplace_back(row.begin(), row.end());
+    alone.push_back(decode(*straight, b, draft[i]));
+  }
+  expect_same(together, alone, 0);
+}
+
 TEST_P(EveryMethod, ASecondSequenceIsUntouchedByTheFirst) {
   SKIP_IF_BROKEN_BY_DESIGN("alone");
   auto busy = session(example());

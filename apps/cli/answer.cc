@@ -58,7 +58,9 @@ nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::T
             {"prompt_per_second", per_second(n_prompt, answer.prompt_seconds)},
             {"predicted_n", answer.tokens.size()},
             {"predicted_ms", answer.predicted_seconds * 1e3},
-            {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)}}}};
+            {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)},
+            {"draft_n", answer.n_drafted},
+            {"draft_accepted_n", answer.n_accepted}}}};
 }
 
 nlohmann::json setting_json(const engine::Session& session) {
@@ -72,10 +74,15 @@ nlohmann::json setting_json(const engine::Session& session) {
 
 std::string timings_line(const engine::Generation& answer) {
   const auto n_prompt = static_cast<double>(answer.n_prompt), n_predicted = static_cast<double>(answer.tokens.size());
-  return fmt::format("prompt {} tokens in {:.2f} s ({:.1f}/s); answer {} tokens in {:.2f} s ({:.1f}/s); {}",
+  return fmt::format("prompt {} tokens in {:.2f} s ({:.1f}/s); answer {} tokens in {:.2f} s ({:.1f}/s){}; {}",
                      answer.n_prompt, answer.prompt_seconds, per_second(n_prompt, answer.prompt_seconds),
                      answer.tokens.size(), answer.predicted_seconds, per_second(n_predicted, answer.predicted_seconds),
-                     name_of(answer.finish));
+                     drafted_text(answer), name_of(answer.finish));
+}
+
+std::string drafted_text(const engine::Generation& answer) {
+  if (answer.n_drafted == 0) return "";
+  return fmt::format(", {} of {} drafted kept", answer.n_accepted, answer.n_drafted);
 }
 
 }  // namespace fovea::cli

@@ -24,13 +24,15 @@ namespace {
 
 constexpr const char* kDefaultModel = "qwen2.5-coder-0.5b";
 constexpr const char* kSmallModel = "smollm2-135m";
-constexpr int kAnswerRoom = 32;  // tokens that must be left for an answer
+constexpr int kAnswerRoom = 32;                  // tokens that must be left for an answer
+constexpr size_t kRowsAhead = size_t{64} << 20;  // bytes of attention rows that drafts may keep waiting
 
 struct Options {
   ModelFlags model;
   PrefixFlags prefix;
   std::string question;
   std::vector<std::string> files;
+  engine::LookupOptions lookup;
   int n_predict = 256;
   bool small = false;
 };
@@ -158,6 +160,9 @@ Status ask(const Options& options, const Common& common) {
   AnswerStream stream(common, generate);
   probe::Evidence evidence(session->shape(), profile.get(), prompt);
   generate.on_token = [&](int32_t token) { evidence.take(token); };
+  const size_t most_ahead = kRowsAhead / std::max<size_t>(1, evidence.bytes_per_row());
+  generate.lookup = options.lookup;
+  generate.lookup.max_drafted = static_cast<int>(std::min(most_ahead, static_cast<size_t>(options.lookup.max_drafted)));
 
   // The text is read apart from the question, whether or not it is kept: methods that remember where a prompt was
   // cut then answer the same. The last token alone is fed with the observer in place: its row gives the answer's
@@ -179,8 +184,9 @@ Status ask(const Options& options, const Common& common) {
   }
   const double prefill_seconds = seconds_since(start);
   session->observe(&evidence);
-  const auto answer =
-      engine::generate(*session, sequence, tokens.subspan(static_cast<size_t>(session->length(sequence))), generate);
+  const auto n_read = static_cast<size_t>(session->length(sequence));
+  generate.before = tokens.first(n_read);
+  const auto answer = engine::generate(*session, sequence, tokens.subspan(n_read), generate);
   session->stop_observing(&evidence);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
@@ -209,6 +215,8 @@ Status ask(const Options& options, const Common& common) {
                   {"answer_tokens", answer->tokens.size()},
                   {"prefill_seconds", cost.prefill_seconds},
                   {"decode_seconds", answer->predicted_seconds},
+                  {"draft_n", answer->n_drafted},
+                  {"draft_accepted_n", answer->n_accepted},
                   {"kv_bytes", cost.kv_bytes},
                   {"kv_bytes_dense", cost.kv_bytes_dense},
                   {"key_share", cost.key_share}}}});
@@ -217,12 +225,12 @@ Status ask(const Options& options, const Common& common) {
     FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
     const std::string stored =
         cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
-    FOVEA_RETURN_IF_ERROR(
-        print(fmt::format("\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s; keys and values {:.1f} MB "
-                          "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
-                          tokens.size(), stored, cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
-                          static_cast<double>(cost.kv_bytes) / 1e6, static_cast<double>(cost.kv_bytes_dense) / 1e6,
-                          100 * cost.key_share, session->pipeline().spec())));
+    FOVEA_RETURN_IF_ERROR(print(
+        fmt::format("\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}; keys and values {:.1f} MB "
+                    "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
+                    tokens.size(), stored, cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
+                    drafted_text(*answer), static_cast<double>(cost.kv_bytes) / 1e6,
+                    static_cast<double>(cost.kv_bytes_dense) / 1e6, 100 * cost.key_share, session->pipeline().spec())));
   }
   store.flush(*session);  // when nobody waits for it
   if (answer->finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
@@ -237,6 +245,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
       ->allow_extra_args(false);
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
+  add_lookup_flag(sub, options->lookup);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")

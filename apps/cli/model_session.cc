@@ -87,6 +87,24 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
       ->capture_default_str();
 }
 
+void add_lookup_flag(CLI::App& sub, engine::LookupOptions& lookup) {
+  lookup.max_drafted = engine::LookupOptions::kMost;
+  const auto take = [&lookup](const std::string& text) {
+    constexpr int kMost = engine::LookupOptions::kMost;
+    int n = text == "auto" ? kMost : 0;
+    const bool known = text == "auto" || text == "off" || (parse_all(text, n) && n >= 1 && n <= kMost);
+    if (!known) {
+      throw CLI::ValidationError("--lookup", fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}",
+                                                         quoted(text, 40), kMost));
+    }
+    lookup.max_drafted = n;
+  };
+  sub.add_option_function<std::string>(
+         "--lookup", take,
+         "tokens drafted at most where the answer repeats what was read: auto, off, or a number; same answer")
+      ->default_str("auto");
+}
+
 void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
   constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
   engine::SamplingOptions& s = flags.sampling;
@@ -120,12 +138,14 @@ void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
       ->allow_extra_args(false);
   sub.add_option("--stop", flags.stop, "the answer ends before this text; may be repeated")->allow_extra_args(false);
   sub.add_flag("--ignore-eos", flags.ignore_eos, "go on where the model would end");
+  add_lookup_flag(sub, flags.lookup);
 }
 
 Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model) {
   engine::GenerateOptions options;
   options.n_predict = flags.n_predict;
   options.sampling = flags.sampling;
+  options.lookup = flags.lookup;
   options.stop = flags.stop;
   options.ignore_eos = flags.ignore_eos;
   options.cancel = options.prefill.cancel = &Interrupt::flag();

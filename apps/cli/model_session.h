@@ -28,13 +28,18 @@ struct ModelFlags {
 // `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
+// --lookup: what is drafted of an answer from the text before it. Checked while the options are parsed.
+void add_lookup_flag(CLI::App& sub, engine::LookupOptions& lookup);
+
 struct SamplingFlags {
+  engine::LookupOptions lookup;
   int n_predict = -1;  // -1: until the model ends or the context is full
   engine::SamplingOptions sampling;
   std::vector<std::string> logit_bias, stop;
   bool ignore_eos = false;
 };
-// -n, -s, --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --logit-bias, --stop.
+// -n, -s, --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --logit-bias, --stop,
+// --lookup.
 void add_sampling_flags(CLI::App& sub, SamplingFlags& flags);
 // What generate() takes; its prefill and decode stop at Interrupt's flag.
 Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model);

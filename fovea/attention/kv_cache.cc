@@ -276,7 +276,23 @@ void KvCache::truncate(SequenceId sequence, int32_t position) {
   for (int layer = 0; layer < shape_.n_layers; ++layer) {
     for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
       Head& h = head(sequence, layer, kv_head);
-      retain(sequence, layer, kv_head, [position](int32_t p) { return p < position; });
+      // From the end: going back a few positions at depth costs little.
+      const auto reaches = [position](int32_t p) { return p >= position && p != kNoPosition; };
+      while (!h.pages.empty()) {
+        const auto& positions = h.pages.back()->positions;
+        const auto n = static_cast<int>(std::count_if(positions.begin(), positions.end(), reaches));
+        const bool all = n == std::popcount(live_slots(positions));
+        h.n_keys -= n;
+        if (!all) {
+          if (n > 0) {
+            Page& page = writable(h, h.pages.size() - 1);
+            std::replace_if(page.positions.begin(), page.positions.end(), reaches, kNoPosition);
+          }
+          break;
+        }
+        h.pages.pop_back();
+        h.blocks.pop_back();
+      }
       h.last_position = std::min(h.last_position, position - 1);
       // The dead tail of the last page can be written again, as a fresh prefill would.
       if (h.pages.empty()) continue;

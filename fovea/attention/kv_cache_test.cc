@@ -133,6 +133,20 @@ TEST(KvCache, TruncationGoesBackToThePrefixThatAFreshPrefillWouldHold) {
   EXPECT_EQ(cache.bytes(), cache.ideal_bytes(50));
 }
 
+TEST(KvCache, TruncationLeavesAForkAsItWas) {
+  KvCache cache = small_cache();
+  append_range(cache, 0, 1, 0, 0, 100);
+  cache.fork(0, 1);
+  cache.truncate(1, 40);
+  append_range(cache, 1, 1, 0, 40, 41);
+  EXPECT_EQ(live_keys(cache, 0, 1, 0).size(), 100u);
+  EXPECT_EQ(live_keys(cache, 1, 1, 0).size(), 41u);
+  EXPECT_EQ(cache.n_keys(1, 1, 0), 41);
+  cache.truncate(1, 32);  // a whole page goes
+  EXPECT_EQ(cache.n_keys(1, 1, 0), 32);
+  EXPECT_EQ(cache.blocks(1, 1, 0).size(), 1u);
+}
+
 TEST(KvCache, RetainingNothingFreesAllAndTheNextKeyStartsAPage) {
   KvCache cache = small_cache();
   append_range(cache, 0, 0, 0, 0, 10);

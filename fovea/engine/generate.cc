@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
+#include <utility>
 
+#include "fovea/engine/lookup.h"
 #include "fovea/engine/stop_strings.h"
 #include "fovea/tokenizers/tokenizer.h"
 
@@ -38,6 +41,92 @@ class AnswerText {
   std::string& text_;
 };
 
+// The logits of the next token, token by token, whether its row is computed now or was computed with a draft.
+class Rows {
+ public:
+  Rows(Session& session, SequenceId sequence, std::vector<float> first, const GenerateOptions& options,
+       std::span<const int32_t> history, Generation& out)
+      : session_(session),
+        sequence_(sequence),
+        first_(std::move(first)),
+        n_fed_(session.length(sequence)),
+        options_(options),
+        out_(out) {
+    if (options.lookup.max_drafted == 0 || options.n_predict == 0 || options.n_predict == 1 || !session.can_verify())
+      return;
+    index_.emplace(static_cast<size_t>(session.n_ctx()));
+    for (const int32_t token : history) index_->push(token);
+  }
+  ~Rows() { forget_rejected(); }
+  Rows(const Rows&) = delete;
+  Rows& operator=(const Rows&) = delete;
+
+  std::span<const float> logits() const {
+    if (!pass_.defined()) return first_;
+    const auto width = static_cast<size_t>(session_.shape().vocab_size);
+    return pass_.values().subspan(row_ * width, width);
+  }
+  int32_t n_fed() const { return n_fed_; }  // what the sequence would hold without drafts
+
+  // The token that was sampled from logits().
+  Status feed(int32_t token) {
+    if (!index_) {
+      const Session::Step step{sequence_, token};
+      FOVEA_ASSIGN_OR_RETURN(pass_, session_.decode({&step, 1}));
+      ++n_fed_;
+      return {};
+    }
+    index_->push(token);
+    if (row_ < draft_.tokens.size())
+      lengths_.learn_token(draft_.match + static_cast<int>(row_), token == draft_.tokens[row_]);
+    if (row_ < n_checked_ && token == draft_.tokens[row_]) {
+      ++out_.n_accepted;
+      ++row_;
+      ++n_fed_;
+      return {};
+    }
+    forget_rejected();
+    return feed_with_draft(token);
+  }
+
+ private:
+  Status feed_with_draft(int32_t token) {
+    int64_t most = std::min<int64_t>(options_.lookup.max_drafted, session_.n_ctx() - n_fed_ - 1);
+    if (options_.n_predict >= 0)  // the last token is never fed
+      most = std::min<int64_t>(most, options_.n_predict - static_cast<int64_t>(out_.tokens.size()) - 1);
+    index_->find(static_cast<size_t>(most), draft_);
+    n_checked_ = draft_.tokens.size();
+    if (options_.lookup.adapt)
+      n_checked_ = static_cast<size_t>(lengths_.choose(draft_.match, static_cast<int>(draft_.tokens.size())));
+    tokens_.assign(1, token);
+    tokens_.insert(tokens_.end(), draft_.tokens.begin(), draft_.tokens.begin() + static_cast<ptrdiff_t>(n_checked_));
+    const auto start = Clock::now();
+    FOVEA_ASSIGN_OR_RETURN(pass_, session_.verify(sequence_, tokens_));
+    lengths_.learn_pass(static_cast<int>(tokens_.size()), seconds_since(start));
+    row_ = 0;
+    ++n_fed_;
+    out_.n_drafted += static_cast<int64_t>(n_checked_);
+    return {};
+  }
+  void forget_rejected() {
+    if (session_.length(sequence_) > n_fed_) session_.truncate(sequence_, n_fed_);
+  }
+
+  Session& session_;
+  SequenceId sequence_;
+  std::vector<float> first_;  // of the prompt
+  Tensor pass_;               // [1 + n_checked_, vocab_size], of the last pass
+  size_t row_ = 0;            // of it: the one of the last token
+  int32_t n_fed_;
+  const GenerateOptions& options_;
+  Generation& out_;
+  std::optional<LookupIndex> index_;  // none: lookups are off
+  LookupIndex::Draft draft_;          // behind the first token of the last pass
+  size_t n_checked_ = 0;              // so many of it were in the pass
+  std::vector<int32_t> tokens_;
+  DraftLength lengths_;
+};
+
 SamplingOptions with_banned_ends(SamplingOptions sampling, const tokenizers::Tokenizer& tokenizer, int32_t n_ids) {
   for (int32_t id = 0; id < n_ids; ++id) {
     if (tokenizer.ends_text(id)) sampling.logit_bias[id] = -std::numeric_limits<float>::infinity();
@@ -60,6 +149,10 @@ Status check_generation(const GenerateOptions& options, int vocab_size) {
   if (options.n_predict < -1) {
     return make_error(ErrorCode::kUsage, "n_predict is {}; it must be -1 (no limit) or more", options.n_predict);
   }
+  if (options.lookup.max_drafted < 0 || options.lookup.max_drafted > LookupOptions::kMost) {
+    return make_error(ErrorCode::kUsage, "lookup.max_drafted is {}; it must be in 0 to {}", options.lookup.max_drafted,
+                      LookupOptions::kMost);
+  }
   FOVEA_RETURN_IF_ERROR(check_stop_strings(options.stop));
   return check_sampling(options.sampling, vocab_size);
 }
@@ -81,12 +174,13 @@ Result<Generation> generate(Session& session, SequenceId sequence, std::span<con
   AnswerText text(*tokenizer, options, out.text);
   std::vector<int32_t> history(options.before.begin(), options.before.end());
   history.insert(history.end(), prompt.begin(), prompt.end());
+  Rows rows(session, sequence, std::move(logits), options, history, out);
   while (options.n_predict < 0 || out.tokens.size() < static_cast<size_t>(options.n_predict)) {
     if (options.cancel && options.cancel->load()) {
       out.finish = Finish::kCancelled;
       break;
     }
-    const int32_t token = sampler.sample(std::span(logits).first(static_cast<size_t>(n_ids)), history);
+    const int32_t token = sampler.sample(rows.logits().first(static_cast<size_t>(n_ids)), history);
     if (!options.ignore_eos && tokenizer->ends_text(token)) {
       out.finish = Finish::kStop;
       break;
@@ -100,10 +194,8 @@ Result<Generation> generate(Session& session, SequenceId sequence, std::span<con
       break;
     }
     const bool last = options.n_predict >= 0 && out.tokens.size() == static_cast<size_t>(options.n_predict);
-    if (last || session.length(sequence) >= session.n_ctx()) break;
-    const Session::Step step{sequence, token};
-    FOVEA_ASSIGN_OR_RETURN(const Tensor next, session.decode({&step, 1}));
-    logits.assign(next.values().begin(), next.values().end());
+    if (last || rows.n_fed() >= session.n_ctx()) break;
+    FOVEA_RETURN_IF_ERROR(rows.feed(token));
   }
   FOVEA_RETURN_IF_ERROR(text.finish());
   out.predicted_seconds = seconds_since(start);

@@ -54,18 +54,28 @@ class Sampler {
 enum class Finish { kStop, kLength, kCancelled };
 std::string_view name_of(Finish finish);  // "stop", "length", "cancelled"
 
+// Drafts from what was read and answered so far (lookup.h). The answer is that of plain decoding, token by token.
+// Without effect where a draft cannot be taken back (Session::can_verify).
+struct LookupOptions {
+  static constexpr int kMost = 16;
+  int max_drafted = 0;  // tokens of a draft at most; 0: off
+  bool adapt = true;    // as many as pay, by what they cost and bring; false: always as many as are found
+};
+
 struct GenerateOptions {
   int n_predict = -1;  // -1: until the model ends or the context is full
   SamplingOptions sampling;
+  LookupOptions lookup;
   std::vector<std::string> stop;  // the answer ends before the first of these
   bool ignore_eos = false;        // end tokens are banned
   PrefillOptions prefill;
   const std::atomic<bool>* cancel = nullptr;  // looked at before every token
-  std::span<const int32_t> before = {};       // what the sequence holds already: the repeat penalty sees it
+  std::span<const int32_t> before = {};       // what the sequence holds already: for the repeat penalty and lookups
   // Whole characters as they are sure to belong to the answer (text that may begin a stop string
   // waits). An error ends the generation with it.
   std::function<Status(std::string_view text)> on_text;
-  // After sampling, before the token is fed: what observers of attention rows need.
+  // After sampling, when the row that gave the token has been observed. With lookups, rows of a draft have been too:
+  // an observer goes by their positions, and a row that comes again replaces the former.
   std::function<void(int32_t token)> on_token;
 };
 // kUsage naming the option and its range (bad-inputs H6, H7).
@@ -75,7 +85,8 @@ struct Generation {
   std::string text;
   std::vector<int32_t> tokens;  // without the end token; with those that spelt a stop string
   Finish finish = Finish::kLength;
-  int64_t n_prompt = 0;  // tokens prefilled now
+  int64_t n_prompt = 0;                   // tokens prefilled now
+  int64_t n_drafted = 0, n_accepted = 0;  // tokens that lookups drafted, and those of them that the answer has
   double prompt_seconds = 0, predicted_seconds = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "fovea/base/check.h"
@@ -178,6 +179,31 @@ Result<Tensor> Session::decode(std::span<const Step> steps) {
   }
   FOVEA_ASSIGN_OR_RETURN(Tensor logits, forward(batch));
   for (const Step& step : steps) ++lengths_[step.sequence];
+  return logits;
+}
+
+bool Session::can_verify() const {
+  if (hooks_.active() || pipeline_.keeps_state()) return false;
+  for (const auto& method : pipeline_.methods()) {
+    if (attention::allowed_distance(method->info(), "chunks") > 0) return false;
+    for (int layer = 0; layer < shape_.n_layers; ++layer) {
+      for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
+        if (method->max_keys(layer, kv_head) != std::numeric_limits<int64_t>::max()) return false;
+      }
+    }
+  }
+  return true;
+}
+
+Result<Tensor> Session::verify(SequenceId sequence, std::span<const int32_t> tokens) {
+  FOVEA_CHECK(can_verify(), "session: {} cannot take tokens back", pipeline_.spec());
+  FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
+  FOVEA_RETURN_IF_ERROR(check_room(sequence, static_cast<int64_t>(tokens.size())));
+  Batch batch;
+  batch.add(tokens, length(sequence), sequence, /*is_decoding=*/true);
+  for (int32_t row = 0; row < batch.size(); ++row) batch.logit_rows.push_back(row);
+  FOVEA_ASSIGN_OR_RETURN(Tensor logits, forward(batch));
+  lengths_[sequence] = length(sequence) + static_cast<int32_t>(tokens.size());
   return logits;
 }
 

@@ -66,6 +66,12 @@ class Session {
   };
   // One token for each of several different sequences in one pass -> logits [steps.size(), vocab_size].
   Result<Tensor> decode(std::span<const Step> steps);
+  // Whether verify() is decode() bit for bit and truncate() can take all of it back: no hook sees the rows, and no
+  // method keeps state, drops keys, or lets the rows of one pass touch one another.
+  bool can_verify() const;
+  // Several tokens of one sequence in one pass as if decoded one by one -> logits [tokens.size(), vocab_size].
+  // can_verify() must hold. Observers see the rows of tokens that may be taken back.
+  Result<Tensor> verify(SequenceId sequence, std::span<const int32_t> tokens);
 
   attention::Hooks& hooks() { return hooks_; }
   // Rows for an observer are made until it is taken out again.

@@ -146,11 +146,15 @@ Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProf
     slots_[order[i]] = static_cast<int>(i);
     weights_.push_back(scores[order[i]]);
   }
-  rows_.assign(n_chosen, std::vector<float>(prompt.tokens.size(), 0.0f));
+  rows_.assign(n_chosen, {std::vector<float>(prompt.tokens.size(), 0.0f)});
 }
 
 void Evidence::see(const attention::RowView& row, std::span<const float> pattern) {
-  std::vector<float>& kept = rows_[static_cast<size_t>(slots_[head_id(row.layer.layer, row.head, n_heads_)])];
+  const int64_t ahead = int64_t{row.q_pos} + 1 - static_cast<int64_t>(mass_.size()) - n_taken_;
+  if (ahead < 0) return;  // of the prompt, before its last token
+  auto& rows = rows_[static_cast<size_t>(slots_[head_id(row.layer.layer, row.head, n_heads_)])];
+  while (rows.size() <= static_cast<size_t>(ahead)) rows.emplace_back(mass_.size());
+  std::vector<float>& kept = rows[static_cast<size_t>(ahead)];
   std::fill(kept.begin(), kept.end(), 0.0f);
   for (size_t j = 0; j < pattern.size(); ++j) {
     const auto key = static_cast<size_t>(row.key_positions[j]);  // an empty slot lies past every prompt
@@ -162,9 +166,11 @@ void Evidence::take(int32_t token) {
   for (size_t key = 0; key < mass_.size(); ++key) {
     if (prompt_.places[key].document == DocumentPrompt::kNoDocument) continue;
     double sum = 0;
-    for (size_t slot = 0; slot < rows_.size(); ++slot) sum += weights_[slot] * static_cast<double>(rows_[slot][key]);
+    for (size_t slot = 0; slot < rows_.size(); ++slot) sum += weights_[slot] * static_cast<double>(rows_[slot][0][key]);
     mass_[key] += prompt_.tokens[key] == token ? sum : options_.uncopied * sum;
   }
+  for (auto& rows : rows_) std::rotate(rows.begin(), rows.begin() + 1, rows.end());
+  ++n_taken_;
 }
 
 std::vector<EvidenceSpan> Evidence::spans(std::span<const Document> documents) const {

@@ -1,6 +1,6 @@
 // Where an answer came from: while a model answers a question about documents, the rows of its
 // retrieval heads (arXiv:2404.15574) are folded into one number per document token, and afterwards
-// into the lines that hold most of it. Only those heads' rows are made; no row is kept.
+// into the lines that hold most of it. Only those heads' rows are made, and kept only until their token is known.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +38,10 @@ class Evidence final : public attention::RowObserver {
 
   bool wants(int layer, int head, bool) const override { return slots_[head_id(layer, head, n_heads_)] >= 0; }
   void see(const attention::RowView& row, std::span<const float> pattern) override;
-  // The rows seen since the last call gave this token. Feed the prompt's last token alone, so that its
-  // row is seen too: it gives the first token.
+  // The next token of the answer: the row of the position before it is folded in. The first token is given by the
+  // prompt's last row. Rows may be seen ahead, of tokens that are only a draft: one seen again replaces the former.
   void take(int32_t token);
+  size_t bytes_per_row() const { return rows_.size() * mass_.size() * sizeof(float); }  // kept of each row seen ahead
 
   const std::vector<double>& mass() const { return mass_; }  // [prompt tokens]; 0 outside the documents
   std::vector<EvidenceSpan> spans(std::span<const Document> documents) const;
@@ -49,10 +50,12 @@ class Evidence final : public attention::RowObserver {
   const DocumentPrompt& prompt_;
   EvidenceOptions options_;
   int n_heads_;
-  std::vector<int> slots_;                // [n_layers * n_heads]; -1: not looked at
-  std::vector<double> weights_;           // [slots]
-  std::vector<std::vector<float>> rows_;  // [slots][prompt tokens]: of the current step
+  std::vector<int> slots_;       // [n_layers * n_heads]; -1: not looked at
+  std::vector<double> weights_;  // [slots]
+  // [slots][row][prompt tokens]: row 0 gives the next token, the others stand ahead of it
+  std::vector<std::vector<std::vector<float>>> rows_;
   std::vector<double> mass_;
+  int32_t n_taken_ = 0;
 };
 
 }  // namespace fovea::probe

@@ -33,14 +33,15 @@ DocumentPrompt prompt_of(const std::vector<Document>& documents) {
   return prompt;
 }
 
-// Head (layer, head) puts `mass` on each of `keys`.
-void show(Evidence& evidence, int layer, int head, size_t n_keys, const std::vector<size_t>& keys, float mass) {
+// Head (layer, head) puts `mass` on each of `keys`, in the row that gives token `n_before` of the answer.
+void show(Evidence& evidence, int layer, int head, size_t n_keys, const std::vector<size_t>& keys, float mass,
+          int n_before = 0) {
   if (!evidence.wants(layer, head, true)) return;
   std::vector<float> row(n_keys, 0.0f);
   for (const size_t key : keys) row[key] = mass;
   std::vector<int32_t> positions(n_keys);
   std::iota(positions.begin(), positions.end(), 0);
-  const std::vector<int32_t> q_pos = {static_cast<int32_t>(n_keys - 1)};
+  const std::vector<int32_t> q_pos = {static_cast<int32_t>(evidence.mass().size()) - 1 + n_before};
   const attention::LayerView view{kShape, layer, 0, q_pos, true, nullptr};
   evidence.see({view, head, q_pos[0], positions}, row);
 }
@@ -75,6 +76,31 @@ TEST(Evidence, WeighsHeadsByTheirScoresAndCopiedKeysInFull) {
   EXPECT_THAT(evidence.mass(), ElementsAre(0, 0, 0.5 * 0.5, 0.25 * 0.5));
 }
 
+TEST(Evidence, RowsOfARejectedDraftCountForNothing) {
+  const std::vector<Document> documents = {{"a", "abcd"}};
+  const DocumentPrompt prompt = prompt_of(documents);
+  const auto heads = profile({0, 0.5, 0, 1.0, 0, 0});
+  Evidence plain(kShape, &heads, prompt, {.n_heads = 2}), drafted(kShape, &heads, prompt, {.n_heads = 2});
+  const auto row = [](Evidence& evidence, int n_before, size_t key) {
+    show(evidence, 0, 1, 9, {key}, 0.5f, n_before);
+    show(evidence, 1, 0, 9, {key, 2}, 0.25f, n_before);
+  };
+  for (int i = 0; i < 4; ++i) {
+    row(plain, i, static_cast<size_t>(i) + 1);
+    plain.take('a' + i);
+  }
+  for (int i = 0; i < 3; ++i) row(drafted, i, i == 2 ? 4 : static_cast<size_t>(i) + 1);  // the last is a wrong draft's
+  drafted.take('a');
+  drafted.take('b');
+  row(drafted, 2, 3);
+  drafted.take('c');
+  row(drafted, 3, 4);
+  drafted.take('d');
+  row(drafted, 4, 1);  // a draft that nobody took
+  EXPECT_EQ(drafted.mass(), plain.mass());
+  EXPECT_GT(plain.mass()[4], 0);
+}
+
 TEST(Evidence, SpansAreRankedLinesWithTheirText) {
   const std::vector<Document> documents = {{"a", "zero\n\nfirst fact\nsecond\nthird\n"}, {"b", "other\n"}};
   const DocumentPrompt prompt = prompt_of(documents);
@@ -85,9 +111,9 @@ TEST(Evidence, SpansAreRankedLinesWithTheirText) {
   const size_t in_b = documents[0].text.size() + 2;
   show(evidence, 0, 0, n, {key("fact")}, 0.5f);
   evidence.take(-1);
-  show(evidence, 0, 0, n, {key("second")}, 0.2f);  // enough beside the line before to join it
+  show(evidence, 0, 0, n, {key("second")}, 0.2f, 1);  // enough beside the line before to join it
   evidence.take(-1);
-  show(evidence, 0, 0, n, {key("third"), in_b}, 0.05f);
+  show(evidence, 0, 0, n, {key("third"), in_b}, 0.05f, 2);
   evidence.take(-1);
   const auto spans = evidence.spans(documents);
   ASSERT_EQ(spans.size(), 3u);
@@ -139,8 +165,9 @@ std::vector<EvidenceSpan> spans_of(const std::string& text, const std::vector<st
   const DocumentPrompt prompt = prompt_of(documents);
   const auto heads = profile({1, 0, 0, 0, 0, 0});
   Evidence evidence(kShape, &heads, prompt, {.n_heads = 1, .uncopied = 1, .least = 0.001});
+  int n_before = 0;
   for (const auto& [word, mass] : looks) {
-    show(evidence, 0, 0, prompt.tokens.size(), {text.find(word) + 1}, mass);
+    show(evidence, 0, 0, prompt.tokens.size(), {text.find(word) + 1}, mass, n_before++);
     evidence.take(-1);
   }
   return evidence.spans(documents);
