@@ -236,6 +236,7 @@ Status bench(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.repack_late = false;
   sub.add_option("-p,--n-prompt", options->prompts, "prompt lengths to time, as in 512,4096; 0: none")
       ->delimiter(',')
       ->allow_extra_args(false)

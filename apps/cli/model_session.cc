@@ -168,6 +168,7 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
   engine::ModelOptions options;
   FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
+  options.repack_late = flags.repack_late;
   options.cancel = &Interrupt::flag();
   Progress bar("loading", 0, "MB", 1e6, common.quiet);
   options.progress = [&bar](uint64_t done, uint64_t total) {

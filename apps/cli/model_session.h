@@ -23,6 +23,7 @@ struct ModelFlags {
   int n_ctx = 0;  // 0: what the model was trained for
   int chunk = 512;
   std::string attention = "dense", profile, repack = "auto";
+  bool repack_late = true;  // not a flag: a command that times something has it done at load
 };
 // -m, --numerics, -c, -b, --attention, --profile, --repack. A command may set other defaults in
 // `flags` and common.model before; with a default model, `model_required` is false.

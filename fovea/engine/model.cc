@@ -38,10 +38,10 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
     if (multiplied && model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
-      const uint64_t packed = tensor::pack_weight(w);
-      model->packed_bytes_ += packed;
       // The file's own copy is not read again, but for the rows of a tied embedding.
-      if (packed > 0) gguf.release({static_cast<const std::byte*>(w.view.data), bytes});
+      model->packed_bytes_ +=
+          tensor::pack_weight_later(w, [file = model->gguf_](std::span<const std::byte> rows) { file->release(rows); });
+      if (!options.repack_late) tensor::pack_weight(w);
     }
     done += bytes;
     if (options.progress) options.progress(done, total);

@@ -19,6 +19,8 @@ namespace fovea::engine {
 struct ModelOptions {
   // Bytes that repacked weights may take; weights past it are repacked on the fly at every use.
   uint64_t repack_bytes = UINT64_MAX;
+  // Each weight is repacked when it is used again, not here: the first token of a short prompt comes sooner.
+  bool repack_late = false;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights seen
   const std::atomic<bool>* cancel = nullptr;                    // looked at between weights: kCancelled
 };
@@ -32,7 +34,7 @@ class Model {
   const models::Family& family() const { return *family_; }
   const models::Config& config() const { return family_->config(); }
   const attention::ModelShape& shape() const { return family_->config().shape; }
-  uint64_t packed_bytes() const { return packed_bytes_; }
+  uint64_t packed_bytes() const { return packed_bytes_; }  // with those still to be made
   // Made at first use, by whichever thread comes first: what only runs ids needs none.
   Result<std::shared_ptr<const tokenizers::Tokenizer>> tokenizer() const;
   // Of the file; of a model in several, of the list of theirs. Remembered from run to run (user_cache.h). kIo if a

@@ -9,87 +9,198 @@ namespace fovea::kernels {
 namespace portable {
 namespace {
 
-// Round to nearest even; the values were half floats, so nothing is lost.
-uint16_t float_to_half(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-  if (magnitude >= 0x7f800000u) return static_cast<uint16_t>(sign | 0x7c00u | (magnitude > 0x7f800000u ? 0x200u : 0u));
-  if (magnitude < 0x38800000u) {  // subnormal
-    float value;
-    std::memcpy(&value, &magnitude, 4);
-    return static_cast<uint16_t>(sign | static_cast<uint32_t>(value * 0x1p24f));
-  }
-  return static_cast<uint16_t>(sign | (magnitude - 0x38000000u) >> 13);
+// Four words of one row, or one word each of four rows.
+using Words = uint32_t __attribute__((vector_size(16)));
+
+Words load_words(const uint8_t* p) {
+  Words words;
+  std::memcpy(&words, p, sizeof words);
+  return words;
 }
 
-void put_scale(uint8_t* at, bool wide, int row, float value) {
-  if (wide) {
-    std::memcpy(at + row * 4, &value, 4);
-  } else {
-    const uint16_t half = float_to_half(value);
-    std::memcpy(at + row * 2, &half, 2);
-  }
+Words all(uint32_t word) { return Words{word, word, word, word}; }
+
+void transpose(Words (&m)[4]) {
+  const Words a = __builtin_shufflevector(m[0], m[1], 0, 4, 1, 5), b = __builtin_shufflevector(m[2], m[3], 0, 4, 1, 5);
+  const Words c = __builtin_shufflevector(m[0], m[1], 2, 6, 3, 7), d = __builtin_shufflevector(m[2], m[3], 2, 6, 3, 7);
+  m[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), m[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  m[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), m[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
-// The codes of 16 rows, four columns in a word: a step of the packed form is a column of these.
-struct PanelCodes {
-  uint32_t words[kPanelRows][8];
+// Bit 4j + k of each word goes to 8k + j: exchanges two bits of the bits' numbers, four times.
+Words steps_to_bits(Words x) {
+  const auto exchange = [&x](int distance, uint32_t mask) {
+    const Words t = (x >> distance ^ x) & all(mask);
+    x ^= t ^ t << distance;
+  };
+  exchange(14, 0x0000ccccu), exchange(7, 0x00aa00aau), exchange(2, 0x0c0c0c0cu), exchange(1, 0x22222222u);
+  return x;
+}
+
+// 32 columns of one row, almost in the packed form: word j is what the row adds to vector j.
+struct RowCodes {
+  Words low[2];    // the second: 8-bit types only
+  Words high[2];   // 5 and 6 bits: the bits above the nibbles, a word per step, in the low bits of each byte
+  uint32_t fifth;  // or bit i belongs to column i
 };
 
-void put_codes(const PackKind& kind, const PanelCodes& panel, uint8_t* block) {
-  uint32_t low[8][kPanelRows], high[2][kPanelRows] = {};
-  const int n_low = kind.bits == 8 ? 8 : 4;
-  for (int r = 0; r < kPanelRows; ++r) {
-    const uint32_t* w = panel.words[r];
-    if (kind.bits == 8) {
-      for (int j = 0; j < 8; ++j) low[j][r] = w[j];
-      continue;
-    }
-    for (int j = 0; j < 4; ++j) low[j][r] = (w[j] & 0x0f0f0f0fu) | (w[j + 4] & 0x0f0f0f0fu) << 4;
-    for (int j = 0; j < 8 && kind.bits == 5; ++j) high[0][r] |= (w[j] >> 4 & 0x01010101u) << j;
-    for (int j = 0; j < 8 && kind.bits == 6; ++j) high[j / 4][r] |= (w[j] >> 4 & 0x03030303u) << 2 * (j % 4);
-  }
-  std::memcpy(block + kind.codes_at(), low, size_t{64} * static_cast<size_t>(n_low));
-  std::memcpy(block + kind.high_at(), high, static_cast<size_t>(kind.block_bytes() - kind.high_at()));
+// In the older 4- and 5-bit formats, byte i holds columns i and i + 16: the packed form's order.
+template <int kHeader>
+void read_nibbles(const uint8_t* block, int, RowCodes& out) {
+  out.low[0] = load_words(block + kHeader);
+}
+template <int kHeader>
+void read_fifths(const uint8_t* block, int, RowCodes& out) {
+  out.low[0] = load_words(block + kHeader + 4);
+  out.fifth = load_u32(block + kHeader);
+}
+void read_bytes(const uint8_t* block, int, RowCodes& out) {
+  for (int i = 0; i < 2; ++i) out.low[i] = load_words(block + 2 + 16 * i) ^ all(0x80808080u);
 }
 
-template <void (*Read)(const uint8_t*, int64_t, Codes&)>
-void pack_panels(const WeightView& w, const PackKind& kind, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
-  const int64_t n_blocks = w.cols / 32;
-  const auto stride = static_cast<int64_t>(row_bytes(w.dtype, w.cols));
+// The K formats hold two groups of 32 columns in the nibbles of 32 bytes, one after the other.
+Words joined_nibbles(const uint8_t* q, bool upper) {
+  const Words first = load_words(q), last = load_words(q + 16);
+  return upper ? (first >> 4 & all(0x0f0f0f0fu)) | (last & all(0xf0f0f0f0u))
+               : (first & all(0x0f0f0f0fu)) | (last & all(0x0f0f0f0fu)) << 4;
+}
+void read_q4_k_codes(const uint8_t* block, int group, RowCodes& out) {
+  out.low[0] = joined_nibbles(block + 16 + group / 2 * 32, group % 2);
+}
+void read_q5_k_codes(const uint8_t* block, int group, RowCodes& out) {
+  out.low[0] = joined_nibbles(block + 48 + group / 2 * 32, group % 2);
+  for (int i = 0; i < 2; ++i) out.high[i] = load_words(block + 16 + 16 * i) >> group & all(0x01010101u);
+}
+void read_q6_k_codes(const uint8_t* block, int group, RowCodes& out) {
+  const int half = group / 4, part = group % 4;
+  out.low[0] = joined_nibbles(block + half * 64 + part % 2 * 32, part >= 2);
+  for (int i = 0; i < 2; ++i) out.high[i] = load_words(block + 128 + half * 32 + 16 * i) >> 2 * part & all(0x03030303u);
+}
+
+// The file's blocks of 16 rows of one panel; rows past the end read zeros.
+struct PanelBlocks {
+  const uint8_t* at[kPanelRows];
+};
+
+template <void (*Read)(const uint8_t*, int, RowCodes&), const PackKind& K, bool kFifths>
+void put_codes(const PanelBlocks& blocks, int group, uint8_t* out) {
+  for (int row = 0; row < kPanelRows; row += 4) {
+    Words low[2][4], high[2][4];
+    Words fifth = {};
+    for (int r = 0; r < 4; ++r) {
+      RowCodes codes;
+      Read(blocks.at[row + r], group, codes);
+      low[0][r] = codes.low[0];
+      if constexpr (K.bits == 8) low[1][r] = codes.low[1];
+      if constexpr (K.bits == 6 || (K.bits == 5 && !kFifths)) high[0][r] = codes.high[0], high[1][r] = codes.high[1];
+      if constexpr (kFifths) fifth[r] = codes.fifth;
+    }
+    const auto store = [&](int at, const Words& words) { std::memcpy(out + at + 4 * row, &words, sizeof words); };
+    for (int i = 0; i < (K.bits == 8 ? 2 : 1); ++i) {
+      transpose(low[i]);
+      for (int j = 0; j < 4; ++j) store(K.codes_at() + 64 * (4 * i + j), low[i][j]);
+    }
+    if constexpr (kFifths) {
+      store(K.high_at(), steps_to_bits(fifth));
+    } else if constexpr (K.bits == 5 || K.bits == 6) {
+      transpose(high[0]), transpose(high[1]);
+      constexpr int kBits = K.bits - 4;
+      Words bits[2];
+      for (int i = 0; i < 2; ++i)
+        bits[i] = high[i][0] | high[i][1] << kBits | high[i][2] << 2 * kBits | high[i][3] << 3 * kBits;
+      if constexpr (kBits == 1) {
+        store(K.high_at(), bits[0] | bits[1] << 4);
+      } else {
+        store(K.high_at(), bits[0]), store(K.high_at() + 64, bits[1]);
+      }
+    }
+  }
+}
+
+// What stands before the codes: half floats as they are in the file, one or two at the start of a block.
+template <const PackKind& K>
+struct HalfScales {
+  void read(const PanelBlocks&) {}
+  void put(const PanelBlocks& blocks, int, uint8_t* out) const {
+    for (int r = 0; r < kPanelRows; ++r) {
+      std::memcpy(out + 2 * r, blocks.at[r], 2);
+      if constexpr (K.offset) std::memcpy(out + K.scale_bytes() + 2 * r, blocks.at[r] + 2, 2);
+    }
+  }
+};
+
+// Q4_K, Q5_K: products of two half floats of the block with eight pairs of 6-bit numbers.
+struct PairScales {
+  float scale[kPanelRows], min[kPanelRows];
+  uint8_t scales[8][kPanelRows], mins[8][kPanelRows];
+  void read(const PanelBlocks& blocks) {
+    for (int r = 0; r < kPanelRows; ++r) {
+      scale[r] = load_half(blocks.at[r]), min[r] = load_half(blocks.at[r] + 2);
+      for (int j = 0; j < 8; ++j) k_scale_min(blocks.at[r] + 4, j, scales[j][r], mins[j][r]);
+    }
+  }
+  void put(const PanelBlocks&, int group, uint8_t* out) const {
+    float s[kPanelRows], m[kPanelRows];
+    for (int r = 0; r < kPanelRows; ++r) s[r] = scale[r] * static_cast<float>(scales[group][r]);
+    for (int r = 0; r < kPanelRows; ++r) m[r] = -(min[r] * static_cast<float>(mins[group][r]));
+    std::memcpy(out, s, sizeof s);
+    std::memcpy(out + sizeof s, m, sizeof m);
+  }
+};
+
+// Q6_K: products of a half float of the block with sixteen signed bytes.
+struct SignedScales {
+  float scale[kPanelRows];
+  void read(const PanelBlocks& blocks) {
+    for (int r = 0; r < kPanelRows; ++r) scale[r] = load_half(blocks.at[r] + 208);
+  }
+  void put(const PanelBlocks& blocks, int group, uint8_t* out) const {
+    float s[2][kPanelRows];
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int i = 0; i < 2; ++i)
+        s[i][r] = scale[r] * static_cast<float>(static_cast<int8_t>(blocks.at[r][192 + 2 * group + i]));
+    }
+    std::memcpy(out, s, sizeof s);
+  }
+};
+
+constexpr uint8_t kNoRow[256] = {};  // a block of any format: scale 0
+
+template <const PackKind& K, class Scales, void (*Read)(const uint8_t*, int, RowCodes&), bool kFifths = false>
+void pack_panels(const WeightView& w, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
+  const int block_cols = dtype_info(w.dtype).block_elements, groups = block_cols / 32;
+  const int64_t n_blocks = w.cols / block_cols;
+  const auto block_bytes = static_cast<int64_t>(row_bytes(w.dtype, block_cols)), stride = n_blocks * block_bytes;
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const int64_t first = panel * kPanelRows;
-    const int n_rows = static_cast<int>(w.rows - first < kPanelRows ? w.rows - first : kPanelRows);
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      uint8_t* block = out + (panel * n_blocks + b) * kind.block_bytes();
-      PanelCodes codes = {};  // rows past the end are zeros
-      if (n_rows < kPanelRows) std::memset(block, 0, static_cast<size_t>(kind.codes_at()));
-      for (int r = 0; r < n_rows; ++r) {
-        Codes c;
-        Read(static_cast<const uint8_t*>(w.data) + (first + r) * stride, b, c);
-        for (int s = 0; s < kind.n_scales; ++s) put_scale(block + s * kind.scale_bytes(), kind.wide, r, c.scale[s]);
-        if (kind.offset) put_scale(block + kind.n_scales * kind.scale_bytes(), kind.wide, r, c.offset);
-        std::memcpy(codes.words[r], c.code, sizeof c.code);
+    const uint8_t* at = static_cast<const uint8_t*>(w.data) + first * stride;
+    uint8_t* to = out + panel * (w.cols / 32) * K.block_bytes();
+    for (int64_t b = 0; b < n_blocks; ++b, at += block_bytes) {
+      PanelBlocks blocks;
+      for (int64_t r = 0; r < kPanelRows; ++r) blocks.at[r] = first + r < w.rows ? at + r * stride : kNoRow;
+      Scales scales;
+      scales.read(blocks);
+      for (int group = 0; group < groups; ++group, to += K.block_bytes()) {
+        scales.put(blocks, group, to);
+        put_codes<Read, K, kFifths>(blocks, group, to);
       }
-      put_codes(kind, codes, block);
     }
   }
 }
 
 void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, void* out) {
-  const PackKind kind = kind_of(w.dtype);
   auto* to = static_cast<uint8_t*>(out);
+  const auto pack = [&](auto panels) { panels(w, panel_begin, panel_end, to); };
   switch (w.dtype) {
-    case DType::kQ4_0: pack_panels<read_q4_0>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ4_1: pack_panels<read_q4_1>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ5_0: pack_panels<read_q5_0>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ5_1: pack_panels<read_q5_1>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ8_0: pack_panels<read_q8_0>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ4_K: pack_panels<read_q4_k>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ5_K: pack_panels<read_q5_k>(w, kind, panel_begin, panel_end, to); break;
-    case DType::kQ6_K: pack_panels<read_q6_k>(w, kind, panel_begin, panel_end, to); break;
-    default: break;
+    case DType::kQ4_0: return pack(pack_panels<kPackQ4_0, HalfScales<kPackQ4_0>, read_nibbles<2>>);
+    case DType::kQ4_1: return pack(pack_panels<kPackQ4_1, HalfScales<kPackQ4_1>, read_nibbles<4>>);
+    case DType::kQ5_0: return pack(pack_panels<kPackQ5_0, HalfScales<kPackQ5_0>, read_fifths<2>, true>);
+    case DType::kQ5_1: return pack(pack_panels<kPackQ5_1, HalfScales<kPackQ5_1>, read_fifths<4>, true>);
+    case DType::kQ8_0: return pack(pack_panels<kPackQ8_0, HalfScales<kPackQ8_0>, read_bytes>);
+    case DType::kQ4_K: return pack(pack_panels<kPackQ4_K, PairScales, read_q4_k_codes>);
+    case DType::kQ5_K: return pack(pack_panels<kPackQ5_K, PairScales, read_q5_k_codes>);
+    case DType::kQ6_K: return pack(pack_panels<kPackQ6_K, SignedScales, read_q6_k_codes>);
+    default: return;
   }
 }
 

@@ -82,17 +82,54 @@ Weight Weight::from(std::string name, const Tensor& value) {
   return w;
 }
 
+bool PackedForm::make(const kernels::WeightView& w) {
+  if (begun_.exchange(true)) return false;
+  block_ = packed_block(kernels::packed_bytes(w));
+  constexpr int64_t kPanelsPerTask = 8, kStepBytes = int64_t{8} << 20;
+  const auto row_bytes = static_cast<int64_t>(kernels::row_bytes(w.dtype, w.cols));
+  constexpr int64_t kRowsPerTask = kPanelsPerTask * kernels::kPanelRows;
+  const int64_t n_tasks = (w.rows + kRowsPerTask - 1) / kRowsPerTask;
+  const int64_t n_panels = (w.rows + kernels::kPanelRows - 1) / kernels::kPanelRows;
+  const int64_t step = std::max<int64_t>(1, kStepBytes / (kRowsPerTask * row_bytes));
+  for (int64_t first = 0; first < n_tasks; first += step) {
+    const int64_t last = std::min(n_tasks, first + step);
+    pool().for_each(last - first, [&](int64_t task, int) {
+      const int64_t panel = (first + task) * kPanelsPerTask;
+      kernels::pack_weights(w, panel, std::min(n_panels, panel + kPanelsPerTask), block_.get());
+    });
+    const int64_t begin = first * kRowsPerTask;
+    const int64_t end = std::min(w.rows, last * kRowsPerTask);
+    const auto* bytes = static_cast<const std::byte*>(w.data);
+    if (done_) done_({bytes + begin * row_bytes, static_cast<size_t>((end - begin) * row_bytes)});
+  }
+  data_.store(block_.get(), std::memory_order_release);
+  return true;
+}
+
+const void* PackedForm::data_for(const kernels::WeightView& w, int64_t n_tokens) {
+  if (const void* made = data()) return made;
+  // Packing reads the weight once and fills new memory, which on a virtual machine can take longer than a short
+  // prompt: that is done without. A longer one is cut into blocks, each of which would pack panels for itself.
+  constexpr int64_t kLong = 128;
+  if (!used_.exchange(true) && n_tokens <= kLong) return nullptr;
+  try {
+    make(w);
+  } catch (const std::bad_alloc&) {  // slower without, but right: make() never begins again
+  }
+  return data();
+}
+
 size_t pack_weight(Weight& w) {
+  pack_weight_later(w);
+  return w.packed && w.packed->make(w.view) ? kernels::packed_bytes(w.view) : 0;
+}
+
+size_t pack_weight_later(Weight& w, PackedForm::Done done) {
   if (w.packed || w.value.defined() || !w.defined()) return 0;
   const size_t bytes = kernels::packed_bytes(w.view);
   if (bytes == 0) return 0;
-  std::shared_ptr<void> block = packed_block(bytes);
-  constexpr int64_t kPanelsPerTask = 8;
-  const int64_t n_panels = (w.rows() + kernels::kPanelRows - 1) / kernels::kPanelRows;
-  pool().for_each((n_panels + kPanelsPerTask - 1) / kPanelsPerTask, [&](int64_t task, int) {
-    kernels::pack_weights(w.view, task * kPanelsPerTask, std::min(n_panels, (task + 1) * kPanelsPerTask), block.get());
-  });
-  w.packed = std::move(block);
+  w.packed = std::make_shared<PackedForm>();
+  w.packed->done_ = std::move(done);
   return bytes;
 }
 

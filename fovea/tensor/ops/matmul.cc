@@ -204,7 +204,7 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   Tensor y = Tensor::empty({n, w.rows()});
   const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
   run({.w = w.view,
-       .packed = w.packed.get(),
+       .packed = quantized && w.packed ? w.packed->data_for(w.view, n) : nullptr,
        .numerics = numerics,
        .x = x.data(),
        .ld_x = w.cols(),

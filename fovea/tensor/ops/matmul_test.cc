@@ -152,6 +152,49 @@ TEST(MatmulQuantized, FastIsNearAndPackedOrNotGivesTheSameBits) {
   }
 }
 
+TEST(MatmulQuantized, AWeightToBePackedLaterIsPackedAtItsSecondProductOrAtALongOne) {
+  Arena arena;
+  Exec exec{.arena = &arena};
+  ExecScope scope(exec);
+  for (const int64_t n : {3, 200}) {
+    Q8Matrix plain(70, 256, 3), later(70, 256, 3);
+    const Tensor x = random_tensor({n, 256}, 4);
+    const Tensor y = matmul(x, plain.weight);
+    EXPECT_GT(pack_weight_later(later.weight), 0u);
+    EXPECT_EQ(pack_weight_later(later.weight), 0u);
+    EXPECT_EQ(later.weight.packed->data(), nullptr);
+    EXPECT_TRUE(same_bits(matmul(x, later.weight), y));
+    EXPECT_EQ(later.weight.packed->data() != nullptr, n > 128) << n;
+    EXPECT_TRUE(same_bits(matmul(x, later.weight), y));
+    EXPECT_NE(later.weight.packed->data(), nullptr);
+    EXPECT_TRUE(same_bits(matmul(x, later.weight), y));
+  }
+}
+
+TEST(MatmulQuantized, ExactArithmeticNeverPacks) {
+  Q8Matrix w(32, 64, 5);
+  pack_weight_later(w.weight);
+  const Tensor x = random_tensor({200, 64}, 4);
+  for (int i = 0; i < 3; ++i) matmul(x, w.weight);
+  EXPECT_EQ(w.weight.packed->data(), nullptr);
+}
+
+TEST(MatmulQuantized, PackingSaysOfEveryRowOnceThatItIsDone) {
+  constexpr int64_t kRows = 40'003, kCols = 256;  // 10.9 MB: in two steps
+  Q8Matrix w(kRows, kCols, 5);
+  const auto* next = static_cast<const std::byte*>(w.weight.view.data);
+  const auto* end = next + kRows * kCols / 32 * 34;
+  int steps = 0;
+  pack_weight_later(w.weight, [&](std::span<const std::byte> rows) {
+    EXPECT_EQ(rows.data(), next);
+    next = rows.data() + rows.size();
+    ++steps;
+  });
+  EXPECT_GT(pack_weight(w.weight), 0u);
+  EXPECT_EQ(next, end);
+  EXPECT_EQ(steps, 2);
+}
+
 TEST(MatmulQuantized, PackedBytesAreCountedWhileTheyLive) {
   const size_t before = packed_weight_bytes();
   {

@@ -1,0 +1,74 @@
+#include "fovea/engine/model.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fovea/engine/session.h"
+#include "fovea/tensor/weight.h"
+
+namespace fovea::engine {
+namespace {
+
+std::shared_ptr<const Model> tiny(const ModelOptions& options) {
+  auto model = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf", options);
+  EXPECT_TRUE(model.has_value()) << model.error().message;
+  return std::move(model).value();
+}
+
+ModelOptions repacked(uint64_t bytes, bool late) {
+  ModelOptions options;
+  options.repack_bytes = bytes, options.repack_late = late;
+  return options;
+}
+
+// The logits of a prompt of n tokens, then of three tokens more.
+std::vector<float> answer(std::shared_ptr<const Model> model, int n) {
+  const auto session = Session::create(std::move(model), {}).value();
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 31 % 290);
+  const SequenceId sequence = session->begin();
+  std::vector<float> out = session->prefill(sequence, ids).value();
+  for (int i = 0; i < 3; ++i) {
+    const Session::Step step{sequence, 7 + i};
+    const auto logits = session->decode({&step, 1}).value().values();
+    out.insert(out.end(), logits.begin(), logits.end());
+  }
+  return out;
+}
+
+TEST(Model, AnyBudgetForRepackedWeightsGivesTheSameBits) {
+  for (const int n : {3, 200}) {
+    const auto all = tiny({});
+    const uint64_t whole = all->packed_bytes();
+    ASSERT_GT(whole, 0u);
+    const std::vector<float> expected = answer(all, n);
+    for (const uint64_t budget : {uint64_t{0}, whole / 2, whole}) {
+      for (const bool late : {false, true}) {
+        const auto model = tiny(repacked(budget, late));
+        EXPECT_LE(model->packed_bytes(), budget);
+        EXPECT_EQ(model->packed_bytes() > 0, budget > 0);
+        EXPECT_EQ(answer(model, n), expected) << budget << " bytes, late: " << late;
+      }
+    }
+  }
+}
+
+TEST(Model, WeightsToBeRepackedLateTakeNothingUntilUsedAgain) {
+  const size_t before = tensor::packed_weight_bytes();
+  const auto model = tiny(repacked(UINT64_MAX, true));
+  EXPECT_EQ(tensor::packed_weight_bytes(), before);
+  const auto session = Session::create(model, {}).value();
+  const SequenceId sequence = session->begin();
+  ASSERT_TRUE(session->prefill(sequence, std::vector<int32_t>{1, 2, 3}).has_value());
+  EXPECT_EQ(tensor::packed_weight_bytes(), before);
+  const Session::Step step{sequence, 5};
+  ASSERT_TRUE(session->decode({&step, 1}).has_value());
+  EXPECT_EQ(tensor::packed_weight_bytes(), before + model->packed_bytes());
+}
+
+}  // namespace
+}  // namespace fovea::engine
