@@ -337,16 +337,18 @@ TEST_F(Cli, PerplexityScoresTheSecondHalfOfEachWindow) {
 }
 
 TEST_F(Cli, BenchHasTheKeysThatScriptsRelyOn) {
-  const Json bench = json({"bench", "-m", kTiny, "-p", "16,32", "-n", "4", "-d", "0,100", "-r", "2", "--json"});
+  const Json bench =
+      json({"bench", "-m", kTiny, "-p", "16,32", "-n", "4", "-d", "0,100", "--sequences", "1,3", "-r", "2", "--json"});
   std::vector<std::string> tests;
   for (const Json& row : bench["rows"]) {
     tests.push_back(row["test"]);
-    for (const char* key : {"n_prompt", "n_gen", "depth", "tokens_per_second", "stddev", "peak_rss_bytes"})
+    for (const char* key :
+         {"n_prompt", "n_gen", "depth", "n_sequences", "tokens_per_second", "stddev", "peak_rss_bytes"})
       EXPECT_TRUE(row[key].is_number()) << key;
     EXPECT_GT(row["tokens_per_second"], 0);
     EXPECT_GT(row["peak_rss_bytes"], 0);
   }
-  EXPECT_EQ(tests, (std::vector<std::string>{"pp16", "pp32", "tg4", "tg4@d100"}));
+  EXPECT_EQ(tests, (std::vector<std::string>{"pp16", "pp32", "tg4", "tg4 x3", "tg4@d100", "tg4 x3 @ d100"}));
   for (const char* key : {"isa", "threads", "model_sha256", "numerics", "machine"})
     EXPECT_TRUE(bench.contains(key)) << key;
   EXPECT_THAT(run({"bench", "-m", kTiny, "-p", "16", "-n", "0", "-r", "1"}).out,
@@ -358,6 +360,7 @@ TEST_F(Cli, BenchHasTheKeysThatScriptsRelyOn) {
   EXPECT_EQ(deep.code, 0);
   EXPECT_THAT(deep.err, HasSubstr("604 tokens are more than the 512"));
   EXPECT_THAT(fails(2, {"bench", "-m", kTiny, "-p", "1,x"}), HasSubstr("--n-prompt"));
+  EXPECT_THAT(fails(2, {"bench", "-m", kTiny, "--sequences", "0"}), HasSubstr("--sequences"));
 }
 
 TEST_F(Cli, QualityComparesFastWithExact) {

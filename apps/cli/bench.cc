@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   ModelFlags model;
-  std::vector<int> prompts = {512}, depths = {0};
+  std::vector<int> prompts = {512}, depths = {0}, sequences = {1};
   int n_gen = 64, repetitions = 3;
   bool quality = false;
   std::string file;
@@ -31,7 +31,7 @@ struct Options {
 
 struct Row {
   std::string test;
-  int n_prompt = 0, n_gen = 0, depth = 0;
+  int n_prompt = 0, n_gen = 0, depth = 0, n_sequences = 1;
   std::vector<double> speeds = {};  // tokens per second, one a repetition
   uint64_t peak_rss_bytes = 0;
 
@@ -100,13 +100,14 @@ class Bench {
       rows.push_back(std::move(row));
     }
     for (const int depth : options_.depths) {
-      if (options_.n_gen == 0) break;
-      Row row{depth > 0 ? fmt::format("tg{}@d{}", options_.n_gen, depth) : fmt::format("tg{}", options_.n_gen), 0,
-              options_.n_gen, depth};
-      reset_peak();
-      FOVEA_RETURN_IF_ERROR(time_decode(row));
-      row.peak_rss_bytes = peak_rss_bytes();
-      rows.push_back(std::move(row));
+      for (const int n : options_.sequences) {
+        if (options_.n_gen == 0) break;
+        Row row{decode_name(depth, n), 0, options_.n_gen, depth, n};
+        reset_peak();
+        FOVEA_RETURN_IF_ERROR(time_decode(row));
+        row.peak_rss_bytes = peak_rss_bytes();
+        rows.push_back(std::move(row));
+      }
     }
     return rows;
   }
@@ -132,23 +133,40 @@ class Bench {
     return seconds;
   }
 
+  // "tg64", "tg64@d512"; of several sequences "tg64 x8", "tg64 x8 @ d512".
+  std::string decode_name(int depth, int n_sequences) const {
+    std::string name = fmt::format("tg{}", options_.n_gen);
+    if (n_sequences > 1) name += fmt::format(" x{}", n_sequences);
+    if (depth > 0) name += fmt::format("{}d{}", n_sequences > 1 ? " @ " : "@", depth);
+    return name;
+  }
+
+  // Every step gives each sequence a token; the speed is the total. Sequences read `depth` keys of their own: forks
+  // of one would share its pages, which the caches then hold once.
   Status time_decode(Row& row) {
-    const engine::SequenceId base = session_.begin();
-    if (row.depth > 0) FOVEA_RETURN_IF_ERROR(prefill(base, row.depth, "filling the context"));
-    const std::vector<int32_t> tokens = some_tokens(row.n_gen, session_.shape().vocab_size, 2);
-    for (int i = -1; i < options_.repetitions; ++i) {  // -1: one token to warm up
-      const engine::SequenceId sequence = session_.fork(base);
+    const auto n = static_cast<size_t>(row.n_sequences);
+    std::vector<engine::SequenceId> bases(n);
+    for (engine::SequenceId& base : bases) {
+      base = session_.begin();
+      if (row.depth > 0) FOVEA_RETURN_IF_ERROR(prefill(base, row.depth, "filling the context"));
+    }
+    const std::vector<int32_t> tokens =
+        some_tokens(row.n_gen * row.n_sequences, session_.shape().vocab_size, 2);  // row.n_sequences a step
+    std::vector<engine::Session::Step> steps(n);
+    for (int i = -1; i < options_.repetitions; ++i) {  // -1: one step to warm up
+      for (size_t s = 0; s < n; ++s) steps[s].sequence = session_.fork(bases[s]);
       const auto start = Clock::now();
-      for (const int32_t token : std::span(tokens).first(i < 0 ? 1 : tokens.size())) {
+      for (int step = 0; step < (i < 0 ? 1 : row.n_gen); ++step) {
         if (Interrupt::requested()) return make_error(ErrorCode::kCancelled, "interrupted");
-        const engine::Session::Step step{sequence, token};
-        const auto logits = session_.decode({&step, 1});
+        for (size_t s = 0; s < n; ++s) steps[s].token = tokens[static_cast<size_t>(step) * n + s];
+        const auto logits = session_.decode(steps);
         if (!logits) return logits.error();
       }
-      if (i >= 0) row.speeds.push_back(row.n_gen / std::chrono::duration<double>(Clock::now() - start).count());
-      session_.remove(sequence);
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (i >= 0) row.speeds.push_back(row.n_gen * row.n_sequences / seconds);
+      for (const engine::Session::Step& step : steps) session_.remove(step.sequence);
     }
-    session_.remove(base);
+    for (const engine::SequenceId base : bases) session_.remove(base);
     return {};
   }
 
@@ -159,8 +177,8 @@ class Bench {
 
 // The context that the sizes asked for need; kLimit if --ctx-size is less.
 Result<int> context_for(const Options& options) {
-  if (options.prompts.size() > 64 || options.depths.size() > 64) {
-    return make_error(ErrorCode::kUsage, "--n-prompt and --depth: at most 64 sizes each");
+  if (options.prompts.size() > 64 || options.depths.size() > 64 || options.sequences.size() > 64) {
+    return make_error(ErrorCode::kUsage, "--n-prompt, --depth and --sequences: at most 64 sizes each");
   }
   const int deepest = options.depths.empty() ? 0 : *std::max_element(options.depths.begin(), options.depths.end());
   const int longest = options.prompts.empty() ? 0 : *std::max_element(options.prompts.begin(), options.prompts.end());
@@ -216,6 +234,7 @@ Status speed(const Options& options, const Common& common) {
                            {"n_prompt", row.n_prompt},
                            {"n_gen", row.n_gen},
                            {"depth", row.depth},
+                           {"n_sequences", row.n_sequences},
                            {"tokens_per_second", row.median()},
                            {"stddev", row.stddev()},
                            {"samples", row.speeds},
@@ -249,6 +268,12 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  sub.add_option("--sequences", options->sequences,
+                 "sequences to decode at once, as in 1,8,32; the speed is their total")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(in_range(int64_t{1}, int64_t{1024}))
       ->capture_default_str();
   sub.add_option("-r,--repetitions", options->repetitions, "the median of so many runs counts")
       ->check(in_range(int64_t{1}, int64_t{1000}))

@@ -66,11 +66,9 @@ void weigh(std::span<const float> pattern, const std::vector<float>& values, int
 
 }  // namespace
 
-kernels::AttentionArgs Attend::rows_of(const Run& run, int layer, int kv_head, const Tensor& q, int64_t first,
-                                       int64_t n) const {
+kernels::AttentionArgs Attend::rows_of(const Run& run, int kv_head, const Tensor& q, int64_t first, int64_t n) const {
   const int group = c_.model.group(), head_dim = c_.model.head_dim;
-  const std::span<const KeyBlock> blocks = c_.cache->blocks(run.sequence, layer, kv_head);
-  const HeadPlan& plan = plans_[static_cast<size_t>(kv_head)];
+  const HeadPlan& plan = this->plan(run, kv_head);
   kernels::AttentionArgs args;
   args.type = c_.cache->shape().type;
   args.head_dim = head_dim;
@@ -80,10 +78,10 @@ kernels::AttentionArgs Attend::rows_of(const Run& run, int layer, int kv_head, c
   args.ld_q = static_cast<int64_t>(c_.model.n_heads) * head_dim;
   args.q = q.data() + (run.begin + first) * args.ld_q + static_cast<int64_t>(kv_head) * group * head_dim;
   args.q_pos = run.positions.data() + first;
-  args.blocks = blocks.data();
-  args.n_blocks = static_cast<int64_t>(blocks.size());
+  args.blocks = plan.blocks.data();
+  args.n_blocks = static_cast<int64_t>(plan.blocks.size());
   args.head_rules = plan.rules.data();
-  if (!plan.mask.empty()) args.mask = plan.mask.data() + static_cast<size_t>(first * group) * blocks.size();
+  if (!plan.mask.empty()) args.mask = plan.mask.data() + first * group * args.n_blocks;
   return args;
 }
 
@@ -115,7 +113,7 @@ void Attend::materialised(const Run& run, int layer, const Tensor& q, Tensor& z)
     ScoreRows score_rows;
     for (int64_t first = 0; first < run.n(); first += kRowTile) {
       const int64_t n = std::min(kRowTile, run.n() - first);
-      score_rows(rows_of(run, layer, kv, q, first, n), head % group, rows.data(), slots);
+      score_rows(rows_of(run, kv, q, first, n), head % group, rows.data(), slots);
       for (int64_t i = 0; i < n; ++i) {
         const std::span<float> row(rows.data() + i * slots, static_cast<size_t>(slots));
         const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
@@ -177,8 +175,8 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
     head.rows.resize(static_cast<size_t>(n * head.slots()));
     ScoreRows score_rows;
     for (int64_t first = 0; first < n; first += kRowTile) {
-      score_rows(rows_of(run, layer, h / group, q, first, std::min(kRowTile, n - first)), h % group,
-                 head.row(first).data(), head.slots());
+      score_rows(rows_of(run, h / group, q, first, std::min(kRowTile, n - first)), h % group, head.row(first).data(),
+                 head.slots());
     }
     for (int64_t i = 0; i < n; ++i) {
       for (const size_t m : head.editors) {

@@ -124,7 +124,8 @@ Result<Tensor> Session::forward(const Batch& batch) {
                             .cache = &cache_,
                             .pipeline = &pipeline_,
                             .hooks = hooks_.active() ? &hooks_ : nullptr,
-                            .observers = observers_});
+                            .observers = observers_,
+                            .memory = &attend_memory_});
   Tensor logits = model_->family().forward(batch, attend, hooks_);
   keys_.seen += attend.key_count().seen;
   keys_.dense += attend.key_count().dense;

@@ -100,6 +100,7 @@ class Session {
   int n_ctx_;
   tensor::Arena arena_;
   attention::KvCache cache_;
+  attention::AttendMemory attend_memory_;
   attention::Pipeline pipeline_;
   attention::Hooks hooks_;
   std::vector<attention::RowObserver*> observers_;

@@ -31,7 +31,7 @@ constexpr int kTileTokens = kMostTokens;
 #endif
 
 // Few tokens read the packed codes directly; from here on spreading them to bytes first pays off.
-constexpr int64_t kSpreadFrom = 5;
+constexpr int64_t kSpreadFrom = kDirectTokens + 1;
 
 template <const PackKind& K>
 struct QuantizedMatmul {
