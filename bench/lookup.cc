@@ -3,7 +3,7 @@
 // Ends with 1 if a text, a finish reason or an evidence differs. Prints the speed of both, one after the other in one
 // process, in turns.
 //
-//   bench_lookup MODEL [N_PREDICT]       FOVEA_LOOKUP=N in the environment: tokens drafted at most
+//   bench_lookup [MODEL [N_PREDICT]]       FOVEA_LOOKUP=N in the environment: tokens drafted at most
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -160,16 +160,18 @@ class Bench {
   }
 
   void print_sums() {
-    fmt::print("\n{:16} {:>7} {:>7} {:>11} {:>12} {:>8} {:>23} {:>9} {:>9}\n", "", "prompts", "tokens", "plain tok/s",
-               "lookup tok/s", "speed-up", "of a prompt: worst-best", "drafted", "kept");
+    fmt::print("\n{:15} {:>7} {:>6}  {:>11} {:>12} {:>8}  {:24} {:>7} {:>5} {:>13}\n", "", "prompts", "tokens",
+               "plain tok/s", "lookup tok/s", "speed-up", "of a prompt", "drafted", "kept", "tokens a pass");
     for (auto& [name, sum] : sums_) {
       const auto n = static_cast<double>(sum.tokens);
       std::sort(sum.gains.begin(), sum.gains.end());
-      fmt::print("{:16} {:7} {:7} {:11.1f} {:12.1f} {:7.2f}x {:>23} {:9} {:9}\n", name, sum.n, sum.tokens,
+      // The first token comes of the prompt, and the last is not fed.
+      const auto passes = static_cast<double>(sum.tokens - sum.n - sum.accepted);
+      fmt::print("{:15} {:7} {:6}  {:11.1f} {:12.1f} {:7.2f}x  {:24} {:7} {:5} {:13.2f}\n", name, sum.n, sum.tokens,
                  n / sum.plain, n / sum.lookup, sum.plain / sum.lookup,
                  fmt::format("{:.2f}-{:.2f}, median {:.2f}", sum.gains.front(), sum.gains.back(),
                              sum.gains[sum.gains.size() / 2]),
-                 sum.drafted, sum.accepted);
+                 sum.drafted, sum.accepted, static_cast<double>(sum.tokens - sum.n) / passes);
     }
   }
 
@@ -253,11 +255,7 @@ int run(const std::string& name, int n_predict, int max_drafted) {
 }  // namespace fovea
 
 int main(int argc, char** argv) {
-  if (argc < 2 || argc > 3) {
-    fmt::print(stderr, "usage: bench_lookup MODEL [N_PREDICT]\n");
-    return 2;
-  }
   const char* most = std::getenv("FOVEA_LOOKUP");
-  return fovea::run(argv[1], argc > 2 ? std::atoi(argv[2]) : 96,
+  return fovea::run(argc > 1 ? argv[1] : "smollm2-135m", argc > 2 ? std::max(1, std::atoi(argv[2])) : 96,
                     most ? std::atoi(most) : fovea::engine::LookupOptions::kMost);
 }
