@@ -70,7 +70,10 @@ class Rows {
 
   // The token that was sampled from logits().
   Status feed(int32_t token) {
+    if (!session_.can_verify())
+      index_.reset();  // a hook was attached while the answer came: it sees every token from now
     if (!index_) {
+      forget_rejected();
       const Session::Step step{sequence_, token};
       FOVEA_ASSIGN_OR_RETURN(pass_, session_.decode({&step, 1}));
       ++n_fed_;

@@ -9,8 +9,8 @@ namespace {
 constexpr size_t kMinSlots = size_t{1} << 10, kMaxSlots = size_t{1} << 18;
 
 // What is known before the first measurement, of two small models on two cores of a Zen 4 (docs/lookup.md).
-// Seconds of a pass, over those of one token: the kernels take four tokens at a time.
-double usual_ratio(int n_tokens) { return n_tokens <= 4 ? 1 + 0.13 * (n_tokens - 1) : 1.55 + 0.11 * n_tokens; }
+// Seconds of a pass, over those of one token: products of up to 8 tokens read the weights as one token does.
+double usual_ratio(int n_tokens) { return n_tokens <= 8 ? 1 + 0.1 * (n_tokens - 1) : 1.5 + 0.115 * n_tokens; }
 // The share of drafted tokens that come, behind so many that agree.
 double usual_share(size_t match) { return static_cast<double>(match) / static_cast<double>(match + 4); }
 

@@ -269,6 +269,34 @@ TEST_F(Lookup, IsOffWhereADraftCannotBeTakenBack) {
   EXPECT_EQ(same(greedy(40)).n_drafted, 0);
 }
 
+TEST_F(Lookup, AHookThatIsAttachedOnTheWaySeesEveryTokenFromThere) {
+  int64_t drafted = 0;
+  for (int at = 1; at < 16; ++at) {
+    std::vector<int> seen;
+    for (const LookupOptions& lookup : {LookupOptions{}, kAll}) {
+      int told = 0, rows = 0;
+      GenerateOptions options = greedy(40);
+      options.on_token = [&](int32_t) {
+        if (++told != at) return;
+        const auto attached = session_->hooks().attach(
+            "blocks.0.attn.hook_z", [&](const std::string&, tensor::Tensor& z) { rows += static_cast<int>(z.dim(0)); });
+        EXPECT_TRUE(attached.has_value());
+      };
+      options.lookup = lookup;
+      const SequenceId sequence = session_->begin();
+      const auto made = generate(*session_, sequence, prompt_, options);
+      ASSERT_TRUE(made.has_value());
+      drafted += made->n_drafted;
+      session_->hooks().clear();
+      session_->remove(sequence);
+      seen.push_back(rows);
+    }
+    EXPECT_EQ(seen[0], 40 - at);
+    EXPECT_EQ(seen[1], seen[0]) << at;
+  }
+  EXPECT_GT(drafted, 0);
+}
+
 TEST_F(Lookup, ADraftOverTheEndOfAPageAndOfASegmentGivesTheBitsOfItsTokensAlone) {
   SessionOptions options;
   options.n_ctx = 1100;  // attention is joined from segments of 1,024 keys
