@@ -46,6 +46,8 @@ Attend::Attend(const Context& context)
       memory_(context.memory ? *context.memory : own_memory_),
       scale_(1.0f / std::sqrt(static_cast<float>(context.model.head_dim))) {
   const Batch& batch = c_.batch;
+  FOVEA_CHECK(!memory_.in_use, "attend: a forward pass was begun inside another of the same session");
+  memory_.in_use = true;
   memory_.runs.clear();
   for (int64_t begin = 0; begin < batch.size();) {
     const auto at = static_cast<size_t>(begin);

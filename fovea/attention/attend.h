@@ -56,6 +56,7 @@ class AttendMemory {
     int64_t n_parts;         // segments of the keys that it sees
     int64_t first_part = 0;  // of all parts of the batch
   };
+  bool in_use = false;
   std::vector<Run> runs;
   std::vector<HeadPlan> plans;  // of the current layer
   std::vector<Tile> tiles;      // likewise
@@ -74,6 +75,9 @@ class Attend {
     AttendMemory* memory = nullptr;  // null: its own
   };
   explicit Attend(const Context& context);
+  ~Attend() { memory_.in_use = false; }
+  Attend(const Attend&) = delete;
+  Attend& operator=(const Attend&) = delete;
 
   // q [n, n_heads, head_dim], k and v [n, n_kv_heads, head_dim], not rotated -> z like q.
   tensor::Tensor operator()(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);

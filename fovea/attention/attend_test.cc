@@ -6,6 +6,7 @@
 #include "fovea/attention/one_layer.h"
 #include "fovea/attention/test_methods.h"
 #include "fovea/base/check.h"
+#include "fovea/base/threads.h"
 
 namespace fovea::attention {
 namespace {
@@ -37,6 +38,24 @@ TEST(Attend, ManyKeysInSegmentsGiveTheSameBitsHoweverTheyAreFed) {
   }
   EXPECT_TRUE(std::equal(one_by_one.begin(), one_by_one.end(), rows.begin() + 50 * 64));
   prefilled.expect_head(rows, 59, 2, prefilled.weighed(2, prefilled.pattern(2, 2059, everything)));
+}
+
+TEST(Attend, LongAndShortSequencesOfABatchGiveTheBitsOfEachAlone) {
+  for (const int threads : {1, 2, 8}) {
+    set_threads(threads);
+    OneLayer alone, together;
+    Batch batch;
+    std::vector<float> expected;
+    const int lengths[] = {2100, 7, 1300, 40};  // more than one segment of keys, and one
+    for (SequenceId s = 0; s < 4; ++s) {
+      alone.feed(lengths[s], false, s), together.feed(lengths[s], false, s);
+      const std::vector<float> z = alone.feed(1, /*decoding=*/true, s);
+      expected.insert(expected.end(), z.begin(), z.end());
+      batch.add(std::vector<int32_t>(1, 0), lengths[s], s, /*is_decoding=*/true);
+    }
+    EXPECT_EQ(together.run(batch, 0), expected) << threads;
+  }
+  set_threads(0);
 }
 
 TEST(Attend, HalfPrecisionPagesStayNearTheTwin) {

@@ -20,6 +20,9 @@ struct Batch {
   std::vector<bool> decoding;       // the row follows a generated token, not a prompt
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted, rising
 
+  void clear() {  // keeps the memory
+    tokens.clear(), positions.clear(), sequences.clear(), decoding.clear(), logit_rows.clear();
+  }
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
 
   void add(std::span<const int32_t> new_tokens, int32_t first_position, SequenceId sequence, bool is_decoding = false) {

@@ -96,6 +96,7 @@ struct ThreadPool::State {
     }
   }
 
+  std::atomic<uint64_t> n_jobs{0};
   std::mutex callers;  // one job at a time; a second caller waits for the first
   const Job* job = nullptr;
   bool spins = true;
@@ -119,6 +120,8 @@ ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::size() const { return static_cast<int>(state_->workers.size()) + 1; }
 
+uint64_t ThreadPool::n_jobs() const { return state_->n_jobs.load(std::memory_order_relaxed); }
+
 void ThreadPool::run(FunctionRef<void(int thread)> fn) {
   State& state = *state_;
   if (this_thread_index != kOutside) {
@@ -127,7 +130,10 @@ void ThreadPool::run(FunctionRef<void(int thread)> fn) {
   }
   const std::lock_guard lock(state.callers);
   state.running.store(size() - 1);
-  if (size() > 1) state.publish(&fn);
+  if (size() > 1) {
+    state.n_jobs.fetch_add(1, std::memory_order_relaxed);
+    state.publish(&fn);
+  }
   state.call(fn, 0);
   for (int left; (left = state.running.load(std::memory_order_acquire)) > 0;)
     wait_while(state.running, left, state.spins);

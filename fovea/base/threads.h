@@ -33,7 +33,8 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int size() const;  // threads that run a job, the caller among them
+  int size() const;         // threads that run a job, the caller among them
+  uint64_t n_jobs() const;  // barriers so far: what ran on the caller alone is none
 
   // Calls fn(thread) once for every thread in [0, size()), this thread being 0, and returns when
   // all are done. One barrier. Not re-entrant: a call from inside fn runs every index inline.

@@ -33,6 +33,16 @@ TEST_P(ThreadPoolOf, RunsEveryThreadIndexOnceAndTheCallerIsZero) {
   EXPECT_EQ(ids[0], std::this_thread::get_id());
 }
 
+TEST_P(ThreadPoolOf, CountsTheJobsThatOthersTookPartIn) {
+  ThreadPool pool(GetParam());
+  const auto nothing = [](int64_t, int) {};
+  pool.for_each(1, nothing);
+  EXPECT_EQ(pool.n_jobs(), 0u);
+  pool.run([&](int) { pool.for_each(5, nothing); });
+  pool.for_each(2, nothing);
+  EXPECT_EQ(pool.n_jobs(), GetParam() == 1 ? 0u : 2u);
+}
+
 TEST_P(ThreadPoolOf, HandsOutEveryTaskOnce) {
   ThreadPool pool(GetParam());
   for (const int n_tasks : {0, 1, 2, 7, 1000}) {

@@ -169,7 +169,8 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
 }
 
 Result<Tensor> Session::decode(std::span<const Step> steps) {
-  Batch batch;
+  Batch& batch = step_;
+  batch.clear();
   for (size_t i = 0; i < steps.size(); ++i) {
     FOVEA_RETURN_IF_ERROR(check_tokens({&steps[i].token, 1}));
     FOVEA_RETURN_IF_ERROR(check_room(steps[i].sequence, 1));

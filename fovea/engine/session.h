@@ -101,6 +101,7 @@ class Session {
   tensor::Arena arena_;
   attention::KvCache cache_;
   attention::AttendMemory attend_memory_;
+  attention::Batch step_;  // of decode(), for its memory
   attention::Pipeline pipeline_;
   attention::Hooks hooks_;
   std::vector<attention::RowObserver*> observers_;

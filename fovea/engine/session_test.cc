@@ -140,6 +140,32 @@ TEST_P(SameBits, TwoRunsAndAnyNumberOfThreads) {
   set_threads(0);
 }
 
+TEST_P(SameBits, PrefillDecodeAndABatchWithOneToEightThreads) {
+  const auto everything = [&] {
+    auto s = session();
+    std::vector<float> bits;
+    std::vector<Session::Step> steps;
+    for (int32_t i = 0; i < 5; ++i) {  // prompts of different lengths
+      steps.push_back({s->begin(), i});
+      const auto logits =
+          s->prefill(steps.back().sequence, std::span(ids).first(ids.size() - 7 * static_cast<size_t>(i)));
+      bits.insert(bits.end(), logits->begin(), logits->end());
+    }
+    for (const size_t n : {size_t{1}, steps.size(), steps.size()}) {
+      const auto logits = s->decode(std::span(steps).first(n));
+      bits.insert(bits.end(), logits->values().begin(), logits->values().end());
+    }
+    return bits;
+  };
+  set_threads(1);
+  const auto expected = everything();
+  for (int n = 2; n <= 8; ++n) {
+    set_threads(n);
+    EXPECT_EQ(everything(), expected) << n;
+  }
+  set_threads(0);
+}
+
 TEST_P(SameBits, AloneOrBesideOthers) {
   auto alone = session();
   const SequenceId s = alone->begin();

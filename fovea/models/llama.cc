@@ -55,18 +55,17 @@ class Llama final : public Family {
       const Tensor attn_in = branch(x, hook, Site::kAttnIn, l);
       Tensor h = norm(attn_in, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
       const AttentionInput input{attn_in, h, w.attn_norm, cfg_.norm_eps, hook, l};
-      Tensor q = project_inputs(input, Site::kQInput, w.w_q, none, s.n_heads);     // [n_tokens, n_heads, head_dim]
-      Tensor k = project_inputs(input, Site::kKInput, w.w_k, none, s.n_kv_heads);  // [n_tokens, n_kv_heads, head_dim]
-      Tensor v = project_inputs(input, Site::kVInput, w.w_v, none, s.n_kv_heads);
+      auto [q, k, v] =
+          project_inputs(input, {{Site::kQInput, w.w_q, none, s.n_heads},     // [n_tokens, n_heads, head_dim]
+                                 {Site::kKInput, w.w_k, none, s.n_kv_heads},  // [n_tokens, n_kv_heads, head_dim]
+                                 {Site::kVInput, w.w_v, none, s.n_kv_heads}});
       Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
-      x = add(x, hook(Site::kAttnOut, l, project_heads(z, w.w_o, hook, l)));
+      x = add_attn_out(x, z, w.w_o, hook, l);
       x = hook(Site::kResidMid, l, x);
       h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale,
                Site::kLn2Normalized);
-      Tensor gate = hook(Site::kMlpPre, l, matmul(h, w.w_gate));  // [n_tokens, d_ff]
-      Tensor up = hook(Site::kMlpPreLinear, l, matmul(h, w.w_up));
-      h = hook(Site::kMlpPost, l, swiglu(gate, up));
-      x = add(x, hook(Site::kMlpOut, l, matmul(h, w.w_down)));
+      h = gated(h, w.w_gate, w.w_up, hook, l);  // [n_tokens, d_ff]
+      x = add_mlp_out(x, h, w.w_down, hook, l);
       x = hook(Site::kResidPost, l, x);
     }
     return unembed(x, in, final_norm_, cfg_.norm_eps, lm_head_.defined() ? lm_head_ : embed_, hook);

@@ -2,47 +2,14 @@
 // number of threads.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <vector>
 
+#include "fovea/base/count_allocations.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/ops.h"
-
-// The thread sanitizer brings an operator new of its own and allows no other.
-#if defined(__SANITIZE_THREAD__)
-#define FOVEA_COUNTS_ALLOCATIONS 0
-#elif defined(__has_feature)
-#define FOVEA_COUNTS_ALLOCATIONS !__has_feature(thread_sanitizer)
-#else
-#define FOVEA_COUNTS_ALLOCATIONS 1
-#endif
-
-namespace {
-std::atomic<uint64_t> g_allocations{0};
-}  // namespace
-
-#if FOVEA_COUNTS_ALLOCATIONS
-namespace {
-
-void* counted(size_t bytes, size_t alignment) {
-  ++g_allocations;
-  if (void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)) return p;
-  throw std::bad_alloc();
-}
-}  // namespace
-
-void* operator new(size_t bytes) { return counted(bytes, 16); }
-void* operator new(size_t bytes, std::align_val_t alignment) { return counted(bytes, static_cast<size_t>(alignment)); }
-void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }  // or GCC takes it for a mismatch
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
-#endif
 
 namespace fovea::tensor {
 namespace {

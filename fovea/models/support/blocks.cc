@@ -24,26 +24,37 @@ Tensor branch(const Tensor& x, Hooks& hook, Site site, int layer) {
   return hook(site, layer, Tensor::from(x.shape(), x.values()));  // edited in place, x must not move
 }
 
-Tensor project_inputs(const AttentionInput& input, Site site, const Weight& w, const Weight& bias, int64_t n_heads) {
-  const auto project = [&](const Tensor& h) { return split_heads(matmul(h, w, bias), n_heads); };
-  Tensor out = project(input.h);
-  if (!input.hook.wants(site, input.layer)) return out;
+namespace {
+
+// Projects the heads whose copy of the input a hook changed again, from that copy.
+void project_changed_heads(const AttentionInput& input, const Projection& projection, Tensor& out) {
   const Tensor& x = input.in;
-  const int64_t n = x.dim(0), d_model = x.dim(1), width = out.dim(2);
+  const int64_t n = x.dim(0), d_model = x.dim(1), n_heads = projection.n_heads, width = out.dim(2);
   Tensor copies = Tensor::empty({n, n_heads, d_model});
   for (int64_t i = 0; i < n * n_heads; ++i)
     std::copy_n(x.data() + i / n_heads * d_model, d_model, copies.data() + i * d_model);
-  copies = input.hook(site, input.layer, std::move(copies));
+  copies = input.hook(projection.site, input.layer, std::move(copies));
   for (int64_t head = 0; head < n_heads; ++head) {
     Tensor own = Tensor::empty(x.shape());
     for (int64_t i = 0; i < n; ++i)
       std::copy_n(copies.data() + (i * n_heads + head) * d_model, d_model, own.data() + i * d_model);
     if (std::ranges::equal(own.values(), x.values())) continue;
-    const Tensor part = project(rms_norm(own, input.norm_weight, input.eps));
+    const Tensor part = matmul(rms_norm(own, input.norm_weight, input.eps), projection.w, projection.bias);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t at = (i * n_heads + head) * width;
       std::copy_n(part.data() + at, width, out.data() + at);
     }
+  }
+}
+
+}  // namespace
+
+std::array<Tensor, 3> project_inputs(const AttentionInput& input, const Projection (&projections)[3]) {
+  const auto& [q, k, v] = projections;
+  std::array<Tensor, 3> out = matmuls(input.h, {{q.w, q.bias}, {k.w, k.bias}, {v.w, v.bias}});
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = split_heads(out[i], projections[i].n_heads);
+    if (input.hook.wants(projections[i].site, input.layer)) project_changed_heads(input, projections[i], out[i]);
   }
   return out;
 }
@@ -75,6 +86,25 @@ Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer)
     }
   }
   return sum;
+}
+
+Tensor add_attn_out(const Tensor& x, const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
+  if (!hook.wants(Site::kAttnOut, layer) && !hook.wants(Site::kResult, layer))
+    return matmul_add(x, merge_heads(z), w_o);
+  return add(x, hook(Site::kAttnOut, layer, project_heads(z, w_o, hook, layer)));
+}
+
+Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Weight& w_down, Hooks& hook, int layer) {
+  if (!hook.wants(Site::kMlpOut, layer)) return matmul_add(x, h, w_down);
+  return add(x, hook(Site::kMlpOut, layer, matmul(h, w_down)));
+}
+
+Tensor gated(const Tensor& h, const Weight& w_gate, const Weight& w_up, Hooks& hook, int layer) {
+  if (!hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer))
+    return hook(Site::kMlpPost, layer, matmul_swiglu(h, w_gate, w_up));
+  const Tensor gate = hook(Site::kMlpPre, layer, matmul(h, w_gate));
+  const Tensor up = hook(Site::kMlpPreLinear, layer, matmul(h, w_up));
+  return hook(Site::kMlpPost, layer, swiglu(gate, up));
 }
 
 Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps,

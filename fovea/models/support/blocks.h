@@ -1,6 +1,8 @@
 // Pieces that pre-norm decoders share, with their hooks.
 #pragma once
 
+#include <array>
+
 #include "fovea/attention/batch.h"
 #include "fovea/attention/hooks.h"
 #include "fovea/tensor/tensor.h"
@@ -25,15 +27,30 @@ struct AttentionInput {
   attention::Hooks& hook;
   int layer;
 };
-// h w (+ bias) -> [n, n_heads, head_dim]. With a hook on `site` (hook_q_input and its kin), every head
-// has a copy of `in` [n, n_heads, d_model]; a head whose copy was changed is projected from it, the
+struct Projection {
+  attention::Site site;
+  const tensor::Weight& w;
+  const tensor::Weight& bias;
+  int64_t n_heads;
+};
+// q, k and v: h w (+ bias) -> [n, n_heads, head_dim]. With a hook on `site` (hook_q_input and its kin), every
+// head has a copy of `in` [n, n_heads, d_model]; a head whose copy was changed is projected from it, the
 // others keep their bits.
-tensor::Tensor project_inputs(const AttentionInput& input, attention::Site site, const tensor::Weight& w,
-                              const tensor::Weight& bias, int64_t n_heads);
+std::array<tensor::Tensor, 3> project_inputs(const AttentionInput& input, const Projection (&projections)[3]);
 
 // z [n, n_heads, head_dim] -> attn_out [n, d_model]. With a hook on hook_result, every head's part is
 // made on its own too; attn_out is their sum only if the hook changed them.
 tensor::Tensor project_heads(const tensor::Tensor& z, const tensor::Weight& w_o, attention::Hooks& hook, int layer);
+
+// x + hook(attn_out), and x + hook(h w_down) for the MLP: in one pass unless a hook looks at the sum's part.
+tensor::Tensor add_attn_out(const tensor::Tensor& x, const tensor::Tensor& z, const tensor::Weight& w_o,
+                            attention::Hooks& hook, int layer);
+tensor::Tensor add_mlp_out(const tensor::Tensor& x, const tensor::Tensor& h, const tensor::Weight& w_down,
+                           attention::Hooks& hook, int layer);
+
+// silu(h w_gate) * (h w_up) -> [n, d_ff], with the hooks of its parts.
+tensor::Tensor gated(const tensor::Tensor& h, const tensor::Weight& w_gate, const tensor::Weight& w_up,
+                     attention::Hooks& hook, int layer);
 
 // The final norm and the vocabulary, for the rows whose logits are wanted.
 tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, const tensor::Weight& final_norm,

@@ -7,8 +7,11 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/matmul.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/accumulate.h"
+#include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/ops/silu.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -87,39 +90,75 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
   return {std::min(n_panels, std::max(share, least)), tokens};
 }
 
-// Runs the whole product `args` (its ranges and scratch are filled in here) on the pool.
-void run(MatmulArgs args) {
-  const int64_t rows = args.w.rows, n_tokens = args.n_tokens;
-  if (rows == 0 || n_tokens == 0) return;
-  const int64_t n_panels = (rows + kPanelRows - 1) / kPanelRows;
+// What is done with a part of a product while it is in the cache.
+struct Epilogue {
+  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + y
+  const MatmulArgs* up = nullptr;   // y = silu(y) * up, its product with the same rows
+};
+
+void do_part(const MatmulArgs& part, const Epilogue& then) {
+  kernels::matmul(part);
+  if (then.up) {
+    MatmulArgs up = *then.up;
+    up.row_begin = part.row_begin, up.row_end = part.row_end;
+    up.token_begin = part.token_begin, up.token_end = part.token_end;
+    up.scratch = part.scratch;
+    kernels::matmul(up);
+  }
+  if (!then.up && !then.residual) return;
+  const int64_t n = part.row_end - part.row_begin;
+  for (int64_t t = part.token_begin; t < part.token_end; ++t) {
+    const int64_t at = t * part.ld_y + part.row_begin;
+    if (then.up) kernels::swiglu(part.y + at, then.up->y + at, n, part.y + at);
+    if (then.residual) kernels::add(then.residual + at, part.y + at, n, part.y + at);
+  }
+}
+
+// Runs whole products of one input (their ranges and scratch are filled in here) as one job of the pool.
+void run(std::span<const MatmulArgs> products, const Epilogue& then = {}) {
+  const int64_t n_tokens = products[0].n_tokens;
+  int64_t n_panels = 0;
+  size_t scratch_bytes = 0;
+  for (const MatmulArgs& product : products) {
+    n_panels += (product.w.rows + kPanelRows - 1) / kPanelRows;
+    scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(product.w));
+  }
+  if (then.up) scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(then.up->w));
+  if (n_panels == 0 || n_tokens == 0) return;
   // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
   thread_local Buffer scratch;
-  const size_t slice = (kernels::matmul_scratch_bytes(args.w) + 127) / 128 * 128;
+  const size_t slice = (scratch_bytes + 127) / 128 * 128;
   auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
-  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, args.w.cols), pool().size());
-  const int64_t panel_tasks = (n_panels + cut.panels - 1) / cut.panels;
+  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, products[0].w.cols), pool().size());
+  const int64_t step = cut.panels * kPanelRows;
+  const auto tasks_of = [step](const MatmulArgs& product) { return (product.w.rows + step - 1) / step; };
+  int64_t row_tasks = 0;  // of all products
+  for (const MatmulArgs& product : products) row_tasks += tasks_of(product);
   const int64_t token_tasks = (n_tokens + cut.tokens - 1) / cut.tokens;
-  const auto task = [&](int64_t index, int thread) {
-    MatmulArgs part = args;
-    part.row_begin = index % panel_tasks * cut.panels * kPanelRows;
-    part.row_end = std::min(rows, part.row_begin + cut.panels * kPanelRows);
-    part.token_begin = index / panel_tasks * cut.tokens;
+  pool().for_each(row_tasks * token_tasks, [&](int64_t index, int thread) {
+    int64_t row_task = index % row_tasks;
+    const MatmulArgs* product = products.data();
+    for (; row_task >= tasks_of(*product); ++product) row_task -= tasks_of(*product);
+    MatmulArgs part = *product;
+    part.row_begin = row_task * step;
+    part.row_end = std::min(part.w.rows, part.row_begin + step);
+    part.token_begin = index / row_tasks * cut.tokens;
     part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
     part.scratch = slices + slice * static_cast<size_t>(thread);
-    kernels::matmul(part);
-  };
-  pool().for_each(panel_tasks * token_tasks, task);
+    do_part(part, then);
+  });
 }
 
 // y [n, rows] = x [n, cols] w^T in float32; w [rows, cols] one row after the other.
 void float_product(const float* x, int64_t ld_x, int64_t n, const float* w, int64_t rows, int64_t cols, float* y) {
-  run({.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
-       .numerics = Numerics::kExact,
-       .x = x,
-       .ld_x = ld_x,
-       .n_tokens = n,
-       .y = y,
-       .ld_y = rows});
+  const MatmulArgs product{.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
+                           .numerics = Numerics::kExact,
+                           .x = x,
+                           .ld_x = ld_x,
+                           .n_tokens = n,
+                           .y = y,
+                           .ld_y = rows};
+  run({&product, 1});
 }
 
 // [n, m] from x [n rows of m, ld floats apart] -> [m, n]
@@ -181,11 +220,8 @@ void backward_to_bias(const Tensor& dy, Tensor& dbias) {
   }
 }
 
-}  // namespace
-
-Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
-
-Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
+// The product x w^T + bias into y; `hold` keeps the bias where the file has it in another type.
+MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor& y, Tensor& hold) {
   FOVEA_CHECK(w.defined(), "matmul: weight {} is not defined", w.name);
   FOVEA_CHECK(x.shape().rank() == 2 && x.dim(1) == w.cols(), "matmul: x {} times {} [{}, {}]", x.shape().to_string(),
               w.name, w.rows(), w.cols());
@@ -193,27 +229,35 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
               "matmul: bias {} is [{}, {}] for {} rows", bias.name, bias.rows(), bias.cols(), w.rows());
   const int64_t n = x.dim(0);
   const Exec* exec = Exec::current();
-  Tape* tape = current_tape();
-  const Numerics numerics = exec && !tape ? exec->numerics : Numerics::kExact;
-  Tensor bias_values;
-  const float* bias_data = static_cast<const float*>(bias.view.data);
+  const Numerics numerics = exec && !exec->tape ? exec->numerics : Numerics::kExact;
+  const auto* bias_data = static_cast<const float*>(bias.view.data);
   if (bias.defined() && bias.view.dtype != kernels::DType::kF32) {
-    bias_values = weight_values(bias);
-    bias_data = bias_values.data();
+    hold = weight_values(bias);
+    bias_data = hold.data();
   }
-  Tensor y = Tensor::empty({n, w.rows()});
+  y = Tensor::empty({n, w.rows()});
   const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
-  run({.w = w.view,
-       .packed = quantized && w.packed ? w.packed->data_for(w.view, n) : nullptr,
-       .numerics = numerics,
-       .x = x.data(),
-       .ld_x = w.cols(),
-       .quantized = quantized ? quantized_form(x, n, w.cols()) : nullptr,
-       .n_tokens = n,
-       .bias = bias_data,
-       .y = y.data(),
-       .ld_y = w.rows()});
-  if (tape) {
+  return {.w = w.view,
+          .packed = quantized && w.packed ? w.packed->data_for(w.view, n) : nullptr,
+          .numerics = numerics,
+          .x = x.data(),
+          .ld_x = w.cols(),
+          .quantized = quantized ? quantized_form(x, n, w.cols()) : nullptr,
+          .n_tokens = n,
+          .bias = bias_data,
+          .y = y.data(),
+          .ld_y = w.rows()};
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
+
+Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
+  Tensor y, hold;
+  const MatmulArgs product = args_of(x, w, bias, y, hold);
+  run({&product, 1});
+  if (Tape* tape = current_tape()) {
     tape->record(y, {x, w.value, bias.value}, [x, w, bias, y](Tape& t) {
       const Tensor& dy = t.grad(y);
       if (t.needs_grad(x)) backward_to_x(dy, w, t.grad(x));
@@ -221,6 +265,41 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
       if (t.needs_grad(bias.value)) backward_to_bias(dy, t.grad(bias.value));
     });
   }
+  return y;
+}
+
+void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
+  constexpr size_t kMost = 4;
+  FOVEA_CHECK(!products.empty() && products.size() <= kMost, "matmuls: {} products, 1 to {} are possible",
+              products.size(), kMost);
+  if (current_tape()) {
+    for (size_t i = 0; i < products.size(); ++i) y[i] = matmul(x, products[i].w, products[i].bias);
+    return;
+  }
+  std::array<MatmulArgs, kMost> args;
+  std::array<Tensor, kMost> holds;
+  for (size_t i = 0; i < products.size(); ++i) args[i] = args_of(x, products[i].w, products[i].bias, y[i], holds[i]);
+  run(std::span(args).first(products.size()));
+}
+
+Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
+  if (current_tape()) return add(residual, matmul(x, w));
+  Tensor y, hold;
+  const MatmulArgs product = args_of(x, w, Weight(), y, hold);
+  FOVEA_CHECK(residual.shape() == y.shape(), "matmul_add: shapes {} and {} differ", residual.shape().to_string(),
+              y.shape().to_string());
+  run({&product, 1}, {.residual = residual.data()});
+  return y;
+}
+
+Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up) {
+  if (current_tape()) return swiglu(matmul(x, w_gate), matmul(x, w_up));
+  FOVEA_CHECK(w_gate.rows() == w_up.rows(), "matmul_swiglu: {} has {} rows, {} has {}", w_gate.name, w_gate.rows(),
+              w_up.name, w_up.rows());
+  Tensor y, up, hold;
+  const MatmulArgs gate_product = args_of(x, w_gate, Weight(), y, hold);
+  const MatmulArgs up_product = args_of(x, w_up, Weight(), up, hold);
+  run({&gate_product, 1}, {.up = &up_product});
   return y;
 }
 

@@ -1,4 +1,8 @@
 #pragma once
+#include <array>
+#include <cstddef>
+#include <span>
+
 #include "fovea/tensor/weight.h"
 
 namespace fovea::tensor {
@@ -7,4 +11,22 @@ namespace fovea::tensor {
 // must not be written after the first. With a tape, or without an Exec, numerics are `exact`.
 Tensor matmul(const Tensor& x, const Weight& w);
 Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias);  // bias may be !defined()
+
+// Several products of one x: the same bits as one after the other, but one job of the thread pool.
+struct Product {
+  const Weight& w;
+  const Weight& bias;
+};
+void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y);
+template <size_t N>
+std::array<Tensor, N> matmuls(const Tensor& x, const Product (&products)[N]) {
+  std::array<Tensor, N> y;
+  matmuls(x, products, y.data());
+  return y;
+}
+
+// add(residual, matmul(x, w)) and swiglu(matmul(x, w_gate), matmul(x, w_up)) in one job each: a part of the
+// product is finished while it is in the cache.
+Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w);
+Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up);
 }  // namespace fovea::tensor

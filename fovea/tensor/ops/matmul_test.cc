@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "fovea/base/check.h"
+#include "fovea/tensor/ops/add.h"
 #include "fovea/tensor/ops/cross_entropy.h"
 #include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/ops/silu.h"
 
 namespace fovea::tensor {
 namespace {
@@ -150,6 +152,42 @@ TEST(MatmulQuantized, FastIsNearAndPackedOrNotGivesTheSameBits) {
     EXPECT_EQ(pack_weight(w.weight), 0u);  // once is enough
     EXPECT_TRUE(same_bits(matmul(x, w.weight), y));
   }
+}
+
+TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
+  for (const int64_t n : {1, 8, 200}) {
+    Q8Matrix a(70, 256, 3), b(600, 256, 4), c(600, 256, 5);
+    pack_weight(c.weight);
+    const Tensor x = random_tensor({n, 256}, 6), residual = random_tensor({n, 600}, 7);
+    const Weight bias = Weight::from("b", random_tensor({600}, 8)), none;
+    Arena arena;
+    Exec exec{.arena = &arena};
+    ExecScope scope(exec);
+    const auto y = matmuls(x, {{a.weight, none}, {b.weight, bias}, {c.weight, none}});
+    EXPECT_TRUE(same_bits(y[0], matmul(x, a.weight))) << n;
+    EXPECT_TRUE(same_bits(y[1], matmul(x, b.weight, bias))) << n;
+    EXPECT_TRUE(same_bits(y[2], matmul(x, c.weight))) << n;
+    EXPECT_TRUE(same_bits(matmul_add(residual, x, b.weight), add(residual, matmul(x, b.weight)))) << n;
+    EXPECT_TRUE(same_bits(matmul_swiglu(x, b.weight, c.weight), swiglu(matmul(x, b.weight), y[2]))) << n;
+  }
+}
+
+TEST(Matmul, GradientsPassThroughProductsOfOneJob) {
+  const Tensor x = random_tensor({3, 5}, 3), w = random_tensor({18, 5}, 4), v = random_tensor({18, 5}, 5),
+               residual = random_tensor({3, 18}, 6);
+  const Weight none;
+  expect_gradients({x, w, v}, [&] {
+    const auto y = matmuls(x, {{Weight::from("w", w), none}, {Weight::from("v", v), none}});
+    return add(y[0], y[1]);
+  });
+  expect_gradients({x, w, residual}, [&] { return matmul_add(residual, x, Weight::from("w", w)); });
+  expect_gradients({x, w, v}, [&] { return matmul_swiglu(x, Weight::from("w", w), Weight::from("v", v)); });
+}
+
+TEST(Matmul, ProductsOfOneJobRefuseWhatDoesNotFit) {
+  const Weight w = Weight::from("w", Tensor::zeros({2, 3})), tall = Weight::from("t", Tensor::zeros({4, 3}));
+  EXPECT_THROW(matmul_add(Tensor::zeros({1, 3}), Tensor::zeros({1, 3}), w), CheckFailed);
+  EXPECT_THROW(matmul_swiglu(Tensor::zeros({1, 3}), w, tall), CheckFailed);
 }
 
 TEST(MatmulQuantized, AWeightToBePackedLaterIsPackedAtItsSecondProductOrAtALongOne) {

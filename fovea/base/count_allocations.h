@@ -1,0 +1,38 @@
+// For tests: counts every call of operator new in this program. Include it in one file of a program only.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+// The thread sanitizer brings an operator new of its own and allows no other.
+#if defined(__SANITIZE_THREAD__)
+#define FOVEA_COUNTS_ALLOCATIONS 0
+#elif defined(__has_feature)
+#define FOVEA_COUNTS_ALLOCATIONS !__has_feature(thread_sanitizer)
+#else
+#define FOVEA_COUNTS_ALLOCATIONS 1
+#endif
+
+namespace {
+std::atomic<uint64_t> g_allocations{0};
+}  // namespace
+
+#if FOVEA_COUNTS_ALLOCATIONS
+namespace {
+
+void* counted(size_t bytes, size_t alignment) {
+  ++g_allocations;
+  if (void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)) return p;
+  throw std::bad_alloc();
+}
+}  // namespace
+
+void* operator new(size_t bytes) { return counted(bytes, 16); }
+void* operator new(size_t bytes, std::align_val_t alignment) { return counted(bytes, static_cast<size_t>(alignment)); }
+void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }  // or GCC takes it for a mismatch
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p); }
+#endif

@@ -1,0 +1,82 @@
+// What a decode step costs beside its arithmetic: barriers of the thread pool, and the heap.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "fovea/base/count_allocations.h"
+#include "fovea/base/threads.h"
+#include "fovea/engine/session.h"
+
+namespace fovea::engine {
+namespace {
+
+std::string path_of(const std::string& name) {
+  if (name.starts_with("tiny")) return std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf";
+  const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
+  return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
+         ".gguf";
+}
+
+// Sequences of different lengths, each fed a few steps, so that every buffer has its size.
+class Decoding {
+ public:
+  Decoding(const std::string& path, int n_sequences) {
+    auto model = Model::load(path, {});
+    EXPECT_TRUE(model.has_value()) << model.error().message;
+    auto session = Session::create(*model, {});
+    EXPECT_TRUE(session.has_value()) << session.error().message;
+    session_ = std::move(session).value();
+    for (int i = 0; i < n_sequences; ++i) {
+      const SequenceId sequence = session_->begin();
+      EXPECT_TRUE(session_->prefill(sequence, std::vector<int32_t>(static_cast<size_t>(3 + i % 5), 7)).has_value());
+      steps_.push_back({sequence, 5 + i});
+    }
+    for (int warm = 0; warm < 6; ++warm) step();
+  }
+  void step() { EXPECT_TRUE(session_->decode(steps_).has_value()); }
+  int n_layers() const { return session_->shape().n_layers; }
+
+ private:
+  std::unique_ptr<Session> session_;
+  std::vector<Session::Step> steps_;
+};
+
+class DecodeStep : public ::testing::TestWithParam<std::tuple<const char*, int>> {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(path_of(std::get<0>(GetParam())))) GTEST_SKIP() << "not in the store";
+    set_threads(2);
+  }
+  void TearDown() override { set_threads(0); }
+};
+INSTANTIATE_TEST_SUITE_P(Tiny, DecodeStep,
+                         ::testing::Combine(::testing::Values("tiny-llama", "tiny-qwen2"),
+                                            ::testing::Values(1, 8, 32)));
+INSTANTIATE_TEST_SUITE_P(Models, DecodeStep,
+                         ::testing::Combine(::testing::Values("smollm2-135m"), ::testing::Values(1, 8)));
+
+TEST_P(DecodeStep, TakesAtMostEightBarriersALayer) {
+  Decoding decoding(path_of(std::get<0>(GetParam())), std::get<1>(GetParam()));
+  const uint64_t before = pool().n_jobs();
+  decoding.step();
+  const uint64_t jobs = pool().n_jobs() - before;
+  EXPECT_GT(jobs, 0u);
+  EXPECT_LE(jobs, 8u * static_cast<uint64_t>(decoding.n_layers()) + 2) << "and two for the vocabulary";
+  RecordProperty("jobs", static_cast<int>(jobs));
+}
+
+TEST_P(DecodeStep, ReachesTheHeapNever) {
+  if (!FOVEA_COUNTS_ALLOCATIONS) GTEST_SKIP() << "allocations cannot be counted under the thread sanitizer";
+  const uint64_t start = g_allocations;
+  Decoding decoding(path_of(std::get<0>(GetParam())), std::get<1>(GetParam()));
+  const uint64_t before = g_allocations;
+  ASSERT_GT(before, start);                     // the counter works
+  for (int i = 0; i < 5; ++i) decoding.step();  // within one page of keys: a new one is memory that stays
+  EXPECT_EQ(g_allocations - before, 0u);
+}
+
+}  // namespace
+}  // namespace fovea::engine
