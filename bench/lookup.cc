@@ -100,6 +100,8 @@ T must(Result<T> result) {
   return std::move(result).value();
 }
 
+std::string_view first_line(std::string_view text) { return text.substr(0, text.find('\n')); }
+
 struct Sum {
   int n = 0;
   int64_t tokens = 0, drafted = 0, accepted = 0;
@@ -159,7 +161,7 @@ class Bench {
     fmt::print("{}  {:6}  {:3} tokens  {:6.2f} s -> {:6.2f} s  {:5.2f}x  {:3} of {:3} drafted kept  {} {:.50}\n",
                same ? "same     " : "DIFFERENT", sampled ? "sample" : "greedy", plain.made.tokens.size(),
                plain.made.predicted_seconds, lookup.made.predicted_seconds, gain, lookup.made.n_accepted,
-               lookup.made.n_drafted, prompt.file, prompt.text);
+               lookup.made.n_drafted, prompt.file, first_line(prompt.text));
     std::fflush(stdout);
     Sum& sum = sums_[sampled ? "sampled" : documents.empty() ? "without a text" : "about a text"];
     ++sum.n;

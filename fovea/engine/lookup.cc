@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kMinSlots = size_t{1} << 10, kMaxSlots = size_t{1} << 18;
 
-// What is known before the first measurement, of two small models on two cores of a Zen 4 (docs/lookup.md).
+// What is known before the first measurement, of two small models on two cores of an AVX-512 Xeon (docs/lookup.md).
 // Seconds of a pass, over those of one token: products of up to 8 tokens read the weights as one token does.
 double usual_ratio(int n_tokens) { return n_tokens <= 8 ? 1 + 0.1 * (n_tokens - 1) : 1.5 + 0.115 * n_tokens; }
 // The share of drafted tokens that come, behind so many that agree.
