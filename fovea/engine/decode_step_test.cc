@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(Tiny, DecodeStep,
                          ::testing::Combine(::testing::Values("tiny-llama", "tiny-qwen2"),
                                             ::testing::Values(1, 8, 32)));
 INSTANTIATE_TEST_SUITE_P(Models, DecodeStep,
-                         ::testing::Combine(::testing::Values("smollm2-135m"), ::testing::Values(1, 8)));
+                         ::testing::Combine(::testing::Values("smollm2-135m"), ::testing::Values(1, 8, 32)));
 
 TEST_P(DecodeStep, TakesAtMostEightBarriersALayer) {
   Decoding decoding(path_of(std::get<0>(GetParam())), std::get<1>(GetParam()));

@@ -8,7 +8,7 @@
 namespace fovea::tensor {
 
 // Below this many elements one thread is faster: waking the others takes microseconds.
-inline constexpr int64_t kInlineElements = 16 * 1024;
+inline constexpr int64_t kInlineElements = 32 * 1024;
 
 // fn(begin, end) over parts of [0, n_rows), in parallel from kInlineElements on. Every row must
 // give the same bits in any split.
