@@ -1,110 +1,22 @@
 // Speed of the attention kernels. Prefill: the share of the measured float32 FMA peak of one core.
 // Decode: bytes of pages read per second. Every set is compared with the portable one first.
-#include "fovea/kernels/attention.h"
-
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <functional>
 #include <memory>
-#include <new>
-#include <thread>
 #include <vector>
 
-#include "fovea/base/random.h"
+#include "bench/attention_head.h"
+#include "bench/measure.h"
 #include "fovea/kernels/peak.h"
 
 namespace fovea {
 namespace {
 
 using namespace kernels;
-
-constexpr int kDim = 64;
-
-struct Freed {
-  void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
-};
-using Bytes = std::unique_ptr<void, Freed>;
-Bytes allocate(size_t n) { return Bytes(::operator new (n, std::align_val_t{64})); }
-
-double seconds(const std::function<void()>& body) {
-  const auto begin = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-double best_of(int n, const std::function<void()>& body) {
-  double best = 1e30;
-  for (int i = 0; i < n; ++i) best = std::min(best, seconds(body));
-  return best;
-}
-
-// The keys of one KV head and queries of its group at the end of the list.
-class Head {
- public:
-  Head(KvType type, int group, int64_t n_queries, int64_t n_keys) {
-    Rng rng(1);
-    std::vector<float> k(kDim), v(kDim);
-    const int64_t n_pages = (n_keys + kPageKeys - 1) / kPageKeys;
-    positions_.resize(static_cast<size_t>(n_pages * kPageKeys), kNoPosition);
-    for (int64_t i = 0; i < n_keys; ++i) {
-      if (i % kPageKeys == 0) {
-        pages_.push_back(allocate(page_bytes(type, kDim)));
-        blocks_.push_back({pages_.back().get(), positions_.data() + i});
-      }
-      for (float& x : k) x = static_cast<float>(rng.normal());
-      for (float& x : v) x = static_cast<float>(rng.normal());
-      page_write(pages_.back().get(), type, kDim, static_cast<int>(i % kPageKeys), k.data(), v.data());
-      positions_[static_cast<size_t>(i)] = static_cast<int32_t>(i);
-    }
-    q_.resize(static_cast<size_t>(n_queries * group * kDim));
-    for (float& x : q_) x = static_cast<float>(rng.normal());
-    for (int64_t i = 0; i < n_queries; ++i) q_pos_.push_back(static_cast<int32_t>(n_keys - n_queries + i));
-    z_.resize(q_.size());
-    args_.type = type;
-    args_.head_dim = kDim;
-    args_.group = group;
-    args_.scale = 0.125f;
-    args_.n_queries = n_queries;
-    args_.q = q_.data();
-    args_.ld_q = group * kDim;
-    args_.q_pos = q_pos_.data();
-    args_.blocks = blocks_.data();
-    args_.n_blocks = n_pages;
-    args_.z = z_.data();
-    args_.ld_z = group * kDim;
-    scratch_ = allocate(attention_scratch_bytes(args_));
-    args_.scratch = scratch_.get();
-  }
-
-  void run() const { attention(args_); }
-  const std::vector<float>& z() const { return z_; }
-  double flops() const {
-    double keys = 0;
-    for (int32_t p : q_pos_) keys += p + 1;
-    return 4.0 * keys * kDim * args_.group;
-  }
-  double bytes() const { return static_cast<double>(blocks_.size() * page_bytes(args_.type, kDim)); }
-
- private:
-  std::vector<Bytes> pages_;
-  std::vector<int32_t> positions_;
-  std::vector<KeyBlock> blocks_;
-  std::vector<float> q_, z_;
-  std::vector<int32_t> q_pos_;
-  Bytes scratch_;
-  AttentionArgs args_;
-};
-
-// work(t) on n_threads threads at once.
-void together(int n_threads, const std::function<void(int)>& work) {
-  std::vector<std::thread> others;
-  for (int t = 1; t < n_threads; ++t) others.emplace_back(work, t);
-  work(0);
-  for (std::thread& t : others) t.join();
-}
+using namespace bench;
 
 double peak_gflops(int n_threads) {
   double best = 0;

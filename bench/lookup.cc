@@ -12,6 +12,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "bench/must.h"
 #include "fovea/base/threads.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/generate.h"
@@ -22,6 +23,8 @@
 
 namespace fovea {
 namespace {
+
+using bench::must;
 
 struct Prompt {
   const char* file;  // of /usr/share/common-licenses; empty: none
@@ -90,15 +93,6 @@ const Prompt kPrompts[] = {
     {"", "Write a SQL schema for a library with books, authors and loans."},
     {"", "What is the difference between a process and a thread?"},
 };
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "bench_lookup: {}\n", result.error().message);
-    std::exit(exit_code(result.error().code));
-  }
-  return std::move(result).value();
-}
 
 std::string_view first_line(std::string_view text) { return text.substr(0, text.find('\n')); }
 

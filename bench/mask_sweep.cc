@@ -24,6 +24,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "bench/must.h"
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
 #include "fovea/engine/chat.h"
@@ -36,18 +37,13 @@
 namespace fovea {
 namespace {
 
+using bench::must;
 using Model = std::shared_ptr<const engine::Model>;
 using Tokenizer = std::shared_ptr<const tokenizers::Tokenizer>;
 
 [[noreturn]] void stop(ErrorCode code, const std::string& why) {
   fmt::print(stderr, "bench_mask_sweep: {}\n", why);
   std::exit(exit_code(code));
-}
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) stop(result.error().code, result.error().message);
-  if constexpr (!std::is_void_v<T>) return std::move(result).value();
 }
 
 std::vector<std::string> split(const std::string& text) {

@@ -6,8 +6,8 @@
 // Without an accepted sample (weights without sense, for instance) there is no data, and it says so.
 //
 //   bench_retrieval MODEL [PROFILE_OUT]     FOVEA_NEEDLE_LENGTHS=512,1024,2048, FOVEA_NEEDLE_DEPTHS=6,
-//                                           FOVEA_NEEDLE_SEED=0, FOVEA_NUMERICS=fast|exact, and
-//                                           FOVEA_PROFILE_ONLY=1 (measure and write) in the environment
+//                                           FOVEA_NEEDLE_SEED=0 and FOVEA_NUMERICS=fast|exact
+//                                           in the environment
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "bench/must.h"
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
 #include "fovea/engine/model_store.h"
@@ -27,6 +28,7 @@
 namespace fovea {
 namespace {
 
+using bench::must;
 using probe::MeasuredProfile;
 using Model = std::shared_ptr<const engine::Model>;
 using Tokenizer = std::shared_ptr<const tokenizers::Tokenizer>;
@@ -49,15 +51,6 @@ void claim(const std::string& name, const std::string& measured, const char* exp
   if (!shown) ++g_not_shown;
 }
 void note(const std::string& name, const std::string& measured) { print_row("", name, measured, "", ""); }
-
-template <typename T>
-T must(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "bench_retrieval: {}\n", result.error().message);
-    std::exit(exit_code(result.error().code));
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(result).value();
-}
 
 std::vector<size_t> best(const std::vector<double>& scores, size_t n) {
   std::vector<size_t> order(scores.size());
@@ -271,15 +264,11 @@ int run(int argc, char** argv) {
   };
   fmt::print("{}, sha256 {}, {} kernels, as: {}\n", name, must(model->sha256()).substr(0, 16),
              kernels::name_of(kernels::active_isa()), options.command);
-  const bool only_profile = variable("FOVEA_PROFILE_ONLY") == "1";
-  if (!only_profile) {
-    check_idle_mask(model);
-    check_cost(model);
-  }
+  check_idle_mask(model);
+  check_cost(model);
   const MeasuredProfile profile = must(probe::measure_profile(model, *tokenizer, options));
   if (argc > 2) must(write_file_atomic(argv[2], profile.json));
-  if (look_at_shape(profile, options.needle, model->shape().group()) && !only_profile)
-    look_at_causality(model, tokenizer, profile);
+  if (look_at_shape(profile, options.needle, model->shape().group())) look_at_causality(model, tokenizer, profile);
   fmt::print("checks: {} broken; claims of the paper: {} not shown\n", g_failed, g_not_shown);
   return g_failed == 0 ? 0 : 1;
 }

@@ -34,6 +34,25 @@ TEST_F(Cli, RunStreamsTheAnswerAndSaysTheRestOnStderr) {
   EXPECT_EQ(json_["timings"]["predicted_n"], 8);
 }
 
+TEST_F(Cli, ABudgetForRepackedWeightsIsKeptShownAndChangesNoAnswer) {
+  const auto with = [&](const std::string& repack) {
+    return json({"run", "-m", kTiny, "hello", "-n", "8", "--temp", "0", "--json", "--repack", repack});
+  };
+  const Json all = with("auto");
+  const auto bytes = all["packed_bytes"].get<uint64_t>();
+  EXPECT_GT(bytes, 0u);
+  EXPECT_GE(all["repack_budget_bytes"].get<uint64_t>(), bytes);
+  for (const std::string& repack : {std::string("off"), std::to_string(bytes / 2)}) {
+    const Json some = with(repack);
+    const uint64_t budget = repack == "off" ? 0 : bytes / 2;
+    EXPECT_EQ(some["repack_budget_bytes"], budget);
+    EXPECT_LE(some["packed_bytes"].get<uint64_t>(), budget);
+    EXPECT_EQ(some["tokens"], all["tokens"]);
+  }
+  EXPECT_THAT(run({"run", "-m", kTiny, "hello", "-n", "1", "-v", "--repack", "2000000"}).err,
+              HasSubstr("within 2 MB (--repack 2000000)"));
+}
+
 TEST_F(Cli, ThePromptComesFromAnyOnePlace) {
   const std::string prompt = file("prompt", "some words");
   const auto text = [&](std::vector<std::string> args) {

@@ -68,6 +68,8 @@ nlohmann::json setting_json(const engine::Session& session) {
           {"attention", session.pipeline().spec()},
           {"numerics", session.numerics() == kernels::Numerics::kExact ? "exact" : "fast"},
           {"n_ctx", session.n_ctx()},
+          {"repack_budget_bytes", session.model().repack_budget()},
+          {"packed_bytes", session.model().packed_bytes()},
           {"isa", kernels::name_of(kernels::active_isa())},
           {"threads", pool().size()}};
 }

@@ -227,7 +227,6 @@ Status speed(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(out["model_sha256"], model->sha256());
   out["machine"] = cpu_name();
   out["repetitions"] = options.repetitions;
-  out["packed_bytes"] = model->packed_bytes();
   out["rows"] = nlohmann::json::array();
   for (const Row& row : rows) {
     out["rows"].push_back({{"test", row.test},

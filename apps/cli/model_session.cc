@@ -178,8 +178,9 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   auto model = engine::Model::load(path, options);
   bar.clear();
   if (model && common.verbose > 0) {
-    fmt::print(stderr, "fovea: {}, {} MB of repacked weights, {} kernels\n", path,
-               model.value()->packed_bytes() / 1'000'000, kernels::name_of(kernels::active_isa()));
+    fmt::print(stderr, "fovea: {}, repacks {} MB of weights within {} MB (--repack {}), {} kernels\n", path,
+               model.value()->packed_bytes() / 1'000'000, options.repack_bytes / 1'000'000, flags.repack,
+               kernels::name_of(kernels::active_isa()));
   }
   return model;
 }

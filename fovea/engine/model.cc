@@ -13,6 +13,7 @@ namespace fovea::engine {
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const ModelOptions& options) {
   auto model = std::make_shared<Model>();
   model->path_ = path;
+  model->repack_budget_ = options.repack_bytes;
   FOVEA_ASSIGN_OR_RETURN(model->gguf_, formats::Gguf::open(path));
   const formats::Gguf& gguf = *model->gguf_;
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(gguf));

@@ -34,6 +34,7 @@ class Model {
   const models::Family& family() const { return *family_; }
   const models::Config& config() const { return family_->config(); }
   const attention::ModelShape& shape() const { return family_->config().shape; }
+  uint64_t repack_budget() const { return repack_budget_; }
   uint64_t packed_bytes() const { return packed_bytes_; }  // with those still to be made
   // Made at first use, by whichever thread comes first: what only runs ids needs none.
   Result<std::shared_ptr<const tokenizers::Tokenizer>> tokenizer() const;
@@ -45,7 +46,7 @@ class Model {
   std::string path_;
   std::shared_ptr<const formats::Gguf> gguf_;
   std::unique_ptr<models::Family> family_;
-  uint64_t packed_bytes_ = 0;
+  uint64_t repack_budget_ = 0, packed_bytes_ = 0;
   mutable std::once_flag tokenizer_once_;
   mutable std::optional<Result<std::shared_ptr<const tokenizers::Tokenizer>>> tokenizer_;
 };

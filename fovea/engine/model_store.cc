@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/environment.h"
 #include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
 
@@ -15,11 +15,6 @@ namespace fovea::engine {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string env(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 // "x-00002-of-00005" is shard 2 of x; 0 if the stem names no shard.
 struct Shard {
@@ -72,9 +67,9 @@ std::map<std::string, std::string> files_in(const std::string& dir) {
 }  // namespace
 
 Result<std::string> models_dir() {
-  if (const std::string dir = env("FOVEA_MODELS"); !dir.empty()) return dir;
-  if (const std::string dir = env("XDG_DATA_HOME"); dir.starts_with("/")) return dir + "/fovea/models";
-  if (const std::string home = env("HOME"); !home.empty()) return home + "/.local/share/fovea/models";
+  if (const std::string dir = environment("FOVEA_MODELS"); !dir.empty()) return dir;
+  if (const std::string dir = environment("XDG_DATA_HOME"); dir.starts_with("/")) return dir + "/fovea/models";
+  if (const std::string home = environment("HOME"); !home.empty()) return home + "/.local/share/fovea/models";
   return make_error(ErrorCode::kUsage,
                     "where the models are is not known: neither FOVEA_MODELS nor HOME is set in the environment");
 }

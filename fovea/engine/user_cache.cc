@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/environment.h"
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 
@@ -17,11 +17,6 @@ namespace fovea::engine {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string env(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
 
 // What is remembered, but for the hash: a file with the same text has the same bytes.
 std::string entry_text(const FileIdentity& identity, const std::string& path) {
@@ -36,8 +31,8 @@ bool is_hash(std::string_view text) {
 }  // namespace
 
 std::string user_cache_dir() {
-  if (const std::string dir = env("XDG_CACHE_HOME"); dir.starts_with("/")) return dir + "/fovea";
-  if (const std::string home = env("HOME"); !home.empty()) return home + "/.cache/fovea";
+  if (const std::string dir = environment("XDG_CACHE_HOME"); dir.starts_with("/")) return dir + "/fovea";
+  if (const std::string home = environment("HOME"); !home.empty()) return home + "/.cache/fovea";
   return "";
 }
 

@@ -14,29 +14,14 @@ void check_depth(int depth) {
   if (depth > 2 * kMaxValueDepth) fail_limit("chat template: a value is nested too deeply to print");
 }
 
-void quote_repr(Text& out, std::string_view s) {
-  const bool doubled = s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos;
-  const char quote = doubled ? '"' : '\'';
+// s between two quotes, each character as escape(code point) says; an empty answer leaves it as it is.
+template <typename Escape>
+void quote_with(Text& out, std::string_view s, char quote, const Escape& escape) {
   out += quote;
   size_t plain = 0;  // start of what needs no escape
   for (size_t i = 0; i < s.size();) {
     const size_t n = character_bytes(s, i);
-    const uint32_t c = code_point(s.substr(i, n));
-    std::string escaped;
-    if (c == static_cast<uint32_t>(quote) || c == '\\')
-      escaped = {'\\', static_cast<char>(c)};
-    else if (c == '\n')
-      escaped = "\\n";
-    else if (c == '\t')
-      escaped = "\\t";
-    else if (c == '\r')
-      escaped = "\\r";
-    else if (c < 32 || c == 127)
-      escaped = fmt::format("\\x{:02x}", c);
-    else if (c >= 0x80 && !is_printable(c))
-      escaped = c < 0x100     ? fmt::format("\\x{:02x}", c)
-                : c < 0x10000 ? fmt::format("\\u{:04x}", c)
-                              : fmt::format("\\U{:08x}", c);
+    const std::string escaped = escape(code_point(s.substr(i, n)));
     if (!escaped.empty()) {
       out += s.substr(plain, i - plain);
       out += escaped;
@@ -48,38 +33,35 @@ void quote_repr(Text& out, std::string_view s) {
   out += quote;
 }
 
+void quote_repr(Text& out, std::string_view s) {
+  const bool doubled = s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos;
+  const char quote = doubled ? '"' : '\'';
+  quote_with(out, s, quote, [quote](uint32_t c) -> std::string {
+    if (c == static_cast<uint32_t>(quote) || c == '\\') return {'\\', static_cast<char>(c)};
+    if (c == '\n') return "\\n";
+    if (c == '\t') return "\\t";
+    if (c == '\r') return "\\r";
+    if (c < 32 || c == 127) return fmt::format("\\x{:02x}", c);
+    if (c < 0x80 || is_printable(c)) return "";
+    return c < 0x100     ? fmt::format("\\x{:02x}", c)
+           : c < 0x10000 ? fmt::format("\\u{:04x}", c)
+                         : fmt::format("\\U{:08x}", c);
+  });
+}
+
 void quote_json(Text& out, std::string_view s, bool ascii) {
-  out += '"';
-  size_t plain = 0;
-  for (size_t i = 0; i < s.size();) {
-    const size_t n = character_bytes(s, i);
-    const uint32_t c = code_point(s.substr(i, n));
-    std::string escaped;
-    if (c == '"' || c == '\\')
-      escaped = {'\\', static_cast<char>(c)};
-    else if (c == '\n')
-      escaped = "\\n";
-    else if (c == '\t')
-      escaped = "\\t";
-    else if (c == '\r')
-      escaped = "\\r";
-    else if (c == '\b')
-      escaped = "\\b";
-    else if (c == '\f')
-      escaped = "\\f";
-    else if (c < 32 || (ascii && c >= 0x7F && c < 0x10000))
-      escaped = fmt::format("\\u{:04x}", c);
-    else if (ascii && c >= 0x10000)
-      escaped = fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
-    if (!escaped.empty()) {
-      out += s.substr(plain, i - plain);
-      out += escaped;
-      plain = i + n;
-    }
-    i += n;
-  }
-  out += s.substr(plain);
-  out += '"';
+  quote_with(out, s, '"', [ascii](uint32_t c) -> std::string {
+    if (c == '"' || c == '\\') return {'\\', static_cast<char>(c)};
+    if (c == '\n') return "\\n";
+    if (c == '\t') return "\\t";
+    if (c == '\r') return "\\r";
+    if (c == '\b') return "\\b";
+    if (c == '\f') return "\\f";
+    if (c < 32 || (ascii && c >= 0x7F && c < 0x10000)) return fmt::format("\\u{:04x}", c);
+    if (ascii && c >= 0x10000)
+      return fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+    return "";
+  });
 }
 
 void json_key(Text& out, const Value& key, bool ascii) {
