@@ -34,7 +34,7 @@ double peak_gflops(int n_threads) {
 }
 
 bool check(Isa isa) {
-  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+  for (KvType type : {KvType::kF32, KvType::kI16, KvType::kQ8_0}) {
     for (int64_t n_queries : {1, 40}) {
       Head head(type, 3, n_queries, 300);
       set_isa(Isa::kPortable);
@@ -43,7 +43,8 @@ bool check(Isa isa) {
       set_isa(isa);
       head.run();
       for (size_t i = 0; i < want.size(); ++i) {
-        if (!(std::abs(head.z()[i] - want[i]) <= 1e-5)) {
+        // Instruction sets round a weight that lies between two codes of i16 apart now and then.
+        if (!(std::abs(head.z()[i] - want[i]) <= (type == KvType::kI16 ? 1e-4 : 1e-5))) {
           fmt::print(stderr, "{} differs from portable: {} for {}\n", kernels::name_of(isa), head.z()[i], want[i]);
           return false;
         }
@@ -53,14 +54,14 @@ bool check(Isa isa) {
   return true;
 }
 
-const char* name_of(KvType type) { return type == KvType::kF32 ? "f32" : type == KvType::kF16 ? "f16" : "q8_0"; }
+const char* name_of(KvType type) { return type == KvType::kF32 ? "f32" : type == KvType::kI16 ? "i16" : "q8_0"; }
 
 using Heads = std::vector<std::unique_ptr<Head>>;
 
 void report_prefill(KvType type, int n_threads, double peak) {
   for (int group : {3, 7}) {
     for (int64_t n_keys : {4096, 8192, 16384}) {
-      if (n_keys > 4096 && (active_isa() == Isa::kPortable || type != KvType::kF16)) continue;
+      if (n_keys > 4096 && (active_isa() == Isa::kPortable || type != KvType::kI16)) continue;
       Heads heads;
       for (int t = 0; t < n_threads; ++t) heads.push_back(std::make_unique<Head>(type, group, 256, n_keys));
       const double s = best_of(7, [&] { together(n_threads, [&](int t) { heads[static_cast<size_t>(t)]->run(); }); });
@@ -99,7 +100,7 @@ void report(Isa isa) {
     const double peak = peak_gflops(n_threads);
     fmt::print("{}: float32 multiply-add peak of {} thread(s) {:.1f} GFLOP/s\n", kernels::name_of(isa), n_threads,
                peak);
-    for (KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kF32}) {
+    for (KvType type : {KvType::kI16, KvType::kQ8_0, KvType::kF32}) {
       report_prefill(type, n_threads, peak);
       report_decode(type, n_threads);
     }

@@ -60,7 +60,8 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
 void add_model_options(CLI::App& sub, Common& common, bool required) {
   sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")
       ->required(required);
-  sub.add_option("--numerics", common.numerics, "fast: f16 keys and values; exact: float32 throughout")
+  sub.add_option("--numerics", common.numerics,
+                 "fast: int8 products, 16-bit keys and values; exact: float32 throughout")
       ->check(CLI::IsMember({"fast", "exact"}))
       ->capture_default_str();
 }

@@ -192,15 +192,13 @@ void KvCache::retain(SequenceId sequence, int layer, int kv_head, const std::fun
   const int64_t capacity = h.pages.empty() ? 0 : static_cast<int64_t>(h.pages.size() - 1) * kPageKeys + h.n_used_last;
   if (capacity - h.n_keys < 2 * kPageKeys) return;
   Head packed;
-  std::vector<float> k(static_cast<size_t>(shape_.head_dim)), v(k.size());
   for (const auto& page : h.pages) {
     for (int slot = 0; slot < kPageKeys; ++slot) {
       const int32_t position = page->positions[static_cast<size_t>(slot)];
       if (position == kNoPosition) continue;
       if (packed.pages.empty() || packed.n_used_last == kPageKeys) packed.push(new_page());
       Page& target = *packed.pages.back();
-      kernels::page_read(page->bytes, shape_.type, shape_.head_dim, slot, k.data(), v.data());
-      kernels::page_write(target.bytes, shape_.type, shape_.head_dim, packed.n_used_last, k.data(), v.data());
+      kernels::page_copy(target.bytes, packed.n_used_last, page->bytes, slot, shape_.type, shape_.head_dim);
       target.positions[static_cast<size_t>(packed.n_used_last++)] = position;
     }
   }
@@ -214,14 +212,12 @@ bool KvCache::merge_with_next(Head& h, size_t index) {
   const uint32_t here = live_slots(h.pages[index]->positions), next = live_slots(h.pages[index + 1]->positions);
   if (std::popcount(here) + std::popcount(next) > kPageKeys) return false;
   std::shared_ptr<Page> merged = new_page();
-  std::vector<float> k(static_cast<size_t>(shape_.head_dim)), v(k.size());
   int to = 0;
   for (const size_t from : {index, index + 1}) {
     for (int slot = 0; slot < kPageKeys; ++slot) {
       const int32_t position = h.pages[from]->positions[static_cast<size_t>(slot)];
       if (position == kNoPosition) continue;
-      kernels::page_read(h.pages[from]->bytes, shape_.type, shape_.head_dim, slot, k.data(), v.data());
-      kernels::page_write(merged->bytes, shape_.type, shape_.head_dim, to, k.data(), v.data());
+      kernels::page_copy(merged->bytes, to, h.pages[from]->bytes, slot, shape_.type, shape_.head_dim);
       merged->positions[static_cast<size_t>(to++)] = position;
     }
   }

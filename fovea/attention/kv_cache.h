@@ -21,7 +21,7 @@ struct CacheShape {
   int n_layers = 0;
   int n_kv_heads = 0;
   int head_dim = 0;
-  kernels::KvType type = kernels::KvType::kF16;
+  kernels::KvType type = kernels::KvType::kI16;
 };
 
 class KvCache {

@@ -1,6 +1,7 @@
 #include "fovea/kernels/attention.h"
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/attention_codes.h"
 #include "fovea/kernels/attention_tile.h"
 #include "fovea/kernels/page_layout.h"
 
@@ -28,7 +29,7 @@ size_t attention_scratch_bytes(const AttentionArgs& args) {
   const size_t rows = static_cast<size_t>(wanted < kStripRows ? wanted : kStripRows) + kRowPadding;
   const size_t width = static_cast<size_t>(args.head_dim + 15) / 16 * 16;
   constexpr size_t kKeys = kTilePages * kPageKeys;
-  const size_t floats = rows * (2 * width + 16 + 4)                 // q, o, l; m, position, floor, sink
+  const size_t floats = rows * (2 * width + 16 + 5)                 // q, o, l; q_scales, m, position, floor, sink
                         + kRowPadding * kKeys + 2 * kKeys * width;  // s; k, v
   return (floats + 16 * 16) * sizeof(float);
 }
@@ -130,7 +131,7 @@ struct Strip {
   int n_rows;
   int height;  // rows of every block but the last
   int width;   // head_dim in whole registers of any set
-  float *q, *o, *l, *m, *s, *k, *v;
+  float *q, *o, *l, *m, *s, *k, *v, *q_scales;
   RowRule* rules;
 
   Strip(const AttentionArgs& a, int64_t first_row, int rows)
@@ -151,6 +152,7 @@ struct Strip {
     k = take(static_cast<int64_t>(kTileKeys) * width);
     v = take(static_cast<int64_t>(kTileKeys) * width);
     m = take(padded);
+    q_scales = take(padded);
     rules = reinterpret_cast<RowRule*>(take(padded * 3));
   }
 
@@ -167,6 +169,19 @@ struct Strip {
             l + static_cast<int64_t>(first) * kLanes,
             s};
   }
+  int16_t* q_codes(int first) const {
+    return reinterpret_cast<int16_t*>(q) + static_cast<int64_t>(first) * args.head_dim;
+  }
+  CodeRows code_rows(int first) const {
+    return {q_codes(first),
+            q_scales + first,
+            o + static_cast<int64_t>(first) * width,
+            width,
+            m + first,
+            l + static_cast<int64_t>(first) * kLanes,
+            s,
+            reinterpret_cast<int16_t*>(k)};
+  }
 
   // Packs q, reads the rules and clears the state.
   void open(float scale) {
@@ -174,23 +189,43 @@ struct Strip {
       const int r_block = rows_at(first);
       for (int r = 0; r < r_block; ++r) {
         const int row = first + r;
-        float* packed = q + static_cast<int64_t>(first) * args.head_dim + r;
         m[row] = kMinusInfinity;
         for (int i = 0; i < kLanes; ++i) l[row * kLanes + i] = 0.0f;
         for (int d = 0; d < width; ++d) o[static_cast<int64_t>(row) * width + d] = 0.0f;
-        if (row >= n_rows) {
-          rules[row] = {-1, 0, 0};
-          for (int d = 0; d < args.head_dim; ++d) packed[d * r_block] = 0.0f;
-          continue;
+        const float* source = nullptr;  // a padded row sees nothing
+        rules[row] = {-1, 0, 0};
+        if (row < n_rows) {
+          const int64_t head = head_of(row), query = query_of(row);
+          const KeyRule& rule = args.head_rules ? args.head_rules[head] : args.rule;
+          const int32_t position = args.q_pos[query];
+          rules[row] = {position, static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
+          source = args.q + query * args.ld_q + head * args.head_dim;
         }
-        const int64_t head = head_of(row), query = query_of(row);
-        const KeyRule& rule = args.head_rules ? args.head_rules[head] : args.rule;
-        const int32_t position = args.q_pos[query];
-        rules[row] = {position, static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
-        const float* source = args.q + query * args.ld_q + head * args.head_dim;
-        for (int d = 0; d < args.head_dim; ++d) packed[d * r_block] = source[d] * scale;
+        if (args.type == KvType::kI16) {
+          q_scales[row] = pack_codes(source, q_codes(first) + 2 * r, r_block) * scale;
+        } else {
+          float* packed = q + static_cast<int64_t>(first) * args.head_dim + r;
+          for (int d = 0; d < args.head_dim; ++d) packed[d * r_block] = source ? source[d] * scale : 0.0f;
+        }
       }
     }
+  }
+
+  // A row of q (null: zeros) as codes [head_dim / 2][r_block][2] -> its scale: above 0, or NaN.
+  float pack_codes(const float* source, int16_t* to, int r_block) const {
+    float largest = 0.0f, zeros = 0.0f;
+    for (int d = 0; d < args.head_dim && source; ++d) {
+      largest = __builtin_fabsf(source[d]) > largest ? __builtin_fabsf(source[d]) : largest;
+      zeros += source[d] * 0.0f;  // NaN if one is not finite
+    }
+    const float most = static_cast<float>(kQueryCodes);
+    const float step = largest / most + zeros;
+    const float up = step >= __FLT_MIN__ ? 1.0f / step : 0.0f;
+    for (int d = 0; d < args.head_dim; ++d) {
+      const float code = source && up > 0.0f ? __builtin_nearbyintf(source[d] * up) : 0.0f;
+      to[d / 2 * 2 * r_block + d % 2] = static_cast<int16_t>(code);
+    }
+    return step < __FLT_MIN__ ? 1.0f : step;
   }
 
   BlockRule rule_of(int first) const {
@@ -238,26 +273,14 @@ struct Strip {
 };
 
 // K and V of one page as floats, V rows padded with zeros to `width`.
-template <typename T>
-void widen(const T* page, int head_dim, int width, float* k, float* v) {
+void widen(const float* page, int head_dim, int width, float* k, float* v) {
   const int64_t n = static_cast<int64_t>(head_dim) * kPageKeys;
-  for (int64_t i = 0; i < n; i += kLanes) F32::load(page + i).store(k + i);
-  const T* values = page + n;
-  if (width == head_dim) {
-    for (int64_t i = 0; i < n; i += kLanes) F32::load(values + i).store(v + i);
-    return;
-  }
+  __builtin_memcpy(k, page, static_cast<size_t>(n) * sizeof(float));
   for (int key = 0; key < kPageKeys; ++key) {
     float* to = v + static_cast<int64_t>(key) * width;
-    const T* from = values + static_cast<int64_t>(key) * head_dim;
-    int d = 0;
-    for (; d + kLanes <= head_dim; d += kLanes) F32::load(from + d).store(to + d);
-    if (d == head_dim) continue;
-    // Half a register is left (head_dim is a multiple of 8): read the register that ends the row.
-    float last[kLanes];
-    F32::load(from + head_dim - kLanes).store(last);
-    for (int i = 0; d < head_dim; ++d, ++i) to[d] = last[kLanes - (head_dim - d)];
-    for (; d < width; ++d) to[d] = 0.0f;
+    __builtin_memcpy(to, page + n + static_cast<int64_t>(key) * head_dim,
+                     static_cast<size_t>(head_dim) * sizeof(float));
+    for (int d = head_dim; d < width; ++d) to[d] = 0.0f;
   }
 }
 
@@ -295,67 +318,158 @@ void widen(const int8_t* page, int head_dim, int width, float* k, float* v) {
   }
 }
 
-template <typename T>
-struct Step {
+struct FloatStep {
   const RowBlock& block;
-  const TilePages<T>& tile;
+  const TilePages& tile;
   const KeyBits* bits;
   template <int R>
   void call() const {
-    tile_step<R, T>(block, tile, bits);
+    tile_step<R>(block, tile, bits);
+  }
+};
+struct FloatScores {
+  const RowBlock& block;
+  const TilePages& tile;
+  uint32_t pages;
+  template <int R>
+  void call() const {
+    tile_scores<R>(block.q, tile.k, tile.head_dim, pages, block.s);
+  }
+};
+struct CodeStep {
+  const CodeRows& rows;
+  const CodeTile& tile;
+  const KeyBits* bits;
+  template <int R>
+  void call() const {
+    code_step<R>(rows, tile, bits);
+  }
+};
+struct CodeScores {
+  const CodeRows& rows;
+  const CodeTile& tile;
+  uint32_t pages;
+  template <int R>
+  void call() const {
+    code_scores<R>(rows.q, tile, pages, rows.s);
   }
 };
 
-template <typename T>
+// The pages of one tile after the other, as the steps want them. open() is called for tiles with a page that some
+// row may see, before the first step of any row there.
+class FloatPages {  // f32, and q8_0 widened to it
+ public:
+  explicit FloatPages(const Strip& strip) : strip_(strip) {}
+  void open(int64_t at, int n_pages) {
+    const AttentionArgs& args = strip_.args;
+    const int head_dim = args.head_dim, width = strip_.width;
+    tile_ = {};
+    tile_.head_dim = head_dim;
+    const bool as_stored = args.type == KvType::kF32 && head_dim % kLanes == 0;
+    tile_.ld_v = as_stored ? head_dim : width;
+    for (int p = 0; p < n_pages; ++p) {
+      const void* page = args.blocks[at + p].page;
+      float* k = strip_.k + static_cast<int64_t>(p) * kPageKeys * width;
+      float* v = strip_.v + static_cast<int64_t>(p) * kPageKeys * width;
+      tile_.k[p] = as_stored ? static_cast<const float*>(page) : k;
+      tile_.v[p] = as_stored ? tile_.k[p] + static_cast<int64_t>(head_dim) * kPageKeys : v;
+      if (as_stored) continue;
+      if (args.type == KvType::kF32) {
+        widen(static_cast<const float*>(page), head_dim, width, k, v);
+      } else {
+        widen(static_cast<const int8_t*>(page), head_dim, width, k, v);
+      }
+    }
+  }
+  void step(int first, const KeyBits* bits) const {
+    const RowBlock block = strip_.block(first);
+    with_rows(strip_.rows_at(first), FloatStep{block, tile_, bits});
+  }
+  void scores(int first, uint32_t pages) const {
+    const RowBlock block = strip_.block(first);
+    with_rows(strip_.rows_at(first), FloatScores{block, tile_, pages});
+  }
+  static float row_scale(const Strip&, int) { return 1.0f; }  // q carries it
+
+ private:
+  const Strip& strip_;
+  TilePages tile_;
+};
+
+class CodePages {  // i16
+ public:
+  explicit CodePages(const Strip& strip) : strip_(strip) {}
+  void open(int64_t at, int n_pages) {
+    const AttentionArgs& args = strip_.args;
+    const CodePage layout(args.head_dim);
+    tile_.head_dim = args.head_dim;
+    tile_.any_bad = false;
+    for (int p = 0; p < kTilePages; ++p) {
+      const int64_t index = at + (p < n_pages ? p : 0);  // a page that is not there is never looked at
+      const auto* page = static_cast<const char*>(args.blocks[index].page);
+      tile_.k[p] = reinterpret_cast<const int16_t*>(page);
+      tile_.v[p] = reinterpret_cast<const int16_t*>(page + layout.v_codes);
+      tile_.next[p] = static_cast<const int16_t*>(args.blocks[smaller(at + kTilePages + p, args.n_blocks - 1)].page);
+      const auto* k_scales = reinterpret_cast<const uint16_t*>(page + layout.k_scales);
+      const auto* v_scales = reinterpret_cast<const uint16_t*>(page + layout.v_scales);
+      uint32_t high[2][kPageKeys];
+      uint32_t not_finite = 0;
+      for (int i = 0; i < kPageKeys; ++i) {
+        high[0][i] = uint32_t{k_scales[i]} << 16;
+        high[1][i] = uint32_t{v_scales[i]} << 16;
+        not_finite |= high[1][i] >= 0x7f800000u;
+      }
+      tile_.bad[p] = 0;
+      for (int i = 0; i < kPageKeys && not_finite; ++i) {
+        if (high[1][i] < 0x7f800000u) continue;
+        tile_.bad[p] |= 1u << i;
+        high[1][i] = 0;
+      }
+      tile_.any_bad = tile_.any_bad || not_finite;
+      __builtin_memcpy(tile_.k_scales + p * kPageKeys, high[0], sizeof high[0]);
+      __builtin_memcpy(tile_.v_scales + p * kPageKeys, high[1], sizeof high[1]);
+    }
+  }
+  void step(int first, const KeyBits* bits) const {
+    const CodeRows rows = strip_.code_rows(first);
+    with_rows(strip_.rows_at(first), CodeStep{rows, tile_, bits});
+  }
+  void scores(int first, uint32_t pages) const {
+    const CodeRows rows = strip_.code_rows(first);
+    with_rows(strip_.rows_at(first), CodeScores{rows, tile_, pages});
+  }
+  static float row_scale(const Strip& strip, int row) { return strip.q_scales[row]; }
+
+ private:
+  const Strip& strip_;
+  CodeTile tile_;
+};
+
+template <typename Pages>
 void attend_strip(Strip& strip) {
   const AttentionArgs& args = strip.args;
   strip.open(args.scale * kLog2E);
-  constexpr bool kHalf = sizeof(T) == 2;
-  constexpr bool kCodes = sizeof(T) == 1;
-  const bool widened = kCodes || args.head_dim % kLanes != 0 || (kHalf && strip.n_rows > 2 * kMaxRows);
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
   for (int first = 0; first < strip.n_rows; first += strip.height) rules[first / strip.height] = strip.rule_of(first);
 
   KeyBits bits[kMaxRows];
+  Pages pages(strip);
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
     const TileSpan span = span_of(args.blocks + at, n_pages);
     if (all.sees_none(span)) continue;
-    TilePages<T> stored{};
-    TilePages<float> floats{};
-    stored.head_dim = floats.head_dim = args.head_dim;
-    stored.ld_v = args.head_dim;
-    floats.ld_v = strip.width;
-    for (int p = 0; p < n_pages; ++p) {
-      stored.k[p] = static_cast<const T*>(args.blocks[at + p].page);
-      stored.v[p] = stored.k[p] + static_cast<int64_t>(args.head_dim) * kPageKeys;
-      const int64_t next = smaller(at + kTilePages + p, args.n_blocks - 1);
-      stored.next[p] = static_cast<const T*>(args.blocks[next].page);
-      floats.k[p] = strip.k + static_cast<int64_t>(p) * kPageKeys * strip.width;
-      floats.v[p] = strip.v + static_cast<int64_t>(p) * kPageKeys * strip.width;
-      floats.next[p] = floats.k[p];
-    }
-    bool ready = false;
+    bool open = false;
     for (int first = 0; first < strip.n_rows; first += strip.height) {
       const BlockRule& rule = rules[first / strip.height];
       if (rule.sees_none(span)) continue;
       int seen = 2;
       if (args.mask || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, bits);
       if (seen == 0) continue;
-      const KeyBits* some = seen == 2 ? nullptr : bits;
-      const RowBlock block = strip.block(first);
-      if (widened) {
-        for (int p = 0; p < n_pages && !ready; ++p) {
-          widen(stored.k[p], args.head_dim, strip.width, const_cast<float*>(floats.k[p]),
-                const_cast<float*>(floats.v[p]));
-        }
-        ready = true;
-        with_rows(strip.rows_at(first), Step<float>{block, floats, some});
-      } else if constexpr (!kCodes) {
-        with_rows(strip.rows_at(first), Step<T>{block, stored, some});
-      }
+      if (!open) pages.open(at, n_pages);
+      open = true;
+      pages.step(first, seen == 2 ? nullptr : bits);
     }
   }
   strip.close();
@@ -370,66 +484,31 @@ void attention(const AttentionArgs& args) {
   rows = (rows + kMaxRows - 1) / kMaxRows * kMaxRows;
   for (int64_t begin = 0; begin < n_rows; begin += rows) {
     Strip strip(args, begin, static_cast<int>(smaller(rows, n_rows - begin)));
-    if (args.type == KvType::kF32) {
-      attend_strip<float>(strip);
-    } else if (args.type == KvType::kF16) {
-      attend_strip<uint16_t>(strip);
+    if (args.type == KvType::kI16) {
+      attend_strip<CodePages>(strip);
     } else {
-      attend_strip<int8_t>(strip);
+      attend_strip<FloatPages>(strip);
     }
   }
 }
 
-template <typename T>
-struct ScoreStep {
-  const RowBlock& block;
-  const T* const* k;
-  int head_dim;
-  uint32_t pages;
-  template <int R>
-  void call() const {
-    tile_scores<R>(block.q, k, k, head_dim, pages, block.s);
-  }
-};
-
-template <typename T>
-struct ScoreType {
-  using Type = T;
-};
-template <>
-struct ScoreType<int8_t> {  // q8_0 is widened first
-  using Type = float;
-};
-
-template <typename T>
+template <typename Pages>
 void score_strip(Strip& strip, float* scores, int64_t ld) {
   const AttentionArgs& args = strip.args;
   strip.open(args.scale);
   KeyBits bits[kMaxRows];
+  Pages pages(strip);
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
-    using K = typename ScoreType<T>::Type;
-    const K* k[kTilePages] = {};
-    for (int p = 0; p < n_pages; ++p) {
-      const T* page = static_cast<const T*>(args.blocks[at + p].page);
-      if constexpr (sizeof(T) == 1) {
-        float* floats = strip.k + static_cast<int64_t>(p) * kPageKeys * strip.width;
-        widen(page, args.head_dim, strip.width, floats, strip.v);
-        k[p] = floats;
-      } else {
-        k[p] = page;
-      }
-    }
+    pages.open(at, n_pages);
     for (int first = 0; first < strip.n_rows; first += strip.height) {
-      const RowBlock block = strip.block(first);
-      if (strip.look(first, at, n_pages, bits) != 0) {
-        with_rows(strip.rows_at(first), ScoreStep<K>{block, k, args.head_dim, (1u << n_pages) - 1});
-      }
+      if (strip.look(first, at, n_pages, bits) != 0) pages.scores(first, (1u << n_pages) - 1);
       for (int r = 0; r < strip.height && first + r < strip.n_rows; ++r) {
+        const float scale = Pages::row_scale(strip, first + r);
         float* out = scores + strip.query_of(first + r) * ld + at * kPageKeys;
         for (int key = 0; key < n_pages * kPageKeys; ++key) {
           const bool seen = bits[r][key / kPageKeys] >> key % kPageKeys & 1;
-          out[key] = seen ? block.s[r * kTileKeys + key] : kMinusInfinity;
+          out[key] = seen ? strip.s[r * kTileKeys + key] * scale : kMinusInfinity;
         }
       }
     }
@@ -441,12 +520,10 @@ void attention_scores(const AttentionArgs& args, int head, float* scores, int64_
   const int64_t end = (head + 1) * args.n_queries;
   for (int64_t begin = head * args.n_queries; begin < end; begin += kStripRows) {
     Strip strip(args, begin, static_cast<int>(smaller(kStripRows, end - begin)));
-    if (args.type == KvType::kF32) {
-      score_strip<float>(strip, scores, ld);
-    } else if (args.type == KvType::kF16) {
-      score_strip<uint16_t>(strip, scores, ld);
+    if (args.type == KvType::kI16) {
+      score_strip<CodePages>(strip, scores, ld);
     } else {
-      score_strip<int8_t>(strip, scores, ld);
+      score_strip<FloatPages>(strip, scores, ld);
     }
   }
 }

@@ -20,13 +20,16 @@ inline constexpr int kTilePages = 4;
 inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to no query
 
 // How a page stores K and V. The byte layout belongs to the kernels (K lies transposed, a lane a
-// key); only page_write and page_read know it.
-enum class KvType : int { kF32, kF16, kQ8_0 };
+// key); only page.cc knows it. i16: a key in steps of its largest element / 4095, a value / 2047, multiplied
+// as integers: error like that of half precision, twice the speed of float32 where there is a dot product.
+enum class KvType : int { kF32, kI16, kQ8_0 };
 size_t page_bytes(KvType type, int head_dim);  // K and V of kPageKeys keys of one KV head
-// k and v: head_dim floats for one slot. f32 and f16 keep NaN and Inf; q8_0 has one scale per key and
-// 32 columns, and turns a group with either into NaN.
+// k and v: head_dim floats for one slot. f32 keeps NaN and Inf; i16 has one scale per key and per value, q8_0
+// one per 32 columns, and all elements under a scale become NaN if one is not finite.
 extern Dispatched<void(void* page, KvType type, int head_dim, int slot, const float* k, const float* v)> page_write;
 extern Dispatched<void(const void* page, KvType type, int head_dim, int slot, float* k, float* v)> page_read;
+// A slot from one page to another, to the bit.
+extern Dispatched<void(void* to, int to_slot, const void* from, int from_slot, KvType type, int head_dim)> page_copy;
 
 // A page with the stored position of each key; a slot at kNoPosition is dead.
 struct KeyBlock {
@@ -42,7 +45,7 @@ struct KeyRule {
 };
 
 struct AttentionArgs {
-  KvType type = KvType::kF16;
+  KvType type = KvType::kI16;
   int head_dim = 64;         // 8..256, a multiple of 8
   int group = 1;             // query heads that share this KV head
   float scale = 0.125f;      // multiplies q.k

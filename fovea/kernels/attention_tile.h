@@ -32,12 +32,10 @@ static_assert(kMaxRows <= kLanes);
 // Vectors beside each other per step for R rows.
 constexpr int vectors_for(int rows) { return rows * 8 <= kSums ? 8 : rows * 4 <= kSums ? 4 : 2; }
 
-// K and V of a tile's pages: K [head_dim][kPageKeys], V [kPageKeys][ld_v]. T is float or half bits.
-template <typename T>
+// K and V of a tile's pages: K [head_dim][kPageKeys], V [kPageKeys][ld_v].
 struct TilePages {
-  const T* k[kTilePages];
-  const T* v[kTilePages];
-  const T* next[kTilePages];  // the pages of the tile to come, for prefetching; only read if T is half
+  const float* k[kTilePages];
+  const float* v[kTilePages];
   int64_t ld_v;
   int head_dim;
 };
@@ -55,26 +53,12 @@ struct RowBlock {
 // Which keys each row of the block sees in each page.
 using KeyBits = uint32_t[kTilePages];
 
-// Half pages are read straight from the cache list, and lie anywhere: each step asks for the lines
-// that the same step of the next tile needs, or every page would start with misses.
-template <int N, typename T>
-FOVEA_INLINE void prefetch(const T* from) {
-  if constexpr (sizeof(T) == 2) {
-    FOVEA_UNROLL
-    for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i, 0, 2);
-  }
-}
-
 // `kPages` pages at once, `NV` vectors of each from column `at`.
-template <int R, int NV, int kPages, typename T>
-FOVEA_INLINE void scores_of(const float* q, const T* const* k, const T* const* next, int head_dim, int at, float* s) {
-  const T* page[kPages];
-  const T* ahead[kPages];
+template <int R, int NV, int kPages>
+FOVEA_INLINE void scores_of(const float* q, const float* const* k, int head_dim, int at, float* s) {
+  const float* page[kPages];
   FOVEA_UNROLL
-  for (int p = 0; p < kPages; ++p) {
-    page[p] = k[p] + at;
-    ahead[p] = next[p] + at;
-  }
+  for (int p = 0; p < kPages; ++p) page[p] = k[p] + at;
   F32 sums[R][kPages][NV];
   FOVEA_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -88,7 +72,6 @@ FOVEA_INLINE void scores_of(const float* q, const T* const* k, const T* const* n
     F32 keys[kPages][NV];
     FOVEA_UNROLL
     for (int p = 0; p < kPages; ++p) {
-      prefetch<NV * kLanes>(ahead[p] + d * kPageKeys);
       FOVEA_UNROLL
       for (int v = 0; v < NV; ++v) keys[p][v] = F32::load(page[p] + d * kPageKeys + v * kLanes);
     }
@@ -113,18 +96,17 @@ FOVEA_INLINE void scores_of(const float* q, const T* const* k, const T* const* n
 }
 
 // Fills s for the pages whose bit is in `pages`; the others keep what they hold.
-template <int R, typename T>
-FOVEA_INLINE void tile_scores(const float* q, const T* const* k, const T* const* next, int head_dim, uint32_t pages,
-                              float* s) {
+template <int R>
+FOVEA_INLINE void tile_scores(const float* q, const float* const* k, int head_dim, uint32_t pages, float* s) {
   constexpr int kTogether = vectors_for(R);
   if constexpr (kTogether >= kTilePages * kPageVectors) {
-    if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, next, head_dim, 0, s);
+    if (pages == (1u << kTilePages) - 1) return scores_of<R, kPageVectors, kTilePages>(q, k, head_dim, 0, s);
   }
   constexpr int kStep = kTogether < kPageVectors ? kTogether : kPageVectors;
   for (int p = 0; p < kTilePages; ++p) {
     if (!(pages >> p & 1)) continue;
     for (int at = 0; at < kPageKeys; at += kStep * kLanes) {
-      scores_of<R, kStep, 1>(q, k + p, next + p, head_dim, at, s + p * kPageKeys);
+      scores_of<R, kStep, 1>(q, k + p, head_dim, at, s + p * kPageKeys);
     }
   }
 }
@@ -176,8 +158,8 @@ FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t 
 }
 
 // o = alpha o + p v for NV vectors of columns.
-template <int R, int NV, typename T>
-FOVEA_INLINE void values_of(const RowBlock& b, const TilePages<T>& tile, uint32_t pages, uint32_t active,
+template <int R, int NV>
+FOVEA_INLINE void values_of(const RowBlock& b, const TilePages& tile, uint32_t pages, uint32_t active,
                             const float* alpha, int at) {
   F32 sums[R][NV];
   FOVEA_UNROLL
@@ -188,11 +170,9 @@ FOVEA_INLINE void values_of(const RowBlock& b, const TilePages<T>& tile, uint32_
   }
   for (int page = 0; page < kTilePages; ++page) {
     if (!(pages >> page & 1)) continue;
-    const T* values = tile.v[page] + at;
-    const T* ahead = tile.next[page] + kPageKeys * tile.head_dim + at;
+    const float* values = tile.v[page] + at;
     const float* p = b.s + page * kPageKeys;
     for (int key = 0; key < kPageKeys; ++key) {
-      prefetch<NV * kLanes>(ahead + key * tile.ld_v);
       F32 x[NV];
       FOVEA_UNROLL
       for (int v = 0; v < NV; ++v) x[v] = F32::load(values + v * kLanes);
@@ -213,8 +193,8 @@ FOVEA_INLINE void values_of(const RowBlock& b, const TilePages<T>& tile, uint32_
   }
 }
 
-template <int R, typename T>
-FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages<T>& tile, uint32_t pages, uint32_t active,
+template <int R>
+FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages& tile, uint32_t pages, uint32_t active,
                               const float* alpha) {
   constexpr int kTogether = vectors_for(R);
   const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
@@ -230,9 +210,8 @@ FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages<T>& tile, uint3
 }
 
 // The same sums, but a key that a row does not see is never multiplied: 0 * Inf would be NaN.
-template <typename T>
-void tile_values_apart(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits, int n_rows, uint32_t active,
-                       const float* alpha) {
+inline void tile_values_apart(const RowBlock& b, const TilePages& tile, const KeyBits* bits, int n_rows,
+                              uint32_t active, const float* alpha) {
   for (int r = 0; r < n_rows; ++r) {
     if (!(active >> r & 1)) continue;
     for (int at = 0; at < tile.head_dim; at += kLanes) {
@@ -248,16 +227,15 @@ void tile_values_apart(const RowBlock& b, const TilePages<T>& tile, const KeyBit
   }
 }
 
-template <typename T>
-bool all_finite(const T* x, int64_t n) {  // n a multiple of kLanes
+inline bool all_finite(const float* x, int64_t n) {  // n a multiple of kLanes
   F32 zeros = F32::zero();
   for (int64_t i = 0; i < n; i += kLanes) zeros = mul_add(F32::load(x + i), F32::zero(), zeros);
   return sum(zeros) == 0.0f;
 }
 
 // One step. `bits` is null if every row sees every key of every page.
-template <int R, typename T>
-void tile_step(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits) {
+template <int R>
+void tile_step(const RowBlock& b, const TilePages& tile, const KeyBits* bits) {
   uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
   bool finite = true;
   if (bits) {
@@ -273,7 +251,7 @@ void tile_step(const RowBlock& b, const TilePages<T>& tile, const KeyBits* bits)
       finite = finite && (!(pages >> p & 1) || all_finite(tile.v[p], kPageKeys * tile.ld_v));
     }
   }
-  tile_scores<R>(b.q, tile.k, tile.next, tile.head_dim, pages, b.s);
+  tile_scores<R>(b.q, tile.k, tile.head_dim, pages, b.s);
   float alpha[kLanes];
   tile_softmax<R>(b, bits, active, alpha);
   if (finite) {

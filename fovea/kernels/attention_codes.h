@@ -1,0 +1,369 @@
+// One step of online softmax over pages of int16 codes, with integer dot products. For attention.cc only.
+//
+//   s = (qc . kc) qs ks          q, k, v: codes qc, kc, vc and a scale for each row, key and value
+//   m' = max(m, max s), a = 2^(m - m'), p = 2^(s - m')
+//   l = a l + sum p
+//   w = p vs, wc = round(w c), c = kWeightCodes / max w of the row in this tile
+//   o = a o + (wc . vc) / c
+//
+// Sums of codes are exact, so only l and the steps from tile to tile have an order. Weights are rounded against the
+// largest of their own tile: against the largest so far, a sink would flatten all that follows.
+#pragma once
+
+#include "fovea/kernels/attention_tile.h"
+#include "fovea/kernels/page_layout.h"
+
+namespace fovea::kernels::FOVEA_ISA_NS {
+
+// Sums of products run over so many columns or keys, then become floats: they stay below 2^31.
+constexpr int kSumPairs = 32, kSumPages = 4;
+constexpr int kQueryCodes = INT32_MAX / (2 * kSumPairs * kKeyCodes);
+constexpr int kWeightCodes = INT32_MAX / (kSumPages * kPageKeys * kValueCodes);
+static_assert(kQueryCodes >= kKeyCodes && kWeightCodes >= kValueCodes);
+
+// Pairs: kLanes pairs of codes. Sums: kLanes sums of products of pairs.
+#if FOVEA_ISA_LEVEL == 2
+struct Pairs {
+  __m512i v;
+  static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+  static FOVEA_INLINE Pairs all(const int16_t* pair) {
+    int32_t both;
+    __builtin_memcpy(&both, pair, sizeof both);
+    return {_mm512_set1_epi32(both)};
+  }
+};
+struct Sums {
+  __m512i v;
+  static FOVEA_INLINE Sums zero() { return {_mm512_setzero_si512()}; }
+  FOVEA_INLINE F32 floats() const { return {_mm512_cvtepi32_ps(v)}; }
+};
+FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
+  // Not the intrinsic: GCC 12 copies its accumulators to the stack and back in the loop over columns (160 GOP/s, not
+  // 240).
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+  return sum;
+}
+// x rounded to codes; NaN gives any code.
+FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x.v)));
+}
+#elif FOVEA_ISA_LEVEL == 1
+struct Pairs {
+  __m256i v;
+  static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static FOVEA_INLINE Pairs all(const int16_t* pair) {
+    int32_t both;
+    __builtin_memcpy(&both, pair, sizeof both);
+    return {_mm256_set1_epi32(both)};
+  }
+};
+struct Sums {
+  __m256i v;
+  static FOVEA_INLINE Sums zero() { return {_mm256_setzero_si256()}; }
+  FOVEA_INLINE F32 floats() const { return {_mm256_cvtepi32_ps(v)}; }
+};
+FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
+FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
+  const __m256i codes = _mm256_cvtps_epi32(x.v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                   _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)));
+}
+#else
+struct Pairs {
+  int16_t v[2 * kLanes];
+  static FOVEA_INLINE Pairs load(const int16_t* p) {
+    Pairs pairs;
+    __builtin_memcpy(pairs.v, p, sizeof pairs.v);
+    return pairs;
+  }
+  static FOVEA_INLINE Pairs all(const int16_t* pair) {
+    Pairs pairs;
+    for (int i = 0; i < kLanes; ++i) __builtin_memcpy(pairs.v + 2 * i, pair, 2 * sizeof *pair);
+    return pairs;
+  }
+};
+struct Sums {
+  uint32_t v[kLanes];  // wraps where a NaN gave a code out of range
+  static FOVEA_INLINE Sums zero() { return {}; }
+  FOVEA_INLINE F32 floats() const {
+    float f[kLanes];
+    for (int i = 0; i < kLanes; ++i) f[i] = static_cast<float>(static_cast<int32_t>(v[i]));
+    return F32::load(f);
+  }
+};
+FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
+  for (int i = 0; i < kLanes; ++i) {
+    sum.v[i] += static_cast<uint32_t>(a.v[2 * i] * b.v[2 * i]) + static_cast<uint32_t>(a.v[2 * i + 1] * b.v[2 * i + 1]);
+  }
+  return sum;
+}
+FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
+  float f[kLanes];
+  round_near(max(x, F32::all(-32768.0f))).store(f);  // NaN becomes the second
+  for (int i = 0; i < kLanes; ++i) to[i] = static_cast<int16_t>(f[i]);
+}
+#endif
+
+// 2^x for x <= 0 or a rounding above: relative error below 3e-6, a twentieth of a code. 0 far below; NaN stays NaN.
+FOVEA_INLINE F32 exp2_code(F32 x) {
+#if FOVEA_ISA_LEVEL == 2
+  // 2^(x - floor(x)) by a polynomial fitted on [0, 1); scalef takes the floor of its exponent itself.
+  const F32 f = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+  F32 p = F32::all(0.013534167781472206f);
+  p = mul_add(p, f, F32::all(0.05201146379113197f));
+  p = mul_add(p, f, F32::all(0.2414427548646927f));
+  p = mul_add(p, f, F32::all(0.6930038332939148f));
+  p = mul_add(p, f, F32::all(1.0000026226043701f));
+  return times_power(p, x);
+#else
+  return exp2_nonpositive(x);
+#endif
+}
+
+// A tile's pages. Scales of slots with a value that is not finite are 0 here, and their bit is in `bad`.
+struct CodeTile {
+  const int16_t* k[kTilePages];     // [head_dim / 2][kPageKeys][2]
+  const int16_t* v[kTilePages];     // [kPageKeys / 2][head_dim][2]
+  const int16_t* next[kTilePages];  // the pages of the tile to come, for prefetching
+  float k_scales[kTileKeys], v_scales[kTileKeys];
+  uint32_t bad[kTilePages];
+  bool any_bad;
+  int head_dim;
+};
+
+struct CodeRows {
+  const int16_t* q;       // [head_dim / 2][R][2]
+  const float* q_scales;  // [R], with scale * log2(e); above 0, or NaN
+  float* o;               // [R][ld_o]
+  int64_t ld_o;
+  float* m;    // [R]
+  float* l;    // [R][kLanes], summed over the lanes at the end
+  float* s;    // [R][kTileKeys], scratch
+  int16_t* w;  // [R][kTileKeys], scratch
+};
+
+// Pages are read straight from the cache, and lie anywhere: each step asks for the lines that the same step of the
+// next tile needs, or every page would start with misses.
+template <int N>
+FOVEA_INLINE void prefetch(const int16_t* from) {
+  FOVEA_UNROLL
+  for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i, 0, 2);
+}
+
+// s = (qc . kc) ks: `kPages` pages at once, `NV` vectors of each from key `at`.
+template <int R, int NV, int kPages>
+FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile& tile, int first_page, int at, float* s) {
+  const int16_t* page[kPages];
+  const int16_t* ahead[kPages];
+  FOVEA_UNROLL
+  for (int p = 0; p < kPages; ++p) {
+    page[p] = tile.k[first_page + p] + 2 * at;
+    ahead[p] = tile.next[first_page + p] + 2 * at;
+  }
+  for (int begin = 0; begin < tile.head_dim / 2; begin += kSumPairs) {
+    Sums sums[R][kPages][NV];
+    FOVEA_UNROLL
+    for (int r = 0; r < R; ++r) {
+      FOVEA_UNROLL
+      for (int p = 0; p < kPages; ++p) {
+        FOVEA_UNROLL
+        for (int v = 0; v < NV; ++v) sums[r][p][v] = Sums::zero();
+      }
+    }
+    const int end = begin + kSumPairs < tile.head_dim / 2 ? begin + kSumPairs : tile.head_dim / 2;
+    for (int d = begin; d < end; ++d) {
+      Pairs keys[kPages][NV];
+      FOVEA_UNROLL
+      for (int p = 0; p < kPages; ++p) {
+        prefetch<2 * NV * kLanes>(ahead[p] + d * 2 * kPageKeys);
+        FOVEA_UNROLL
+        for (int v = 0; v < NV; ++v) keys[p][v] = Pairs::load(page[p] + 2 * (d * kPageKeys + v * kLanes));
+      }
+      FOVEA_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const Pairs a = Pairs::all(q + 2 * (d * R + r));
+        FOVEA_UNROLL
+        for (int p = 0; p < kPages; ++p) {
+          FOVEA_UNROLL
+          for (int v = 0; v < NV; ++v) sums[r][p][v] = dot_add(keys[p][v], a, sums[r][p][v]);
+        }
+      }
+    }
+    FOVEA_UNROLL
+    for (int p = 0; p < kPages; ++p) {
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) {
+        const int key = (first_page + p) * kPageKeys + at + v * kLanes;
+        const F32 scale = F32::load(tile.k_scales + key);
+        FOVEA_UNROLL
+        for (int r = 0; r < R; ++r) {
+          float* to = s + r * kTileKeys + key;
+          const F32 before = begin == 0 ? F32::zero() : F32::load(to);
+          mul_add(sums[r][p][v].floats(), scale, before).store(to);
+        }
+      }
+    }
+  }
+}
+
+// Fills s for the pages whose bit is in `pages`; the others keep what they hold.
+template <int R>
+FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile& tile, uint32_t pages, float* s) {
+  constexpr int kTogether = vectors_for(R);
+  if constexpr (kTogether >= kTilePages * kPageVectors) {
+    if (pages == (1u << kTilePages) - 1) return code_scores_of<R, kPageVectors, kTilePages>(q, tile, 0, 0, s);
+  }
+  constexpr int kStep = kTogether < kPageVectors ? kTogether : kPageVectors;
+  for (int p = 0; p < kTilePages; ++p) {
+    if (!(pages >> p & 1)) continue;
+    for (int at = 0; at < kPageKeys; at += kStep * kLanes) code_scores_of<R, kStep, 1>(q, tile, p, at, s);
+  }
+}
+
+// s -> w, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 / c, [kLanes].
+template <int R>
+FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile& tile, const KeyBits* bits, uint32_t active,
+                               float* alpha, float* back) {
+  constexpr int kVectors = kTileKeys / kLanes;
+  float top[kLanes] = {}, shift[kLanes];
+  for (int r = 0; r < R; ++r) {
+    F32 best = F32::all(kMinusInfinity);
+    FOVEA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = b.s + r * kTileKeys + v * kLanes;
+      F32 x = F32::load(at);
+      if (bits) {
+        const uint32_t seen = bits[r][v / kPageVectors] >> (v % kPageVectors * kLanes);
+        x = select(mask_of(seen), x, F32::all(kMinusInfinity));
+        x.store(at);
+      }
+      best = max(x, best);
+    }
+    top[r] = max_lane(best) * b.q_scales[r];
+  }
+  const F32 old_m = F32::load_first(b.m, R);
+  const F32 new_m = max(F32::load(top), old_m);
+  // All scores so far -inf: any finite shift gives p = 0, and not NaN.
+  const F32 safe = max(new_m, F32::all(-__FLT_MAX__));
+  new_m.store_first(b.m, R);
+  safe.store(shift);
+  exp2_nonpositive(old_m - safe).store(alpha);
+  for (int r = 0; r < R; ++r) {
+    const F32 by = F32::all(-shift[r]), scale = F32::all(b.q_scales[r]);
+    float* at = b.s + r * kTileKeys;
+    F32 total = F32::zero(), most = F32::zero();
+    FOVEA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const F32 p = exp2_code(mul_add(F32::load(at + v * kLanes), scale, by));
+      const F32 w = p * F32::load(tile.v_scales + v * kLanes);
+      total = total + p;
+      most = max(w, most);
+      w.store(at + v * kLanes);
+    }
+    if (active >> r & 1) {
+      float* l = b.l + r * kLanes;
+      mul_add(F32::load(l), F32::all(alpha[r]), total).store(l);
+    }
+    const float largest = max_lane(most);
+    back[r] = largest * (1.0f / kWeightCodes);
+    // So small a weight that its reciprocal is infinite weighs nothing.
+    const float up = back[r] > __FLT_MIN__ ? 1.0f / back[r] : 0.0f;
+    FOVEA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      store_codes(F32::load(at + v * kLanes) * F32::all(up), b.w + r * kTileKeys + v * kLanes);
+    }
+  }
+}
+
+// o = a o + (wc . vc) / c for NV vectors of columns.
+template <int R, int NV>
+FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile& tile, uint32_t pages, uint32_t active,
+                                 const float* alpha, const float* back, int at) {
+  const int row = 2 * tile.head_dim;
+  bool scaled = false;
+  for (int begin = 0; begin < kTilePages; begin += kSumPages) {
+    if (!(pages >> begin & ((1u << kSumPages) - 1))) continue;
+    Sums sums[R][NV];
+    FOVEA_UNROLL
+    for (int r = 0; r < R; ++r) {
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) sums[r][v] = Sums::zero();
+    }
+    for (int page = begin; page < begin + kSumPages; ++page) {
+      if (!(pages >> page & 1)) continue;
+      const int16_t* values = tile.v[page] + 2 * at;
+      const int16_t* ahead = tile.next[page] + tile.head_dim * kPageKeys + 2 * at;
+      const int16_t* w = b.w + page * kPageKeys;
+      for (int pair = 0; pair < kPageKeys / 2; ++pair) {
+        prefetch<2 * NV * kLanes>(ahead + pair * row);
+        Pairs x[NV];
+        FOVEA_UNROLL
+        for (int v = 0; v < NV; ++v) x[v] = Pairs::load(values + 2 * v * kLanes);
+        FOVEA_UNROLL
+        for (int r = 0; r < R; ++r) {
+          const Pairs a = Pairs::all(w + r * kTileKeys + 2 * pair);
+          FOVEA_UNROLL
+          for (int v = 0; v < NV; ++v) sums[r][v] = dot_add(x[v], a, sums[r][v]);
+        }
+        values += row;
+      }
+    }
+    FOVEA_UNROLL
+    for (int r = 0; r < R; ++r) {
+      if (!(active >> r & 1)) continue;
+      const F32 a = F32::all(scaled ? 1.0f : alpha[r]), by = F32::all(back[r]);
+      FOVEA_UNROLL
+      for (int v = 0; v < NV; ++v) {
+        float* o = b.o + r * b.ld_o + at + v * kLanes;
+        mul_add(sums[r][v].floats(), by, F32::load(o) * a).store(o);
+      }
+    }
+    scaled = true;
+  }
+}
+
+template <int R>
+FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile& tile, uint32_t pages, uint32_t active,
+                              const float* alpha, const float* back) {
+  constexpr int kTogether = vectors_for(R);
+  // Past the last column a vector reads what follows in the page (the scales at its end): columns that nobody reads.
+  const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
+  int at = 0;
+  if constexpr (kTogether >= 8) {
+    for (; at + 8 * kLanes <= width; at += 8 * kLanes) code_values_of<R, 8>(b, tile, pages, active, alpha, back, at);
+  }
+  if constexpr (kTogether >= 4) {
+    for (; at + 4 * kLanes <= width; at += 4 * kLanes) code_values_of<R, 4>(b, tile, pages, active, alpha, back, at);
+  }
+  for (; at + 2 * kLanes <= width; at += 2 * kLanes) code_values_of<R, 2>(b, tile, pages, active, alpha, back, at);
+  if (at < width) code_values_of<R, 1>(b, tile, pages, active, alpha, back, at);
+}
+
+// One step. `bits` is null if every row sees every key of every page.
+template <int R>
+void code_step(const CodeRows& b, const CodeTile& tile, const KeyBits* bits) {
+  uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
+  if (bits) {
+    pages = active = 0;
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < kTilePages; ++p) {
+        if (bits[r][p] == 0) continue;
+        pages |= 1u << p;
+        active |= 1u << r;
+      }
+    }
+  }
+  code_scores<R>(b.q, tile, pages, b.s);
+  float alpha[kLanes], back[kLanes];
+  code_softmax<R>(b, tile, bits, active, alpha, back);
+  code_values<R>(b, tile, pages, active, alpha, back);
+  if (!tile.any_bad) return;
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < kTilePages; ++p) {
+      if ((tile.bad[p] & (bits ? bits[r][p] : ~uint32_t{0})) == 0) continue;
+      for (int d = 0; d < tile.head_dim; ++d) b.o[r * b.ld_o + d] = __builtin_nanf("");
+    }
+  }
+}
+
+}  // namespace fovea::kernels::FOVEA_ISA_NS
