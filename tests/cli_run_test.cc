@@ -145,6 +145,7 @@ TEST_F(Cli, LookupChangesNoAnswer) {
     }
     EXPECT_LE(out["timings"]["draft_accepted_n"], out["timings"]["draft_n"]);
     out.erase("timings");
+    out.erase("repack_budget_bytes");  // half of the memory that was free
     return out;
   };
   for (const std::vector<std::string>& more : std::vector<std::vector<std::string>>{
