@@ -255,6 +255,31 @@ TEST(Attention, AgreesWithDoublesForEveryShape) {
   });
 }
 
+TEST(Attention, AgreesWithDoublesForEveryNumberOfKeysAtOddAddresses) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (int n_keys : {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257}) {
+        SCOPED_TRACE(n_keys);
+        Problem p(type, 64, 3, 2, n_keys, 7);
+        p.q_pos = {0, 1000};
+        expect_agrees(p);
+        const Answer want = run(p, 2);
+        AttentionArgs a = p.args();
+        std::vector<float> q(p.q.size() + 1), z(p.q.size() + 1), scratch(attention_scratch_bytes(a) / 4 + 32);
+        std::copy(p.q.begin(), p.q.end(), q.begin() + 1);
+        a.q = q.data() + 1;
+        a.z = z.data() + 1;
+        void* aligned = scratch.data();
+        size_t room = scratch.size() * 4;
+        a.scratch = std::align(64, attention_scratch_bytes(a), aligned, room);
+        attention(a);
+        EXPECT_EQ(std::vector<float>(z.begin() + 1, z.end()), want.z);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
 TEST(Attention, DecodesOneQuery) {
   on_every_isa([] {
     for (KvType type : kTypes) {

@@ -12,8 +12,6 @@ namespace {
 
 using FOVEA_ISA_NS::CodePage;
 using FOVEA_ISA_NS::kGroupColumns;
-using FOVEA_ISA_NS::kKeyCodes;
-using FOVEA_ISA_NS::kValueCodes;
 using FOVEA_ISA_NS::Q8Page;
 
 // IEEE half <-> float, round to nearest even; NaN stays NaN.
