@@ -318,43 +318,6 @@ void widen(const int8_t* page, int head_dim, int width, float* k, float* v) {
   }
 }
 
-struct FloatStep {
-  const RowBlock& block;
-  const TilePages& tile;
-  const KeyBits* bits;
-  template <int R>
-  void call() const {
-    tile_step<R>(block, tile, bits);
-  }
-};
-struct FloatScores {
-  const RowBlock& block;
-  const TilePages& tile;
-  uint32_t pages;
-  template <int R>
-  void call() const {
-    tile_scores<R>(block.q, tile.k, tile.head_dim, pages, block.s);
-  }
-};
-struct CodeStep {
-  const CodeRows& rows;
-  const CodeTile& tile;
-  const KeyBits* bits;
-  template <int R>
-  void call() const {
-    code_step<R>(rows, tile, bits);
-  }
-};
-struct CodeScores {
-  const CodeRows& rows;
-  const CodeTile& tile;
-  uint32_t pages;
-  template <int R>
-  void call() const {
-    code_scores<R>(rows.q, tile, pages, rows.s);
-  }
-};
-
 // The pages of one tile after the other, as the steps want them. open() is called for tiles with a page that some
 // row may see, before the first step of any row there.
 class FloatPages {  // f32, and q8_0 widened to it
@@ -383,11 +346,12 @@ class FloatPages {  // f32, and q8_0 widened to it
   }
   void step(int first, const KeyBits* bits) const {
     const RowBlock block = strip_.block(first);
-    with_rows(strip_.rows_at(first), FloatStep{block, tile_, bits});
+    with_rows(strip_.rows_at(first), [&]<int R>() { tile_step<R>(block, tile_, bits); });
   }
   void scores(int first, uint32_t pages) const {
     const RowBlock block = strip_.block(first);
-    with_rows(strip_.rows_at(first), FloatScores{block, tile_, pages});
+    with_rows(strip_.rows_at(first),
+              [&]<int R>() { tile_scores<R>(block.q, tile_.k, tile_.head_dim, pages, block.s); });
   }
   static float row_scale(const Strip&, int) { return 1.0f; }  // q carries it
 
@@ -432,11 +396,11 @@ class CodePages {  // i16
   }
   void step(int first, const KeyBits* bits) const {
     const CodeRows rows = strip_.code_rows(first);
-    with_rows(strip_.rows_at(first), CodeStep{rows, tile_, bits});
+    with_rows(strip_.rows_at(first), [&]<int R>() { code_step<R>(rows, tile_, bits); });
   }
   void scores(int first, uint32_t pages) const {
     const CodeRows rows = strip_.code_rows(first);
-    with_rows(strip_.rows_at(first), CodeScores{rows, tile_, pages});
+    with_rows(strip_.rows_at(first), [&]<int R>() { code_scores<R>(rows.q, tile_, pages, rows.s); });
   }
   static float row_scale(const Strip& strip, int row) { return strip.q_scales[row]; }
 

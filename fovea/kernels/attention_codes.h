@@ -21,16 +21,18 @@ constexpr int kQueryCodes = INT32_MAX / (2 * kSumPairs * kKeyCodes);
 constexpr int kWeightCodes = INT32_MAX / (kSumPages * kPageKeys * kValueCodes);
 static_assert(kQueryCodes >= kKeyCodes && kWeightCodes >= kValueCodes);
 
+FOVEA_INLINE int32_t both_of(const int16_t* pair) {
+  int32_t both;
+  __builtin_memcpy(&both, pair, sizeof both);
+  return both;
+}
+
 // Pairs: kLanes pairs of codes. Sums: kLanes sums of products of pairs.
 #if FOVEA_ISA_LEVEL == 2
 struct Pairs {
   __m512i v;
   static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
-  static FOVEA_INLINE Pairs all(const int16_t* pair) {
-    int32_t both;
-    __builtin_memcpy(&both, pair, sizeof both);
-    return {_mm512_set1_epi32(both)};
-  }
+  static FOVEA_INLINE Pairs all(const int16_t* pair) { return {_mm512_set1_epi32(both_of(pair))}; }
 };
 struct Sums {
   __m512i v;
@@ -38,8 +40,7 @@ struct Sums {
   FOVEA_INLINE F32 floats() const { return {_mm512_cvtepi32_ps(v)}; }
 };
 FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
-  // Not the intrinsic: GCC 12 copies its accumulators to the stack and back in the loop over columns (160 GOP/s, not
-  // 240).
+  // Not the intrinsic: in the loop over columns GCC 12 moves its sums to the stack and back (160 for 240 GOP/s).
   asm("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
 }
@@ -51,11 +52,7 @@ FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
 struct Pairs {
   __m256i v;
   static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
-  static FOVEA_INLINE Pairs all(const int16_t* pair) {
-    int32_t both;
-    __builtin_memcpy(&both, pair, sizeof both);
-    return {_mm256_set1_epi32(both)};
-  }
+  static FOVEA_INLINE Pairs all(const int16_t* pair) { return {_mm256_set1_epi32(both_of(pair))}; }
 };
 struct Sums {
   __m256i v;
@@ -226,28 +223,8 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile& tile, const Ke
                                float* alpha, float* back) {
   constexpr int kVectors = kTileKeys / kLanes;
   float top[kLanes] = {}, shift[kLanes];
-  for (int r = 0; r < R; ++r) {
-    F32 best = F32::all(kMinusInfinity);
-    FOVEA_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      float* at = b.s + r * kTileKeys + v * kLanes;
-      F32 x = F32::load(at);
-      if (bits) {
-        const uint32_t seen = bits[r][v / kPageVectors] >> (v % kPageVectors * kLanes);
-        x = select(mask_of(seen), x, F32::all(kMinusInfinity));
-        x.store(at);
-      }
-      best = max(x, best);
-    }
-    top[r] = max_lane(best) * b.q_scales[r];
-  }
-  const F32 old_m = F32::load_first(b.m, R);
-  const F32 new_m = max(F32::load(top), old_m);
-  // All scores so far -inf: any finite shift gives p = 0, and not NaN.
-  const F32 safe = max(new_m, F32::all(-__FLT_MAX__));
-  new_m.store_first(b.m, R);
-  safe.store(shift);
-  exp2_nonpositive(old_m - safe).store(alpha);
+  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr) * b.q_scales[r];
+  raise_max<R>(top, b.m, shift, alpha);
   for (int r = 0; r < R; ++r) {
     const F32 by = F32::all(-shift[r]), scale = F32::all(b.q_scales[r]);
     float* at = b.s + r * kTileKeys;

@@ -111,34 +111,41 @@ FOVEA_INLINE void tile_scores(const float* q, const float* const* k, int head_di
   }
 }
 
+// The largest of a row's scores in the tile. Those that it does not see become -inf.
+FOVEA_INLINE float top_score(float* s, const uint32_t* seen) {
+  F32 best = F32::all(kMinusInfinity);
+  FOVEA_UNROLL
+  for (int v = 0; v < kTileKeys / kLanes; ++v) {
+    F32 x = F32::load(s + v * kLanes);
+    if (seen) {
+      x = select(mask_of(seen[v / kPageVectors] >> (v % kPageVectors * kLanes)), x, F32::all(kMinusInfinity));
+      x.store(s + v * kLanes);
+    }
+    best = max(x, best);
+  }
+  return max_lane(best);
+}
+
+// The new m, what to take from the scores for p, and what the state so far is multiplied with. [kLanes], the last two.
+template <int R>
+FOVEA_INLINE void raise_max(const float* top, float* m, float* shift, float* alpha) {
+  const F32 old_m = F32::load_first(m, R);
+  const F32 new_m = max(F32::load(top), old_m);
+  // All scores so far -inf: any finite shift gives p = 0, and not NaN.
+  const F32 safe = max(new_m, F32::all(-__FLT_MAX__));
+  new_m.store_first(m, R);
+  safe.store(shift);
+  exp2_nonpositive(old_m - safe).store(alpha);
+}
+
 // s -> p, and the new m and l. Rows without their bit in `active` keep their state. alpha: [kLanes].
 template <int R>
 FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t active, float* alpha) {
   constexpr int kVectors = kTileKeys / kLanes;
   float top[kLanes] = {}, shift[kLanes];
   FOVEA_UNROLL
-  for (int r = 0; r < R; ++r) {
-    F32 best = F32::all(kMinusInfinity);
-    FOVEA_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      float* at = b.s + r * kTileKeys + v * kLanes;
-      F32 x = F32::load(at);
-      if (bits) {
-        const uint32_t seen = bits[r][v / kPageVectors] >> (v % kPageVectors * kLanes);
-        x = select(mask_of(seen), x, F32::all(kMinusInfinity));
-        x.store(at);
-      }
-      best = max(x, best);
-    }
-    top[r] = max_lane(best);
-  }
-  const F32 old_m = F32::load_first(b.m, R);
-  const F32 new_m = max(F32::load(top), old_m);
-  // All scores so far -inf: any finite shift gives p = 0, and not NaN.
-  const F32 safe = max(new_m, F32::all(-__FLT_MAX__));
-  new_m.store_first(b.m, R);
-  safe.store(shift);
-  exp2_nonpositive(old_m - safe).store(alpha);
+  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr);
+  raise_max<R>(top, b.m, shift, alpha);
   FOVEA_UNROLL
   for (int r = 0; r < R; ++r) {
     const F32 by = F32::all(shift[r]);
@@ -266,18 +273,18 @@ inline int rows_for(int n) { return n <= 8 || kMaxRows < 8 ? n : kMaxRows; }
 template <typename F>
 FOVEA_INLINE void with_rows(int rows, const F& f) {
   switch (rows) {
-    case 1: return f.template call<1>();
-    case 2: return f.template call<2>();
-    case 3: return f.template call<3>();
-    case 4: return f.template call<4>();
+    case 1: return f.template operator()<1>();
+    case 2: return f.template operator()<2>();
+    case 3: return f.template operator()<3>();
+    case 4: return f.template operator()<4>();
 #if FOVEA_ISA_LEVEL > 0 && !defined(FOVEA_FEW_TILES)
-    case 5: return f.template call<5>();
-    case 6: return f.template call<6>();
+    case 5: return f.template operator()<5>();
+    case 6: return f.template operator()<6>();
 #endif
 #if FOVEA_ISA_LEVEL > 1 && !defined(FOVEA_FEW_TILES)
-    case 7: return f.template call<7>();
-    case 8: return f.template call<8>();
-    case 12: return f.template call<12>();
+    case 7: return f.template operator()<7>();
+    case 8: return f.template operator()<8>();
+    case 12: return f.template operator()<12>();
 #endif
   }
 }
