@@ -19,6 +19,20 @@ class CliAsk : public Cli {
   }
 };
 
+TEST_F(CliAsk, CountsTheBytesOfTheCacheTypeThatWasAskedFor) {
+  const std::string a = text("a.txt", "The cat is red.\nThe dog is blue.\n");
+  const auto bytes = [&](const std::string& type) {
+    const Ended ended = run({"ask", "-m", kTiny, "-f", a, "Which colour?", "-n", "8", "--cache-type", type, "--json"});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    const Json json = Json::parse(ended.out);
+    EXPECT_EQ(json["cache_type"], type);
+    EXPECT_EQ(json["cost"]["kv_bytes"], json["cost"]["kv_bytes_dense"]);
+    return json["cost"]["kv_bytes"].get<double>();
+  };
+  EXPECT_LT(bytes("q8_0"), 0.6 * bytes("i16"));
+  EXPECT_LT(bytes("i16"), 0.6 * bytes("f32"));
+}
+
 TEST_F(CliAsk, GivesTheKeysThatScriptsRelyOn) {
   const std::string a = text("a.txt", "The cat is red.\r\nThe dog is blue.\r\n"), b = text("b.txt", "No bird sings.\n");
   const Ended ended = run({"ask", "-m", kTiny, "--file", a, "--file", b, "Which colour?", "-n", "8", "--json"});

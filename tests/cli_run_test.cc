@@ -187,6 +187,7 @@ TEST_F(Cli, H6_L2_WrongValuesOfModelCommandsNameTheFlagAndTheRange) {
       {"--lookup", "17", "1 to 16"},
       {"--stop", std::string(300, 'x'), "256"},
       {"--numerics", "exakt", "exact"},
+      {"--cache-type", "f16", "is not auto, q8_0, f32 or i16"},
       {"--attention", "dens", "dens"}};
   for (const auto& [flag, value, said] : cases) {
     const std::string message = fails(2, {"run", "-m", kTiny, "hello", "-n", "1", flag, value});
@@ -369,7 +370,7 @@ TEST_F(Cli, BenchHasTheKeysThatScriptsRelyOn) {
     EXPECT_GT(row["peak_rss_bytes"], 0);
   }
   EXPECT_EQ(tests, (std::vector<std::string>{"pp16", "pp32", "tg4", "tg4 x3", "tg4@d100", "tg4 x3 @ d100"}));
-  for (const char* key : {"isa", "threads", "model_sha256", "numerics", "machine"})
+  for (const char* key : {"isa", "threads", "model_sha256", "numerics", "cache_type", "machine"})
     EXPECT_TRUE(bench.contains(key)) << key;
   EXPECT_THAT(run({"bench", "-m", kTiny, "-p", "16", "-n", "0", "-r", "1"}).out,
               AllOf(HasSubstr("pp16"), HasSubstr("t/s"), Not(HasSubstr("tg"))));
@@ -381,6 +382,21 @@ TEST_F(Cli, BenchHasTheKeysThatScriptsRelyOn) {
   EXPECT_THAT(deep.err, HasSubstr("604 tokens are more than the 512"));
   EXPECT_THAT(fails(2, {"bench", "-m", kTiny, "-p", "1,x"}), HasSubstr("--n-prompt"));
   EXPECT_THAT(fails(2, {"bench", "-m", kTiny, "--sequences", "0"}), HasSubstr("--sequences"));
+}
+
+TEST_F(Cli, TheTypeOfTheCacheIsAskedForAndShown) {
+  const std::vector<std::string> bench = {"bench", "-m", kTiny, "-p", "16", "-n", "0", "-r", "1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), bench.begin(), bench.end());
+    return more;
+  };
+  EXPECT_EQ(json(with({"--json"}))["cache_type"], "i16");
+  EXPECT_EQ(json(with({"--json", "--numerics", "exact"}))["cache_type"], "f32");
+  EXPECT_EQ(json(with({"--json", "--cache-type", "q8_0"}))["cache_type"], "q8_0");
+  EXPECT_EQ(json(with({"--json", "--numerics", "exact", "--cache-type", "q8_0"}))["cache_type"], "q8_0");
+  EXPECT_THAT(run(with({"--cache-type", "q8_0"})).out, HasSubstr("q8_0 keys and values"));
+  for (const char* command : {"ask", "bench", "chat", "logits", "perplexity", "run"})
+    EXPECT_THAT(run({command, "--help"}).out, AllOf(HasSubstr("--cache-type"), HasSubstr("-ctk"))) << command;
 }
 
 TEST_F(Cli, QualityComparesFastWithExact) {

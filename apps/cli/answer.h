@@ -27,7 +27,7 @@ class AnswerStream {
 nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Tokenizer& tokenizer);
 // {"text", "tokens", "finish_reason", "timings"}
 nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer);
-// What a run depends on, for every report: model, path, attention, numerics, n_ctx, isa, threads.
+// What a run depends on, for every report: model, path, attention, numerics, cache_type, n_ctx, isa, threads.
 nlohmann::json setting_json(const engine::Session& session);
 // "prompt 31 tokens in 0.12 s (258.3/s); answer 12 tokens in 0.20 s (60.0/s), 5 of 8 drafted kept; stop"
 std::string timings_line(const engine::Generation& answer);

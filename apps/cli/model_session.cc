@@ -46,6 +46,13 @@ uint64_t available_bytes() {
   return 0;
 }
 
+std::optional<kernels::KvType> cache_type(std::string_view name) {
+  for (const auto type : {kernels::KvType::kQ8_0, kernels::KvType::kF32, kernels::KvType::kI16}) {
+    if (kernels::name_of(type) == name) return type;
+  }
+  return std::nullopt;
+}
+
 Result<uint64_t> repack_budget(const Common& common, const std::string& repack) {
   if (repack == "off") return 0;
   if (repack == "auto") {
@@ -83,6 +90,17 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
       ->capture_default_str();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
+  sub.add_option(
+         "--cache-type", flags.cache_type,
+         "how keys and values are kept (-ctk and -ctv of llama.cpp): i16, q8_0 (half as large), f32; auto: i16, "
+         "with --numerics exact f32")
+      ->check(CLI::Validator(
+          [](std::string& input) {
+            if (input == "auto" || cache_type(input)) return std::string();
+            return fmt::format("{} is not auto, q8_0, f32 or i16", quoted(input, 40));
+          },
+          ""))
+      ->capture_default_str();
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes repacked weights may take")
       ->capture_default_str();
 }
@@ -193,6 +211,7 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   }
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
+  options.cache_type = cache_type(flags.cache_type);
   options.n_ctx = flags.n_ctx;
   options.chunk = flags.chunk;
   options.attention = flags.attention;

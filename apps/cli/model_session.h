@@ -22,10 +22,10 @@ namespace fovea::cli {
 struct ModelFlags {
   int n_ctx = 0;  // 0: what the model was trained for
   int chunk = 512;
-  std::string attention = "dense", profile, repack = "auto";
+  std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
   bool repack_late = true;  // not a flag: a command that times something has it done at load
 };
-// -m, --numerics, -c, -b, --attention, --profile, --repack. A command may set other defaults in
+// -m, --numerics, -c, -b, --attention, --profile, --cache-type, --repack. A command may set other defaults in
 // `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/cli/answer.h"
 #include "apps/cli/windows.h"
@@ -118,9 +119,11 @@ Status measure_quality(const Common& common, ModelFlags flags, const std::string
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, flags));
   FOVEA_ASSIGN_OR_RETURN(const Windows windows, cut_windows(text, *model, flags.n_ctx, max_windows));
   FOVEA_ASSIGN_OR_RETURN(engine::SessionOptions options, session_options(*model, common, flags));
+  const auto cache_type = std::exchange(options.cache_type, std::nullopt);  // of the one compared alone
   options.numerics = kernels::Numerics::kExact;
   FOVEA_ASSIGN_OR_RETURN(const auto exact, engine::Session::create(model, options));
   options.numerics = kernels::Numerics::kFast;
+  options.cache_type = cache_type;
   FOVEA_ASSIGN_OR_RETURN(const auto fast, engine::Session::create(model, options));
 
   Quality quality(*exact, *fast, windows, common);

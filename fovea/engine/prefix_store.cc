@@ -100,9 +100,10 @@ Result<std::string> PrefixStore::setting_of(const Session& session) const {
   const std::string build = build_id();
   if (build.empty()) return make_error(ErrorCode::kUnsupported, "this program has no build id to tell it from others");
   FOVEA_ASSIGN_OR_RETURN(const std::string model, session.model().sha256());
-  std::string out = fmt::format(
-      "model {}\nbuild {}\nisa {}\nnumerics {}\nattention {}\n", model, build, kernels::name_of(kernels::active_isa()),
-      session.numerics() == kernels::Numerics::kExact ? "exact" : "fast", session.pipeline().spec());
+  std::string out = fmt::format("model {}\nbuild {}\nisa {}\nnumerics {}\ncache_type {}\nattention {}\n", model, build,
+                                kernels::name_of(kernels::active_isa()),
+                                session.numerics() == kernels::Numerics::kExact ? "exact" : "fast",
+                                kernels::name_of(session.cache().shape().type), session.pipeline().spec());
   if (!session.pipeline().dense())
     out += fmt::format("chunk {}\nprofile {}\n", session.chunk(), profile_hash(session.shape().profile));
   return out;

@@ -185,7 +185,8 @@ TEST_F(PrefixStoreTest, DenseAttentionUsesWhatTwoDocumentsShare) {
 TEST_F(PrefixStoreTest, OtherSettingsDoNotMeet) {
   ask(prompt(kShared));
   for (const SessionOptions& options :
-       {SessionOptions{.numerics = kernels::Numerics::kExact}, SessionOptions{.attention = "scale:value=0.5"}}) {
+       {SessionOptions{.numerics = kernels::Numerics::kExact}, SessionOptions{.cache_type = kernels::KvType::kQ8_0},
+        SessionOptions{.attention = "scale:value=0.5"}}) {
     ask(prompt(kShared), options);
     EXPECT_EQ(n_found_, 0);
   }

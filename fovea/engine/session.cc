@@ -33,7 +33,8 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       shape_(model_->shape()),
       n_ctx_(options.n_ctx > 0 ? options.n_ctx : shape_.n_ctx),
       cache_({shape_.n_layers, shape_.n_kv_heads, shape_.head_dim,
-              options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32 : kernels::KvType::kI16}),
+              options.cache_type.value_or(options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32
+                                                                                        : kernels::KvType::kI16)}),
       hooks_(shape_.n_layers) {
   shape_.profile = options_.profile.get();
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,9 +25,10 @@ using tensor::Tensor;
 
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
-  int n_ctx = 0;                 // positions of one sequence; 0: as many as the model was trained for
-  bool beyond_training = false;  // n_ctx may be more than that: for timing, not for answers
-  int chunk = 512;               // tokens of a prefill step
+  std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast
+  int n_ctx = 0;                                   // positions of one sequence; 0: as many as the model was trained for
+  bool beyond_training = false;                    // n_ctx may be more than that: for timing, not for answers
+  int chunk = 512;                                 // tokens of a prefill step
   std::string attention = "dense";
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
 };

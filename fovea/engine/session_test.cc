@@ -106,10 +106,10 @@ TEST_P(TinyModel, FastIsNearExact) {
 }
 
 // One prompt, many ways to run it.
-class SameBits : public ::testing::TestWithParam<std::tuple<const char*, Numerics>> {
+class SameBits : public ::testing::TestWithParam<std::tuple<const char*, Numerics, std::optional<kernels::KvType>>> {
  protected:
   std::unique_ptr<Session> session(int chunk = 512, const std::string& attention = "dense") {
-    SessionOptions options{.numerics = std::get<1>(GetParam())};
+    SessionOptions options{.numerics = std::get<1>(GetParam()), .cache_type = std::get<2>(GetParam())};
     options.chunk = chunk;
     options.attention = attention;
     return session_of(tiny(std::get<0>(GetParam())), options);
@@ -118,7 +118,19 @@ class SameBits : public ::testing::TestWithParam<std::tuple<const char*, Numeric
 };
 INSTANTIATE_TEST_SUITE_P(ModelsAndNumerics, SameBits,
                          ::testing::Combine(::testing::Values("tiny-llama", "tiny-qwen2"),
-                                            ::testing::Values(Numerics::kExact, Numerics::kFast)));
+                                            ::testing::Values(Numerics::kExact, Numerics::kFast),
+                                            ::testing::Values(std::nullopt, kernels::KvType::kQ8_0)));
+
+TEST(CacheType, IsChosenApartFromTheNumerics) {
+  using kernels::KvType;
+  const auto type_of = [](const SessionOptions& options) {
+    return session_of(tiny("tiny-llama"), options)->cache().shape().type;
+  };
+  EXPECT_EQ(type_of({}), KvType::kI16);
+  EXPECT_EQ(type_of(exact()), KvType::kF32);
+  EXPECT_EQ(type_of({.cache_type = KvType::kQ8_0}), KvType::kQ8_0);
+  EXPECT_EQ(type_of({.numerics = Numerics::kExact, .cache_type = KvType::kQ8_0}), KvType::kQ8_0);
+}
 
 TEST_P(SameBits, OneChunkOrManyOrTokenByToken) {
   auto whole = session();

@@ -7,7 +7,7 @@
 
 namespace fovea::kernels {
 
-// Rows (query, head) that walk the pages together, so that a page is widened to float once for them.
+// Rows (query, head) that walk the pages together, so that a page is read once for them.
 inline constexpr int kStripRows = 192;
 inline constexpr int kRowPadding = 16;
 
@@ -183,8 +183,8 @@ struct Strip {
             reinterpret_cast<int16_t*>(k)};
   }
 
-  // Packs q, reads the rules and clears the state.
-  void open(float scale) {
+  // Packs q (as codes up to `query_codes`; 0: as floats), reads the rules and clears the state.
+  void open(float scale, int query_codes) {
     for (int first = 0; first < n_rows; first += height) {
       const int r_block = rows_at(first);
       for (int r = 0; r < r_block; ++r) {
@@ -201,8 +201,8 @@ struct Strip {
           rules[row] = {position, static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
           source = args.q + query * args.ld_q + head * args.head_dim;
         }
-        if (args.type == KvType::kI16) {
-          q_scales[row] = pack_codes(source, q_codes(first) + 2 * r, r_block) * scale;
+        if (query_codes > 0) {
+          q_scales[row] = pack_codes(source, query_codes, q_codes(first) + 2 * r, r_block) * scale;
         } else {
           float* packed = q + static_cast<int64_t>(first) * args.head_dim + r;
           for (int d = 0; d < args.head_dim; ++d) packed[d * r_block] = source ? source[d] * scale : 0.0f;
@@ -212,14 +212,13 @@ struct Strip {
   }
 
   // A row of q (null: zeros) as codes [head_dim / 2][r_block][2] -> its scale: above 0, or NaN.
-  float pack_codes(const float* source, int16_t* to, int r_block) const {
+  float pack_codes(const float* source, int query_codes, int16_t* to, int r_block) const {
     float largest = 0.0f, zeros = 0.0f;
     for (int d = 0; d < args.head_dim && source; ++d) {
       largest = __builtin_fabsf(source[d]) > largest ? __builtin_fabsf(source[d]) : largest;
       zeros += source[d] * 0.0f;  // NaN if one is not finite
     }
-    const float most = static_cast<float>(kQueryCodes);
-    const float step = largest / most + zeros;
+    const float step = largest / static_cast<float>(query_codes) + zeros;
     const float up = step >= __FLT_MIN__ ? 1.0f / step : 0.0f;
     for (int d = 0; d < args.head_dim; ++d) {
       const float code = source && up > 0.0f ? __builtin_nearbyintf(source[d] * up) : 0.0f;
@@ -272,7 +271,7 @@ struct Strip {
   }
 };
 
-// K and V of one page as floats, V rows padded with zeros to `width`.
+// K and V of a page of floats, V rows padded with zeros to `width`.
 void widen(const float* page, int head_dim, int width, float* k, float* v) {
   const int64_t n = static_cast<int64_t>(head_dim) * kPageKeys;
   __builtin_memcpy(k, page, static_cast<size_t>(n) * sizeof(float));
@@ -284,64 +283,26 @@ void widen(const float* page, int head_dim, int width, float* k, float* v) {
   }
 }
 
-// q8_0.
-void widen(const int8_t* page, int head_dim, int width, float* k, float* v) {
-  const Q8Page at(head_dim);
-  const uint16_t* k_scales = reinterpret_cast<const uint16_t*>(page + at.k_scales);
-  for (int g = 0; g < at.n_groups; ++g) {
-    const int begin = g * kGroupColumns;
-    const int end = begin + kGroupColumns < head_dim ? begin + kGroupColumns : head_dim;
-    for (int key = 0; key < kPageKeys; key += kLanes) {
-      const F32 scale = F32::load(k_scales + g * kPageKeys + key);
-      for (int d = begin; d < end; ++d) {
-        (F32::load(page + at.k_codes + d * kPageKeys + key) * scale).store(k + d * kPageKeys + key);
-      }
-    }
-  }
-  constexpr int kMostGroups = 256 / kGroupColumns;
-  float scales[kPageKeys * kMostGroups];
-  const uint16_t* v_scales = reinterpret_cast<const uint16_t*>(page + at.v_scales);
-  for (int i = 0; i < kPageKeys * at.n_groups; i += kLanes) F32::load(v_scales + i).store(scales + i);
-  for (int key = 0; key < kPageKeys; ++key) {
-    const int8_t* from = page + at.v_codes + static_cast<int64_t>(key) * head_dim;
-    float* to = v + static_cast<int64_t>(key) * width;
-    for (int d = 0; d < width; d += kLanes) {
-      const F32 scale = F32::all(scales[key * at.n_groups + d / kGroupColumns]);
-      if (d + kLanes <= head_dim) {
-        (F32::load(from + d) * scale).store(to + d);
-      } else {
-        for (int i = d; i < d + kLanes; ++i) {  // one group: d is a multiple of kLanes, 32 of kLanes too
-          to[i] = i < head_dim ? static_cast<float>(from[i]) * scales[key * at.n_groups + d / kGroupColumns] : 0.0f;
-        }
-      }
-    }
-  }
-}
-
 // The pages of one tile after the other, as the steps want them. open() is called for tiles with a page that some
 // row may see, before the first step of any row there.
-class FloatPages {  // f32, and q8_0 widened to it
+class FloatPages {  // f32
  public:
+  static constexpr int kQueries = 0;
   explicit FloatPages(const Strip& strip) : strip_(strip) {}
   void open(int64_t at, int n_pages) {
     const AttentionArgs& args = strip_.args;
     const int head_dim = args.head_dim, width = strip_.width;
     tile_ = {};
     tile_.head_dim = head_dim;
-    const bool as_stored = args.type == KvType::kF32 && head_dim % kLanes == 0;
+    const bool as_stored = head_dim % kLanes == 0;
     tile_.ld_v = as_stored ? head_dim : width;
     for (int p = 0; p < n_pages; ++p) {
-      const void* page = args.blocks[at + p].page;
+      const auto* page = static_cast<const float*>(args.blocks[at + p].page);
       float* k = strip_.k + static_cast<int64_t>(p) * kPageKeys * width;
       float* v = strip_.v + static_cast<int64_t>(p) * kPageKeys * width;
-      tile_.k[p] = as_stored ? static_cast<const float*>(page) : k;
+      tile_.k[p] = as_stored ? page : k;
       tile_.v[p] = as_stored ? tile_.k[p] + static_cast<int64_t>(head_dim) * kPageKeys : v;
-      if (as_stored) continue;
-      if (args.type == KvType::kF32) {
-        widen(static_cast<const float*>(page), head_dim, width, k, v);
-      } else {
-        widen(static_cast<const int8_t*>(page), head_dim, width, k, v);
-      }
+      if (!as_stored) widen(page, head_dim, width, k, v);
     }
   }
   void step(int first, const KeyBits* bits) const {
@@ -360,38 +321,44 @@ class FloatPages {  // f32, and q8_0 widened to it
   TilePages tile_;
 };
 
-class CodePages {  // i16
+template <typename Codes>
+class CodePages {  // i16, q8_0
+  using Code = typename Codes::Code;
+
  public:
+  static constexpr int kQueries = kQueryCodes<Codes>;
   explicit CodePages(const Strip& strip) : strip_(strip) {}
   void open(int64_t at, int n_pages) {
     const AttentionArgs& args = strip_.args;
-    const CodePage layout(args.head_dim);
+    const CodePage<Codes> layout(args.head_dim);
     tile_.head_dim = args.head_dim;
     tile_.any_bad = false;
     for (int p = 0; p < kTilePages; ++p) {
       const int64_t index = at + (p < n_pages ? p : 0);  // a page that is not there is never looked at
       const auto* page = static_cast<const char*>(args.blocks[index].page);
-      tile_.k[p] = reinterpret_cast<const int16_t*>(page);
-      tile_.v[p] = reinterpret_cast<const int16_t*>(page + layout.v_codes);
-      tile_.next[p] = static_cast<const int16_t*>(args.blocks[smaller(at + kTilePages + p, args.n_blocks - 1)].page);
+      tile_.k[p] = reinterpret_cast<const Code*>(page);
+      tile_.v[p] = reinterpret_cast<const Code*>(page + layout.v_codes);
+      tile_.next[p] = static_cast<const Code*>(args.blocks[smaller(at + kTilePages + p, args.n_blocks - 1)].page);
       const auto* k_scales = reinterpret_cast<const uint16_t*>(page + layout.k_scales);
       const auto* v_scales = reinterpret_cast<const uint16_t*>(page + layout.v_scales);
-      uint32_t high[2][kPageKeys];
+      uint32_t high[kPageKeys];
+      for (int g = 0; g < layout.n_groups; ++g) {
+        for (int i = 0; i < kPageKeys; ++i) high[i] = uint32_t{k_scales[g * kPageKeys + i]} << 16;
+        __builtin_memcpy(tile_.k_scales[g] + p * kPageKeys, high, sizeof high);
+      }
       uint32_t not_finite = 0;
       for (int i = 0; i < kPageKeys; ++i) {
-        high[0][i] = uint32_t{k_scales[i]} << 16;
-        high[1][i] = uint32_t{v_scales[i]} << 16;
-        not_finite |= high[1][i] >= 0x7f800000u;
+        high[i] = uint32_t{v_scales[i]} << 16;
+        not_finite |= high[i] >= 0x7f800000u;
       }
       tile_.bad[p] = 0;
       for (int i = 0; i < kPageKeys && not_finite; ++i) {
-        if (high[1][i] < 0x7f800000u) continue;
+        if (high[i] < 0x7f800000u) continue;
         tile_.bad[p] |= 1u << i;
-        high[1][i] = 0;
+        high[i] = 0;
       }
       tile_.any_bad = tile_.any_bad || not_finite;
-      __builtin_memcpy(tile_.k_scales + p * kPageKeys, high[0], sizeof high[0]);
-      __builtin_memcpy(tile_.v_scales + p * kPageKeys, high[1], sizeof high[1]);
+      __builtin_memcpy(tile_.v_scales + p * kPageKeys, high, sizeof high);
     }
   }
   void step(int first, const KeyBits* bits) const {
@@ -406,13 +373,13 @@ class CodePages {  // i16
 
  private:
   const Strip& strip_;
-  CodeTile tile_;
+  CodeTile<Codes> tile_;
 };
 
 template <typename Pages>
 void attend_strip(Strip& strip) {
   const AttentionArgs& args = strip.args;
-  strip.open(args.scale * kLog2E);
+  strip.open(args.scale * kLog2E, Pages::kQueries);
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
@@ -448,10 +415,10 @@ void attention(const AttentionArgs& args) {
   rows = (rows + kMaxRows - 1) / kMaxRows * kMaxRows;
   for (int64_t begin = 0; begin < n_rows; begin += rows) {
     Strip strip(args, begin, static_cast<int>(smaller(rows, n_rows - begin)));
-    if (args.type == KvType::kI16) {
-      attend_strip<CodePages>(strip);
-    } else {
-      attend_strip<FloatPages>(strip);
+    switch (args.type) {
+      case KvType::kF32: attend_strip<FloatPages>(strip); break;
+      case KvType::kI16: attend_strip<CodePages<I16Codes>>(strip); break;
+      case KvType::kQ8_0: attend_strip<CodePages<Q8Codes>>(strip); break;
     }
   }
 }
@@ -459,7 +426,7 @@ void attention(const AttentionArgs& args) {
 template <typename Pages>
 void score_strip(Strip& strip, float* scores, int64_t ld) {
   const AttentionArgs& args = strip.args;
-  strip.open(args.scale);
+  strip.open(args.scale, Pages::kQueries);
   KeyBits bits[kMaxRows];
   Pages pages(strip);
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
@@ -484,10 +451,10 @@ void attention_scores(const AttentionArgs& args, int head, float* scores, int64_
   const int64_t end = (head + 1) * args.n_queries;
   for (int64_t begin = head * args.n_queries; begin < end; begin += kStripRows) {
     Strip strip(args, begin, static_cast<int>(smaller(kStripRows, end - begin)));
-    if (args.type == KvType::kI16) {
-      score_strip<CodePages>(strip, scores, ld);
-    } else {
-      score_strip<FloatPages>(strip, scores, ld);
+    switch (args.type) {
+      case KvType::kF32: score_strip<FloatPages>(strip, scores, ld); break;
+      case KvType::kI16: score_strip<CodePages<I16Codes>>(strip, scores, ld); break;
+      case KvType::kQ8_0: score_strip<CodePages<Q8Codes>>(strip, scores, ld); break;
     }
   }
 }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "fovea/kernels/isa.h"
 
@@ -22,10 +23,12 @@ inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to 
 // How a page stores K and V. The byte layout belongs to the kernels (K lies transposed, a lane a
 // key); only page.cc knows it. i16: a key in steps of its largest element / 4095, a value / 2047, multiplied
 // as integers: error like that of half precision, twice the speed of float32 where there is a dot product.
+// q8_0: half of that memory; 32 columns of a key, or a value, in steps of their largest element / 127.
 enum class KvType : int { kF32, kI16, kQ8_0 };
+std::string_view name_of(KvType type);         // "f32", "i16", "q8_0"
 size_t page_bytes(KvType type, int head_dim);  // K and V of kPageKeys keys of one KV head
-// k and v: head_dim floats for one slot. f32 keeps NaN and Inf; i16 has one scale per key and per value, q8_0
-// one per 32 columns, and all elements under a scale become NaN if one is not finite.
+// k and v: head_dim floats for one slot. f32 keeps NaN and Inf; elsewhere all elements under a scale become NaN if
+// one is not finite.
 extern Dispatched<void(void* page, KvType type, int head_dim, int slot, const float* k, const float* v)> page_write;
 extern Dispatched<void(const void* page, KvType type, int head_dim, int slot, float* k, float* v)> page_read;
 // A slot from one page to another, to the bit.

@@ -1,6 +1,6 @@
-// One step of online softmax over pages of int16 codes, with integer dot products. For attention.cc only.
+// One step of online softmax over pages of codes (i16, q8_0), with integer dot products. For attention.cc only.
 //
-//   s = (qc . kc) qs ks          q, k, v: codes qc, kc, vc and a scale for each row, key and value
+//   s = qs sum (qc . kc) ks      q, k, v: codes qc, kc, vc and a scale for each row, key (q8_0: 32 columns) and value
 //   m' = max(m, max s), a = 2^(m - m'), p = 2^(s - m')
 //   l = a l + sum p
 //   w = p vs, wc = round(w c), c = kWeightCodes / max w of the row in this tile
@@ -16,10 +16,17 @@
 namespace fovea::kernels::FOVEA_ISA_NS {
 
 // Sums of products run over so many columns or keys, then become floats: they stay below 2^31.
-constexpr int kSumPairs = 32, kSumPages = 4;
-constexpr int kQueryCodes = INT32_MAX / (2 * kSumPairs * kKeyCodes);
-constexpr int kWeightCodes = INT32_MAX / (kSumPages * kPageKeys * kValueCodes);
-static_assert(kQueryCodes >= kKeyCodes && kWeightCodes >= kValueCodes);
+constexpr int kSumPages = 4;
+constexpr int most_codes(int sum_of, int other) {  // the largest codes that int16 and such a sum can hold
+  return INT32_MAX / sum_of / other < INT16_MAX ? INT32_MAX / sum_of / other : INT16_MAX;
+}
+template <typename Codes>
+constexpr int kSumPairs = Codes::kGroupColumns < 64 ? Codes::kGroupColumns / 2 : 32;
+template <typename Codes>
+constexpr int kQueryCodes = most_codes(2 * kSumPairs<Codes>, Codes::kKeys);
+template <typename Codes>
+constexpr int kWeightCodes = most_codes(kSumPages* kPageKeys, Codes::kValues);
+static_assert(kQueryCodes<I16Codes> >= I16Codes::kKeys && kWeightCodes<I16Codes> >= I16Codes::kValues);
 
 FOVEA_INLINE int32_t both_of(const int16_t* pair) {
   int32_t both;
@@ -27,11 +34,14 @@ FOVEA_INLINE int32_t both_of(const int16_t* pair) {
   return both;
 }
 
-// Pairs: kLanes pairs of codes. Sums: kLanes sums of products of pairs.
+// Pairs: kLanes pairs of codes, widened to int16. Sums: kLanes sums of products of pairs.
 #if FOVEA_ISA_LEVEL == 2
 struct Pairs {
   __m512i v;
   static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+  static FOVEA_INLINE Pairs load(const int8_t* p) {
+    return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
   static FOVEA_INLINE Pairs all(const int16_t* pair) { return {_mm512_set1_epi32(both_of(pair))}; }
 };
 struct Sums {
@@ -52,6 +62,9 @@ FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
 struct Pairs {
   __m256i v;
   static FOVEA_INLINE Pairs load(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static FOVEA_INLINE Pairs load(const int8_t* p) {
+    return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
   static FOVEA_INLINE Pairs all(const int16_t* pair) { return {_mm256_set1_epi32(both_of(pair))}; }
 };
 struct Sums {
@@ -68,9 +81,10 @@ FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
 #else
 struct Pairs {
   int16_t v[2 * kLanes];
-  static FOVEA_INLINE Pairs load(const int16_t* p) {
+  template <typename Code>
+  static FOVEA_INLINE Pairs load(const Code* p) {
     Pairs pairs;
-    __builtin_memcpy(pairs.v, p, sizeof pairs.v);
+    for (int i = 0; i < 2 * kLanes; ++i) pairs.v[i] = p[i];
     return pairs;
   }
   static FOVEA_INLINE Pairs all(const int16_t* pair) {
@@ -118,11 +132,13 @@ FOVEA_INLINE F32 exp2_code(F32 x) {
 }
 
 // A tile's pages. Scales of slots with a value that is not finite are 0 here, and their bit is in `bad`.
+template <typename Codes>
 struct CodeTile {
-  const int16_t* k[kTilePages];     // [head_dim / 2][kPageKeys][2]
-  const int16_t* v[kTilePages];     // [kPageKeys / 2][head_dim][2]
-  const int16_t* next[kTilePages];  // the pages of the tile to come, for prefetching
-  float k_scales[kTileKeys], v_scales[kTileKeys];
+  using Code = typename Codes::Code;
+  const Code* k[kTilePages];     // [head_dim / 2][kPageKeys][2]
+  const Code* v[kTilePages];     // [kPageKeys / 2][head_dim][2]
+  const Code* next[kTilePages];  // the pages of the tile to come, for prefetching
+  float k_scales[256 / Codes::kGroupColumns][kTileKeys], v_scales[kTileKeys];
   uint32_t bad[kTilePages];
   bool any_bad;
   int head_dim;
@@ -141,23 +157,24 @@ struct CodeRows {
 
 // Pages are read straight from the cache, and lie anywhere: each step asks for the lines that the same step of the
 // next tile needs, or every page would start with misses.
-template <int N>
-FOVEA_INLINE void prefetch(const int16_t* from) {
+template <int N, typename Code>
+FOVEA_INLINE void prefetch(const Code* from) {
   FOVEA_UNROLL
-  for (int i = 0; i < N; i += 32) __builtin_prefetch(from + i, 0, 2);
+  for (int i = 0; i < N; i += 64 / static_cast<int>(sizeof(Code))) __builtin_prefetch(from + i, 0, 2);
 }
 
-// s = (qc . kc) ks: `kPages` pages at once, `NV` vectors of each from key `at`.
-template <int R, int NV, int kPages>
-FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile& tile, int first_page, int at, float* s) {
-  const int16_t* page[kPages];
-  const int16_t* ahead[kPages];
+// s = sum (qc . kc) ks: `kPages` pages at once, `NV` vectors of each from key `at`.
+template <int R, int NV, int kPages, typename Codes>
+FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile<Codes>& tile, int first_page, int at, float* s) {
+  constexpr int kStep = kSumPairs<Codes>;
+  const typename Codes::Code* page[kPages];
+  const typename Codes::Code* ahead[kPages];
   FOVEA_UNROLL
   for (int p = 0; p < kPages; ++p) {
     page[p] = tile.k[first_page + p] + 2 * at;
     ahead[p] = tile.next[first_page + p] + 2 * at;
   }
-  for (int begin = 0; begin < tile.head_dim / 2; begin += kSumPairs) {
+  for (int begin = 0; begin < tile.head_dim / 2; begin += kStep) {
     Sums sums[R][kPages][NV];
     FOVEA_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -167,7 +184,8 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile& tile, int fir
         for (int v = 0; v < NV; ++v) sums[r][p][v] = Sums::zero();
       }
     }
-    const int end = begin + kSumPairs < tile.head_dim / 2 ? begin + kSumPairs : tile.head_dim / 2;
+    const int end = begin + kStep < tile.head_dim / 2 ? begin + kStep : tile.head_dim / 2;
+    const float* scales = tile.k_scales[2 * begin / Codes::kGroupColumns];
     for (int d = begin; d < end; ++d) {
       Pairs keys[kPages][NV];
       FOVEA_UNROLL
@@ -191,7 +209,7 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile& tile, int fir
       FOVEA_UNROLL
       for (int v = 0; v < NV; ++v) {
         const int key = (first_page + p) * kPageKeys + at + v * kLanes;
-        const F32 scale = F32::load(tile.k_scales + key);
+        const F32 scale = F32::load(scales + key);
         FOVEA_UNROLL
         for (int r = 0; r < R; ++r) {
           float* to = s + r * kTileKeys + key;
@@ -204,8 +222,8 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile& tile, int fir
 }
 
 // Fills s for the pages whose bit is in `pages`; the others keep what they hold.
-template <int R>
-FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile& tile, uint32_t pages, float* s) {
+template <int R, typename Codes>
+FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile<Codes>& tile, uint32_t pages, float* s) {
   constexpr int kTogether = vectors_for(R);
   if constexpr (kTogether >= kTilePages * kPageVectors) {
     if (pages == (1u << kTilePages) - 1) return code_scores_of<R, kPageVectors, kTilePages>(q, tile, 0, 0, s);
@@ -218,8 +236,8 @@ FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile& tile, uint32_t p
 }
 
 // s -> w, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 / c, [kLanes].
-template <int R>
-FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile& tile, const KeyBits* bits, uint32_t active,
+template <int R, typename Codes>
+FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile<Codes>& tile, const KeyBits* bits, uint32_t active,
                                float* alpha, float* back) {
   constexpr int kVectors = kTileKeys / kLanes;
   float top[kLanes] = {}, shift[kLanes];
@@ -242,7 +260,7 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile& tile, const Ke
       mul_add(F32::load(l), F32::all(alpha[r]), total).store(l);
     }
     const float largest = max_lane(most);
-    back[r] = largest * (1.0f / kWeightCodes);
+    back[r] = largest * (1.0f / kWeightCodes<Codes>);
     // So small a weight that its reciprocal is infinite weighs nothing.
     const float up = back[r] > __FLT_MIN__ ? 1.0f / back[r] : 0.0f;
     FOVEA_UNROLL
@@ -253,8 +271,8 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile& tile, const Ke
 }
 
 // o = a o + (wc . vc) / c for NV vectors of columns.
-template <int R, int NV>
-FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile& tile, uint32_t pages, uint32_t active,
+template <int R, int NV, typename Codes>
+FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile<Codes>& tile, uint32_t pages, uint32_t active,
                                  const float* alpha, const float* back, int at) {
   const int row = 2 * tile.head_dim;
   bool scaled = false;
@@ -268,8 +286,8 @@ FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile& tile, uint32
     }
     for (int page = begin; page < begin + kSumPages; ++page) {
       if (!(pages >> page & 1)) continue;
-      const int16_t* values = tile.v[page] + 2 * at;
-      const int16_t* ahead = tile.next[page] + tile.head_dim * kPageKeys + 2 * at;
+      const typename Codes::Code* values = tile.v[page] + 2 * at;
+      const typename Codes::Code* ahead = tile.next[page] + tile.head_dim * kPageKeys + 2 * at;
       const int16_t* w = b.w + page * kPageKeys;
       for (int pair = 0; pair < kPageKeys / 2; ++pair) {
         prefetch<2 * NV * kLanes>(ahead + pair * row);
@@ -299,8 +317,8 @@ FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile& tile, uint32
   }
 }
 
-template <int R>
-FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile& tile, uint32_t pages, uint32_t active,
+template <int R, typename Codes>
+FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile<Codes>& tile, uint32_t pages, uint32_t active,
                               const float* alpha, const float* back) {
   constexpr int kTogether = vectors_for(R);
   // Past the last column a vector reads what follows in the page (the scales at its end): columns that nobody reads.
@@ -317,8 +335,8 @@ FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile& tile, uint32_t 
 }
 
 // One step. `bits` is null if every row sees every key of every page.
-template <int R>
-void code_step(const CodeRows& b, const CodeTile& tile, const KeyBits* bits) {
+template <int R, typename Codes>
+void code_step(const CodeRows& b, const CodeTile<Codes>& tile, const KeyBits* bits) {
   uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
   if (bits) {
     pages = active = 0;

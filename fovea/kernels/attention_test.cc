@@ -192,18 +192,21 @@ Twin twin_of(const Problem& p) {
   return twin;
 }
 
-// How far a score may be off. i16 rounds a query in steps of its largest element (here up to 8) over 8192: six
-// standard deviations of a uniform error, times the length of a key and the scale, which is 1.
+// The largest code of a query and of a weight; 0: they stay floats.
+double most_codes(KvType type) { return type == KvType::kI16 ? 8191 : type == KvType::kQ8_0 ? 32767 : 0; }
+
+// How far a score may be off. A query is rounded in steps of its largest element (here up to 8) over its largest code:
+// six standard deviations of a uniform error, times the length of a key and the scale, which is 1.
 double score_tolerance(const Problem& p) {
-  return p.type == KvType::kI16 ? 6.0 * 8.0 / 8192.0 / std::sqrt(12.0) : 1e-5;
+  return p.type == KvType::kF32 ? 1e-5 : 6.0 * 8.0 / most_codes(p.type) / std::sqrt(12.0);
 }
 
 void expect_agrees(const Problem& p) {
   const Twin want = twin_of(p);
   const Answer got = run(p, p.n_queries);
   const double near = score_tolerance(p);
-  // Weights are rounded too, in steps of the largest / 8191: a hundred of them are off by some 4e-4 together.
-  const double near_z = p.type == KvType::kI16 ? 2 * near + 1e-3 : 1e-5;
+  // Weights are rounded too, in steps of the largest / 8191 or 32767: a hundred are off by 4e-4 or 1e-4 together.
+  const double near_z = p.type == KvType::kF32 ? 1e-5 : 2 * near + 8.0 / most_codes(p.type);
   for (size_t i = 0; i < want.z.size(); ++i) ASSERT_NEAR(got.z[i], want.z[i], near_z) << i;
   for (size_t i = 0; i < want.lse.size(); ++i) {
     if (want.lse[i] == -kInf) {
@@ -235,6 +238,7 @@ void expect_agrees(const Problem& p) {
 }
 
 constexpr KvType kTypes[] = {KvType::kF32, KvType::kI16, KvType::kQ8_0};
+constexpr KvType kCodeTypes[] = {KvType::kI16, KvType::kQ8_0};
 constexpr int kDims[] = {8, 24, 64, 80, 128, 256};
 
 TEST(Attention, UsesTheInstructionSetThatWasChosen) {
@@ -358,12 +362,16 @@ TEST(Attention, LaterKeysChangeNoBitEvenIfTheyAreNotFinite) {
 
 TEST(Attention, ANanThatIsSeenShows) {
   on_every_isa([] {
-    Problem p(KvType::kI16, 64, 2, 2, 90, 12);
-    p.q_pos = {1, 1000};
-    p.put(70, 500, std::vector<float>(64, kNan), std::vector<float>(64, 1.0f));
-    const Answer got = run(p, 2);
-    EXPECT_FALSE(std::isnan(got.z[0]));
-    EXPECT_TRUE(std::isnan(got.z[2 * 64]));
+    for (KvType type : kTypes) {
+      Problem p(type, 64, 2, 2, 90, 12);
+      p.q_pos = {1, 1000};
+      std::vector<float> k(64, 1.0f);
+      k[40] = kNan;
+      p.put(70, 500, k, std::vector<float>(64, 1.0f));
+      const Answer got = run(p, 2);
+      EXPECT_FALSE(std::isnan(got.z[0]));
+      EXPECT_TRUE(std::isnan(got.z[2 * 64]));
+    }
   });
 }
 
@@ -382,16 +390,18 @@ TEST(Attention, ANanInAValueShowsWhereItIsSeen) {
 
 TEST(Attention, CodesAtTheirLargestDoNotOverflow) {
   on_every_isa([] {
-    for (int dim : kDims) {
-      Problem p(KvType::kI16, dim, 1, 1, 128, 15);
-      p.q_pos[0] = 10000;
-      p.scale = 1.0f / static_cast<float>(dim);
-      std::fill(p.q.begin(), p.q.end(), 1.0f);
-      const std::vector<float> one(static_cast<size_t>(dim), 1.0f);
-      for (int key = 0; key < 128; ++key) p.put(key, key, one, one);
-      const Answer got = run(p, 1);
-      for (float x : got.z) EXPECT_NEAR(x, 1.0f, 1e-2);  // scales are bfloat16
-      EXPECT_NEAR(got.lse[0], 1.0f + std::log(128.0f), 1e-2);
+    for (KvType type : kCodeTypes) {
+      for (int dim : kDims) {
+        Problem p(type, dim, 1, 1, 128, 15);
+        p.q_pos[0] = 10000;
+        p.scale = 1.0f / static_cast<float>(dim);
+        std::fill(p.q.begin(), p.q.end(), 1.0f);
+        const std::vector<float> one(static_cast<size_t>(dim), 1.0f);
+        for (int key = 0; key < 128; ++key) p.put(key, key, one, one);
+        const Answer got = run(p, 1);
+        for (float x : got.z) EXPECT_NEAR(x, 1.0f, 1e-2);  // scales are bfloat16
+        EXPECT_NEAR(got.lse[0], 1.0f + std::log(128.0f), 1e-2);
+      }
     }
   });
 }
@@ -399,16 +409,18 @@ TEST(Attention, CodesAtTheirLargestDoNotOverflow) {
 TEST(Attention, AnExtremeKeyLeavesTheOthersTheirWeight) {
   on_every_isa([] {
     // A sink with nearly all the weight and a value near zero: what is left comes from the others.
-    Problem p(KvType::kI16, 64, 1, 1, 120, 16);
-    p.q_pos[0] = 10000;
-    std::fill(p.q.begin(), p.q.end(), 1.0f);
-    for (int key = 0; key < 120; ++key) {
-      const bool sink = key == 0;
-      p.put(key, key, std::vector<float>(64, sink ? 1.0f : 0.0f), std::vector<float>(64, sink ? 1e-6f : 1.0f));
+    for (KvType type : kCodeTypes) {
+      Problem p(type, 64, 1, 1, 120, 16);
+      p.q_pos[0] = 10000;
+      std::fill(p.q.begin(), p.q.end(), 1.0f);
+      for (int key = 0; key < 120; ++key) {
+        const bool sink = key == 0;
+        p.put(key, key, std::vector<float>(64, sink ? 1.0f : 0.0f), std::vector<float>(64, sink ? 1e-6f : 1.0f));
+      }
+      const Twin want = twin_of(p);
+      const Answer got = run(p, 1);
+      for (size_t i = 0; i < 64; ++i) EXPECT_NEAR(got.z[i] / want.z[i], 1.0, 2e-3);
     }
-    const Twin want = twin_of(p);
-    const Answer got = run(p, 1);
-    for (size_t i = 0; i < 64; ++i) EXPECT_NEAR(got.z[i] / want.z[i], 1.0, 2e-3);
   });
 }
 

@@ -35,12 +35,6 @@ struct F32 {
   static FOVEA_INLINE F32 zero() { return {_mm512_setzero_ps()}; }
   static FOVEA_INLINE F32 all(float x) { return {_mm512_set1_ps(x)}; }
   static FOVEA_INLINE F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static FOVEA_INLINE F32 load(const uint16_t* half) {
-    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half)))};
-  }
-  static FOVEA_INLINE F32 load(const int8_t* p) {
-    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
-  }
   static FOVEA_INLINE Mask first(int n) { return static_cast<Mask>(_bzhi_u32(0xffff, static_cast<unsigned>(n))); }
   // Lanes past the first n are 0 and their memory is not touched.
   static FOVEA_INLINE F32 load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
@@ -85,12 +79,6 @@ struct F32 {
   static FOVEA_INLINE F32 zero() { return {_mm256_setzero_ps()}; }
   static FOVEA_INLINE F32 all(float x) { return {_mm256_set1_ps(x)}; }
   static FOVEA_INLINE F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
-  static FOVEA_INLINE F32 load(const uint16_t* half) {
-    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half)))};
-  }
-  static FOVEA_INLINE F32 load(const int8_t* p) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
-  }
   static FOVEA_INLINE __m256i first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
@@ -144,21 +132,6 @@ struct F32 {
     F32 x;
     std::memcpy(&x.v, p, sizeof x.v);
     return x;
-  }
-  // IEEE half to float: shift into place, then multiply the exponent bias away; 31 stays 255.
-  static FOVEA_INLINE F32 load(const uint16_t* half) {
-    typedef uint32_t Bits __attribute__((vector_size(16)));
-    const Bits h = {half[0], half[1], half[2], half[3]};
-    const Bits magnitude = h & 0x7fffu, sign = (h & 0x8000u) << 16;
-    const Bits shifted = magnitude << 13;
-    const Vector small = reinterpret_cast<Vector>(shifted) * 0x1p112f;
-    const Bits special = (magnitude >= 0x7c00u) & (shifted | 0x7f800000u);
-    const Bits finite = (magnitude < 0x7c00u) & reinterpret_cast<Bits>(small);
-    return {reinterpret_cast<Vector>(special | finite | sign)};
-  }
-  static FOVEA_INLINE F32 load(const int8_t* p) {
-    typedef int8_t Codes __attribute__((vector_size(4)));
-    return {__builtin_convertvector((Codes{p[0], p[1], p[2], p[3]}), Vector)};
   }
   static FOVEA_INLINE F32 load_first(const float* p, int n) {
     F32 x = zero();

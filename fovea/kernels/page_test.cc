@@ -70,7 +70,7 @@ TEST(Page, CodesShowWhatIsNotFinite) {
   EXPECT_NEAR(through_page(KvType::kI16, -1e-30f), -1e-30f, 1e-30f / 4095);
 }
 
-TEST(Page, Q8HoldsEverySlotToHalfAStepOfItsGroup) {
+TEST(Page, Q8HoldsEverySlotToHalfAStepOfItsKeysGroupAndItsValue) {
   constexpr int kColumns = 80;  // two groups and a half
   std::vector<char> page(page_bytes(KvType::kQ8_0, kColumns));
   const auto element = [](int slot, int d) {
@@ -80,16 +80,16 @@ TEST(Page, Q8HoldsEverySlotToHalfAStepOfItsGroup) {
   for (int slot = 0; slot < kPageKeys; ++slot) {
     for (int d = 0; d < kColumns; ++d) {
       k[static_cast<size_t>(d)] = element(slot, d);
-      v[static_cast<size_t>(d)] = -element(slot, d);
+      v[static_cast<size_t>(d)] = -0.01f * element(slot, d);
     }
     page_write(page.data(), KvType::kQ8_0, kColumns, slot, k.data(), v.data());
   }
   for (int slot = 0; slot < kPageKeys; ++slot) {
     page_read(page.data(), KvType::kQ8_0, kColumns, slot, k.data(), v.data());
     for (int d = 0; d < kColumns; ++d) {
-      const float step = (d < 32 ? 100.0f : 0.01f) / 127.0f * 1.06f;  // the half scale may be 2^-11 off, times 127
-      EXPECT_NEAR(k[static_cast<size_t>(d)], element(slot, d), step / 2);
-      EXPECT_NEAR(v[static_cast<size_t>(d)], -element(slot, d), step / 2);
+      const float step = 1.01f / 127.0f;  // of 1; a bfloat16 scale is up to 2^-7 too large
+      EXPECT_NEAR(k[static_cast<size_t>(d)], element(slot, d), step * (d < 32 ? 100.0f : 0.01f) / 2);
+      EXPECT_NEAR(v[static_cast<size_t>(d)], -0.01f * element(slot, d), step / 2);
     }
   }
 }
@@ -97,7 +97,9 @@ TEST(Page, Q8HoldsEverySlotToHalfAStepOfItsGroup) {
 TEST(Page, Q8ShowsWhatIsNotFinite) {
   EXPECT_TRUE(std::isnan(through_page(KvType::kQ8_0, std::numeric_limits<float>::quiet_NaN())));
   EXPECT_TRUE(std::isnan(through_page(KvType::kQ8_0, std::numeric_limits<float>::infinity())));
+  EXPECT_TRUE(std::isnan(through_page(KvType::kQ8_0, -std::numeric_limits<float>::infinity())));
   EXPECT_EQ(through_page(KvType::kQ8_0, 0.0f), 0.0f);
+  EXPECT_NEAR(through_page(KvType::kQ8_0, 3e38f), 3e38f, 3e38f / 127);
   EXPECT_EQ(through_page(KvType::kQ8_0, 127.0f), 127.0f);
 }
 
