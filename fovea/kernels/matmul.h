@@ -39,6 +39,10 @@ size_t quantized_bytes(int64_t n_tokens, int64_t cols);
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, void* out)>
     quantize_activations;
+// What `first`, the form of x, leaves of x, in the same form: x is the sum of both to about 16 bits.
+extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
+                       int64_t token_end, const void* first, void* out)>
+    quantize_rest;
 
 // The packed form of a matrix: panels of kPanelRows rows at about the file's own bits per weight.
 // Zero if this dtype multiplies straight from its file form. Panels are independent: pack

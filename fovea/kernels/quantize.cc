@@ -139,7 +139,26 @@ void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_
   }
 }
 
+void quantize_rest(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin, int64_t token_end,
+                   const void* first, void* out) {
+  const int64_t ld_q = (cols + 63) / 64 * 64, n_blocks = cols / 32;
+  const auto* q = static_cast<const int8_t*>(first);
+  const auto* meta = reinterpret_cast<const BlockMeta*>(q + n_tokens * ld_q);
+  auto* rest_q = static_cast<int8_t*>(out);
+  auto* rest_meta = reinterpret_cast<BlockMeta*>(rest_q + n_tokens * ld_q);
+  for (int64_t t = token_begin; t < token_end; ++t) {
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      const float scale = meta[t * n_blocks + b].scale;
+      float rest[32];
+      for (int i = 0; i < 32; ++i)
+        rest[i] = x[t * ld_x + b * 32 + i] - scale * static_cast<float>(q[t * ld_q + b * 32 + i]);
+      quantize_block(rest, rest_q + t * ld_q + b * 32, rest_meta[t * n_blocks + b]);
+    }
+  }
+}
+
 }  // namespace
 FOVEA_KERNEL(quantize_activations)
+FOVEA_KERNEL(quantize_rest)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

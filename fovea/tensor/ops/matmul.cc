@@ -49,29 +49,34 @@ struct QuantizedForm {
   uint64_t id = 0;
   int64_t n_tokens = 0, cols = 0;
   kernels::Isa isa = kernels::Isa::kPortable;
-  Buffer bytes;
+  bool has_rest = false;
+  Buffer bytes, rest;  // `rest`: what int8 leaves of x, for fine products
 };
 thread_local QuantizedForm t_forms[2];
 thread_local int t_newest = 0;
 
-const void* quantized_form(const Tensor& x, int64_t n_tokens, int64_t cols) {
+QuantizedForm& quantized_form(const Tensor& x, int64_t n_tokens, int64_t cols, bool with_rest) {
   const kernels::Isa isa = kernels::active_isa();
   for (const int i : {0, 1}) {
     QuantizedForm& form = t_forms[i];
-    if (form.id == x.id() && form.n_tokens == n_tokens && form.cols == cols && form.isa == isa) {
+    if (form.id == x.id() && form.n_tokens == n_tokens && form.cols == cols && form.isa == isa &&
+        form.has_rest >= with_rest) {
       t_newest = i;
-      return form.bytes.at_least(0);
+      return form;
     }
   }
   t_newest = 1 - t_newest;
   QuantizedForm& form = t_forms[t_newest];
   form.id = 0;  // until it is whole
-  void* out = form.bytes.at_least(kernels::quantized_bytes(n_tokens, cols));
+  const size_t bytes = kernels::quantized_bytes(n_tokens, cols);
+  void* out = form.bytes.at_least(bytes);
+  void* rest = with_rest ? form.rest.at_least(bytes) : nullptr;
   for_rows(n_tokens, cols, [&](int64_t begin, int64_t end) {
     kernels::quantize_activations(x.data(), cols, n_tokens, cols, begin, end, out);
+    if (with_rest) kernels::quantize_rest(x.data(), cols, n_tokens, cols, begin, end, out, rest);
   });
-  form.id = x.id(), form.n_tokens = n_tokens, form.cols = cols, form.isa = isa;
-  return out;
+  form.id = x.id(), form.n_tokens = n_tokens, form.cols = cols, form.isa = isa, form.has_rest = with_rest;
+  return form;
 }
 
 // How a product is cut into tasks: panels of rows, and blocks of tokens where those are many. The
@@ -90,75 +95,79 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
   return {std::min(n_panels, std::max(share, least)), tokens};
 }
 
-// What is done with a part of a product while it is in the cache.
-struct Epilogue {
-  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + y
-  const MatmulArgs* up = nullptr;   // y = silu(y) * up, its product with the same rows
+// A product, and what is done with each part of it while that is in the cache.
+struct Job {
+  MatmulArgs product;
+  const float* residual = nullptr;   // [n_tokens, rows]: y = residual + y
+  const MatmulArgs* up = nullptr;    // y = silu(y) * up, its product with the same rows
+  const MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
 };
 
-void do_part(const MatmulArgs& part, const Epilogue& then) {
+void do_part(const Job& job, const MatmulArgs& part) {
   kernels::matmul(part);
-  if (then.up) {
-    MatmulArgs up = *then.up;
-    up.row_begin = part.row_begin, up.row_end = part.row_end;
-    up.token_begin = part.token_begin, up.token_end = part.token_end;
-    up.scratch = part.scratch;
-    kernels::matmul(up);
+  const MatmulArgs* second = job.up ? job.up : job.rest;
+  if (second) {
+    MatmulArgs same = *second;
+    same.row_begin = part.row_begin, same.row_end = part.row_end;
+    same.token_begin = part.token_begin, same.token_end = part.token_end;
+    same.scratch = part.scratch;
+    kernels::matmul(same);
   }
-  if (!then.up && !then.residual) return;
+  if (!second && !job.residual) return;
   const int64_t n = part.row_end - part.row_begin;
   for (int64_t t = part.token_begin; t < part.token_end; ++t) {
     const int64_t at = t * part.ld_y + part.row_begin;
-    if (then.up) kernels::swiglu(part.y + at, then.up->y + at, n, part.y + at);
-    if (then.residual) kernels::add(then.residual + at, part.y + at, n, part.y + at);
+    if (job.up) kernels::swiglu(part.y + at, job.up->y + at, n, part.y + at);
+    if (job.rest) kernels::add(job.rest->y + at, part.y + at, n, part.y + at);
+    if (job.residual) kernels::add(job.residual + at, part.y + at, n, part.y + at);
   }
 }
 
 // Runs whole products of one input (their ranges and scratch are filled in here) as one job of the pool.
-void run(std::span<const MatmulArgs> products, const Epilogue& then = {}) {
-  const int64_t n_tokens = products[0].n_tokens;
+void run(std::span<const Job> jobs) {
+  const int64_t n_tokens = jobs[0].product.n_tokens;
   int64_t n_panels = 0;
   size_t scratch_bytes = 0;
-  for (const MatmulArgs& product : products) {
-    n_panels += (product.w.rows + kPanelRows - 1) / kPanelRows;
-    scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(product.w));
+  for (const Job& job : jobs) {
+    n_panels += (job.product.w.rows + kPanelRows - 1) / kPanelRows;
+    scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(job.product.w));
+    if (job.up) scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(job.up->w));
   }
-  if (then.up) scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(then.up->w));
   if (n_panels == 0 || n_tokens == 0) return;
   // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
   thread_local Buffer scratch;
   const size_t slice = (scratch_bytes + 127) / 128 * 128;
   auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
-  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, products[0].w.cols), pool().size());
+  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
   const int64_t step = cut.panels * kPanelRows;
-  const auto tasks_of = [step](const MatmulArgs& product) { return (product.w.rows + step - 1) / step; };
+  const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
   int64_t row_tasks = 0;  // of all products
-  for (const MatmulArgs& product : products) row_tasks += tasks_of(product);
+  for (const Job& job : jobs) row_tasks += tasks_of(job);
   const int64_t token_tasks = (n_tokens + cut.tokens - 1) / cut.tokens;
   pool().for_each(row_tasks * token_tasks, [&](int64_t index, int thread) {
     int64_t row_task = index % row_tasks;
-    const MatmulArgs* product = products.data();
-    for (; row_task >= tasks_of(*product); ++product) row_task -= tasks_of(*product);
-    MatmulArgs part = *product;
+    const Job* job = jobs.data();
+    for (; row_task >= tasks_of(*job); ++job) row_task -= tasks_of(*job);
+    MatmulArgs part = job->product;
     part.row_begin = row_task * step;
     part.row_end = std::min(part.w.rows, part.row_begin + step);
     part.token_begin = index / row_tasks * cut.tokens;
     part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
     part.scratch = slices + slice * static_cast<size_t>(thread);
-    do_part(part, then);
+    do_part(*job, part);
   });
 }
 
 // y [n, rows] = x [n, cols] w^T in float32; w [rows, cols] one row after the other.
 void float_product(const float* x, int64_t ld_x, int64_t n, const float* w, int64_t rows, int64_t cols, float* y) {
-  const MatmulArgs product{.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
-                           .numerics = Numerics::kExact,
-                           .x = x,
-                           .ld_x = ld_x,
-                           .n_tokens = n,
-                           .y = y,
-                           .ld_y = rows};
-  run({&product, 1});
+  const Job job{{.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
+                 .numerics = Numerics::kExact,
+                 .x = x,
+                 .ld_x = ld_x,
+                 .n_tokens = n,
+                 .y = y,
+                 .ld_y = rows}};
+  run({&job, 1});
 }
 
 // [n, m] from x [n rows of m, ld floats apart] -> [m, n]
@@ -221,7 +230,8 @@ void backward_to_bias(const Tensor& dy, Tensor& dbias) {
 }
 
 // The product x w^T + bias into y; `hold` keeps the bias where the file has it in another type.
-MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor& y, Tensor& hold) {
+MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor& y, Tensor& hold,
+                   bool with_rest = false) {
   FOVEA_CHECK(w.defined(), "matmul: weight {} is not defined", w.name);
   FOVEA_CHECK(x.shape().rank() == 2 && x.dim(1) == w.cols(), "matmul: x {} times {} [{}, {}]", x.shape().to_string(),
               w.name, w.rows(), w.cols());
@@ -242,7 +252,7 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
           .numerics = numerics,
           .x = x.data(),
           .ld_x = w.cols(),
-          .quantized = quantized ? quantized_form(x, n, w.cols()) : nullptr,
+          .quantized = quantized ? quantized_form(x, n, w.cols(), with_rest).bytes.at_least(0) : nullptr,
           .n_tokens = n,
           .bias = bias_data,
           .y = y.data(),
@@ -255,8 +265,8 @@ Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight());
 
 Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   Tensor y, hold;
-  const MatmulArgs product = args_of(x, w, bias, y, hold);
-  run({&product, 1});
+  const Job job{args_of(x, w, bias, y, hold)};
+  run({&job, 1});
   if (Tape* tape = current_tape()) {
     tape->record(y, {x, w.value, bias.value}, [x, w, bias, y](Tape& t) {
       const Tensor& dy = t.grad(y);
@@ -276,19 +286,31 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     for (size_t i = 0; i < products.size(); ++i) y[i] = matmul(x, products[i].w, products[i].bias);
     return;
   }
-  std::array<MatmulArgs, kMost> args;
-  std::array<Tensor, kMost> holds;
-  for (size_t i = 0; i < products.size(); ++i) args[i] = args_of(x, products[i].w, products[i].bias, y[i], holds[i]);
-  run(std::span(args).first(products.size()));
+  std::array<Job, kMost> jobs;
+  std::array<MatmulArgs, kMost> rests;
+  std::array<Tensor, kMost> holds, rest_values;
+  const bool any_fine = std::any_of(products.begin(), products.end(), [](const Product& p) { return p.fine; });
+  for (size_t i = 0; i < products.size(); ++i) {
+    MatmulArgs& args = jobs[i].product;
+    args = args_of(x, products[i].w, products[i].bias, y[i], holds[i], any_fine);
+    if (!products[i].fine || !args.quantized) continue;
+    rest_values[i] = Tensor::empty(y[i].shape());
+    rests[i] = args;
+    rests[i].quantized = quantized_form(x, args.n_tokens, args.w.cols, true).rest.at_least(0);
+    rests[i].bias = nullptr;
+    rests[i].y = rest_values[i].data();
+    jobs[i].rest = &rests[i];
+  }
+  run(std::span(jobs).first(products.size()));
 }
 
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
   if (current_tape()) return add(residual, matmul(x, w));
   Tensor y, hold;
-  const MatmulArgs product = args_of(x, w, Weight(), y, hold);
+  const Job job{args_of(x, w, Weight(), y, hold), residual.data()};
   FOVEA_CHECK(residual.shape() == y.shape(), "matmul_add: shapes {} and {} differ", residual.shape().to_string(),
               y.shape().to_string());
-  run({&product, 1}, {.residual = residual.data()});
+  run({&job, 1});
   return y;
 }
 
@@ -297,9 +319,10 @@ Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up) 
   FOVEA_CHECK(w_gate.rows() == w_up.rows(), "matmul_swiglu: {} has {} rows, {} has {}", w_gate.name, w_gate.rows(),
               w_up.name, w_up.rows());
   Tensor y, up, hold;
-  const MatmulArgs gate_product = args_of(x, w_gate, Weight(), y, hold);
+  Job job{args_of(x, w_gate, Weight(), y, hold)};
   const MatmulArgs up_product = args_of(x, w_up, Weight(), up, hold);
-  run({&gate_product, 1}, {.up = &up_product});
+  job.up = &up_product;
+  run({&job, 1});
   return y;
 }
 

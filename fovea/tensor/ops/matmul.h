@@ -16,6 +16,7 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias);  // bias ma
 struct Product {
   const Weight& w;
   const Weight& bias;
+  bool fine = false;  // in `fast`, x is the sum of two int8 terms here: 16 bits, twice the arithmetic
 };
 void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y);
 template <size_t N>

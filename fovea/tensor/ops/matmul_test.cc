@@ -172,6 +172,30 @@ TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
   }
 }
 
+TEST(MatmulQuantized, AFineProductIsAHundredTimesNearerAndTheSameBitsInAnyCompany) {
+  for (const int64_t n : {1, 8, 200}) {
+    Q8Matrix a(70, 256, 3), b(600, 256, 4);
+    const Tensor x = random_tensor({n, 256}, 6);
+    const Weight bias = Weight::from("b", random_tensor({600}, 8)), none;
+    const Tensor exact = matmul(x, b.weight, bias);
+    Arena arena;
+    Exec exec{.arena = &arena};
+    ExecScope scope(exec);
+    const Tensor coarse = matmul(x, b.weight, bias);
+    const auto y = matmuls(x, {{a.weight, none}, {b.weight, bias, true}});
+    EXPECT_TRUE(same_bits(y[0], matmul(x, a.weight))) << n;
+    double far = 0, near = 0;
+    for (int64_t i = 0; i < exact.elements(); ++i) {
+      far += std::abs(coarse.data()[i] - exact.data()[i]), near += std::abs(y[1].data()[i] - exact.data()[i]);
+    }
+    EXPECT_LT(near, far / 100) << n;  // int8 twice leaves 1 / 254 of its error, and floats round
+    Tensor last = Tensor::empty({1, 256});
+    std::copy_n(x.data() + (n - 1) * 256, 256, last.data());
+    const Tensor alone = matmuls(last, {{b.weight, bias, true}})[0];
+    EXPECT_TRUE(std::equal(alone.data(), alone.data() + 600, y[1].data() + (n - 1) * 600)) << n;
+  }
+}
+
 TEST(Matmul, GradientsPassThroughProductsOfOneJob) {
   const Tensor x = random_tensor({3, 5}, 3), w = random_tensor({18, 5}, 4), v = random_tensor({18, 5}, 5),
                residual = random_tensor({3, 18}, 6);
