@@ -10,9 +10,23 @@
 namespace fovea::attention {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20, kSmallBlock = size_t{128} << 10;
+constexpr size_t kHugePage = size_t{2} << 20, kSmallPage = 4096;
 // A huge page is given or taken as a whole: from here on that is a few percent of what is held.
 constexpr size_t kHugeFrom = size_t{40} << 20;
+
+size_t whole(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+// 128 KiB to twice as much, where the least is left over behind the last page.
+size_t small_block_bytes(size_t page_bytes) {
+  constexpr size_t kLeast = size_t{128} << 10;
+  const size_t least = std::max<size_t>(1, kLeast / page_bytes);
+  size_t best = least;
+  const auto waste = [&](size_t n) { return whole(n * page_bytes, kSmallPage) - n * page_bytes; };
+  for (size_t n = least; n <= 2 * least; ++n) {
+    if (waste(n) * best < waste(best) * n) best = n;
+  }
+  return whole(best * page_bytes, kSmallPage);
+}
 
 // From the system itself: the C library keeps freed blocks of this size for later.
 std::byte* map_block(size_t bytes, size_t alignment) {
@@ -27,7 +41,8 @@ std::byte* map_block(size_t bytes, size_t alignment) {
 
 }  // namespace
 
-PageMemory::PageMemory(size_t page_bytes) : page_bytes_((page_bytes + 63) / 64 * 64) {}
+PageMemory::PageMemory(size_t page_bytes)
+    : page_bytes_(whole(page_bytes, 64)), small_block_bytes_(small_block_bytes(page_bytes_)) {}
 
 PageMemory::~PageMemory() {
   for (const auto& [first, block] : blocks_) ::munmap(first, block.bytes);
@@ -37,9 +52,8 @@ void* PageMemory::take() {
   const std::lock_guard lock(mutex_);
   if (open_.empty()) {
     const bool many = held_ >= kHugeFrom;
-    const size_t unit = many ? kHugePage : kSmallBlock;
-    const size_t bytes = (page_bytes_ + unit - 1) / unit * unit;
-    std::byte* first = map_block(bytes, unit);
+    const size_t bytes = many ? whole(page_bytes_, kHugePage) : small_block_bytes_;
+    std::byte* first = map_block(bytes, many ? kHugePage : kSmallPage);
 #ifdef MADV_HUGEPAGE
     if (many) (void)madvise(first, bytes, MADV_HUGEPAGE);  // advice only
 #endif

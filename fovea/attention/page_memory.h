@@ -28,7 +28,7 @@ class PageMemory {
     std::vector<std::byte*> free;
   };
 
-  size_t page_bytes_, held_ = 0;
+  size_t page_bytes_, small_block_bytes_, held_ = 0;
   std::mutex mutex_;
   std::map<std::byte*, Block> blocks_;  // by first byte
   std::set<std::byte*> open_;           // blocks with a free page; the lowest is used first, so that others empty
