@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -132,10 +133,13 @@ Status MappedFile::check_intact() const {
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {
-  // Whole pages inside `part` only: its neighbours may be in use.
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(part.data()) + g_page_size - 1) / g_page_size * g_page_size;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(part.data()) + part.size()) / g_page_size * g_page_size;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  // With one page that is read the kernel maps what lies around it, up to a large folio: that goes too.
+  constexpr uintptr_t kFolio = uintptr_t{2} << 20;
+  if (part.empty()) return;
+  const auto first = reinterpret_cast<uintptr_t>(part.data()), mapping = reinterpret_cast<uintptr_t>(data_);
+  const uintptr_t begin = std::max(mapping, first / kFolio * kFolio);
+  const uintptr_t end = std::min(mapping + size_, (first + part.size() + kFolio - 1) / kFolio * kFolio);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace fovea

@@ -27,8 +27,9 @@ class MappedFile {
   // True once a read has hit a page that the file no longer backs. Check after each step that
   // read from the mapping; what was computed since the last check is not to be trusted.
   bool damaged() const;
-  Status check_intact() const;                          // kIo, naming the path, if damaged()
-  void release(std::span<const std::byte> part) const;  // drop its resident pages; they can be read again
+  Status check_intact() const;  // kIo, naming the path, if damaged()
+  // Drops the resident pages of a part and those near it. All can be read again.
+  void release(std::span<const std::byte> part) const;
 
  private:
   MappedFile() = default;

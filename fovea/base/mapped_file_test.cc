@@ -33,6 +33,24 @@ TEST(MappedFile, SurvivesTheFileBeingCutUnderneath) {
   unlink(path.c_str());
 }
 
+TEST(MappedFile, WhatIsReleasedAndItsNeighboursCanBeReadAgain) {
+  const std::string path = temp_path("released");
+  std::string text(5 << 20, 'x');
+  for (size_t i = 0; i < text.size(); i += 4096) text[i] = static_cast<char>('a' + i / 4096 % 26);
+  std::ofstream(path) << text;
+  auto file = MappedFile::open(path);
+  ASSERT_TRUE(file.has_value()) << file.error().message;
+  const auto all = file.value()->bytes();
+  const auto as_text = [&] { return std::string(reinterpret_cast<const char*>(all.data()), all.size()); };
+  ASSERT_EQ(as_text(), text);
+  for (const auto part : {all.subspan(3000000, 100), all.first(1), all.last(1), all, all.first(0)}) {
+    file.value()->release(part);
+    EXPECT_EQ(as_text(), text);
+  }
+  EXPECT_FALSE(file.value()->damaged());
+  unlink(path.c_str());
+}
+
 TEST(MappedFile, AnEmptyFileMapsToNothing) {
   const std::string path = temp_path("empty");
   std::ofstream(path).flush();

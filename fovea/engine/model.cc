@@ -35,7 +35,12 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   for (const auto& spec : table) {
     tensor::Weight& w = *spec.target;
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
-    if (!w.defined() || w.rows() == 1) continue;
+    if (!w.defined()) continue;
+    if (w.rows() == 1) {  // read in every pass: in the file that would keep all around it resident
+      const auto* from = static_cast<const std::byte*>(w.view.data);
+      w.view.data = model->vectors_.emplace_back(from, from + kernels::row_bytes(w.view.dtype, w.cols())).data();
+      continue;
+    }
     const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
     if (multiplied && model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
@@ -46,6 +47,7 @@ class Model {
   std::string path_;
   std::shared_ptr<const formats::Gguf> gguf_;
   std::unique_ptr<models::Family> family_;
+  std::vector<std::vector<std::byte>> vectors_;  // norms and biases, as they are in the file
   uint64_t repack_budget_ = 0, packed_bytes_ = 0;
   mutable std::once_flag tokenizer_once_;
   mutable std::optional<Result<std::shared_ptr<const tokenizers::Tokenizer>>> tokenizer_;

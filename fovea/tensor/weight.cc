@@ -119,6 +119,12 @@ const void* PackedForm::data_for(const kernels::WeightView& w, int64_t n_tokens)
   return data();
 }
 
+void PackedForm::done_again(const kernels::WeightView& w) const {
+  if (!data() || !done_) return;
+  const size_t bytes = static_cast<size_t>(w.rows) * kernels::row_bytes(w.dtype, w.cols);
+  done_({static_cast<const std::byte*>(w.data), bytes});
+}
+
 size_t pack_weight(Weight& w) {
   pack_weight_later(w);
   return w.packed && w.packed->make(w.view) ? kernels::packed_bytes(w.view) : 0;

@@ -27,6 +27,8 @@ class PackedForm {
   // The form for a product with n_tokens: makes it, with the thread pool, where this is the weight's second product
   // or a long one. Any thread may call; while one makes it the others get null.
   const void* data_for(const kernels::WeightView& w, int64_t n_tokens);
+  // Rows of the file were read although the form is made: `done` hears of all rows again.
+  void done_again(const kernels::WeightView& w) const;
 
  private:
   friend size_t pack_weight(Weight& w);

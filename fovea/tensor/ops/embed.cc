@@ -23,6 +23,9 @@ Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
       kernels::dequantize(table.view.dtype, rows + token * stride, d_model, py + t * d_model);
     }
   });
+  // A table that logits use too is packed for them; looking up many rows has made its file form resident once more.
+  constexpr int64_t kMany = 64;
+  if (table.packed && n >= kMany) table.packed->done_again(table.view);
   // dtable[tokens[t]] += dy[t]; tokens repeat, so in order and on one thread
   if (Tape* tape = current_tape()) {
     tape->record(y, {table.value},

@@ -8,6 +8,7 @@
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/add.h"
 #include "fovea/tensor/ops/cross_entropy.h"
+#include "fovea/tensor/ops/embed.h"
 #include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/silu.h"
 
@@ -255,6 +256,21 @@ TEST(MatmulQuantized, PackingSaysOfEveryRowOnceThatItIsDone) {
   EXPECT_GT(pack_weight(w.weight), 0u);
   EXPECT_EQ(next, end);
   EXPECT_EQ(steps, 2);
+}
+
+TEST(MatmulQuantized, LookingUpManyRowsOfAPackedTableSaysThatItIsDoneAgain) {
+  Q8Matrix w(70, 256, 5);
+  size_t bytes = 0;
+  pack_weight_later(w.weight, [&](std::span<const std::byte> rows) { bytes += rows.size(); });
+  const std::vector<int32_t> tokens(200, 69);
+  embed(w.weight, tokens);
+  EXPECT_EQ(bytes, 0u);  // the file's form is still what products read
+  pack_weight(w.weight);
+  const size_t whole = bytes;
+  embed(w.weight, std::span(tokens).first(3));
+  EXPECT_EQ(bytes, whole);
+  embed(w.weight, tokens);
+  EXPECT_EQ(bytes, 2 * whole);
 }
 
 TEST(MatmulQuantized, PackedBytesAreCountedWhileTheyLive) {
