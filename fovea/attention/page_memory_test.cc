@@ -53,6 +53,15 @@ TEST(PageMemory, ABlockWithoutPagesInUseGoesBack) {
   EXPECT_EQ(memory.bytes_held(), 0u);
 }
 
+TEST(PageMemory, LittleOfABlockIsLeftOverWherePagesDoNotDivideIt) {
+  constexpr size_t kPage = 8320;  // int16 codes of 64-wide heads: 15.75 of them in 128 KiB
+  PageMemory memory(kPage);
+  std::vector<void*> pages;
+  for (int i = 0; i < 300; ++i) pages.push_back(memory.take());
+  EXPECT_LE(memory.bytes_held(), 300 * kPage * 101 / 100);
+  for (void* page : pages) memory.give(page);
+}
+
 TEST(PageMemory, APageLargerThanABlockStillFits) {
   PageMemory memory((size_t{2} << 20) + 1);
   void* page = memory.take();

@@ -84,7 +84,7 @@ struct Pairs {
   template <typename Code>
   static FOVEA_INLINE Pairs load(const Code* p) {
     Pairs pairs;
-    for (int i = 0; i < 2 * kLanes; ++i) pairs.v[i] = p[i];
+    for (int i = 0; i < 2 * kLanes; ++i) pairs.v[i] = static_cast<int16_t>(+p[i]);
     return pairs;
   }
   static FOVEA_INLINE Pairs all(const int16_t* pair) {
