@@ -23,8 +23,8 @@ class StreamingLlm final : public Method {
       .neutral = "window=16777216",
       .example = "n_sink=2:window=6",
       .exceptions =
-          "chunks~1e-1: dropped keys (sec. 3.2) move page borders, so sums are cut elsewhere by about 1e-5; in fast "
-          "that moves some activation by one int8 code"};
+          "chunks~1e-1: dropped keys (sec. 3.2) move page borders, so sums are cut elsewhere by about 1e-5, and in "
+          "fast that moves some activation by one int8 code"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
