@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fovea/base/random.h"
+#include "fovea/kernels/pack.h"
 
 namespace fovea::kernels {
 namespace {
@@ -135,6 +136,34 @@ class QuantisedMatmul : public ::testing::TestWithParam<Isa> {
 
 // A float sum of at most 2 * 3 terms per block: 1e-6 of the magnitudes is 16 roundings.
 constexpr double kTolerance = 1e-6;
+
+TEST_P(QuantisedMatmul, AFormAndTheFormOfItsRestHoldSixteenBitsOfX) {
+  constexpr int64_t kTokens = 3, kCols = 96, kRow = 128;  // codes of a token are padded to 64
+  std::vector<float> x = random_x(kTokens * kCols);
+  x[5] = 1000.0f;  // its block keeps little of the others
+  x[kCols] = std::numeric_limits<float>::infinity();
+  const Bytes first = allocate(quantized_bytes(kTokens, kCols)), rest = allocate(quantized_bytes(kTokens, kCols));
+  quantize_activations(x.data(), kCols, kTokens, kCols, 0, kTokens, first.get());
+  quantize_rest(x.data(), kCols, kTokens, kCols, 0, kTokens, first.get(), rest.get());
+  const auto value = [](const Bytes& form, int64_t token, int64_t col) {
+    const auto* codes = reinterpret_cast<const int8_t*>(form.get());
+    const auto* meta = reinterpret_cast<const BlockMeta*>(codes + kTokens * kRow);
+    return meta[token * (kCols / 32) + col / 32].scale * static_cast<float>(codes[token * kRow + col]);
+  };
+  for (int64_t t = 0; t < kTokens; ++t) {
+    for (int64_t c = 0; c < kCols; ++c) {
+      const float both = value(first, t, c) + value(rest, t, c);
+      if (t == 1 && c < 32) {
+        EXPECT_TRUE(std::isnan(both)) << c;
+        continue;
+      }
+      float most = 0;
+      for (int64_t i = c / 32 * 32; i < c / 32 * 32 + 32; ++i)
+        most = std::max(most, std::abs(x[static_cast<size_t>(t * kCols + i)]));
+      EXPECT_NEAR(both, x[static_cast<size_t>(t * kCols + c)], most / (127 * 254)) << t << " " << c;
+    }
+  }
+}
 
 TEST_P(QuantisedMatmul, IsTheProductOfTheCodesAtEveryNumberOfTokensAndRows) {
   for (const DType dtype : kDTypes) {
