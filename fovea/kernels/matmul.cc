@@ -25,7 +25,7 @@ void with_tokens(int n, const Fn& fn) {
 
 // Tokens of one pass over a panel. A sanitizer build takes minutes for each size, so it has few.
 #ifdef FOVEA_FEW_TILES
-constexpr int kTileTokens = kMostTokens < 4 ? kMostTokens : 4;
+constexpr int kTileTokens = kMostTokens < 2 ? kMostTokens : 2;
 #else
 constexpr int kTileTokens = kMostTokens;
 #endif
