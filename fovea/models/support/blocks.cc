@@ -57,7 +57,7 @@ std::array<Tensor, 3> project_inputs(const AttentionInput& input, const Projecti
   constexpr bool kFine[3] = {false, true, true};
   std::array<Tensor, 3> out =
       matmuls(input.h, {{q.w, q.bias, kFine[0]}, {k.w, k.bias, kFine[1]}, {v.w, v.bias, kFine[2]}});
-  for (size_t i = 0; i < out.size(); ++i) {
+  for (size_t i = 0; i < 3; ++i) {
     out[i] = split_heads(out[i], projections[i].n_heads);
     if (input.hook.wants(projections[i].site, input.layer))
       project_changed_heads(input, projections[i], kFine[i], out[i]);
