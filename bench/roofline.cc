@@ -115,7 +115,8 @@ struct ElementwiseKernel {
 std::vector<ElementwiseKernel> elementwise_kernels() {
   constexpr int64_t kRow = Elementwise::kRow, kRows = Elementwise::kSlice / kRow;
   constexpr int64_t kPairs = 32, kHead = 2 * kPairs;
-  constexpr double kForm = 1.0 + 20.0 / 32.0;  // bytes of an activation's int8 form; the slice of y holds two
+  constexpr double kForm = 1.0 + 20.0 / 32.0;  // bytes of an activation's int8 form
+  static_assert(2 * kForm <= sizeof(float));   // a slice of y holds two
   static const auto weight = [] {
     std::vector<float> w(kRow, 1.5f);
     return w;
