@@ -278,10 +278,15 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   // 8-bit codes are made signed and the sign moved to the activations: |w| <= 128, |q| <= 127.
   constexpr int kRoom = K.bits == 4 ? 8 : K.bits == 5 ? 4 : K.bits == 6 ? 2 : 1;
   constexpr int kSteps = 8 / K.n_scales;
+  // Codes that come from memory are read in one sweep, both halves of a line together; with more tokens, or from
+  // the cache, half a panel at a time leaves registers for the sums.
+  constexpr int kHalves = !kSpread && (T <= 2 || kRoom < 8) ? 2 : 1;
   const __m256i ones = _mm256_set1_epi16(1);
-  for (int h = 0; h * 8 < n_rows; ++h) {
-    __m256 acc[T];
-    for (int t = 0; t < T; ++t) acc[t] = _mm256_setzero_ps();
+  for (int h = 0; h * 8 < n_rows; h += kHalves) {
+    __m256 acc[T][kHalves];
+    for (int t = 0; t < T; ++t) {
+      for (int p = 0; p < kHalves; ++p) acc[t][p] = _mm256_setzero_ps();
+    }
     for (int64_t b = 0; b < a.n_blocks; ++b) {
       const uint8_t* block = a.packed + b * K.block_bytes();
       if constexpr (!kSpread) {
@@ -290,63 +295,81 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
       const int8_t* q = a.q + b * 32;
       const BlockMeta* meta = a.meta + b;
       for (int s = 0; s < K.n_scales; ++s) {
-        __m256i dot[T];
+        __m256i dot[T][kHalves];
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
           const BlockMeta& m = meta[t * a.n_blocks];
           if constexpr (K.zero_log2 < 0 || K.bits == 8) {
-            dot[t] = _mm256_setzero_si256();
+            dot[t][0] = _mm256_setzero_si256();
           } else {
-            dot[t] = _mm256_srai_epi32(_mm256_set1_epi32(negative_of<K>(m, s)), to_128(K));
+            dot[t][0] = _mm256_srai_epi32(_mm256_set1_epi32(negative_of<K>(m, s)), to_128(K));
           }
+          dot[t][kHalves - 1] = dot[t][0];
         }
 #pragma GCC unroll 8
         for (int first = s * kSteps; first < (s + 1) * kSteps; first += kRoom) {
-          __m256i c[kRoom];
+          __m256i c[kHalves][kRoom];
 #pragma GCC unroll 8
           for (int i = 0; i < kRoom; ++i) {
-            c[i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * a.ld_spread +
-                                                                                 (first + i) * 64 + 32 * h))
-                           : step_codes(K, block, first + i, h);
+#pragma GCC unroll 2
+            for (int p = 0; p < kHalves; ++p) {
+              c[p][i] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.spread + b * a.ld_spread +
+                                                                                      (first + i) * 64 + 32 * h))
+                                : step_codes(K, block, first + i, h + p);
+            }
           }
 #pragma GCC unroll 4
           for (int t = 0; t < T; ++t) {
-            __m256i sum = _mm256_setzero_si256();
+            __m256i sum[kHalves];
+            for (int p = 0; p < kHalves; ++p) sum[p] = _mm256_setzero_si256();
 #pragma GCC unroll 8
             for (int i = 0; i < kRoom; ++i) {
               int32_t four;
               std::memcpy(&four, q + t * a.ld_q + (first + i) * 4, 4);
               const __m256i x = _mm256_set1_epi32(four);
-              __m256i product;
-              if constexpr (K.bits == 8) {
-                const __m256i w = _mm256_xor_si256(c[i], _mm256_set1_epi8(static_cast<char>(0x80)));
-                product = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-              } else {
-                product = _mm256_maddubs_epi16(c[i], x);
+#pragma GCC unroll 2
+              for (int p = 0; p < kHalves; ++p) {
+                __m256i product;
+                if constexpr (K.bits == 8) {
+                  const __m256i w = _mm256_xor_si256(c[p][i], _mm256_set1_epi8(static_cast<char>(0x80)));
+                  product = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+                } else {
+                  product = _mm256_maddubs_epi16(c[p][i], x);
+                }
+                sum[p] = _mm256_add_epi16(sum[p], product);
               }
-              sum = _mm256_add_epi16(sum, product);
             }
-            dot[t] = _mm256_add_epi32(dot[t], _mm256_madd_epi16(sum, ones));
+#pragma GCC unroll 2
+            for (int p = 0; p < kHalves; ++p) dot[t][p] = _mm256_add_epi32(dot[t][p], _mm256_madd_epi16(sum[p], ones));
           }
         }
-        const __m256 scale = load_scales(block + s * K.scale_bytes(), K.wide, h);
+#pragma GCC unroll 2
+        for (int p = 0; p < kHalves; ++p) {
+          const __m256 scale = load_scales(block + s * K.scale_bytes(), K.wide, h + p);
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) {
-          acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t]),
-                                   _mm256_mul_ps(scale, _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t]);
+          for (int t = 0; t < T; ++t) {
+            acc[t][p] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t][p]),
+                                        _mm256_mul_ps(scale, _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t][p]);
+          }
         }
       }
       if constexpr (K.offset) {
-        const __m256 offset = load_scales(block + K.n_scales * K.scale_bytes(), K.wide, h);
+#pragma GCC unroll 2
+        for (int p = 0; p < kHalves; ++p) {
+          const __m256 offset = load_scales(block + K.n_scales * K.scale_bytes(), K.wide, h + p);
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) acc[t] = _mm256_fmadd_ps(offset, _mm256_set1_ps(meta[t * a.n_blocks].sum), acc[t]);
+          for (int t = 0; t < T; ++t)
+            acc[t][p] = _mm256_fmadd_ps(offset, _mm256_set1_ps(meta[t * a.n_blocks].sum), acc[t][p]);
+        }
       }
     }
     for (int t = 0; t < T; ++t) {
-      float lanes[8];
-      _mm256_storeu_ps(lanes, acc[t]);
-      for (int r = 0; r < 8 && h * 8 + r < n_rows; ++r)
-        y[t * ld_y + h * 8 + r] = bias ? lanes[r] + bias[h * 8 + r] : lanes[r];
+      for (int p = 0; p < kHalves; ++p) {
+        float lanes[8];
+        _mm256_storeu_ps(lanes, acc[t][p]);
+        for (int r = 0; r < 8 && (h + p) * 8 + r < n_rows; ++r)
+          y[t * ld_y + (h + p) * 8 + r] = bias ? lanes[r] + bias[(h + p) * 8 + r] : lanes[r];
+      }
     }
   }
 }
