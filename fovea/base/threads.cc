@@ -67,14 +67,29 @@ struct ThreadPool::State {
   using Job = FunctionRef<void(int)>;
 
   ~State() {  // here, so that a pool whose third thread could not start ends the first two
-    publish(nullptr);
+    ends.store(true);
+    tell();
     for (std::thread& worker : workers) worker.join();
   }
 
-  void publish(const Job* next) {
-    job = next;
-    started.fetch_add(1);
-    started.notify_all();
+  void tell() {
+    told.fetch_add(1);
+    told.notify_all();
+  }
+
+  // On the caller and on every worker that comes while the caller is at it. One that has no core until the caller
+  // is done finds the door closed and is not waited for: beside other programs that wait is a time slice long.
+  void run(const Job& fn) {
+    job = &fn;
+    door.store(kOpen, std::memory_order_release);
+    tell();
+    call(fn, 0);
+    door.fetch_sub(kOpen, std::memory_order_acq_rel);
+    for (int left; (left = door.load(std::memory_order_acquire)) > 0;) wait_while(door, left, spins);
+    if (failed.load()) {
+      failed.store(false);
+      std::rethrow_exception(std::exchange(error, nullptr));
+    }
   }
 
   void call(const Job& fn, int thread) {
@@ -86,24 +101,35 @@ struct ThreadPool::State {
     }
   }
 
+  bool enter() {
+    int seen = door.load(std::memory_order_relaxed);
+    while (seen >= kOpen) {
+      if (door.compare_exchange_weak(seen, seen + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+    }
+    return false;
+  }
+
   void work(int thread) {
     for (int seen = 0;;) {
-      wait_while(started, seen, spins);
-      ++seen;  // jobs come one at a time, and none before this thread has done the one before
-      if (job == nullptr) return;
+      wait_while(told, seen, spins);
+      seen = told.load(std::memory_order_acquire);
+      if (ends.load()) return;
+      if (!enter()) continue;  // too late for that job
       call(*job, thread);
-      if (running.fetch_sub(1) == 1) running.notify_all();
+      if (door.fetch_sub(1) == 1) door.notify_all();
     }
   }
 
+  static constexpr int kOpen = 1 << 30;
+
   std::atomic<uint64_t> n_jobs{0};
-  std::mutex callers;  // one job at a time; a second caller waits for the first
-  const Job* job = nullptr;
+  std::mutex callers;        // one job at a time; a second caller waits for the first
+  const Job* job = nullptr;  // read inside the door only
   bool spins = true;
   std::exception_ptr error;
-  std::atomic<bool> failed{false};
-  alignas(64) std::atomic<int> started{0};  // jobs published so far; wraps
-  alignas(64) std::atomic<int> running{0};  // workers that have not finished the job
+  std::atomic<bool> failed{false}, ends{false};
+  alignas(64) std::atomic<int> told{0};  // jobs the workers were told of, and the end; wraps
+  alignas(64) std::atomic<int> door{0};  // workers inside the job, + kOpen while more may enter
   std::vector<std::thread> workers;
 };
 
@@ -122,27 +148,6 @@ int ThreadPool::size() const { return static_cast<int>(state_->workers.size()) +
 
 uint64_t ThreadPool::n_jobs() const { return state_->n_jobs.load(std::memory_order_relaxed); }
 
-void ThreadPool::run(FunctionRef<void(int thread)> fn) {
-  State& state = *state_;
-  if (this_thread_index != kOutside) {
-    for (int thread = 0; thread < size(); ++thread) fn(thread);
-    return;
-  }
-  const std::lock_guard lock(state.callers);
-  state.running.store(size() - 1);
-  if (size() > 1) {
-    state.n_jobs.fetch_add(1, std::memory_order_relaxed);
-    state.publish(&fn);
-  }
-  state.call(fn, 0);
-  for (int left; (left = state.running.load(std::memory_order_acquire)) > 0;)
-    wait_while(state.running, left, state.spins);
-  if (state.failed.load()) {
-    state.failed.store(false);
-    std::rethrow_exception(std::exchange(state.error, nullptr));
-  }
-}
-
 void ThreadPool::for_each(int64_t n_tasks, FunctionRef<void(int64_t task, int thread)> fn) {
   if (this_thread_index != kOutside) {  // its own index, so that per-thread scratch stays apart
     const int thread = std::min(this_thread_index, size() - 1);
@@ -156,14 +161,17 @@ void ThreadPool::for_each(int64_t n_tasks, FunctionRef<void(int64_t task, int th
     return;
   }
   std::atomic<int64_t> next{0};
-  run([&](int thread) {
+  const auto take_tasks = [&](int thread) {
     try {
       for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < n_tasks;) fn(task, thread);
     } catch (...) {
       next.store(n_tasks, std::memory_order_relaxed);  // the result is lost: let the others stop
       throw;
     }
-  });
+  };
+  const std::lock_guard lock(state_->callers);
+  state_->n_jobs.fetch_add(1, std::memory_order_relaxed);
+  state_->run(take_tasks);
 }
 
 namespace {

@@ -36,15 +36,12 @@ class ThreadPool {
   int size() const;         // threads that run a job, the caller among them
   uint64_t n_jobs() const;  // barriers so far: what ran on the caller alone is none
 
-  // Calls fn(thread) once for every thread in [0, size()), this thread being 0, and returns when
-  // all are done. One barrier. Not re-entrant: a call from inside fn runs every index inline.
-  // The first exception thrown by fn is rethrown here. A second caller waits for the first.
-  void run(FunctionRef<void(int thread)> fn);
-
-  // fn(task, thread) for every task in [0, n_tasks); tasks are handed out in order, whoever is
-  // free takes the next. Results must not depend on which thread ran a task. From inside a job all
-  // tasks run inline with that job's own thread index, so that scratch per thread stays apart.
-  // After an exception no further task is begun.
+  // fn(task, thread) for every task in [0, n_tasks), thread in [0, size()), the caller being 0; returns when all are
+  // done. Tasks are handed out in order, whoever is free takes the next; the caller waits for the tasks that others
+  // have begun, never for a thread that has begun none. Results must not depend on which thread ran a task. From
+  // inside a job all tasks run inline with that job's own thread index, so that scratch per thread stays apart.
+  // The first exception thrown by fn is rethrown here, and after it no further task is begun. A second caller waits
+  // for the first.
   void for_each(int64_t n_tasks, FunctionRef<void(int64_t task, int thread)> fn);
 
  private:

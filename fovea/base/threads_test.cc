@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -20,12 +21,22 @@ using ::testing::Each;
 class ThreadPoolOf : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolOf, ::testing::Range(1, 9));
 
-TEST_P(ThreadPoolOf, RunsEveryThreadIndexOnceAndTheCallerIsZero) {
+// A job in which every thread of the pool takes part, each with one task.
+void on_every_thread(ThreadPool& pool, FunctionRef<void(int thread)> fn) {
+  std::atomic<int> arrived{0};
+  pool.for_each(pool.size(), [&](int64_t, int thread) {
+    ++arrived;
+    while (arrived < pool.size()) std::this_thread::yield();
+    fn(thread);
+  });
+}
+
+TEST_P(ThreadPoolOf, SharesAJobAmongItsThreadsAndTheCallerIsZero) {
   ThreadPool pool(GetParam());
   ASSERT_EQ(pool.size(), GetParam());
   std::vector<int> calls(pool.size());
   std::vector<std::thread::id> ids(pool.size());
-  pool.run([&](int thread) {
+  on_every_thread(pool, [&](int thread) {
     ++calls[thread];
     ids[thread] = std::this_thread::get_id();
   });
@@ -33,12 +44,12 @@ TEST_P(ThreadPoolOf, RunsEveryThreadIndexOnceAndTheCallerIsZero) {
   EXPECT_EQ(ids[0], std::this_thread::get_id());
 }
 
-TEST_P(ThreadPoolOf, CountsTheJobsThatOthersTookPartIn) {
+TEST_P(ThreadPoolOf, CountsTheJobsThatOthersMayTakePartIn) {
   ThreadPool pool(GetParam());
   const auto nothing = [](int64_t, int) {};
   pool.for_each(1, nothing);
   EXPECT_EQ(pool.n_jobs(), 0u);
-  pool.run([&](int) { pool.for_each(5, nothing); });
+  pool.for_each(3, [&](int64_t, int) { pool.for_each(5, nothing); });
   pool.for_each(2, nothing);
   EXPECT_EQ(pool.n_jobs(), GetParam() == 1 ? 0u : 2u);
 }
@@ -59,61 +70,47 @@ TEST_P(ThreadPoolOf, HandsOutEveryTaskOnce) {
 
 TEST_P(ThreadPoolOf, WhatAJobWroteIsSeenByTheNext) {
   ThreadPool pool(GetParam());
-  std::vector<int64_t> value(pool.size(), 1);
-  for (int step = 0; step < 200; ++step) {
+  std::vector<int64_t> value(8, 1);
+  for (int step = 0; step < 2000; ++step) {  // whoever takes a task reads what others wrote the step before
     const std::vector<int64_t> before = value;
-    pool.run([&](int thread) { value[thread] = (before[(thread + 1) % pool.size()] + 1) % 1000; });
+    pool.for_each(8, [&](int64_t task, int) { value[task] = before[(task + 1) % 8] + 1; });
   }
-  EXPECT_THAT(value, Each(201));
+  EXPECT_THAT(value, Each(2001));
 }
 
 TEST_P(ThreadPoolOf, RethrowsOneExceptionAndStaysUsable) {
   ThreadPool pool(GetParam());
   for (int round = 0; round < 3; ++round) {
-    EXPECT_THROW(pool.run([&](int thread) {
-      if (thread == pool.size() - 1) throw std::runtime_error("last");
-    }),
+    EXPECT_THROW(on_every_thread(pool,
+                                 [&](int thread) {
+                                   if (thread == pool.size() - 1) throw std::runtime_error("last");
+                                 }),
                  std::runtime_error);
-    EXPECT_THROW(pool.run([](int) { throw std::runtime_error("all"); }), std::runtime_error);
+    EXPECT_THROW(on_every_thread(pool, [](int) { throw std::runtime_error("all"); }), std::runtime_error);
     EXPECT_THROW(pool.for_each(100,
                                [](int64_t task, int) {
                                  if (task == 50) throw std::runtime_error("a task");
                                }),
                  std::runtime_error);
     std::atomic<int> calls{0};
-    pool.run([&](int) { ++calls; });
+    on_every_thread(pool, [&](int) { ++calls; });
     EXPECT_EQ(calls, pool.size());
   }
 }
 
 TEST_P(ThreadPoolOf, ACallFromInsideRunsInline) {
   ThreadPool pool(GetParam());
-  std::vector<int> inner_runs(pool.size()), inner_tasks(pool.size());
+  std::vector<int> inner_tasks(pool.size());
   std::atomic<bool> moved{false};
-  pool.run([&](int outer) {
+  on_every_thread(pool, [&](int outer) {
     const auto id = std::this_thread::get_id();
-    pool.run([&](int) {
-      ++inner_runs[outer];
-      if (std::this_thread::get_id() != id) moved = true;
-    });
     pool.for_each(10, [&](int64_t, int thread) {
       ++inner_tasks[outer];
       if (std::this_thread::get_id() != id || thread != outer) moved = true;
     });
   });
-  EXPECT_THAT(inner_runs, Each(pool.size()));
   EXPECT_THAT(inner_tasks, Each(10));
   EXPECT_FALSE(moved);
-}
-
-TEST(ThreadPool, SharesAJobAmongThreads) {
-  ThreadPool pool(2);
-  std::atomic<int> arrived{0};
-  pool.run([&](int) {  // ends only if both run at once
-    ++arrived;
-    while (arrived < 2) std::this_thread::yield();
-  });
-  EXPECT_EQ(arrived, 2);
 }
 
 TEST(ThreadPool, ATaskThatThrowsStopsTheHandingOut) {
@@ -127,12 +124,16 @@ TEST(ThreadPool, ATaskThatThrowsStopsTheHandingOut) {
   EXPECT_LE(calls, 2);
 }
 
-TEST(ThreadPool, RunsManySmallJobsInARow) {
-  ThreadPool pool(2);
-  std::atomic<int64_t> sum{0};
-  for (int job = 0; job < 100'000; ++job)
-    pool.run([&](int thread) { sum.fetch_add(thread + 1, std::memory_order_relaxed); });
-  EXPECT_EQ(sum, 300'000);
+TEST_P(ThreadPoolOf, RunsManySmallJobsInARow) {
+  ThreadPool pool(GetParam());
+  int64_t sum = 0;  // of the caller alone: the tasks of a job are done when for_each returns
+  std::array<int64_t, 4> part{};
+  for (int job = 0; job < 20'000; ++job) {
+    part.fill(0);
+    pool.for_each(4, [&](int64_t task, int) { part[task] = task + 1; });
+    for (const int64_t p : part) sum += p;
+  }
+  EXPECT_EQ(sum, 200'000);
 }
 
 TEST(ThreadPool, WakesParkedWorkersAndEndsWhileTheyAreParked) {
@@ -140,7 +141,7 @@ TEST(ThreadPool, WakesParkedWorkersAndEndsWhileTheyAreParked) {
   std::atomic<int> calls{0};
   for (int round = 0; round < 20; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));  // far past the spin: all are parked
-    pool.run([&](int) { ++calls; });
+    on_every_thread(pool, [&](int) { ++calls; });
   }
   EXPECT_EQ(calls, 80);
   std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -148,18 +149,14 @@ TEST(ThreadPool, WakesParkedWorkersAndEndsWhileTheyAreParked) {
 
 TEST(ThreadPool, TwoCallersTakeTurns) {
   ThreadPool pool(2);
-  int64_t unguarded = 0;  // only thread 0 of a job touches it
+  std::array<int64_t, 3> unguarded{};  // a task of one job at a time touches each
   const auto call = [&] {
-    for (int i = 0; i < 1000; ++i) {
-      pool.run([&](int thread) {
-        if (thread == 0) ++unguarded;
-      });
-    }
+    for (int i = 0; i < 1000; ++i) pool.for_each(3, [&](int64_t task, int) { ++unguarded[task]; });
   };
   std::thread other(call);
   call();
   other.join();
-  EXPECT_EQ(unguarded, 2000);
+  EXPECT_THAT(unguarded, Each(2000));
 }
 
 TEST(ThreadPool, RefusesToHaveNoThread) { EXPECT_THROW(ThreadPool(0), CheckFailed); }
@@ -167,7 +164,7 @@ TEST(ThreadPool, RefusesToHaveNoThread) { EXPECT_THROW(ThreadPool(0), CheckFaile
 TEST(Threads, SetThreadsChangesTheProcessPoolAndZeroIsTheDefault) {
   set_threads(3);
   EXPECT_EQ(pool().size(), 3);
-  EXPECT_THROW(pool().run([](int) { set_threads(2); }), CheckFailed);
+  EXPECT_THROW(pool().for_each(3, [](int64_t, int) { set_threads(2); }), CheckFailed);
   EXPECT_THROW(set_threads(-1), CheckFailed);
   EXPECT_EQ(pool().size(), 3);
   set_threads(0);
