@@ -374,7 +374,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   }
 }
 inline constexpr int kMostTokens = 4;
-inline constexpr int kDirectTokens = 4;
+inline constexpr int kDirectTokens = 8;  // 8 sequences of Qwen: 140 tokens a second, 120 through bytes
 
 template <int T>
 void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
