@@ -34,7 +34,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const;         // threads that run a job, the caller among them
-  uint64_t n_jobs() const;  // barriers so far: what ran on the caller alone is none
+  uint64_t n_jobs() const;  // jobs that were offered to all threads so far, a barrier each
 
   // fn(task, thread) for every task in [0, n_tasks), thread in [0, size()), the caller being 0; returns when all are
   // done. Tasks are handed out in order, whoever is free takes the next; the caller waits for the tasks that others

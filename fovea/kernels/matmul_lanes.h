@@ -278,8 +278,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   // 8-bit codes are made signed and the sign moved to the activations: |w| <= 128, |q| <= 127.
   constexpr int kRoom = K.bits == 4 ? 8 : K.bits == 5 ? 4 : K.bits == 6 ? 2 : 1;
   constexpr int kSteps = 8 / K.n_scales;
-  // Codes that come from memory are read in one sweep, both halves of a line together; with more tokens, or from
-  // the cache, half a panel at a time leaves registers for the sums.
+  // Codes that come from memory are read in one sweep, both halves of a line together. Spread ones are in the cache,
+  // and from three tokens on a step of 4-bit ones fills the registers: those go half a panel at a time.
   constexpr int kHalves = !kSpread && (T <= 2 || kRoom < 8) ? 2 : 1;
   const __m256i ones = _mm256_set1_epi16(1);
   for (int h = 0; h * 8 < n_rows; h += kHalves) {
