@@ -28,21 +28,25 @@ class Head {
     positions_.resize(static_cast<size_t>(n_pages * kernels::kPageKeys), kernels::kNoPosition);
     for (int64_t i = 0; i < n_keys; ++i) {
       if (i % kernels::kPageKeys == 0) {
-        pages_.push_back(allocate_page(kernels::page_bytes(type, head_dim)));
-        blocks_.push_back({pages_.back().get(), positions_.data() + i});
+        const size_t k_bytes = kernels::key_bytes(type, head_dim);
+        pages_.push_back(allocate_page(k_bytes + kernels::value_bytes(type, head_dim)));
+        auto* page = static_cast<std::byte*>(pages_.back().get());
+        blocks_.push_back({page, page + k_bytes, positions_.data() + i});
       }
       for (float& x : k) x = static_cast<float>(rng.normal());
       for (float& x : v) x = static_cast<float>(rng.normal());
-      kernels::page_write(pages_.back().get(), type, head_dim, static_cast<int>(i % kernels::kPageKeys), k.data(),
-                          v.data());
+      const auto slot = static_cast<int>(i % kernels::kPageKeys);
+      auto* page = static_cast<std::byte*>(pages_.back().get());
+      kernels::key_write(page, type, head_dim, slot, k.data());
+      kernels::value_write(page + kernels::key_bytes(type, head_dim), type, head_dim, slot, v.data());
       positions_[static_cast<size_t>(i)] = static_cast<int32_t>(i);
     }
     q_.resize(static_cast<size_t>(n_queries * group * head_dim));
     for (float& x : q_) x = static_cast<float>(rng.normal());
     for (int64_t i = 0; i < n_queries; ++i) q_pos_.push_back(static_cast<int32_t>(n_keys - n_queries + i));
     z_.resize(q_.size());
-    args_.type = type;
-    args_.head_dim = head_dim;
+    args_.k_type = args_.v_type = type;
+    args_.k_dim = args_.v_dim = head_dim;
     args_.group = group;
     args_.scale = 1 / std::sqrt(static_cast<float>(head_dim));
     args_.n_queries = n_queries;
@@ -62,9 +66,10 @@ class Head {
   double flops() const {
     double keys = 0;
     for (int32_t p : q_pos_) keys += p + 1;
-    return 4.0 * keys * args_.head_dim * args_.group;
+    return 4.0 * keys * args_.k_dim * args_.group;
   }
-  double bytes() const { return static_cast<double>(blocks_.size() * kernels::page_bytes(args_.type, args_.head_dim)); }
+  double bytes() const { return static_cast<double>(blocks_.size() * (kernels::key_bytes(args_.k_type, args_.k_dim) +
+                                                   kernels::value_bytes(args_.v_type, args_.v_dim))); }
 
  private:
   std::vector<PageBytes> pages_;

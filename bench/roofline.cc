@@ -159,7 +159,7 @@ struct Pages {
   kernels::KvType type;
   std::string_view name;
 };
-const Pages kPages[] = {{kernels::AttentionArgs{}.type, "pages"}, {kernels::KvType::kQ8_0, "q8_0 pages"}};
+const Pages kPages[] = {{kernels::AttentionArgs{}.k_type, "pages"}, {kernels::KvType::kQ8_0, "q8_0 pages"}};
 
 bool answers_are_right(Isa isa) {
   for (const DType dtype : kDTypes) {

@@ -70,8 +70,8 @@ std::unique_ptr<Session> open(const std::shared_ptr<const engine::Model>& model,
 
 uint64_t ideal_bytes(const Session& session, int64_t n_tokens) {
   const auto with_positions = [&](int64_t keys) {
-    const uint64_t page = session.cache().ideal_bytes(1);
-    return session.cache().ideal_bytes(keys) / page * (page + kernels::kPageKeys * sizeof(int32_t));
+    const uint64_t page = session.cache().ideal_bytes(0, 1);
+    return session.cache().ideal_bytes(0, keys) / page * (page + kernels::kPageKeys * sizeof(int32_t));
   };
   uint64_t bytes = with_positions(session.chunk()) * static_cast<uint64_t>(session.shape().n_kv_heads);
   if (session.pipeline().dense()) bytes = 0;  // its chunk stays

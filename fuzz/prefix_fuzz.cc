@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (file.error().message.empty()) __builtin_trap();
       continue;
     }
-    fovea::attention::KvCache cache({.n_layers = 2, .n_kv_heads = 2, .head_dim = 16});
+    fovea::attention::KvCache cache(fovea::attention::CacheShape::uniform(2, 2, 16, fovea::kernels::KvType::kI16));
     cache.create(0);
     if (!file->restore(cache, 0)) continue;
     const auto n = static_cast<int32_t>(file->head().tokens.size());

@@ -360,8 +360,9 @@ TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
   uint32_t acts = 0;
   for (int layer = 0; layer < live->shape().n_layers; ++layer) {
     if (method.edits_inputs(layer)) acts |= attention::kShape;
+    if (method.chooses(layer)) acts |= attention::kChoose;
+    if (method.joins(layer)) acts |= attention::kJoin;
     for (int kv = 0; kv < live->shape().n_kv_heads; ++kv) {
-      if (method.chooses_keys(layer, kv)) acts |= attention::kChoose;
       if (method.max_keys(layer, kv) < INT64_MAX) acts |= attention::kKeep;
     }
     for (int head = 0; head < live->shape().n_heads; ++head) {

@@ -115,7 +115,7 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
   Cost cost;
   cost.kv_bytes = session.cache().bytes(sequence);
   cost.kv_bytes_dense =
-      session.cache().ideal_bytes(session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+      session.cache().ideal_bytes(0, session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
   if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
   return cost;
 }

@@ -197,7 +197,7 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
   const engine::StoredModel file = engine::describe_model(model.path(), model.gguf());
   std::string out = fmt::format("{}, {}, {} keys and values\n", cpu_name(),
                                 session.pipeline().spec() == "dense" ? "dense attention" : session.pipeline().spec(),
-                                kernels::name_of(session.cache().shape().type));
+                                kernels::name_of(session.cache().shape().k_type));
   out += fmt::format("| {:30} | {:>10} | {:>10} | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n", "model", "size",
                      "params", "backend", "threads", "test", "t/s", "peak MiB");
   out += fmt::format("| {:-<30} | {:->9}: | {:->9}: | {:-<8} | {:->6}: | {:->14}: | {:->19}: | {:->7}: |\n", "", "", "",

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "fovea/attention/attend_layer.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/ops/sdpa.h"
@@ -16,21 +17,8 @@ using kernels::KeyBlock;
 using kernels::kPageKeys;
 using tensor::Tensor;
 
-bool is_inside(const KeyRule& a, const KeyRule& b) {
-  return b.window == KeyRule().window || (a.n_sink <= b.n_sink && a.window <= b.window);
-}
-
-bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
-  return key <= q_pos && (key < rule.n_sink || static_cast<int64_t>(key) > static_cast<int64_t>(q_pos) - rule.window);
-}
-
-// The keys of a page that a rule lets through, as bits; dead slots see nothing.
-uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& block) {
-  uint32_t bits = 0;
-  for (int slot = 0; slot < kPageKeys; ++slot)
-    bits |= static_cast<uint32_t>(sees(rule, q_pos, block.positions[slot])) << slot;
-  return bits;
-}
+// A window's keys stay this much longer, so that drafted tokens can be taken back.
+constexpr int32_t kWindowSlack = 64;
 
 // How many of the positions 0..q_pos a rule lets through.
 uint64_t visible(const KeyRule& rule, int32_t q_pos) {
@@ -39,12 +27,15 @@ uint64_t visible(const KeyRule& rule, int32_t q_pos) {
   return static_cast<uint64_t>(all - outside + std::min<int64_t>(outside, rule.n_sink));
 }
 
+Tensor rows_of(const Tensor& x, int64_t begin, int64_t end) {
+  const int64_t row = x.dim(1) * x.dim(2);
+  return Tensor::from({end - begin, x.dim(1), x.dim(2)}, x.values().subspan(static_cast<size_t>(begin * row),
+                                                                            static_cast<size_t>((end - begin) * row)));
+}
+
 }  // namespace
 
-Attend::Attend(const Context& context)
-    : c_(context),
-      memory_(context.memory ? *context.memory : own_memory_),
-      scale_(1.0f / std::sqrt(static_cast<float>(context.model.head_dim))) {
+Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *context.memory : own_memory_) {
   const Batch& batch = c_.batch;
   FOVEA_CHECK(!memory_.in_use, "attend: a forward pass was begun inside another of the same session");
   memory_.in_use = true;
@@ -52,44 +43,100 @@ Attend::Attend(const Context& context)
   for (int64_t begin = 0; begin < batch.size();) {
     const auto at = static_cast<size_t>(begin);
     int64_t end = begin + 1;
-    while (end < batch.size() && batch.sequences[static_cast<size_t>(end)] == batch.sequences[at]) ++end;
-    memory_.runs.push_back({batch.sequences[at], begin, end,
-                            std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
-                            batch.decoding[at], memory_.runs.size() * static_cast<size_t>(context.model.n_kv_heads)});
-    if (c_.cache) c_.cache->create(batch.sequences[at]);
+    while (end < batch.size() && batch.sequences[static_cast<size_t>(end)] == batch.sequences[at] &&
+           batch.phases[static_cast<size_t>(end)] == batch.phases[at]) {
+      ++end;
+    }
+    AttendMemory::Run run{batch.sequences[at],
+                          begin,
+                          end,
+                          std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
+                          batch.phases[at],
+                          c_.pipeline,
+                          {},
+                          {}};
+    for (const SequenceContext& own : c_.sequences) {
+      if (own.sequence != run.sequence) continue;
+      run.pipeline = own.pipeline;
+      run.observers = own.observers;
+      run.spans = own.spans;
+    }
+    memory_.runs.push_back(run);
+    if (c_.cache) c_.cache->create(run.sequence);
+    if (run.pipeline && !run.pipeline->methods().empty()) (void)run.pipeline->state(0, run.sequence);  // not in a thread
     begin = end;
   }
-  const size_t n_plans = memory_.runs.size() * static_cast<size_t>(context.model.n_kv_heads);
-  if (memory_.plans.size() < n_plans) memory_.plans.resize(n_plans);  // the others keep their vectors
-  angles_ = tensor::make_rope_angles(batch.positions, c_.rope);
+  while (memory_.plans.size() < memory_.runs.size()) memory_.plans.emplace_back();  // the others keep their memory
+  if (memory_.turned_q.size() < memory_.runs.size()) memory_.turned_q.resize(memory_.runs.size());
+  memory_.angles.resize(c_.ropes.size());
 }
 
-Tensor Attend::on_tape(const Tensor& q, const Tensor& k, const Tensor& v) const {
-  FOVEA_CHECK(n_methods() == 0, "attend: methods have no gradients yet; use the dense pipeline on the tape");
-  return tensor::sdpa(q, k, v, c_.batch.positions, c_.batch.sequences, scale_);
+Attend::~Attend() {
+  for (tensor::RopeAngles& angles : memory_.angles) angles = {};  // their memory is the arena's
+  for (std::vector<Tensor>& turned : memory_.turned_q) turned.clear();
+  memory_.turned.clear();
+  memory_.in_use = false;
 }
 
-LayerView Attend::view(const Run& run, int layer, size_t method) const {
-  return {c_.model, layer, run.sequence, run.positions, run.decoding, c_.pipeline->state(method, run.sequence)};
+const tensor::RopeAngles& Attend::angles_of(int rope) {
+  tensor::RopeAngles& angles = memory_.angles.at(static_cast<size_t>(rope));
+  if (!angles.cos.defined()) angles = tensor::make_rope_angles(c_.batch.positions, c_.ropes[static_cast<size_t>(rope)]);
+  return angles;
+}
+
+// Layers ask for the same positions again and again.
+const tensor::RopeAngles& Attend::angles_at(const std::vector<int32_t>& positions, int rope) {
+  for (const AttendMemory::Turned& known : memory_.turned) {
+    if (known.rope == rope && known.positions == positions) return known.angles;
+  }
+  memory_.turned.push_back(
+      {rope, positions, tensor::make_rope_angles(positions, c_.ropes[static_cast<size_t>(rope)])});
+  return memory_.turned.back().angles;
+}
+
+Tensor Attend::turn(const Tensor& x, int rope) {
+  return rope == AttentionShape::kNoRope ? x : tensor::rope(x, angles_of(rope));
+}
+
+Tensor Attend::on_tape(int layer, Tensor q, Tensor k, Tensor v) const {
+  for (const Run& run : memory_.runs)
+    FOVEA_CHECK(methods(run).empty(), "attend: methods have no gradients yet; use the dense pipeline on the tape");
+  const AttentionShape shape = c_.model.site(layer);
+  FOVEA_CHECK(shape.softcap == 0 && shape.window == INT_MAX && shape.causal,
+              "attend: windows, soft caps and keys ahead have no gradients yet");
+  return tensor::sdpa(q, k, v, c_.batch.positions, c_.batch.sequences, shape.scale);
+}
+
+Call Attend::call(const Run& run, int layer) const {
+  return {.model = c_.model,
+          .layer = layer,
+          .sequence = run.sequence,
+          .q_pos = run.positions,
+          .phase = run.phase,
+          .state = nullptr,
+          .spans = run.spans,
+          .tokens = std::span(c_.batch.tokens)
+                        .subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n()))};
+}
+
+Call Attend::call(const Run& run, int layer, size_t method) const {
+  Call of_method = call(run, layer);
+  of_method.state = run.pipeline->state(method, run.sequence);
+  return of_method;
 }
 
 bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::RopeAngles& angles) {
-  std::vector<size_t> editors;
-  for (size_t m = 0; m < n_methods(); ++m) {
-    if (c_.pipeline->methods()[m]->edits_inputs(layer)) editors.push_back(m);
-  }
-  if (editors.empty()) return false;
+  const auto edits = [&](const auto& method) { return method->edits_inputs(layer); };
+  const auto any = [&](const Run& run) { return std::any_of(methods(run).begin(), methods(run).end(), edits); };
+  if (std::none_of(memory_.runs.begin(), memory_.runs.end(), any)) return false;
   std::vector<int32_t> positions;
   for (const Run& run : memory_.runs) {
-    const auto rows = [&](const Tensor& t) {
-      const int64_t row = t.dim(1) * t.dim(2);
-      return Tensor::from({run.n(), t.dim(1), t.dim(2)},
-                          t.values().subspan(static_cast<size_t>(run.begin * row), static_cast<size_t>(run.n() * row)));
-    };
-    Tensor mine[] = {rows(q), rows(k), rows(v)};
+    Tensor mine[] = {rows_of(q, run.begin, run.end), rows_of(k, run.begin, run.end), rows_of(v, run.begin, run.end)};
     std::vector<int32_t> moved(run.positions.begin(), run.positions.end());
     InputTile tile{mine[0], mine[1], mine[2], moved};
-    for (const size_t m : editors) c_.pipeline->methods()[m]->edit_inputs(view(run, layer, m), tile);
+    for (size_t m = 0; m < methods(run).size(); ++m) {
+      if (edits(methods(run)[m])) methods(run)[m]->edit_inputs(call(run, layer, m), tile);
+    }
     FOVEA_CHECK(static_cast<int64_t>(moved.size()) == run.n(), "attend: the shape stage left {} positions for {} rows",
                 moved.size(), run.n());
     positions.insert(positions.end(), moved.begin(), moved.end());
@@ -101,131 +148,192 @@ bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::Rop
       std::copy_n(mine[i].data(), mine[i].elements(), whole[i]->data() + run.begin * row);
     }
   }
-  angles = tensor::make_rope_angles(positions, c_.rope);
+  if (const int rope = c_.model.site(layer).rope; rope != AttentionShape::kNoRope)
+    angles = angles_at(positions, rope);
   return true;
 }
 
 Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
+  if (c_.cancel && c_.cancel->load(std::memory_order_relaxed)) throw Cancelled();
   q = hook(Site::kQ, layer, std::move(q));
   k = hook(Site::kK, layer, std::move(k));
   v = hook(Site::kV, layer, std::move(v));
+  const AttentionShape shape = c_.model.site(layer);
   if (!c_.cache) {
-    q = hook(Site::kRotQ, layer, tensor::rope(q, angles_));
-    k = hook(Site::kRotK, layer, tensor::rope(k, angles_));
-    return hook(Site::kZ, layer, on_tape(q, k, v));  // in one op: no scores or pattern to show
+    FOVEA_CHECK(!shows_rows(layer), "attend: hook_attn_scores and hook_pattern do not fire on the tape");
+    q = hook(Site::kRotQ, layer, turn(q, shape.rope));
+    k = hook(Site::kRotK, layer, turn(k, shape.rope));
+    return hook(Site::kZ, layer, on_tape(layer, q, k, v));  // in one op: no scores or pattern to show
   }
 
   tensor::RopeAngles moved;
-  const tensor::RopeAngles* angles = &angles_;
-  if (edit_inputs(layer, q, k, v, moved)) angles = &moved;
-  q = hook(Site::kRotQ, layer, tensor::rope(q, *angles));
-  k = hook(Site::kRotK, layer, tensor::rope(k, *angles));
-
+  const bool edited = edit_inputs(layer, q, k, v, moved);
+  const auto turned = [&](const Tensor& x) {
+    return edited && moved.cos.defined() ? tensor::rope(x, moved) : turn(x, shape.rope);
+  };
+  Layer at{.index = layer, .shape = shape, .plain = q, .q = hook(Site::kRotQ, layer, turned(q)), .z = {}};
+  k = hook(Site::kRotK, layer, turned(k));
   store(layer, k, v);
-  for (const Run& run : memory_.runs) {
-    for (int kv_head = 0; kv_head < c_.model.n_kv_heads; ++kv_head) make_plan(run, layer, kv_head);
-  }
+  return run_paths(at);
+}
 
-  Tensor z = Tensor::empty(q.shape());
-  fused(q, z);
-  for (const Run& run : memory_.runs) {
-    if (c_.hooks && (c_.hooks->wants(Site::kScores, layer) || c_.hooks->wants(Site::kPattern, layer))) {
-      hooked_rows(run, layer, q, z);
-    } else {
-      materialised(run, layer, q, z);
+Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
+  const AttentionShape shape = c_.model.site(layer);
+  FOVEA_CHECK(c_.cache && memory_.runs.size() == 1, "attend: keys from elsewhere go with one sequence and a cache");
+  FOVEA_CHECK(!shape.causal && shape.rope == AttentionShape::kNoRope,
+              "attend: layer {} takes keys from elsewhere, so it must be neither causal nor turned", layer);
+  q = hook(Site::kQ, layer, std::move(q));
+  if (k.defined()) {
+    k = hook(Site::kK, layer, std::move(k));
+    v = hook(Site::kV, layer, std::move(v));
+    const SequenceId sequence = memory_.runs[0].sequence;
+    c_.cache->truncate(sequence, layer, 0);
+    for (int64_t i = 0; i < k.dim(0); ++i) {
+      for (int kv = 0; kv < shape.n_kv_heads; ++kv) {
+        c_.cache->append(sequence, layer, kv, static_cast<int32_t>(i), k.data() + (i * shape.n_kv_heads + kv) * shape.k_dim,
+                         v.data() + (i * shape.n_kv_heads + kv) * shape.v_dim);
+      }
     }
-    edit_outputs(run, layer, z);
   }
-  return hook(Site::kZ, layer, std::move(z));
+  Layer at{.index = layer, .shape = shape, .plain = q, .q = q, .z = {}};
+  return run_paths(at);
+}
+
+Tensor Attend::run_paths(Layer& layer) {
+  const int l = layer.index;
+  for (size_t run = 0; run < memory_.runs.size(); ++run) make_plan(layer, run);
+  layer.z = Tensor::empty({layer.q.dim(0), layer.shape.n_heads, layer.shape.v_dim});
+  cut_tasks(layer);
+  run_tasks(layer);
+  for (size_t r = 0; r < memory_.runs.size(); ++r) {
+    const Run& run = memory_.runs[r];
+    if (!layer.parts.empty() && layer.parts[r].n > 0) join_parts(layer, r);
+    if (shows_rows(l)) hooked_rows(layer, r);
+    edit_outputs(run, l, layer.z);
+  }
+  return hook(Site::kZ, l, std::move(layer.z));
+}
+
+bool Attend::shows_rows(int layer) const {
+  return c_.hooks && (c_.hooks->wants(Site::kScores, layer) || c_.hooks->wants(Site::kPattern, layer));
 }
 
 void Attend::store(int layer, const Tensor& k, const Tensor& v) {
   constexpr int64_t kInlineRows = 16;  // below, one thread is faster than waking the others
-  const int n_kv_heads = c_.model.n_kv_heads, head_dim = c_.model.head_dim;
+  const AttentionShape shape = c_.model.site(layer);
   const auto store_head = [&](int64_t head, int) {
     for (const Run& run : memory_.runs) {
       for (int64_t i = run.begin; i < run.end; ++i) {
-        const int64_t at = (i * n_kv_heads + head) * head_dim;
+        const int64_t at = i * shape.n_kv_heads + head;
         c_.cache->append(run.sequence, layer, static_cast<int>(head), run.positions[static_cast<size_t>(i - run.begin)],
-                         k.data() + at, v.data() + at);
+                         k.data() + at * shape.k_dim, v.data() + at * shape.v_dim);
       }
     }
   };
   if (c_.batch.size() >= kInlineRows) {
-    pool().for_each(n_kv_heads, store_head);
+    pool().for_each(shape.n_kv_heads, store_head);
   } else {
-    for (int head = 0; head < n_kv_heads; ++head) store_head(head, 0);
+    for (int head = 0; head < shape.n_kv_heads; ++head) store_head(head, 0);
   }
 }
 
-// The gate and keep stages.
+// The gate and keep stages, and what a layer's own window lets go.
 void Attend::edit_outputs(const Run& run, int layer, Tensor& z) {
-  const int head_dim = c_.model.head_dim;
-  const int64_t ld = static_cast<int64_t>(c_.model.n_heads) * head_dim;
-  for (size_t m = 0; m < n_methods(); ++m) {
-    const Method& method = *c_.pipeline->methods()[m];
-    for (int head = 0; head < c_.model.n_heads; ++head) {
-      if (method.edits_output(layer, head, run.decoding))
-        method.edit_output(view(run, layer, m), head, z.data() + run.begin * ld + head * head_dim, ld);
+  const AttentionShape shape = c_.model.site(layer);
+  const int64_t ld = int64_t{shape.n_heads} * shape.v_dim;
+  for (size_t m = 0; m < methods(run).size(); ++m) {
+    const Method& method = *methods(run)[m];
+    for (int head = 0; head < shape.n_heads; ++head) {
+      if (method.edits_output(layer, head, run.decoding()))
+        method.edit_output(call(run, layer, m), head, z.data() + run.begin * ld + head * shape.v_dim, ld);
     }
-    method.keep(view(run, layer, m), *c_.cache);
+    method.keep(call(run, layer, m), *c_.cache);
   }
+  if (shape.window == INT_MAX) return;
+  const int64_t end = int64_t{run.positions.back()} + 2 - shape.window - kWindowSlack;
+  for (int kv = 0; kv < shape.n_kv_heads && end > 0; ++kv)
+    c_.cache->drop(run.sequence, layer, kv, 0, static_cast<int32_t>(end));
 }
 
-void Attend::make_plan(const Run& run, int layer, int kv_head) {
-  const int group = c_.model.group();
-  HeadPlan& plan = this->plan(run, kv_head);
-  plan.blocks = c_.cache->blocks(run.sequence, layer, kv_head);
-  plan.rules.assign(static_cast<size_t>(group), KeyRule());
-  plan.mask.clear();
-  const std::span<const KeyBlock> blocks = plan.blocks;
-  const auto mask = [&]() -> KeyMask {
-    if (plan.mask.empty()) plan.mask.assign(static_cast<size_t>(run.n() * group) * blocks.size(), ~uint32_t{0});
-    return {blocks, run.n(), group, plan.mask};
-  };
-  for (size_t m = 0; m < n_methods(); ++m) {
-    const Method& method = *c_.pipeline->methods()[m];
-    for (int g = 0; g < group; ++g) {
-      const KeyRule rule = method.rule(layer, kv_head * group + g);
-      KeyRule& current = plan.rules[static_cast<size_t>(g)];
-      if (is_inside(rule, current)) {
-        current = rule;
-      } else if (!is_inside(current, rule)) {  // neither holds the other: bits
-        const KeyMask keys = mask();
-        for (int64_t i = 0; i < run.n(); ++i) {
-          for (size_t b = 0; b < blocks.size(); ++b) {
-            keys.bits[static_cast<size_t>(i * group + g) * blocks.size() + b] &=
-                seen_slots(rule, run.positions[static_cast<size_t>(i)], blocks[b]);
-          }
-        }
-      }
+void Attend::make_plan(Layer& layer, size_t index) {
+  const Run& run = memory_.runs[index];
+  const AttentionShape& shape = layer.shape;
+  KeyPlan& plan = memory_.plans[index];
+  const KeyRule whole{0, shape.window, shape.causal ? 0 : INT32_MAX};
+  plan.begin(run.positions, shape.n_kv_heads, shape.group(), whole);
+  for (int kv = 0; kv < shape.n_kv_heads; ++kv) plan.set_pages(kv, c_.cache->blocks(run.sequence, layer.index, kv));
+  for (const auto& method : methods(run)) {
+    for (int head = 0; head < shape.n_heads; ++head) {
+      KeyRule rule = method->rule(layer.index, head);
+      rule.ahead = whole.ahead;  // what a row may see of what comes is not a method's to say
+      plan.narrow(head / shape.group(), head % shape.group(), rule);
     }
-    if (method.chooses_keys(layer, kv_head)) {
-      KeyMask keys = mask();
-      method.choose_keys(view(run, layer, m), kv_head, keys);
+  }
+  Queries queries;
+  for (size_t m = 0; m < methods(run).size(); ++m) {
+    if (!methods(run)[m]->chooses(layer.index)) continue;
+    if (!queries.plain.defined()) {
+      const bool all = run.n() == c_.batch.size();
+      queries = {all ? layer.plain : rows_of(layer.plain, run.begin, run.end),
+                 all ? layer.q : rows_of(layer.q, run.begin, run.end)};
     }
+    methods(run)[m]->choose(call(run, layer.index, m), queries, plan);
+  }
+  std::vector<Tensor>& turned = memory_.turned_q[index];
+  turned.clear();
+  for (const std::vector<int32_t>& positions : plan.turns()) {
+    FOVEA_CHECK(shape.rope != AttentionShape::kNoRope, "attend: layer {} turns no keys, so no query either", layer.index);
+    turned.push_back(tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
   count_keys(run, plan);
 }
 
-void Attend::count_keys(const Run& run, const HeadPlan& plan) {
-  const size_t n_blocks = plan.blocks.size();
-  for (size_t i = 0; i < run.positions.size(); ++i) {
-    const int32_t p = run.positions[i];
-    keys_.dense += static_cast<uint64_t>(p + 1) * plan.rules.size();
-    for (size_t g = 0; g < plan.rules.size(); ++g) {
-      const KeyRule& rule = plan.rules[g];
-      if (plan.mask.empty()) {
-        keys_.seen += visible(rule, p);
-        continue;
+void Attend::count_keys(const Run& run, const KeyPlan& plan) {
+  const auto group = static_cast<size_t>(plan.group());
+  for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+    const std::span<const KeyBlock> pages = plan.pages(kv);
+    for (const int32_t p : run.positions) keys_.dense += static_cast<uint64_t>(p + 1) * group;
+    if (!plan.touched(kv)) {
+      for (const KeyRule& rule : plan.rules(kv)) {
+        for (const int32_t p : run.positions) keys_.seen += visible(rule, p);
       }
-      const uint32_t* bits = plan.mask.data() + (i * plan.rules.size() + g) * n_blocks;
-      for (size_t b = 0; b < n_blocks; ++b) {
-        if (bits[b] != 0)
-          keys_.seen += static_cast<uint64_t>(std::popcount(bits[b] & seen_slots(rule, p, plan.blocks[b])));
+      continue;
+    }
+    for (int t = 0; t < plan.n_tiles(); ++t) {
+      const KeyPlan::Tile& tile = plan.tile(kv, t);
+      for (const KeyPlan::Part& part : tile.parts) {
+        for (const KeyPlan::Page& page : part.pages) {
+          const KeyBlock& keys = pages[static_cast<size_t>(page.index)];
+          for (size_t g = 0; g < group; ++g) {
+            if (part.head != KeyPlan::kAllHeads && part.head != static_cast<int>(g)) continue;
+            const KeyRule& rule = part.rules[g];
+            const auto row = [&](int64_t i) { return run.positions[static_cast<size_t>(tile.first + i)]; };
+            // Most pages are seen by all rows, which shows in the first and the last: keys come, then leave a window.
+            const uint32_t first = seen_slots(rule, row(0), keys), last = seen_slots(rule, row(tile.n - 1), keys);
+            if (!page.bits && first == last && (rule.window == INT_MAX || first == ~uint32_t{0})) {
+              keys_.seen += static_cast<uint64_t>(std::popcount(first)) * static_cast<uint64_t>(tile.n);
+              continue;
+            }
+            for (int64_t i = 0; i < tile.n; ++i) {
+              const uint32_t bits = page.bits ? page.bits[static_cast<int64_t>(g) * tile.n + i] : ~uint32_t{0};
+              if (bits != 0) keys_.seen += static_cast<uint64_t>(std::popcount(bits & seen_slots(rule, row(i), keys)));
+            }
+          }
+        }
       }
     }
   }
+}
+
+bool Attend::edits_rows(const Run& run, int layer, int head) const {
+  const auto edits = [&](const auto& method) { return method->edits_rows(layer, head, run.decoding()); };
+  return std::any_of(methods(run).begin(), methods(run).end(), edits);
+}
+
+bool Attend::observes(const Run& run, int layer, int head) const {
+  const auto wants = [&](const RowObserver* observer) { return observer->wants(layer, head, run.decoding()); };
+  return std::any_of(c_.observers.begin(), c_.observers.end(), wants) ||
+         std::any_of(run.observers.begin(), run.observers.end(), wants);
 }
 
 }  // namespace fovea::attention

@@ -1,15 +1,18 @@
 // attend(layer, q, k, v): all that happens between the projections of a layer and its z. Rotation,
-// cache, the pipeline's stages, and the path: fused over a list of key blocks, with the rows of a
+// cache, the pipeline's stages, and the path: fused over lists of pages, with the rows of a
 // head materialised only where a method edits them, a hook reads them or an observer reduces them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "fovea/attention/batch.h"
 #include "fovea/attention/hooks.h"
+#include "fovea/attention/key_plan.h"
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
 #include "fovea/tensor/ops/rope.h"
@@ -27,85 +30,125 @@ class RowObserver {
   virtual void see(const RowView& row, std::span<const float> pattern) = 0;
 };
 
+struct Cancelled {};
+
 // How many keys were computed on, and how many dense attention would have read.
 struct KeyCount {
   uint64_t seen = 0, dense = 0;
+};
+
+// What a sequence brings of its own to a batch.
+struct SequenceContext {
+  SequenceId sequence;
+  Pipeline* pipeline = nullptr;
+  std::span<RowObserver* const> observers = {};
+  std::span<const Span> spans = {};
 };
 
 // What one forward pass leaves for the next, so that a decode step reaches the heap never. For one Attend at a time.
 class AttendMemory {
  private:
   friend class Attend;
-  struct Run {  // the adjacent rows of one sequence
+  struct Run {  // adjacent rows of one sequence and phase
     SequenceId sequence;
     int64_t begin, end;  // rows of the batch
     std::span<const int32_t> positions;
-    bool decoding;
-    size_t first_plan;  // its plans, one a KV head
+    Phase phase;
+    Pipeline* pipeline;  // null: dense
+    std::span<RowObserver* const> observers;  // of the sequence alone
+    std::span<const Span> spans;
     int64_t n() const { return end - begin; }
+    bool decoding() const { return phase == Phase::kDecode; }
   };
-  struct HeadPlan {  // what the methods let a KV head's query group see
-    std::span<const kernels::KeyBlock> blocks;
-    std::vector<KeyRule> rules;  // [group]
-    std::vector<uint32_t> mask;  // [n, group, n_blocks], or empty
+  struct Piece {  // pages of one part that lie in one segment of the head's list
+    int part;
+    int64_t begin, end;  // of the part's pages; of the head's for an untouched tile
   };
-  struct Tile {  // queries first..first + n of a run, for one KV head
-    const Run* run;
-    int kv_head;
+  struct Task {  // rows first..first + n of a run, for neighbouring query heads of one KV head
+    int run, kv_head, tile;
+    int head, n_heads;  // of the group
     int64_t first, n;
-    int64_t n_parts;         // segments of the keys that it sees
-    int64_t first_part = 0;  // of all parts of the batch
+    size_t first_piece, n_pieces;
+  };
+  struct RowTask {  // rows of the pattern of one query head
+    int run, head;
   };
   bool in_use = false;
   std::vector<Run> runs;
-  std::vector<HeadPlan> plans;  // of the current layer
-  std::vector<Tile> tiles;      // likewise
+  std::deque<KeyPlan> plans;  // of the current layer, one a run
+  std::vector<Task> tasks;
+  std::vector<Piece> pieces;
+  std::vector<RowTask> row_tasks;
+  std::vector<std::vector<tensor::Tensor>> turned_q;  // of each run: q for turn i of its plan at i - 1
+  std::vector<tensor::RopeAngles> angles;  // by table of the model; made at first use
+  struct Turned {                          // of rows as if they stood elsewhere
+    int rope;
+    std::vector<int32_t> positions;
+    tensor::RopeAngles angles;
+  };
+  std::vector<Turned> turned;
 };
 
 class Attend {
  public:
   struct Context {
     const ModelShape& model;
-    const tensor::RopeTable& rope;
+    std::span<const tensor::RopeTable> ropes;
     const Batch& batch;
     KvCache* cache = nullptr;      // null on the tape: every key comes from this call
-    Pipeline* pipeline = nullptr;  // null: dense
+    Pipeline* pipeline = nullptr;  // of sequences without a context; null: dense
     Hooks* hooks = nullptr;
     std::span<RowObserver* const> observers = {};
+    std::span<const SequenceContext> sequences = {};
     AttendMemory* memory = nullptr;  // null: its own
+    const std::atomic<bool>* cancel = nullptr;  // looked at in every layer: throws Cancelled
   };
   explicit Attend(const Context& context);
-  ~Attend() { memory_.in_use = false; }
+  ~Attend();
   Attend(const Attend&) = delete;
   Attend& operator=(const Attend&) = delete;
 
-  // q [n, n_heads, head_dim], k and v [n, n_kv_heads, head_dim], not rotated -> z like q.
+  // q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim], not rotated -> z [n, n_heads, v_dim].
   tensor::Tensor operator()(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
+  // Keys of something else than the batch's tokens (an image, an encoder's output), for a batch of one sequence: every
+  // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays.
+  tensor::Tensor cross(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
 
   const KeyCount& key_count() const { return keys_; }
 
  private:
   using Run = AttendMemory::Run;
-  using HeadPlan = AttendMemory::HeadPlan;
-  using Tile = AttendMemory::Tile;
+  using Piece = AttendMemory::Piece;
+  using Task = AttendMemory::Task;
+  using RowTask = AttendMemory::RowTask;
+  struct Layer;  // what the path needs to know of one layer (attend_layer.h)
   struct Fused;
-  tensor::Tensor on_tape(const tensor::Tensor& q, const tensor::Tensor& k, const tensor::Tensor& v) const;
+  struct Rows;
+
+  tensor::Tensor on_tape(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v) const;
+  const tensor::RopeAngles& angles_of(int rope);
+  const tensor::RopeAngles& angles_at(const std::vector<int32_t>& positions, int rope);
+  tensor::Tensor turn(const tensor::Tensor& x, int rope);  // by the batch's positions
   // Runs the shape stage, one sequence at a time; false if no method has one here.
   bool edit_inputs(int layer, tensor::Tensor& q, tensor::Tensor& k, tensor::Tensor& v, tensor::RopeAngles& angles);
-  LayerView view(const Run& run, int layer, size_t method) const;
+  Call call(const Run& run, int layer, size_t method) const;
+  Call call(const Run& run, int layer) const;  // of no method
   void store(int layer, const tensor::Tensor& k, const tensor::Tensor& v);
-  HeadPlan& plan(const Run& run, int kv_head) const {
-    return memory_.plans[run.first_plan + static_cast<size_t>(kv_head)];
-  }
-  void make_plan(const Run& run, int layer, int kv_head);
-  void count_keys(const Run& run, const HeadPlan& plan);
-  void cut_tiles();
-  void fused(const tensor::Tensor& q, tensor::Tensor& z);
-  kernels::AttentionArgs rows_of(const Run& run, int kv_head, const tensor::Tensor& q, int64_t first, int64_t n) const;
-  void materialised(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
-  void hooked_rows(const Run& run, int layer, const tensor::Tensor& q, tensor::Tensor& z);
+  tensor::Tensor run_paths(Layer& layer);
+  void make_plan(Layer& layer, size_t run);
+  void count_keys(const Run& run, const KeyPlan& plan);
+  bool edits_rows(const Run& run, int layer, int head) const;
+  bool observes(const Run& run, int layer, int head) const;
+  bool shows_rows(int layer) const;  // to a hook
+  void cut_tasks(Layer& layer);
+  void run_tasks(Layer& layer);
+  void hooked_rows(Layer& layer, size_t run);
+  void join_parts(Layer& layer, size_t run);
   void edit_outputs(const Run& run, int layer, tensor::Tensor& z);
-  size_t n_methods() const { return c_.pipeline ? c_.pipeline->methods().size() : 0; }
+  std::span<const std::unique_ptr<Method>> methods(const Run& run) const {
+    return run.pipeline ? std::span<const std::unique_ptr<Method>>(run.pipeline->methods())
+                        : std::span<const std::unique_ptr<Method>>();
+  }
   tensor::Tensor hook(Site site, int layer, tensor::Tensor x) const {
     return c_.hooks ? (*c_.hooks)(site, layer, std::move(x)) : x;
   }
@@ -113,8 +156,6 @@ class Attend {
   Context c_;
   AttendMemory own_memory_;
   AttendMemory& memory_;
-  tensor::RopeAngles angles_;
-  float scale_;
   KeyCount keys_;
 };
 

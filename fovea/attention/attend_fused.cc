@@ -1,29 +1,35 @@
-// The fused path: every row of the batch over its list of key blocks, nothing of the pattern stored.
-// One job over (sequence, KV head, tile of queries), cut at the segments of the keys too where tiles
-// are few, so that the number of barriers does not grow with the number of sequences.
+// The fused path: every row of the batch over its pages, nothing of the pattern stored. One job over (sequence, KV head,
+// tile of queries) and the rows that are made beside it, cut at the segments of the keys too where tiles are few, so
+// that the number of barriers does not grow with the number of sequences.
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <limits>
 
-#include "fovea/attention/attend.h"
+#include "fovea/attention/attend_layer.h"
+#include "fovea/attention/attend_rows.h"
 #include "fovea/base/threads.h"
+#include "fovea/kernels/vector.h"
 
 namespace fovea::attention {
 namespace {
 
 using kernels::AttentionArgs;
 using kernels::KeyBlock;
+using kernels::kNoPosition;
 using kernels::kPageKeys;
+using kernels::kTilePages;
 using tensor::Tensor;
 
-constexpr int64_t kTileQueries = 64;  // of one KV head: its group shares every converted page
+constexpr float kSeesNone = -std::numeric_limits<float>::infinity();
 // Keys are cut into segments of the page list whose partial results are joined in order: decode can
 // then use more threads than there are KV heads. Prefill makes the same cut, for the same bits.
 constexpr int64_t kSegmentPages = 32;
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// How many segments hold a key at or before `last`: a tile sees nothing past its last row.
-int64_t segments_seen(std::span<const KeyBlock> blocks, int32_t last) {
+// How many segments hold a key that a row may see: none past `last`, unless rows look ahead.
+int64_t segments_seen(std::span<const KeyBlock> blocks, int64_t last) {
   int64_t n = (static_cast<int64_t>(blocks.size()) + kSegmentPages - 1) / kSegmentPages;
   for (; n > 1; --n) {
     const int32_t* positions = blocks[static_cast<size_t>((n - 1) * kSegmentPages)].positions;
@@ -32,154 +38,317 @@ int64_t segments_seen(std::span<const KeyBlock> blocks, int32_t last) {
   return std::max<int64_t>(1, n);
 }
 
-// Bytes that the tasks of one job work in.
-struct Room {
-  Room(const AttentionArgs& largest, int64_t most_parts) {
-    const auto rows = static_cast<size_t>(largest.n_queries * largest.group);
-    const auto dim = static_cast<size_t>(largest.head_dim);
-    kernel = aligned(kernels::attention_scratch_bytes(largest));
-    mask = aligned(rows * kSegmentPages * sizeof(uint32_t));
-    part_z = aligned(rows * dim * sizeof(float));
-    part = part_z + aligned(rows * sizeof(float));
-    join = aligned(static_cast<size_t>(most_parts) * (dim + 1) * sizeof(float));
-  }
-  size_t kernel, mask;  // what a segment needs
-  size_t part_z, part;  // partial z of a segment's rows; with their log-sum-exp behind
-  size_t join;          // all parts of one row
-};
+// Stands where a list has left a page out, so that the others stay in their places.
+const KeyBlock& no_page(const KeyBlock& beside, KeyBlock& room) {
+  static const std::array<int32_t, kPageKeys> kDead = [] {
+    std::array<int32_t, kPageKeys> positions;
+    positions.fill(kNoPosition);
+    return positions;
+  }();
+  room = {beside.k, beside.v, kDead.data()};
+  return room;
+}
 
 }  // namespace
 
 // One layer of the batch.
 struct Attend::Fused {
-  const Attend& attend;
-  const Tensor& q;
-  Tensor& z;
-  const Room& room;
-  int group = attend.c_.model.group();
-  int64_t head_dim = attend.c_.model.head_dim, ld = attend.c_.model.n_heads * head_dim;
+  Attend& attend;
+  Layer& layer;
+  // Bytes that a task works in.
+  size_t kernel, piece_z, piece_bytes, joining;  // scratch of the kernel; of a piece: its z, and its log-sum-exp too; of a join
 
-  float* out(const Tile& tile) const {
-    return z.data() + (tile.run->begin + tile.first) * ld + tile.kv_head * group * head_dim;
-  }
-
-  // Rows of one tile over one segment of its keys.
-  void segment(const Tile& tile, int64_t s, std::byte* scratch, float* to, int64_t ld_to, float* lse) const {
-    AttentionArgs args = attend.rows_of(*tile.run, tile.kv_head, q, tile.first, tile.n);
-    const int64_t n_blocks = args.n_blocks, begin = s * kSegmentPages;
-    args.blocks += begin;
-    args.n_blocks = std::min(kSegmentPages, n_blocks - begin);
-    if (args.mask) {  // the segment's columns of it
-      auto* bits = reinterpret_cast<uint32_t*>(scratch + room.kernel);
-      for (int64_t row = 0; row < tile.n * group; ++row) {
-        std::memcpy(bits + row * args.n_blocks, args.mask + row * n_blocks + begin,
-                    static_cast<size_t>(args.n_blocks) * sizeof(uint32_t));
-      }
-      args.mask = bits;
+  Fused(Attend& a, Layer& l) : attend(a), layer(l) {
+    AttentionArgs largest = layer.rows(a, 0, 0, 0, layer.shape.group(), 0, 0, 0);
+    int64_t most_pieces = 1;
+    for (const Task& task : a.memory_.tasks) {
+      largest.n_queries = std::max(largest.n_queries, task.n);
+      most_pieces = std::max(most_pieces, static_cast<int64_t>(task.n_pieces));
     }
-    args.z = to;
-    args.ld_z = ld_to;
-    args.lse = lse;
-    args.scratch = scratch;
-    kernels::attention(args);
+    const auto rows = static_cast<size_t>(largest.n_queries * largest.group);
+    const auto dim = static_cast<size_t>(layer.shape.v_dim);
+    kernel = aligned(kernels::attention_scratch_bytes(largest));
+    piece_z = aligned(rows * dim * sizeof(float));
+    piece_bytes = piece_z + aligned(rows * sizeof(float));
+    joining = aligned(2 * static_cast<size_t>(most_pieces) * (dim + 1) * sizeof(float));
   }
-  // Straight into z if there is no other segment to join.
-  void partial(const Tile& tile, int64_t s, std::byte* scratch, std::byte* part) const {
-    if (tile.n_parts == 1) return segment(tile, s, scratch, out(tile), ld, nullptr);
-    segment(tile, s, scratch, reinterpret_cast<float*>(part), group * head_dim,
-            reinterpret_cast<float*>(part + room.part_z));
-  }
-  // Joins the partial results of a tile, which lie one after the other.
-  void join(const Tile& tile, const std::byte* parts, std::byte* scratch) const {
-    if (tile.n_parts == 1) return;
-    auto* rows = reinterpret_cast<float*>(scratch);  // [n_parts][head_dim]
-    float* lse = rows + tile.n_parts * head_dim;
-    for (int64_t row = 0; row < tile.n * group; ++row) {
-      for (int64_t s = 0; s < tile.n_parts; ++s) {
-        const std::byte* part = parts + static_cast<size_t>(s) * room.part;
-        std::memcpy(rows + s * head_dim, reinterpret_cast<const float*>(part) + row * head_dim,
-                    static_cast<size_t>(head_dim) * sizeof(float));
-        lse[s] = reinterpret_cast<const float*>(part + room.part_z)[row];
+
+  // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
+  void piece(const Task& task, const Piece& piece, std::byte* scratch, float* to, int64_t ld_to, float* lse) const {
+    const auto run_index = static_cast<size_t>(task.run);
+    const KeyPlan& plan = attend.memory_.plans[run_index];
+    const std::span<const KeyBlock> pages = plan.pages(task.kv_head);
+    const auto call = [&](int head, int n_heads, int turn, const KeyRule* rules, const KeyBlock* blocks,
+                          int64_t n_blocks, const uint32_t* const* masks, float* z, float* sums) {
+      AttentionArgs args = layer.rows(attend, run_index, task.kv_head, head, n_heads, task.first, task.n, turn);
+      args.blocks = blocks;
+      args.n_blocks = n_blocks;
+      args.head_rules = rules + head;
+      args.masks = masks;
+      args.z = z;
+      args.ld_z = ld_to;
+      args.lse = sums;
+      args.scratch = scratch;
+      kernels::attention(args);
+    };
+    if (!plan.touched(task.kv_head)) {
+      return call(task.head, task.n_heads, 0, plan.rules(task.kv_head).data(), pages.data() + piece.begin,
+                  piece.end - piece.begin, nullptr, to, lse);
+    }
+    const KeyPlan::Part& part = plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(piece.part)];
+    const bool own = part.head != KeyPlan::kAllHeads;  // of one query head
+    const int head = own ? part.head : task.head;
+    KeyBlock list[kSegmentPages];
+    const uint32_t* masks[kSegmentPages] = {};
+    int64_t n = 0;
+    bool masked = false;
+    for (int64_t at = piece.begin; at < piece.end;) {
+      const int32_t group = part.pages[static_cast<size_t>(at)].index / kTilePages * kTilePages;
+      const KeyBlock& any = pages[static_cast<size_t>(part.pages[static_cast<size_t>(at)].index)];
+      for (int32_t index = group; index < group + kTilePages; ++index, ++n) {
+        if (at == piece.end || part.pages[static_cast<size_t>(at)].index != index) {
+          no_page(any, list[n]);
+          continue;
+        }
+        const KeyPlan::Page& page = part.pages[static_cast<size_t>(at++)];
+        list[n] = pages[static_cast<size_t>(index)];
+        if (page.bits) masks[n] = page.bits + head * task.n, masked = true;
       }
-      kernels::attention_merge(rows, lse, static_cast<int>(tile.n_parts), static_cast<int>(head_dim),
-                               out(tile) + row / group * ld + row % group * head_dim);
+    }
+    const uint32_t* const* bits = masked ? masks : nullptr;
+    if (!own) return call(head, task.n_heads, part.turn, part.rules.data(), list, n, bits, to, lse);
+    float sums[KeyPlan::kTileQueries];
+    const int column = head - task.head;
+    call(head, 1, part.turn, part.rules.data(), list, n, bits, to + int64_t{column} * layer.shape.v_dim, sums);
+    for (int64_t i = 0; i < task.n; ++i) {
+      for (int h = 0; h < task.n_heads; ++h) lse[i * task.n_heads + h] = h == column ? sums[i] : kSeesNone;
     }
   }
 
-  void whole_tiles(std::span<const Tile> tiles, int64_t most_parts) const {
+  bool is_whole(const Task& task) const {  // its one piece is its z
+    if (task.n_pieces != 1 || !layer.parts.empty()) return false;
+    const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
+    return !plan.touched(task.kv_head) ||
+           plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(pieces(task)[0].part)].head == KeyPlan::kAllHeads;
+  }
+  std::span<const Piece> pieces(const Task& task) const {
+    return std::span(attend.memory_.pieces).subspan(task.first_piece, task.n_pieces);
+  }
+  int first_head(const Task& task) const { return task.kv_head * layer.shape.group() + task.head; }
+  float* out(const Task& task, int64_t row, int head) const {
+    return layer.z_of(attend.memory_.runs[static_cast<size_t>(task.run)].begin + task.first + row, first_head(task) + head);
+  }
+  // Straight into z if there is no other piece to join.
+  void partial(const Task& task, size_t i, std::byte* scratch, std::byte* to) const {
+    if (is_whole(task)) return piece(task, pieces(task)[i], scratch, out(task, 0, 0), layer.ld_z(), nullptr);
+    piece(task, pieces(task)[i], scratch, reinterpret_cast<float*>(to), int64_t{task.n_heads} * layer.shape.v_dim,
+          reinterpret_cast<float*>(to + piece_z));
+  }
+  // Joins the pieces of a task, which lie one after the other: those of a part, then the parts.
+  void join(const Task& task, const std::byte* done, std::byte* scratch) const {
+    if (is_whole(task)) return;
+    const std::span<const Piece> all = pieces(task);
+    const auto dim = static_cast<size_t>(layer.shape.v_dim);
+    const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
+    const bool touched = plan.touched(task.kv_head);
+    auto* rows = reinterpret_cast<float*>(scratch);  // [n_pieces][v_dim], then the same of parts
+    float* lse = rows + all.size() * dim;
+    float *part_rows = lse + all.size(), *part_lse = part_rows + all.size() * dim;
+    for (int64_t i = 0; i < task.n; ++i) {
+      for (int h = 0; h < task.n_heads; ++h) {
+        const auto at = static_cast<size_t>(i * task.n_heads + h);
+        for (size_t p = 0; p < all.size(); ++p) {
+          const std::byte* from = done + p * piece_bytes;
+          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at];
+          if (lse[p] == kSeesNone) {
+            std::fill_n(rows + p * dim, dim, 0.0f);  // a head that the piece is not of left its z alone
+          } else {
+            std::memcpy(rows + p * dim, reinterpret_cast<const float*>(from) + at * dim, dim * sizeof(float));
+          }
+        }
+        size_t n_parts = 0;
+        for (size_t begin = 0, end; begin < all.size(); begin = end, ++n_parts) {
+          for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
+          float* z = part_rows + n_parts * dim;
+          if (end == begin + 1) {
+            std::memcpy(z, rows + begin * dim, dim * sizeof(float));
+            part_lse[n_parts] = lse[begin];
+          } else {
+            kernels::attention_merge(rows + begin * dim, lse + begin, static_cast<int>(end - begin),
+                                     static_cast<int>(dim), z, part_lse + n_parts);
+          }
+          const auto index = static_cast<size_t>(all[begin].part);
+          if (touched) part_lse[n_parts] += plan.tile(task.kv_head, task.tile).parts[index].bias;
+          if (!layer.parts.empty()) keep_part(task, i, h, index, z, part_lse[n_parts]);
+        }
+        if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].n > 0) continue;
+        kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim), out(task, i, h),
+                                 nullptr);
+      }
+    }
+  }
+  void keep_part(const Task& task, int64_t i, int h, size_t index, const float* z, float lse) const {
+    Layer::Parts& parts = layer.parts[static_cast<size_t>(task.run)];
+    if (parts.n == 0) return;
+    const int64_t n = parts.lse.dim(0), row = (task.first + i) * layer.shape.n_heads + first_head(task) + h;
+    parts.lse.data()[row * parts.n + static_cast<int64_t>(index)] = lse;
+    std::copy_n(z, layer.shape.v_dim,
+                parts.z.data() + (static_cast<int64_t>(index) * n * layer.shape.n_heads + row) * layer.shape.v_dim);
+  }
+
+  void whole_tasks(Rows& row_path) const {
     thread_local tensor::Scratch bytes;
-    const size_t parts = room.kernel + room.mask, joined = parts + static_cast<size_t>(most_parts) * room.part;
-    const size_t slice = joined + room.join;
+    const std::vector<Task>& tasks = attend.memory_.tasks;
+    size_t most_pieces = 1;
+    for (const Task& task : tasks) most_pieces = std::max(most_pieces, task.n_pieces);
+    const size_t slice = kernel + most_pieces * piece_bytes + joining;
     std::byte* all = bytes.at_least(slice * static_cast<size_t>(pool().size()));
-    pool().for_each(static_cast<int64_t>(tiles.size()), [&](int64_t task, int thread) {
-      const Tile& tile = tiles[static_cast<size_t>(task)];
+    const auto n_rows = static_cast<int64_t>(attend.memory_.row_tasks.size());
+    pool().for_each(n_rows + static_cast<int64_t>(tasks.size()), [&](int64_t index, int thread) {
+      if (index < n_rows) return row_path.run(attend.memory_.row_tasks[static_cast<size_t>(index)]);
+      const Task& task = tasks[static_cast<size_t>(index - n_rows)];
       std::byte* mine = all + slice * static_cast<size_t>(thread);
-      for (int64_t s = 0; s < tile.n_parts; ++s)
-        partial(tile, s, mine, mine + parts + static_cast<size_t>(s) * room.part);
-      join(tile, mine + parts, mine + joined);
+      for (size_t p = 0; p < task.n_pieces; ++p) partial(task, p, mine, mine + kernel + p * piece_bytes);
+      join(task, mine + kernel, mine + kernel + most_pieces * piece_bytes);
     });
   }
 
-  // Few tiles, many keys: a task is a segment, and the caller joins them.
-  void segments(std::span<const Tile> tiles) const {
+  // Each piece on its own; joined on the calling thread, in order.
+  void single_pieces(Rows& row_path) const {
     thread_local tensor::Scratch bytes;
-    const size_t slice = room.kernel + room.mask, parts_at = slice * static_cast<size_t>(pool().size());
-    const int64_t n_parts = tiles.back().first_part + tiles.back().n_parts;
-    std::byte* all = bytes.at_least(parts_at + static_cast<size_t>(n_parts) * room.part + room.join);
-    const auto part = [&](int64_t i) { return all + parts_at + static_cast<size_t>(i) * room.part; };
-    pool().for_each(n_parts, [&](int64_t i, int thread) {
-      const auto after = std::upper_bound(tiles.begin(), tiles.end(), i,
-                                          [](int64_t index, const Tile& tile) { return index < tile.first_part; });
-      const Tile& tile = *(after - 1);
-      partial(tile, i - tile.first_part, all + slice * static_cast<size_t>(thread), part(i));
+    const std::vector<Task>& tasks = attend.memory_.tasks;
+    const size_t parts_at = kernel * static_cast<size_t>(pool().size()), n_pieces = attend.memory_.pieces.size();
+    std::byte* all = bytes.at_least(parts_at + n_pieces * piece_bytes + joining);
+    const auto done = [&](size_t i) { return all + parts_at + i * piece_bytes; };
+    const auto n_rows = static_cast<int64_t>(attend.memory_.row_tasks.size());
+    pool().for_each(n_rows + static_cast<int64_t>(n_pieces), [&](int64_t index, int thread) {
+      if (index < n_rows) return row_path.run(attend.memory_.row_tasks[static_cast<size_t>(index)]);
+      const auto i = static_cast<size_t>(index - n_rows);
+      const auto after = std::upper_bound(tasks.begin(), tasks.end(), i,
+                                          [](size_t at, const Task& task) { return at < task.first_piece; });
+      const Task& task = *(after - 1);
+      partial(task, i - task.first_piece, all + kernel * static_cast<size_t>(thread), done(i));
     });
-    for (const Tile& tile : tiles) join(tile, part(tile.first_part), part(n_parts));
+    for (const Task& task : tasks) join(task, done(task.first_piece), done(n_pieces));
   }
 };
 
-void Attend::cut_tiles() {
-  std::vector<Tile>& tiles = memory_.tiles;
-  tiles.clear();
-  for (const Run& run : memory_.runs) {
-    for (int64_t first = 0; first < run.n(); first += kTileQueries) {
-      const int64_t n = std::min(kTileQueries, run.n() - first);
-      const int32_t last = run.positions[static_cast<size_t>(first + n - 1)];
-      for (int kv_head = 0; kv_head < c_.model.n_kv_heads; ++kv_head)
-        tiles.push_back({&run, kv_head, first, n, segments_seen(plan(run, kv_head).blocks, last)});
+void Attend::cut_tasks(Layer& layer) {
+  std::vector<Task>& tasks = memory_.tasks;
+  std::vector<Piece>& pieces = memory_.pieces;
+  tasks.clear(), pieces.clear(), memory_.row_tasks.clear();
+  const int l = layer.index, group = layer.shape.group();
+  bool joined = false;
+  for (size_t r = 0; r < memory_.runs.size(); ++r) {
+    const Run& run = memory_.runs[r];
+    const KeyPlan& plan = memory_.plans[r];
+    const bool hooked = shows_rows(l);  // makes the rows of all heads itself
+    for (const auto& method : methods(run)) joined = joined || method->joins(l);
+    for (int head = 0; head < layer.shape.n_heads && !hooked; ++head) {
+      if (edits_rows(run, l, head) || observes(run, l, head))
+        memory_.row_tasks.push_back({static_cast<int>(r), head});
+    }
+    const auto task_of = [&](int kv_head, int t, int head, int n_heads) {
+      Task task{static_cast<int>(r), kv_head, t, head, n_heads, plan.first_row(t), plan.n_rows(t), pieces.size(), 0};
+      if (!plan.touched(kv_head)) {
+        const std::span<const KeyBlock> pages = plan.pages(kv_head);
+        int64_t last = run.positions[static_cast<size_t>(task.first + task.n - 1)];
+        last += plan.rules(kv_head)[0].ahead;
+        const auto n = static_cast<int64_t>(pages.size()), n_segments = segments_seen(pages, last);
+        for (int64_t s = 0; s < n_segments; ++s)
+          pieces.push_back({0, s * kSegmentPages, std::min(n, (s + 1) * kSegmentPages)});
+      } else {
+        const KeyPlan::Tile& tile = plan.tile(kv_head, t);
+        for (size_t p = 0; p < tile.parts.size(); ++p) {
+          const KeyPlan::Part& part = tile.parts[p];
+          if (part.head != KeyPlan::kAllHeads && (part.head < head || part.head >= head + n_heads)) continue;
+          const auto n = static_cast<int64_t>(part.pages.size());
+          for (int64_t begin = 0, end; begin < n; begin = end) {
+            const auto segment = [&](int64_t at) { return part.pages[static_cast<size_t>(at)].index / kSegmentPages; };
+            for (end = begin + 1; end < n && segment(end) == segment(begin);) ++end;
+            pieces.push_back({static_cast<int>(p), begin, end});
+          }
+        }
+        if (pieces.size() == task.first_piece) pieces.push_back({0, 0, 0});  // no page at all: zeros
+      }
+      task.n_pieces = pieces.size() - task.first_piece;
+      tasks.push_back(task);
+    };
+    for (int t = 0; t < plan.n_tiles(); ++t) {
+      for (int kv_head = 0; kv_head < layer.shape.n_kv_heads; ++kv_head) {
+        // Neighbouring heads whose z no method makes from rows.
+        for (int g = 0; g < group;) {
+          int end = g;
+          while (end < group && !edits_rows(run, l, kv_head * group + end)) ++end;
+          if (end > g) task_of(kv_head, t, g, end - g);
+          g = end + 1;
+        }
+      }
     }
   }
   // The longest first, so that threads end together.
-  std::sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) { return a.n * a.n_parts > b.n * b.n_parts; });
-  int64_t n_parts = 0;
-  for (Tile& tile : tiles) {
-    tile.first_part = n_parts;
-    n_parts += tile.n_parts;
+  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) {
+    return a.n * static_cast<int64_t>(a.n_pieces) > b.n * static_cast<int64_t>(b.n_pieces);
+  });
+  if (!joined) return;
+  layer.parts.resize(memory_.runs.size());
+  for (size_t r = 0; r < memory_.runs.size(); ++r) {
+    const Run& run = memory_.runs[r];
+    const auto joins = [l](const auto& method) { return method->joins(l); };
+    if (std::none_of(methods(run).begin(), methods(run).end(), joins)) continue;
+    Layer::Parts& parts = layer.parts[r];
+    parts.n = 1;
+    for (int kv = 0; kv < memory_.plans[r].n_kv_heads(); ++kv) {
+      for (int t = 0; memory_.plans[r].touched(kv) && t < memory_.plans[r].n_tiles(); ++t)
+        parts.n = std::max(parts.n, static_cast<int64_t>(std::as_const(memory_.plans[r]).tile(kv, t).parts.size()));
+    }
+    parts.z = Tensor::zeros({parts.n, run.n(), layer.shape.n_heads, layer.shape.v_dim});
+    parts.lse = Tensor::empty({run.n(), layer.shape.n_heads, parts.n});
+    std::fill_n(parts.lse.data(), parts.lse.elements(), kSeesNone);
   }
 }
 
-void Attend::fused(const Tensor& q, Tensor& z) {
-  cut_tiles();
-  const std::vector<Tile>& tiles = memory_.tiles;
-  if (tiles.empty()) return;
-  int64_t most_parts = 1, work = 0;
-  AttentionArgs largest;
-  largest.type = c_.cache->shape().type;
-  largest.head_dim = c_.model.head_dim;
-  largest.group = c_.model.group();
-  largest.n_blocks = kSegmentPages;
-  largest.ld_q = static_cast<int64_t>(c_.model.n_heads) * c_.model.head_dim;
-  for (const Tile& tile : tiles) {
-    largest.n_queries = std::max(largest.n_queries, tile.n);
-    most_parts = std::max(most_parts, tile.n_parts);
-    work += tile.n * tile.n_parts;
+void Attend::run_tasks(Layer& layer) {
+  std::vector<Task>& tasks = memory_.tasks;
+  Rows row_path(*this, layer);
+  if (tasks.empty() && memory_.row_tasks.empty()) return;
+  const Fused job(*this, layer);
+  int64_t work = 0, longest = 0;
+  bool single = true;
+  for (const Task& task : tasks) {
+    const int64_t mine = task.n * static_cast<int64_t>(task.n_pieces);
+    work += mine;
+    longest = std::max(longest, mine);
+    single = single && task.n_pieces == 1;
   }
-  const Room room(largest, most_parts);
-  const Fused job{*this, q, z, room};
-  const bool even = work >= 2 * pool().size() * tiles.front().n * tiles.front().n_parts;
-  if (even || most_parts == 1) {
-    job.whole_tiles(tiles, most_parts);
-  } else {
-    job.segments(tiles);
+  if (single || work >= 2 * pool().size() * longest) return job.whole_tasks(row_path);
+  // Pieces are looked up by their number, so tasks go back to that order.
+  std::sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.first_piece < b.first_piece; });
+  job.single_pieces(row_path);
+}
+
+void Attend::join_parts(Layer& layer, size_t index) {
+  const Run& run = memory_.runs[index];
+  const Layer::Parts& parts = layer.parts[index];
+  const int n_heads = layer.shape.n_heads, v_dim = layer.shape.v_dim;
+  Tensor weights = Tensor::empty(parts.lse.shape());
+  const int64_t n_rows = run.n() * n_heads;
+  for (int64_t row = 0; row < n_rows; ++row)
+    kernels::softmax(parts.lse.data() + row * parts.n, parts.n, weights.data() + row * parts.n);
+  for (size_t m = 0; m < methods(run).size(); ++m) {
+    if (methods(run)[m]->joins(layer.index)) methods(run)[m]->join(call(run, layer.index, m), parts.lse, weights);
+  }
+  FOVEA_CHECK(weights.defined() && weights.shape() == parts.lse.shape(), "attend: join left weights {}, wanted {}",
+              weights.defined() ? weights.shape().to_string() : "[]", parts.lse.shape().to_string());
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const auto head = static_cast<int>(row % n_heads);
+    if (edits_rows(run, layer.index, head)) continue;
+    float* z = layer.z_of(run.begin + row / n_heads, head);
+    std::fill_n(z, v_dim, 0.0f);
+    for (int64_t p = 0; p < parts.n; ++p) {
+      const float weight = weights.data()[row * parts.n + p];
+      if (weight != 0.0f) kernels::axpy(v_dim, weight, parts.z.data() + (p * n_rows + row) * v_dim, z);
+    }
   }
 }
 

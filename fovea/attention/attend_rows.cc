@@ -1,148 +1,161 @@
 // The rows of the pattern, made only for the heads that a method edits, an observer reduces or a
 // hook reads; everything else stays fused.
+#include "fovea/attention/attend_rows.h"
+
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
 #include <vector>
 
-#include "fovea/attention/attend.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
-#include "fovea/tensor/scratch.h"
 
 namespace fovea::attention {
 namespace {
 
+using kernels::AttentionArgs;
 using kernels::KeyBlock;
 using kernels::kNoPosition;
 using kernels::kPageKeys;
 using tensor::Tensor;
 
 constexpr int64_t kRowTile = 16;
+constexpr float kUnseen = -std::numeric_limits<float>::infinity();
 
-std::vector<int32_t> slot_positions(std::span<const KeyBlock> blocks) {
-  std::vector<int32_t> positions;
-  positions.reserve(blocks.size() * kPageKeys);
-  for (const KeyBlock& block : blocks) positions.insert(positions.end(), block.positions, block.positions + kPageKeys);
-  return positions;
-}
-
-// The values of a head's pages, [slots, head_dim].
-std::vector<float> read_values(const CacheShape& shape, std::span<const KeyBlock> blocks) {
-  const auto dim = static_cast<size_t>(shape.head_dim);
-  std::vector<float> values(blocks.size() * kPageKeys * dim), k(dim);
-  for (size_t b = 0; b < blocks.size(); ++b) {
-    for (int slot = 0; slot < kPageKeys; ++slot) {
-      kernels::page_read(blocks[b].page, shape.type, shape.head_dim, slot, k.data(),
-                         values.data() + (b * kPageKeys + static_cast<size_t>(slot)) * dim);
-    }
-  }
-  return values;
-}
-
-// Scores of rows of one head, with the kernel's scratch.
-class ScoreRows {
- public:
-  void operator()(kernels::AttentionArgs args, int head, float* scores, int64_t ld) {
-    args.scratch = scratch_.at_least(kernels::attention_scratch_bytes(args));
-    kernels::attention_scores(args, head, scores, ld);
-  }
-
- private:
-  tensor::Scratch scratch_;
-};
-
-// z = pattern v for one row.
-void weigh(std::span<const float> pattern, const std::vector<float>& values, int head_dim, float* z) {
-  std::fill_n(z, head_dim, 0.0f);
-  for (size_t j = 0; j < pattern.size(); ++j) {
-    if (pattern[j] != 0.0f) kernels::axpy(head_dim, pattern[j], values.data() + j * static_cast<size_t>(head_dim), z);
+// Calls work(first, n) for blocks of rows, each within one tile of the plan.
+template <typename Work>
+void each_block(const KeyPlan& plan, const Work& work) {
+  for (int t = 0; t < plan.n_tiles(); ++t) {
+    const int64_t end = plan.first_row(t) + plan.n_rows(t);
+    for (int64_t first = plan.first_row(t); first < end; first += kRowTile) work(t, first, std::min(kRowTile, end - first));
   }
 }
 
 }  // namespace
 
-kernels::AttentionArgs Attend::rows_of(const Run& run, int kv_head, const Tensor& q, int64_t first, int64_t n) const {
-  const int group = c_.model.group(), head_dim = c_.model.head_dim;
-  const HeadPlan& plan = this->plan(run, kv_head);
-  kernels::AttentionArgs args;
-  args.type = c_.cache->shape().type;
-  args.head_dim = head_dim;
-  args.group = group;
-  args.scale = scale_;
-  args.n_queries = n;
-  args.ld_q = static_cast<int64_t>(c_.model.n_heads) * head_dim;
-  args.q = q.data() + (run.begin + first) * args.ld_q + static_cast<int64_t>(kv_head) * group * head_dim;
-  args.q_pos = run.positions.data() + first;
-  args.blocks = plan.blocks.data();
-  args.n_blocks = static_cast<int64_t>(plan.blocks.size());
-  args.head_rules = plan.rules.data();
-  if (!plan.mask.empty()) args.mask = plan.mask.data() + first * group * args.n_blocks;
-  return args;
+std::vector<int32_t> Attend::Rows::slot_positions(const RowTask& task) const {
+  const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
+  const std::span<const KeyBlock> pages = plan.pages(task.head / layer.shape.group());
+  std::vector<int32_t> positions;
+  positions.reserve(pages.size() * kPageKeys);
+  for (const KeyBlock& page : pages) positions.insert(positions.end(), page.positions, page.positions + kPageKeys);
+  return positions;
 }
 
-void Attend::materialised(const Run& run, int layer, const Tensor& q, Tensor& z) {
-  const int group = c_.model.group(), head_dim = c_.model.head_dim;
-  const int64_t ld = static_cast<int64_t>(c_.model.n_heads) * head_dim;
-  std::vector<int> heads;
-  for (int head = 0; head < c_.model.n_heads; ++head) {
-    bool wanted = false;
-    for (size_t m = 0; m < n_methods(); ++m) wanted |= c_.pipeline->methods()[m]->edits_rows(layer, head, run.decoding);
-    for (const RowObserver* observer : c_.observers) wanted |= observer->wants(layer, head, run.decoding);
-    if (wanted) heads.push_back(head);
+void Attend::Rows::scores(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots,
+                          tensor::Scratch& scratch) const {
+  const auto run_index = static_cast<size_t>(task.run);
+  const KeyPlan& plan = attend.memory_.plans[run_index];
+  const int group = layer.shape.group(), kv = task.head / group, g = task.head % group;
+  const std::span<const KeyBlock> pages = plan.pages(kv);
+  AttentionArgs args = layer.rows(attend, run_index, kv, g, 1, first, n, 0);
+  args.scratch = scratch.at_least(kernels::attention_scratch_bytes(args));
+  if (!plan.touched(kv)) {
+    args.blocks = pages.data();
+    args.n_blocks = static_cast<int64_t>(pages.size());
+    args.rule = plan.rules(kv)[static_cast<size_t>(g)];
+    return kernels::attention_scores(args, 0, to, slots);
   }
-  if (heads.empty()) return;
-  if (c_.pipeline) {
-    for (size_t m = 0; m < n_methods(); ++m) c_.pipeline->state(m, run.sequence);  // made here, not in a thread
-  }
-  pool().for_each(static_cast<int64_t>(heads.size()), [&](int64_t task, int) {
-    const int head = heads[static_cast<size_t>(task)], kv = head / group;
-    const std::span<const KeyBlock> blocks = c_.cache->blocks(run.sequence, layer, kv);
-    const std::vector<int32_t> positions = slot_positions(blocks);
-    const auto slots = static_cast<int64_t>(positions.size());
-    std::vector<size_t> editors;
-    for (size_t m = 0; m < n_methods(); ++m) {
-      if (c_.pipeline->methods()[m]->edits_rows(layer, head, run.decoding)) editors.push_back(m);
+  std::fill_n(to, n * slots, kUnseen);
+  int t = 0;
+  while (first >= plan.first_row(t) + plan.n_rows(t)) ++t;
+  const KeyPlan::Tile& tile = plan.tile(kv, t);
+  std::vector<KeyBlock> list;
+  std::vector<uint32_t> bits;
+  std::vector<const uint32_t*> masks;
+  std::vector<float> part_scores;
+  for (const KeyPlan::Part& part : tile.parts) {
+    if (part.head != KeyPlan::kAllHeads && part.head != g) continue;
+    list.clear(), masks.clear();
+    bits.assign(part.pages.size() * static_cast<size_t>(n), 0);
+    for (size_t p = 0; p < part.pages.size(); ++p) {
+      const KeyPlan::Page& page = part.pages[p];
+      list.push_back(pages[static_cast<size_t>(page.index)]);
+      uint32_t* mine = bits.data() + p * static_cast<size_t>(n);
+      if (page.bits) std::copy_n(page.bits + g * tile.n + (first - tile.first), n, mine);
+      masks.push_back(page.bits ? mine : nullptr);
     }
-    const std::vector<float> values = editors.empty() ? std::vector<float>() : read_values(c_.cache->shape(), blocks);
-    std::vector<float> rows(static_cast<size_t>(std::min(run.n(), kRowTile) * slots));
-    ScoreRows score_rows;
-    for (int64_t first = 0; first < run.n(); first += kRowTile) {
-      const int64_t n = std::min(kRowTile, run.n() - first);
-      score_rows(rows_of(run, kv, q, first, n), head % group, rows.data(), slots);
-      for (int64_t i = 0; i < n; ++i) {
-        const std::span<float> row(rows.data() + i * slots, static_cast<size_t>(slots));
-        const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
-        for (const size_t m : editors) {
-          const LayerView layer_view = view(run, layer, m);
-          c_.pipeline->methods()[m]->edit_scores({layer_view, head, q_pos, positions}, row);
-        }
-        kernels::softmax(row.data(), slots, row.data());
-        for (const size_t m : editors) {
-          const LayerView layer_view = view(run, layer, m);
-          c_.pipeline->methods()[m]->edit_pattern({layer_view, head, q_pos, positions}, row);
-        }
-        for (RowObserver* observer : c_.observers) {
-          if (!observer->wants(layer, head, run.decoding)) continue;
-          const LayerView layer_view{c_.model, layer, run.sequence, run.positions, run.decoding, nullptr};
-          observer->see({layer_view, head, q_pos, positions}, row);
-        }
-        if (!editors.empty()) weigh(row, values, head_dim, z.data() + (run.begin + first + i) * ld + head * head_dim);
+    const auto n_slots = static_cast<int64_t>(list.size()) * kPageKeys;
+    part_scores.resize(static_cast<size_t>(n * n_slots));
+    AttentionArgs of_part = layer.rows(attend, run_index, kv, g, 1, first, n, part.turn);
+    of_part.scratch = args.scratch;
+    of_part.blocks = list.data();
+    of_part.n_blocks = static_cast<int64_t>(list.size());
+    of_part.rule = part.rules[static_cast<size_t>(g)];
+    of_part.masks = masks.data();
+    kernels::attention_scores(of_part, 0, part_scores.data(), n_slots);
+    for (int64_t i = 0; i < n; ++i) {
+      for (size_t p = 0; p < part.pages.size(); ++p) {
+        const float* from = part_scores.data() + i * n_slots + static_cast<int64_t>(p) * kPageKeys;
+        float* row = to + i * slots + int64_t{part.pages[p].index} * kPageKeys;
+        for (int slot = 0; slot < kPageKeys; ++slot) row[slot] = std::max(row[slot], from[slot] + part.bias);
       }
     }
+  }
+}
+
+void Attend::Rows::weigh(const RowTask& task, int64_t first, int64_t n, const float* pattern, int64_t slots) const {
+  const auto run_index = static_cast<size_t>(task.run);
+  const Run& run = attend.memory_.runs[run_index];
+  const int group = layer.shape.group(), kv = task.head / group;
+  const std::span<const KeyBlock> pages = attend.memory_.plans[run_index].pages(kv);
+  AttentionArgs args = layer.rows(attend, run_index, kv, task.head % group, 1, first, n, 0);
+  args.blocks = pages.data();
+  args.n_blocks = static_cast<int64_t>(pages.size());
+  args.z = layer.z_of(run.begin + first, task.head);
+  args.ld_z = layer.ld_z();
+  args.scratch = args.z;  // none is used
+  kernels::attention_values(args, 0, pattern, slots);
+}
+
+void Attend::Rows::run(const RowTask& task) const {
+  const auto run_index = static_cast<size_t>(task.run);
+  const Run& run = attend.memory_.runs[run_index];
+  const auto methods = attend.methods(run);
+  const std::vector<int32_t> positions = slot_positions(task);
+  const auto slots = static_cast<int64_t>(positions.size());
+  std::vector<size_t> editors;
+  for (size_t m = 0; m < methods.size(); ++m) {
+    if (methods[m]->edits_rows(layer.index, task.head, run.decoding())) editors.push_back(m);
+  }
+  std::vector<RowObserver*> observers;
+  for (const auto& all : {attend.c_.observers, run.observers}) {
+    for (RowObserver* observer : all) {
+      if (observer->wants(layer.index, task.head, run.decoding())) observers.push_back(observer);
+    }
+  }
+  const Call plain = attend.call(run, layer.index);
+  std::vector<Call> calls;
+  for (const size_t m : editors) calls.push_back(attend.call(run, layer.index, m));
+  std::vector<float> rows(static_cast<size_t>(std::min(run.n(), kRowTile) * slots));
+  tensor::Scratch scratch;
+  each_block(attend.memory_.plans[run_index], [&](int, int64_t first, int64_t n) {
+    scores(task, first, n, rows.data(), slots, scratch);
+    for (int64_t i = 0; i < n; ++i) {
+      const std::span<float> row(rows.data() + i * slots, static_cast<size_t>(slots));
+      const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
+      for (size_t e = 0; e < editors.size(); ++e)
+        methods[editors[e]]->edit_scores({calls[e], task.head, q_pos, positions}, row);
+      kernels::softmax(row.data(), slots, row.data());
+      for (size_t e = 0; e < editors.size(); ++e)
+        methods[editors[e]]->edit_pattern({calls[e], task.head, q_pos, positions}, row);
+      for (RowObserver* observer : observers) observer->see({plain, task.head, q_pos, positions}, row);
+    }
+    if (!editors.empty()) weigh(task, first, n, rows.data(), slots);
   });
 }
 
-// materialised() for every head, with whole matrices kept for the hooks: scores after the score stage,
-// the pattern after the reweight stage, over the live keys in order of position. z is computed again
-// only from a pattern that a method or a hook changed: looking never alters an answer.
-void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) {
-  const int group = c_.model.group(), head_dim = c_.model.head_dim, n_heads = c_.model.n_heads;
-  const int64_t n = run.n(), ld = static_cast<int64_t>(n_heads) * head_dim;
+// Whole matrices kept for the hooks, of every head: scores after the score stage, the pattern after the reweight stage,
+// over the live keys in order of position. z is computed again only from a pattern that a method or a hook changed:
+// looking never alters an answer.
+void Attend::hooked_rows(Layer& layer, size_t index) {
+  const Run& run = memory_.runs[index];
+  const int n_heads = layer.shape.n_heads;
+  const int64_t n = run.n();
+  const Rows row_path(*this, layer);
   struct Head {
     std::vector<int32_t> positions;  // by slot of the head's pages
     std::vector<int64_t> live;       // the slots that hold a key
@@ -156,39 +169,33 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
   size_t most = 0;
   for (int h = 0; h < n_heads; ++h) {
     Head& head = heads[static_cast<size_t>(h)];
-    head.positions = slot_positions(c_.cache->blocks(run.sequence, layer, h / group));
+    head.positions = row_path.slot_positions({static_cast<int>(index), h});
     for (size_t j = 0; j < head.positions.size(); ++j) {
       if (head.positions[j] != kNoPosition) head.live.push_back(static_cast<int64_t>(j));
     }
     most = std::max(most, head.live.size());
-    for (size_t m = 0; m < n_methods(); ++m) {
-      if (c_.pipeline->methods()[m]->edits_rows(layer, h, run.decoding)) head.editors.push_back(m);
+    for (size_t m = 0; m < methods(run).size(); ++m) {
+      if (methods(run)[m]->edits_rows(layer.index, h, run.decoding())) head.editors.push_back(m);
     }
-  }
-  if (c_.pipeline) {
-    for (size_t m = 0; m < n_methods(); ++m) c_.pipeline->state(m, run.sequence);  // made here, not in a thread
   }
   const auto each_head = [&](auto work) {
     pool().for_each(n_heads, [&](int64_t h, int) { work(static_cast<int>(h), heads[static_cast<size_t>(h)]); });
   };
+  const auto q_pos = [&](int64_t i) { return run.positions[static_cast<size_t>(i)]; };
   each_head([&](int h, Head& head) {
     head.rows.resize(static_cast<size_t>(n * head.slots()));
-    ScoreRows score_rows;
-    for (int64_t first = 0; first < n; first += kRowTile) {
-      score_rows(rows_of(run, h / group, q, first, std::min(kRowTile, n - first)), h % group, head.row(first).data(),
-                 head.slots());
-    }
+    tensor::Scratch scratch;
+    each_block(memory_.plans[index], [&](int, int64_t first, int64_t block) {
+      row_path.scores({static_cast<int>(index), h}, first, block, head.row(first).data(), head.slots(), scratch);
+    });
     for (int64_t i = 0; i < n; ++i) {
-      for (const size_t m : head.editors) {
-        const LayerView layer_view = view(run, layer, m);
-        c_.pipeline->methods()[m]->edit_scores({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions},
-                                               head.row(i));
-      }
+      for (const size_t m : head.editors)
+        methods(run)[m]->edit_scores({call(run, layer.index, m), h, q_pos(i), head.positions}, head.row(i));
     }
   });
   // Shows the rows to the hooks of a site, and takes back what they changed.
   const auto show = [&](Site site, float padding) {
-    if (!c_.hooks->wants(site, layer)) return;
+    if (!c_.hooks->wants(site, layer.index)) return;
     const auto n_keys = static_cast<int64_t>(most);  // heads with fewer keys are padded at the end
     Tensor matrix = Tensor::empty({n_heads, n, n_keys});
     std::fill_n(matrix.data(), matrix.elements(), padding);
@@ -198,7 +205,9 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
         for (const int64_t slot : head.live) *to++ = head.row(i)[static_cast<size_t>(slot)];
       }
     });
-    matrix = hook(site, layer, std::move(matrix));
+    HookBatch::set_alone(*c_.hooks, run.sequence);
+    matrix = hook(site, layer.index, std::move(matrix));
+    HookBatch::set_together(*c_.hooks);
     each_head([&](int h, Head& head) {
       for (int64_t i = 0; i < n; ++i) {
         const float* from = matrix.data() + (h * n + i) * n_keys;
@@ -210,30 +219,25 @@ void Attend::hooked_rows(const Run& run, int layer, const Tensor& q, Tensor& z) 
       }
     });
   };
-  show(Site::kScores, -std::numeric_limits<float>::infinity());
+  show(Site::kScores, kUnseen);
   each_head([&](int h, Head& head) {
     for (int64_t i = 0; i < n; ++i) {
       kernels::softmax(head.row(i).data(), head.slots(), head.row(i).data());
-      for (const size_t m : head.editors) {
-        const LayerView layer_view = view(run, layer, m);
-        c_.pipeline->methods()[m]->edit_pattern({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions},
-                                                head.row(i));
-      }
+      for (const size_t m : head.editors)
+        methods(run)[m]->edit_pattern({call(run, layer.index, m), h, q_pos(i), head.positions}, head.row(i));
     }
   });
   show(Site::kPattern, 0.0f);
   each_head([&](int h, Head& head) {
-    const LayerView layer_view{c_.model, layer, run.sequence, run.positions, run.decoding, nullptr};
-    for (RowObserver* observer : c_.observers) {
-      if (!observer->wants(layer, h, run.decoding)) continue;
-      for (int64_t i = 0; i < n; ++i) {
-        observer->see({layer_view, h, run.positions[static_cast<size_t>(i)], head.positions}, head.row(i));
+    const Call plain = call(run, layer.index);
+    for (const auto& all : {c_.observers, run.observers}) {
+      for (RowObserver* observer : all) {
+        if (!observer->wants(layer.index, h, run.decoding())) continue;
+        for (int64_t i = 0; i < n; ++i) observer->see({plain, h, q_pos(i), head.positions}, head.row(i));
       }
     }
     if (head.editors.empty() && !head.edited) return;
-    const std::vector<float> values = read_values(c_.cache->shape(), c_.cache->blocks(run.sequence, layer, h / group));
-    for (int64_t i = 0; i < n; ++i)
-      weigh(head.row(i), values, head_dim, z.data() + (run.begin + i) * ld + h * head_dim);
+    row_path.weigh({static_cast<int>(index), h}, 0, n, head.row(0).data(), head.slots());
   });
 }
 

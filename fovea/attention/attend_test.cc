@@ -51,7 +51,7 @@ TEST(Attend, LongAndShortSequencesOfABatchGiveTheBitsOfEachAlone) {
       alone.feed(lengths[s], false, s), together.feed(lengths[s], false, s);
       const std::vector<float> z = alone.feed(1, /*decoding=*/true, s);
       expected.insert(expected.end(), z.begin(), z.end());
-      batch.add(std::vector<int32_t>(1, 0), lengths[s], s, /*is_decoding=*/true);
+      batch.add(std::vector<int32_t>(1, 0), lengths[s], s, Phase::kDecode);
     }
     EXPECT_EQ(together.run(batch, 0), expected) << threads;
   }
@@ -196,14 +196,14 @@ TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
   batch.add(std::vector<int32_t>(20, 0), 0, 0);
   tensor::RopeTable rope;
   for (int i = 0; i < 16; i += 2) rope.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
-  Attend attend({.model = shape, .rope = rope, .batch = batch});
+  Attend attend({.model = shape, .ropes = {&rope, 1}, .batch = batch});
   const tensor::Tensor z = attend(0, inputs.at("q"), inputs.at("k"), inputs.at("v"));
   ASSERT_EQ(static_cast<size_t>(z.elements()), expected.size());
   for (size_t i = 0; i < expected.size(); ++i)
     ASSERT_NEAR(z.data()[i], expected[i], 1e-5) << i;  // sums in another order
 
   OneLayer scaled("scale:value=2");
-  Attend with_method({.model = shape, .rope = rope, .batch = batch, .pipeline = &scaled.pipeline});
+  Attend with_method({.model = shape, .ropes = {&rope, 1}, .batch = batch, .pipeline = &scaled.pipeline});
   EXPECT_THROW(with_method(0, inputs.at("q"), inputs.at("k"), inputs.at("v")), CheckFailed);
 }
 

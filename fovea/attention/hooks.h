@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/attention/batch.h"
 #include "fovea/attention/hook_names.h"
 #include "fovea/base/result.h"
 #include "fovea/tensor/tensor.h"
@@ -29,6 +30,8 @@ class Hooks {
   // For as long as this object lives, or until clear(). Hooks of one site run in the order in which
   // they were attached; each sees what the one before it left. kUsage as find_hooks (hook_names.h).
   Status attach(const std::string& pattern, Function function);
+  // The same for the rows of one sequence alone: the value holds no others.
+  Status attach(const std::string& pattern, SequenceId sequence, Function function);
   // The same until the scope ends.
   Result<HookScope> scoped(const std::string& pattern, Function function);
   void clear();
@@ -45,15 +48,19 @@ class Hooks {
 
  private:
   friend class HookScope;
+  friend class HookBatch;
+  static constexpr SequenceId kEverySequence = -1;
   struct Entry {
     uint64_t id;
+    SequenceId sequence;
     std::string pattern;
     std::vector<bool> sites;  // by index(site, layer); all false once it is detached
     Function function;
     bool fired = false;
   };
   tensor::Tensor fire(Site site, int layer, tensor::Tensor x);
-  Result<uint64_t> add(const std::string& pattern, Function function);
+  void fire_on_rows(Entry& entry, const std::string& name, tensor::Tensor& x);
+  Result<uint64_t> add(const std::string& pattern, Function function, SequenceId sequence);
   void detach(uint64_t id);
   void sweep();
   size_t index(Site site, int layer) const;
@@ -63,6 +70,23 @@ class Hooks {
   uint64_t next_id_ = 1;
   int firing_ = 0;  // a callback may end scopes, its own too: entries go once no callback runs
   bool detached_ = false;
+  const Batch* batch_ = nullptr;       // whose rows the values hold; null: nobody said
+  SequenceId alone_ = kEverySequence;  // the values hold rows of this sequence only
+};
+
+// Tells hooks which sequence each row of a value is of, while it lives.
+class HookBatch {
+ public:
+  HookBatch(Hooks& hooks, const Batch& batch) : hooks_(hooks) { hooks.batch_ = &batch; }
+  ~HookBatch() { hooks_.batch_ = nullptr; }
+  HookBatch(const HookBatch&) = delete;
+  HookBatch& operator=(const HookBatch&) = delete;
+  // The values that follow hold the rows of one sequence.
+  static void set_alone(Hooks& hooks, SequenceId sequence) { hooks.alone_ = sequence; }
+  static void set_together(Hooks& hooks) { hooks.alone_ = Hooks::kEverySequence; }
+
+ private:
+  Hooks& hooks_;
 };
 
 // Detaches its hook when it ends. The Hooks must outlive it.

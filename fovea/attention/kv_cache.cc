@@ -5,6 +5,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "fovea/attention/page_memory.h"
@@ -25,15 +26,26 @@ uint32_t live_slots(const std::array<int32_t, kPageKeys>& positions) {
 }  // namespace
 
 struct KvCache::Memory {
-  explicit Memory(size_t page_bytes) : pages(page_bytes) {}
+  Memory(const CacheShape& shape, const CacheShape::Layer& layer)
+      : k_type(shape.k_type),
+        v_type(shape.v_type),
+        k_dim(layer.k_dim),
+        v_dim(layer.v_dim),
+        k_bytes(kernels::key_bytes(k_type, k_dim)),
+        page_bytes(k_bytes + kernels::value_bytes(v_type, v_dim)),
+        pages(page_bytes) {}
+  const kernels::KvType k_type, v_type;
+  const int k_dim, v_dim;
+  const size_t k_bytes, page_bytes;  // keys come first
   PageMemory pages;
   std::atomic<uint64_t> n_live{0};
 };
 
 // The page's bytes and the positions beside them, so that a shared page carries both.
 struct KvCache::Page {
-  Page(size_t n_bytes, std::shared_ptr<Memory> from) : memory(std::move(from)), bytes(memory->pages.take()) {
-    std::memset(bytes, 0, n_bytes);  // a dead slot must not hold NaN: 0 * NaN would leak into z
+  explicit Page(std::shared_ptr<Memory> from)
+      : memory(std::move(from)), bytes(static_cast<std::byte*>(memory->pages.take())) {
+    std::memset(bytes, 0, memory->page_bytes);  // a dead slot must not hold NaN: 0 * NaN would leak into z
     positions.fill(kNoPosition);
     ++memory->n_live;
   }
@@ -44,12 +56,27 @@ struct KvCache::Page {
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;
 
+  void* keys() { return bytes; }
+  void* values() { return bytes + memory->k_bytes; }
+  kernels::KeyBlock block() { return {keys(), values(), positions.data()}; }
+  void write(int slot, int32_t position, const float* k, const float* v) {
+    kernels::key_write(keys(), memory->k_type, memory->k_dim, slot, k);
+    kernels::value_write(values(), memory->v_type, memory->v_dim, slot, v);
+    positions[static_cast<size_t>(slot)] = position;
+  }
+  void copy_slot(int to, Page& from, int slot) {
+    kernels::key_copy(keys(), to, from.keys(), slot, memory->k_type, memory->k_dim);
+    kernels::value_copy(values(), to, from.values(), slot, memory->v_type, memory->v_dim);
+    positions[static_cast<size_t>(to)] = from.positions[static_cast<size_t>(slot)];
+  }
+
   std::shared_ptr<Memory> memory;
-  void* bytes;
+  std::byte* bytes;
   std::array<int32_t, kPageKeys> positions;
 };
 
 struct KvCache::Head {
+  int layer = 0;
   std::vector<std::shared_ptr<Page>> pages;
   std::vector<kernels::KeyBlock> blocks;  // mirrors `pages`
   int n_used_last = 0;                    // slots written in the last page, dead ones among them
@@ -57,30 +84,39 @@ struct KvCache::Head {
   int32_t last_position = -1;
 
   void push(std::shared_ptr<Page> page) {
-    blocks.push_back({page->bytes, page->positions.data()});
+    blocks.push_back(page->block());
     pages.push_back(std::move(page));
     n_used_last = 0;
   }
   void remirror() {
     blocks.clear();
-    for (const auto& page : pages) blocks.push_back({page->bytes, page->positions.data()});
+    for (const auto& page : pages) blocks.push_back(page->block());
   }
 };
 
-KvCache::KvCache(const CacheShape& shape)
-    : shape_(shape),
-      page_bytes_(kernels::page_bytes(shape.type, shape.head_dim)),
-      memory_(std::make_shared<Memory>(page_bytes_)) {
-  FOVEA_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
-              "kv cache: {} layers, {} KV heads and head_dim {} must all be positive", shape.n_layers, shape.n_kv_heads,
-              shape.head_dim);
+KvCache::KvCache(const CacheShape& shape) : shape_(shape), first_head_{0} {
+  std::map<std::pair<int, int>, std::shared_ptr<Memory>> of_dims;
+  for (const CacheShape::Layer& layer : shape.layers) {
+    FOVEA_CHECK(layer.n_kv_heads > 0 && layer.k_dim > 0 && layer.v_dim > 0,
+                "kv cache: {} KV heads with keys of {} and values of {} must all be positive", layer.n_kv_heads,
+                layer.k_dim, layer.v_dim);
+    std::shared_ptr<Memory>& memory = of_dims[{layer.k_dim, layer.v_dim}];
+    if (!memory) memory = std::make_shared<Memory>(shape, layer);
+    memory_.push_back(memory);
+    first_head_.push_back(first_head_.back() + static_cast<size_t>(layer.n_kv_heads));
+  }
+  FOVEA_CHECK(!shape.layers.empty(), "kv cache: {} layers must be positive", shape.layers.size());
 }
 
 KvCache::~KvCache() = default;
 
 void KvCache::create(SequenceId sequence) {
   Sequence& heads = sequences_[sequence];
-  if (heads.empty()) heads.resize(static_cast<size_t>(shape_.n_layers) * shape_.n_kv_heads);
+  if (!heads.empty()) return;
+  heads.resize(first_head_.back());
+  for (int layer = 0; layer < shape_.n_layers(); ++layer) {
+    for (int kv = 0; kv < shape_.layer(layer).n_kv_heads; ++kv) heads[index(layer, kv)].layer = layer;
+  }
 }
 
 bool KvCache::has(SequenceId sequence) const { return sequences_.count(sequence) > 0; }
@@ -94,34 +130,36 @@ void KvCache::fork(SequenceId from, SequenceId to) {
   sequences_.emplace(to, source->second);
 }
 
+size_t KvCache::index(int layer, int kv_head) const {
+  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers() && kv_head >= 0 && kv_head < shape_.layer(layer).n_kv_heads,
+              "kv cache: no head {} of layer {} in {} layers", kv_head, layer, shape_.n_layers());
+  return first_head_[static_cast<size_t>(layer)] + static_cast<size_t>(kv_head);
+}
+
 KvCache::Head& KvCache::head(SequenceId sequence, int layer, int kv_head) {
-  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
-              "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
-  const auto it = sequences_.find(sequence);
-  if (it == sequences_.end()) {
-    create(sequence);
-    return head(sequence, layer, kv_head);
-  }
-  return it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+  const size_t at = index(layer, kv_head);
+  if (!has(sequence)) create(sequence);
+  return sequences_.at(sequence)[at];
 }
 
 const KvCache::Head* KvCache::find_head(SequenceId sequence, int layer, int kv_head) const {
-  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers && kv_head >= 0 && kv_head < shape_.n_kv_heads,
-              "kv cache: layer {} head {} of {} x {}", layer, kv_head, shape_.n_layers, shape_.n_kv_heads);
+  const size_t at = index(layer, kv_head);
   const auto it = sequences_.find(sequence);
-  return it == sequences_.end() ? nullptr : &it->second[static_cast<size_t>(layer) * shape_.n_kv_heads + kv_head];
+  return it == sequences_.end() ? nullptr : &it->second[at];
 }
 
-std::shared_ptr<KvCache::Page> KvCache::new_page() { return std::make_shared<Page>(page_bytes_, memory_); }
+std::shared_ptr<KvCache::Page> KvCache::new_page(int layer) {
+  return std::make_shared<Page>(memory_[static_cast<size_t>(layer)]);
+}
 
 KvCache::Page& KvCache::writable(Head& h, size_t index) {
   std::shared_ptr<Page>& page = h.pages[index];
   if (page.use_count() > 1) {
-    std::shared_ptr<Page> copy = new_page();
-    std::memcpy(copy->bytes, page->bytes, page_bytes_);
+    std::shared_ptr<Page> copy = new_page(h.layer);
+    std::memcpy(copy->bytes, page->bytes, copy->memory->page_bytes);
     copy->positions = page->positions;
     page = std::move(copy);
-    h.blocks[index] = {page->bytes, page->positions.data()};
+    h.blocks[index] = page->block();
   }
   return *page;
 }
@@ -130,10 +168,9 @@ void KvCache::append(SequenceId sequence, int layer, int kv_head, int32_t positi
   Head& h = head(sequence, layer, kv_head);
   FOVEA_CHECK(position > h.last_position && position < kNoPosition, "kv cache: position {} after {} does not rise",
               position, h.last_position);
-  if (h.pages.empty() || h.n_used_last == kPageKeys) h.push(new_page());
+  if (h.pages.empty() || h.n_used_last == kPageKeys) h.push(new_page(layer));
   Page& page = writable(h, h.pages.size() - 1);
-  kernels::page_write(page.bytes, shape_.type, shape_.head_dim, h.n_used_last, k, v);
-  page.positions[static_cast<size_t>(h.n_used_last++)] = position;
+  page.write(h.n_used_last++, position, k, v);
   h.last_position = position;
   ++h.n_keys;
 }
@@ -192,14 +229,13 @@ void KvCache::retain(SequenceId sequence, int layer, int kv_head, const std::fun
   const int64_t capacity = h.pages.empty() ? 0 : static_cast<int64_t>(h.pages.size() - 1) * kPageKeys + h.n_used_last;
   if (capacity - h.n_keys < 2 * kPageKeys) return;
   Head packed;
+  packed.layer = layer;
   for (const auto& page : h.pages) {
     for (int slot = 0; slot < kPageKeys; ++slot) {
       const int32_t position = page->positions[static_cast<size_t>(slot)];
       if (position == kNoPosition) continue;
-      if (packed.pages.empty() || packed.n_used_last == kPageKeys) packed.push(new_page());
-      Page& target = *packed.pages.back();
-      kernels::page_copy(target.bytes, packed.n_used_last, page->bytes, slot, shape_.type, shape_.head_dim);
-      target.positions[static_cast<size_t>(packed.n_used_last++)] = position;
+      if (packed.pages.empty() || packed.n_used_last == kPageKeys) packed.push(new_page(layer));
+      packed.pages.back()->copy_slot(packed.n_used_last++, *page, slot);
     }
   }
   packed.n_keys = h.n_keys;
@@ -211,14 +247,13 @@ bool KvCache::merge_with_next(Head& h, size_t index) {
   if (index + 1 >= h.pages.size()) return false;
   const uint32_t here = live_slots(h.pages[index]->positions), next = live_slots(h.pages[index + 1]->positions);
   if (std::popcount(here) + std::popcount(next) > kPageKeys) return false;
-  std::shared_ptr<Page> merged = new_page();
+  std::shared_ptr<Page> merged = new_page(h.layer);
   int to = 0;
   for (const size_t from : {index, index + 1}) {
     for (int slot = 0; slot < kPageKeys; ++slot) {
       const int32_t position = h.pages[from]->positions[static_cast<size_t>(slot)];
       if (position == kNoPosition) continue;
-      kernels::page_copy(merged->bytes, to, h.pages[from]->bytes, slot, shape_.type, shape_.head_dim);
-      merged->positions[static_cast<size_t>(to++)] = position;
+      merged->copy_slot(to++, *h.pages[from], slot);
     }
   }
   if (index + 2 == h.pages.size()) h.n_used_last = to;
@@ -267,37 +302,40 @@ void KvCache::drop(SequenceId sequence, int layer, int kv_head, int32_t begin, i
   h.remirror();
 }
 
-void KvCache::truncate(SequenceId sequence, int32_t position) {
-  if (!has(sequence)) return;
-  for (int layer = 0; layer < shape_.n_layers; ++layer) {
-    for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
-      Head& h = head(sequence, layer, kv_head);
-      // From the end: going back a few positions at depth costs little.
-      const auto reaches = [position](int32_t p) { return p >= position && p != kNoPosition; };
-      while (!h.pages.empty()) {
-        const auto& positions = h.pages.back()->positions;
-        const auto n = static_cast<int>(std::count_if(positions.begin(), positions.end(), reaches));
-        const bool all = n == std::popcount(live_slots(positions));
-        h.n_keys -= n;
-        if (!all) {
-          if (n > 0) {
-            Page& page = writable(h, h.pages.size() - 1);
-            std::replace_if(page.positions.begin(), page.positions.end(), reaches, kNoPosition);
-          }
-          break;
-        }
-        h.pages.pop_back();
-        h.blocks.pop_back();
+void KvCache::truncate(Head& h, int32_t position) {
+  // From the end: going back a few positions at depth costs little.
+  const auto reaches = [position](int32_t p) { return p >= position && p != kNoPosition; };
+  while (!h.pages.empty()) {
+    const auto& positions = h.pages.back()->positions;
+    const auto n = static_cast<int>(std::count_if(positions.begin(), positions.end(), reaches));
+    const bool all = n == std::popcount(live_slots(positions));
+    h.n_keys -= n;
+    if (!all) {
+      if (n > 0) {
+        Page& page = writable(h, h.pages.size() - 1);
+        std::replace_if(page.positions.begin(), page.positions.end(), reaches, kNoPosition);
       }
-      h.last_position = std::min(h.last_position, position - 1);
-      // The dead tail of the last page can be written again, as a fresh prefill would.
-      if (h.pages.empty()) continue;
-      int used = kPageKeys;
-      const auto& last = h.pages.back()->positions;
-      while (used > 0 && last[static_cast<size_t>(used - 1)] == kNoPosition) --used;
-      h.n_used_last = used;
+      break;
     }
+    h.pages.pop_back();
+    h.blocks.pop_back();
   }
+  h.last_position = std::min(h.last_position, position - 1);
+  // The dead tail of the last page can be written again, as a fresh prefill would.
+  if (h.pages.empty()) return;
+  int used = kPageKeys;
+  const auto& last = h.pages.back()->positions;
+  while (used > 0 && last[static_cast<size_t>(used - 1)] == kNoPosition) --used;
+  h.n_used_last = used;
+}
+
+void KvCache::truncate(SequenceId sequence, int layer, int32_t position) {
+  if (!has(sequence)) return;
+  for (int kv = 0; kv < shape_.layer(layer).n_kv_heads; ++kv) truncate(head(sequence, layer, kv), position);
+}
+
+void KvCache::truncate(SequenceId sequence, int32_t position) {
+  for (int layer = 0; layer < shape_.n_layers(); ++layer) truncate(sequence, layer, position);
 }
 
 KvCache::Tail KvCache::tail(SequenceId sequence, int layer, int kv_head) const {
@@ -310,9 +348,9 @@ void KvCache::put_pages(SequenceId sequence, int layer, int kv_head, size_t n_pa
   Head& h = head(sequence, layer, kv_head);
   FOVEA_CHECK(h.pages.empty(), "kv cache: layer {} head {} has pages already", layer, kv_head);
   for (size_t i = 0; i < n_pages; ++i) {
-    h.push(new_page());
+    h.push(new_page(layer));
     Page& page = *h.pages.back();
-    std::memcpy(page.bytes, pages + i * page_bytes_, page_bytes_);
+    std::memcpy(page.bytes, pages + i * page_bytes(layer), page_bytes(layer));
     std::copy_n(positions + i * kPageKeys, kPageKeys, page.positions.begin());
     h.n_keys += std::popcount(live_slots(page.positions));
   }
@@ -320,18 +358,25 @@ void KvCache::put_pages(SequenceId sequence, int layer, int kv_head, size_t n_pa
   h.last_position = tail.last_position;
 }
 
+size_t KvCache::page_bytes(int layer) const { return memory_[static_cast<size_t>(layer)]->page_bytes; }
+
 uint64_t KvCache::bytes(SequenceId sequence) const {
   const auto it = sequences_.find(sequence);
   if (it == sequences_.end()) return 0;
   uint64_t n = 0;
-  for (const Head& h : it->second) n += h.pages.size();
-  return n * page_bytes_;
+  for (const Head& h : it->second) n += h.pages.size() * page_bytes(h.layer);
+  return n;
 }
 
-uint64_t KvCache::bytes() const { return memory_->n_live.load() * page_bytes_; }
+uint64_t KvCache::bytes() const {
+  const std::set<std::shared_ptr<Memory>> all(memory_.begin(), memory_.end());
+  uint64_t n = 0;
+  for (const auto& memory : all) n += memory->n_live.load() * memory->page_bytes;
+  return n;
+}
 
-uint64_t KvCache::ideal_bytes(int64_t n_keys) const {
-  return static_cast<uint64_t>((n_keys + kPageKeys - 1) / kPageKeys) * page_bytes_;
+uint64_t KvCache::ideal_bytes(int layer, int64_t n_keys) const {
+  return static_cast<uint64_t>((n_keys + kPageKeys - 1) / kPageKeys) * page_bytes(layer);
 }
 
 }  // namespace fovea::attention

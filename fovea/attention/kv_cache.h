@@ -18,10 +18,19 @@
 namespace fovea::attention {
 
 struct CacheShape {
-  int n_layers = 0;
-  int n_kv_heads = 0;
-  int head_dim = 0;
-  kernels::KvType type = kernels::KvType::kI16;
+  struct Layer {
+    int n_kv_heads = 0, k_dim = 0, v_dim = 0;
+    bool operator==(const Layer&) const = default;
+  };
+  std::vector<Layer> layers;
+  kernels::KvType k_type = kernels::KvType::kI16, v_type = kernels::KvType::kI16;
+
+  static CacheShape uniform(int n_layers, int n_kv_heads, int head_dim, kernels::KvType type) {
+    return {std::vector<Layer>(static_cast<size_t>(n_layers), {n_kv_heads, head_dim, head_dim}), type, type};
+  }
+  int n_layers() const { return static_cast<int>(layers.size()); }
+  const Layer& layer(int l) const { return layers[static_cast<size_t>(l)]; }
+  bool operator==(const CacheShape&) const = default;
 };
 
 class KvCache {
@@ -39,7 +48,7 @@ class KvCache {
   // `to` becomes a copy of `from` that shares every page. `to` must not exist.
   void fork(SequenceId from, SequenceId to);
 
-  // Adds one key and value (head_dim floats each) at the end of the head's list. Positions rise.
+  // Adds one key and value (k_dim and v_dim floats) at the end of the head's list. Positions rise.
   void append(SequenceId sequence, int layer, int kv_head, int32_t position, const float* k, const float* v);
   // A sequence without keys, so that its heads can be appended to from several threads at once.
   void create(SequenceId sequence);
@@ -58,6 +67,7 @@ class KvCache {
   void drop(SequenceId sequence, int layer, int kv_head, int32_t begin, int32_t end);
   // Drops every key at or after `position` in all heads: back to a prefix.
   void truncate(SequenceId sequence, int32_t position);
+  void truncate(SequenceId sequence, int layer, int32_t position);  // of one layer
 
   // A head as it lies in memory, for kv_snapshot: beside its blocks, what the next append goes by.
   struct Tail {
@@ -65,35 +75,37 @@ class KvCache {
     int32_t last_position = -1;  // the next position is higher
   };
   Tail tail(SequenceId sequence, int layer, int kv_head) const;
-  // Gives a head without pages copies of these: page i at pages + i * page_bytes(), its kPageKeys positions at
+  // Gives a head without pages copies of these: page i at pages + i * page_bytes(layer), its kPageKeys positions at
   // positions + i * kPageKeys. From several threads at once, as append. The caller has checked them: live
   // positions rise through all pages, each page has one, tail fits.
   void put_pages(SequenceId sequence, int layer, int kv_head, size_t n_pages, const std::byte* pages,
                  const int32_t* positions, const Tail& tail);
-  size_t page_bytes() const { return page_bytes_; }
+  size_t page_bytes(int layer) const;
 
   uint64_t bytes() const;                     // of all live pages, shared ones counted once
   uint64_t bytes(SequenceId sequence) const;  // of the pages that one sequence holds
-  // What `n_keys` keys would take in the least number of pages (keys and values, as bytes() counts).
-  uint64_t ideal_bytes(int64_t n_keys) const;
+  // What `n_keys` keys of one head of a layer would take in the least number of pages, as bytes() counts.
+  uint64_t ideal_bytes(int layer, int64_t n_keys) const;
 
  private:
   struct Memory;
   struct Page;
   struct Head;
-  using Sequence = std::vector<Head>;  // [n_layers * n_kv_heads]
+  using Sequence = std::vector<Head>;  // the heads of every layer
 
+  size_t index(int layer, int kv_head) const;
   Head& head(SequenceId sequence, int layer, int kv_head);
   const Head* find_head(SequenceId sequence, int layer, int kv_head) const;
-  std::shared_ptr<Page> new_page();
+  std::shared_ptr<Page> new_page(int layer);
   Page& writable(Head& head, size_t index);
   // Moves the live keys of page i + 1 behind those of page i, if they fit, and frees it.
   bool merge_with_next(Head& head, size_t index);
+  void truncate(Head& head, int32_t position);
 
   CacheShape shape_;
-  size_t page_bytes_;
+  std::vector<size_t> first_head_;  // of each layer in a Sequence, and behind the last
   std::map<SequenceId, Sequence> sequences_;
-  std::shared_ptr<Memory> memory_;
+  std::vector<std::shared_ptr<Memory>> memory_;  // of each layer; layers with pages of one size share one
 };
 
 }  // namespace fovea::attention

@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 constexpr int kDim = 8;
 
 KvCache small_cache() {
-  return KvCache({.n_layers = 2, .n_kv_heads = 2, .head_dim = kDim, .type = kernels::KvType::kF32});
+  return KvCache(CacheShape::uniform(2, 2, kDim, kernels::KvType::kF32));
 }
 
 void append_range(KvCache& cache, SequenceId sequence, int layer, int kv_head, int begin, int end) {
@@ -30,7 +30,8 @@ std::vector<float> live_keys(const KvCache& cache, SequenceId sequence, int laye
     for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
       if (block.positions[slot] == kernels::kNoPosition) continue;
       float k[kDim], v[kDim];
-      kernels::page_read(block.page, cache.shape().type, kDim, slot, k, v);
+      kernels::key_read(block.k, cache.shape().k_type, kDim, slot, k);
+      kernels::value_read(block.v, cache.shape().v_type, kDim, slot, v);
       keys.push_back(k[0]);
       EXPECT_EQ(v[0], -k[0]);
     }
@@ -42,7 +43,7 @@ TEST(KvCache, CountsOnlyThePagesOfTheHeadsThatHoldKeys) {
   KvCache cache = small_cache();
   EXPECT_EQ(cache.bytes(), 0u);
   append_range(cache, 0, 0, 1, 0, 33);
-  EXPECT_EQ(cache.bytes(), 2 * kernels::page_bytes(kernels::KvType::kF32, kDim));
+  EXPECT_EQ(cache.bytes(), 2 * cache.page_bytes(0));
   EXPECT_EQ(cache.n_keys(0, 0, 1), 33);
   EXPECT_EQ(cache.n_keys(0, 1, 1), 0);
 }
@@ -55,7 +56,7 @@ TEST(KvCache, GivesBytesBackWhenAHeadDropsItsHistory) {
   cache.retain(0, 0, 0, [](int32_t p) { return p < 4 || p >= 256; });
   EXPECT_EQ(cache.n_keys(0, 0, 0), 68);
   EXPECT_LE(before - cache.bytes(), before / 2);
-  EXPECT_LE(cache.bytes() - before / 2, cache.ideal_bytes(68) + cache.ideal_bytes(1));
+  EXPECT_LE(cache.bytes() - before / 2, cache.ideal_bytes(0, 68) + cache.ideal_bytes(0, 1));
   EXPECT_EQ(cache.n_keys(0, 0, 1), 320);
 }
 
@@ -63,7 +64,7 @@ TEST(KvCache, PacksHolesTogetherAndKeepsEveryKeyWithItsPosition) {
   KvCache cache = small_cache();
   append_range(cache, 0, 0, 0, 0, 200);
   cache.retain(0, 0, 0, [](int32_t p) { return p % 10 == 0; });
-  EXPECT_EQ(cache.bytes(), cache.ideal_bytes(20));
+  EXPECT_EQ(cache.bytes(), cache.ideal_bytes(0, 20));
   std::vector<float> expected(20);
   for (int i = 0; i < 20; ++i) expected[static_cast<size_t>(i)] = static_cast<float>(10 * i);
   EXPECT_EQ(live_keys(cache, 0, 0, 0), expected);
@@ -92,7 +93,7 @@ TEST(KvCache, ASlidingWindowNeverTakesMoreThanAPageOverTheLeast) {
   for (int p = 0; p < 1000; ++p) {
     append_range(cache, 0, 0, 0, p, p + 1);
     cache.drop(0, 0, 0, 4, p + 1 - 150);
-    EXPECT_LE(cache.bytes(), cache.ideal_bytes(154) + cache.ideal_bytes(1)) << p;
+    EXPECT_LE(cache.bytes(), cache.ideal_bytes(0, 154) + cache.ideal_bytes(0, 1)) << p;
   }
   EXPECT_EQ(cache.n_keys(0, 0, 0), 154);
 }
@@ -115,7 +116,7 @@ TEST(KvCache, AForkSharesPagesUntilOneSideWrites) {
   cache.fork(0, 1);
   EXPECT_EQ(cache.bytes(), before);
   append_range(cache, 1, 0, 0, 40, 41);
-  EXPECT_EQ(cache.bytes(), before + cache.ideal_bytes(1));
+  EXPECT_EQ(cache.bytes(), before + cache.ideal_bytes(0, 1));
   EXPECT_EQ(cache.n_keys(0, 0, 0), 40);
   EXPECT_EQ(cache.n_keys(1, 0, 0), 41);
   cache.remove(0);
@@ -130,7 +131,7 @@ TEST(KvCache, TruncationGoesBackToThePrefixThatAFreshPrefillWouldHold) {
   std::vector<float> expected(50);
   std::iota(expected.begin(), expected.end(), 0.0f);
   EXPECT_EQ(live_keys(cache, 0, 1, 0), expected);
-  EXPECT_EQ(cache.bytes(), cache.ideal_bytes(50));
+  EXPECT_EQ(cache.bytes(), cache.ideal_bytes(0, 50));
 }
 
 TEST(KvCache, TruncationLeavesAForkAsItWas) {

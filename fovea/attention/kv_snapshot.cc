@@ -52,22 +52,22 @@ Status check_head(std::span<const int32_t> positions, const KvCache::Tail& tail,
 
 uint64_t layer_bytes(const KvCache& cache, SequenceId sequence, int layer) {
   uint64_t bytes = 0;
-  for (int kv = 0; kv < cache.shape().n_kv_heads; ++kv)
-    bytes += kHeadBytes + cache.blocks(sequence, layer, kv).size() * (kPositionsBytes + cache.page_bytes());
+  for (int kv = 0; kv < cache.shape().layer(layer).n_kv_heads; ++kv)
+    bytes += kHeadBytes + cache.blocks(sequence, layer, kv).size() * (kPositionsBytes + cache.page_bytes(layer));
   return bytes;
 }
 
 Status write_layer(const KvCache& cache, SequenceId sequence, int layer,
                    const std::function<Status(std::span<const std::byte>)>& put) {
-  for (int kv = 0; kv < cache.shape().n_kv_heads; ++kv) {
+  for (int kv = 0; kv < cache.shape().layer(layer).n_kv_heads; ++kv) {
     const auto blocks = cache.blocks(sequence, layer, kv);
     const KvCache::Tail tail = cache.tail(sequence, layer, kv);
     const std::array<int32_t, 3> head = {static_cast<int32_t>(blocks.size()), tail.n_used_last, tail.last_position};
     FOVEA_RETURN_IF_ERROR(put(std::as_bytes(std::span(head))));
     for (const kernels::KeyBlock& block : blocks)
       FOVEA_RETURN_IF_ERROR(put(std::as_bytes(std::span(block.positions, kPageKeys))));
-    for (const kernels::KeyBlock& block : blocks)
-      FOVEA_RETURN_IF_ERROR(put({static_cast<const std::byte*>(block.page), cache.page_bytes()}));
+    for (const kernels::KeyBlock& block : blocks)  // its values lie behind its keys
+      FOVEA_RETURN_IF_ERROR(put({static_cast<const std::byte*>(block.k), cache.page_bytes(layer)}));
   }
   return {};
 }
@@ -76,13 +76,13 @@ Status read_layer(KvCache& cache, SequenceId sequence, int layer, std::span<cons
                   const std::string& name) {
   ByteReader reader(bytes, name);
   std::vector<int32_t> positions;
-  for (int kv = 0; kv < cache.shape().n_kv_heads; ++kv) {
+  for (int kv = 0; kv < cache.shape().layer(layer).n_kv_heads; ++kv) {
     FOVEA_ASSIGN_OR_RETURN(const auto n_pages, reader.read<uint32_t>("the number of pages"));
     KvCache::Tail tail;
     FOVEA_ASSIGN_OR_RETURN(tail.n_used_last, reader.read<int32_t>("the slots used"));
     FOVEA_ASSIGN_OR_RETURN(tail.last_position, reader.read<int32_t>("the last position"));
     FOVEA_ASSIGN_OR_RETURN(const auto raw, reader.read_bytes(n_pages * kPositionsBytes, "the positions"));
-    FOVEA_ASSIGN_OR_RETURN(const auto pages, reader.read_bytes(uint64_t{n_pages} * cache.page_bytes(), "the pages"));
+    FOVEA_ASSIGN_OR_RETURN(const auto pages, reader.read_bytes(uint64_t{n_pages} * cache.page_bytes(layer), "the pages"));
     positions.resize(size_t{n_pages} * kPageKeys);
     if (n_pages > 0) std::memcpy(positions.data(), raw.data(), raw.size());
     FOVEA_RETURN_IF_ERROR(check_head(positions, tail, n_tokens, name, layer, kv));

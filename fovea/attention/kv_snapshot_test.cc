@@ -14,7 +14,7 @@ using kernels::kPageKeys;
 using ::testing::HasSubstr;
 
 constexpr int kDim = 8;
-const CacheShape kShape{.n_layers = 2, .n_kv_heads = 2, .head_dim = kDim, .type = kernels::KvType::kI16};
+const CacheShape kShape = CacheShape::uniform(2, 2, kDim, kernels::KvType::kI16);
 
 void append_range(KvCache& cache, int kv_head, int begin, int end) {
   for (int p = begin; p < end; ++p) {

@@ -43,7 +43,7 @@ std::vector<std::string_view> names_of_bits(uint32_t bits, std::initializer_list
 }  // namespace
 
 std::vector<std::string_view> stage_names(uint32_t stages) {
-  return names_of_bits(stages, {"shape", "choose", "score", "reweight", "gate", "keep"});
+  return names_of_bits(stages, {"shape", "choose", "score", "reweight", "gate", "keep", "join"});
 }
 
 std::vector<std::string_view> need_names(uint32_t needs) { return names_of_bits(needs, {"head-profile"}); }

@@ -1,7 +1,7 @@
 // The contract of an attention method: its name, paper and knobs, what it needs to see, and the
 // stages it acts on. A stage that no method overrides stays on the fused path and costs nothing.
 //
-//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z -> gate -> keep
+//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z of parts -> join -> gate -> keep
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fovea/attention/batch.h"
+#include "fovea/attention/key_plan.h"
 #include "fovea/attention/knobs.h"
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/shape.h"
@@ -21,9 +22,7 @@
 
 namespace fovea::attention {
 
-using kernels::KeyRule;
-
-enum Stage : uint32_t { kShape = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32 };
+enum Stage : uint32_t { kShape = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32, kJoin = 64 };
 enum Need : uint32_t { kNothing = 0, kHeadProfile = 1 };
 
 struct MethodInfo {
@@ -62,14 +61,29 @@ class SequenceState {
   virtual void truncate(int32_t /*n_tokens*/) {}
 };
 
-// One layer of one sequence during one call.
-struct LayerView {
+// A named stretch of a sequence: "system", "question", "image"; positions [begin, end).
+struct Span {
+  std::string name;
+  int32_t begin, end;
+};
+
+// One layer of one sequence during one forward pass.
+struct Call {
   const ModelShape& model;
   int layer;
   SequenceId sequence;
-  std::span<const int32_t> q_pos;  // of this call's rows, rising
-  bool decoding;                   // the rows follow generated tokens, not a prompt
-  SequenceState* state;            // of this method; null if it has none
+  std::span<const int32_t> q_pos;   // of this call's rows, rising
+  Phase phase;
+  SequenceState* state;             // of this method; null if it has none
+  std::span<const Span> spans = {};     // what was named of the sequence
+  std::span<const int32_t> tokens = {};  // of the rows
+
+  bool decoding() const { return phase == Phase::kDecode; }
+};
+
+// q of a call's rows, [n, n_heads, k_dim]: as projected, and turned by its positions.
+struct Queries {
+  tensor::Tensor plain, turned;
 };
 
 // Values before rotation; each [n, heads, head_dim]. `positions` are what q and k rotate by.
@@ -82,18 +96,10 @@ struct InputTile {
 
 // One row of one head: scores or pattern over the cached keys, in order of position.
 struct RowView {
-  const LayerView& layer;
+  const Call& call;
   int head;
   int32_t q_pos;
   std::span<const int32_t> key_positions;  // kernels::kNoPosition where the row sees nothing
-};
-
-// Bits of the keys that each row of a KV head's query group may see; starts as all ones.
-struct KeyMask {
-  std::span<const kernels::KeyBlock> blocks;
-  int64_t n_queries;
-  int group;
-  std::span<uint32_t> bits;  // [n_queries, group, blocks.size()]
 };
 
 class Method {
@@ -109,21 +115,29 @@ class Method {
 
   // shape: q, k, v and the positions to rotate by.
   virtual bool edits_inputs(int /*layer*/) const { return false; }
-  virtual void edit_inputs(const LayerView&, InputTile&) const {}
-  // choose: a fixed rule per query head, and a mask that depends on what is cached.
+  virtual void edit_inputs(const Call&, InputTile&) const {}
+  // choose: a fixed rule per query head, and once a layer and call what depends on the queries, the cache or the rows:
+  // pages, masks, parts. The plan may only be narrowed.
   virtual KeyRule rule(int /*layer*/, int /*head*/) const { return {}; }
-  virtual bool chooses_keys(int /*layer*/, int /*kv_head*/) const { return false; }
-  virtual void choose_keys(const LayerView&, int /*kv_head*/, KeyMask&) const {}
+  virtual bool chooses(int /*layer*/) const { return false; }
+  virtual void choose(const Call&, const Queries&, KeyPlan&) const {}
   // score, reweight: rows of the heads for which edits_rows is true are materialised. Calls for
   // different heads come from different threads.
   virtual bool edits_rows(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
   virtual void edit_scores(const RowView&, std::span<float>) const {}   // scaled, -inf where masked
   virtual void edit_pattern(const RowView&, std::span<float>) const {}  // after softmax
+  // join: weights of the parts of each row, [n, n_heads, parts]. They come as the softmax over lse (the same shape;
+  // -inf for a part that a row does not have), which makes all parts one softmax; z is their weighted sum.
+  virtual bool joins(int /*layer*/) const { return false; }
+  virtual void join(const Call&, const tensor::Tensor& /*lse*/, tensor::Tensor& /*weights*/) const {}
   // gate: z of one head, row i at z + i * ld.
   virtual bool edits_output(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
-  virtual void edit_output(const LayerView&, int /*head*/, float* /*z*/, int64_t /*ld*/) const {}
+  virtual void edit_output(const Call&, int /*head*/, float* /*z*/, int64_t /*ld*/) const {}
   // keep: after the layer's attention; drop from the cache what no later row will see.
-  virtual void keep(const LayerView&, KvCache&) const {}
+  virtual void keep(const Call&, KvCache&) const {}
+  // How far back a row looks at most, in positions as q is turned: what is no more than the model's context can go on
+  // for ever.
+  virtual int64_t reach() const { return std::numeric_limits<int64_t>::max(); }
   // The promise of `keep`: the most keys of a KV head that stay in the cache after a call.
   virtual int64_t max_keys(int /*layer*/, int /*kv_head*/) const { return std::numeric_limits<int64_t>::max(); }
 };

@@ -24,7 +24,7 @@ class OneLayer {
 
   explicit OneLayer(std::string_view spec = "dense", kernels::KvType type = kernels::KvType::kF32,
                     const HeadProfile* profile = nullptr)
-      : cache({2, 2, 16, type}), hooks(2), shape_(small_shape()) {
+      : cache(CacheShape::uniform(2, 2, 16, type)), hooks(2), shape_(small_shape()) {
     shape_.profile = profile;
     for (int i = 0; i < shape_.head_dim; i += 2) rope_.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
     auto parsed = Pipeline::parse(spec, shape_);
@@ -47,7 +47,8 @@ class OneLayer {
   std::vector<float> feed(int n, bool decoding = false, SequenceId sequence = 0, int layer = 0) {
     int32_t& next = next_[{sequence, layer}];
     Batch batch;
-    batch.add(std::vector<int32_t>(static_cast<size_t>(n), 0), next, sequence, decoding);
+    batch.add(std::vector<int32_t>(static_cast<size_t>(n), 0), next, sequence,
+              decoding ? Phase::kDecode : Phase::kPrompt);
     next += n;
     return run(batch, layer);
   }
@@ -66,7 +67,7 @@ class OneLayer {
       }
     }
     Attend attend({.model = shape_,
-                   .rope = rope_,
+                   .ropes = {&rope_, 1},
                    .batch = batch,
                    .cache = &cache,
                    .pipeline = &pipeline,

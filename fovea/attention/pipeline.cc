@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -145,12 +146,24 @@ void Pipeline::truncate(SequenceId sequence, int32_t n_tokens) {
   }
 }
 
-void Pipeline::fork(SequenceId from, SequenceId to) {
-  const auto it = states_.find(from);
-  if (it == states_.end()) return;
-  auto& copies = states_[to];
-  copies.clear();
-  for (const auto& state : it->second) copies.push_back(state ? state->clone() : nullptr);
+Pipeline::States Pipeline::copy_states(SequenceId sequence) const {
+  States copies;
+  if (const auto it = states_.find(sequence); it != states_.end()) {
+    for (const auto& state : it->second) copies.push_back(state ? state->clone() : nullptr);
+  }
+  return copies;
+}
+
+void Pipeline::restore(SequenceId sequence, States states) {
+  if (!states.empty()) states_[sequence] = std::move(states);
+}
+
+void Pipeline::fork(SequenceId from, SequenceId to) { restore(to, copy_states(from)); }
+
+int64_t Pipeline::reach() const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const auto& method : methods_) least = std::min(least, method->reach());
+  return least;
 }
 
 }  // namespace fovea::attention

@@ -32,6 +32,11 @@ class Pipeline {
   bool can_truncate(SequenceId sequence, int32_t n_tokens) const;  // whether every state of it can
   void truncate(SequenceId sequence, int32_t n_tokens);
   void remove(SequenceId sequence) { states_.erase(sequence); }
+  using States = std::vector<std::unique_ptr<SequenceState>>;
+  States copy_states(SequenceId sequence) const;
+  void restore(SequenceId sequence, States states);
+  // The furthest that a row looks back (Method::reach): what every row sees lies within the least of them.
+  int64_t reach() const;
 
  private:
   Status add(std::string_view name, const std::vector<std::pair<std::string, std::string>>& knobs,
@@ -40,7 +45,7 @@ class Pipeline {
 
   std::string spec_ = "dense";
   std::vector<std::unique_ptr<Method>> methods_;
-  std::map<SequenceId, std::vector<std::unique_ptr<SequenceState>>> states_;
+  std::map<SequenceId, States> states_;
 };
 
 }  // namespace fovea::attention

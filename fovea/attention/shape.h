@@ -1,6 +1,8 @@
 // What attention needs to know about a model, and what was measured about its heads.
 #pragma once
 
+#include <climits>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -19,6 +21,20 @@ struct HeadProfile {
   std::map<std::string, std::vector<double>, std::less<>> values;
 };
 
+// One attention of the forward pass. `layer` in methods, hooks and the cache counts these, in the order of the forward.
+struct AttentionShape {
+  int n_heads = 0, n_kv_heads = 0;
+  int k_dim = 0, v_dim = 0;  // of a head
+  int rope = 0;              // index of the model's tables of angles; kNoRope: keys are not turned
+  float scale = 0;           // multiplies q.k
+  float softcap = 0;         // > 0: a score s becomes softcap tanh(s / softcap)
+  int window = INT_MAX;      // a row sees this many last keys, itself among them
+  bool causal = true;        // else every key of the sequence: such rows are fed in one pass
+  static constexpr int kNoRope = -1;
+
+  int group() const { return n_heads / n_kv_heads; }
+};
+
 struct ModelShape {
   int n_layers = 0;
   int n_heads = 0;
@@ -29,8 +45,17 @@ struct ModelShape {
   int vocab_size = 0;
   int n_ctx = 0;                         // positions the model was trained for
   const HeadProfile* profile = nullptr;  // null: nothing was measured
+  std::vector<AttentionShape> attention = {};  // one a layer; empty: all are plain and alike
 
   int group() const { return n_heads / n_kv_heads; }
+  AttentionShape site(int layer) const {
+    if (!attention.empty()) return attention[static_cast<size_t>(layer)];
+    return {.n_heads = n_heads,
+            .n_kv_heads = n_kv_heads,
+            .k_dim = head_dim,
+            .v_dim = head_dim,
+            .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};
+  }
 };
 
 // Query heads named by a user: "all", "none", or items joined by '+': "5" (a layer), "3-9" (layers),

@@ -19,15 +19,20 @@ class StridedKeys final : public Method {
                                     .excludes = "test-positions"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("stride", stride_, {.min = 1, .help = "keys"}); }
-  bool chooses_keys(int, int) const override { return true; }
-  void choose_keys(const LayerView& view, int, KeyMask& mask) const override {
-    const size_t n_blocks = mask.blocks.size();
-    for (size_t row = 0; row < mask.bits.size() / n_blocks; ++row) {
-      const int32_t q_pos = view.q_pos[row / static_cast<size_t>(mask.group)];
-      for (size_t b = 0; b < n_blocks; ++b) {
-        for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
-          const int32_t key = mask.blocks[b].positions[slot];
-          if (key % stride_ != 0 && key != q_pos) mask.bits[row * n_blocks + b] &= ~(uint32_t{1} << slot);
+  bool chooses(int) const override { return true; }
+  void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        KeyPlan::Tile& tile = plan.tile(kv, t);
+        for (KeyPlan::Page& page : tile.parts[0].pages) {
+          const std::span<uint32_t> bits = plan.mask(tile, page);
+          const int32_t* keys = plan.pages(kv)[static_cast<size_t>(page.index)].positions;
+          for (size_t row = 0; row < bits.size(); ++row) {
+            const int32_t q_pos = call.q_pos[static_cast<size_t>(tile.first) + row % static_cast<size_t>(tile.n)];
+            for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
+              if (keys[slot] % stride_ != 0 && keys[slot] != q_pos) bits[row] &= ~(uint32_t{1} << slot);
+            }
+          }
         }
       }
     }
@@ -89,7 +94,7 @@ class MovedPositions final : public Method {
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("shift", shift_, {.min = 0, .help = "places"}); }
   bool edits_inputs(int) const override { return true; }
-  void edit_inputs(const LayerView& view, InputTile& tile) const override {
+  void edit_inputs(const Call& view, InputTile& tile) const override {
     for (size_t i = 0; i < view.q_pos.size(); ++i) tile.positions[i] += shift_;
     for (int64_t i = 0; i < tile.v.elements(); ++i) tile.v.data()[i] *= -1.0f;
   }

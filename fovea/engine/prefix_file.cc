@@ -18,8 +18,8 @@ using kernels::KvType;
 using Digest = Sha256::Digest;
 
 constexpr std::string_view kMagic = "FOVEAPFX";
-constexpr uint64_t kFixedBytes = 64;  // before the setting
-constexpr uint64_t kSectionBytes = sizeof(uint64_t) + sizeof(Digest);
+constexpr uint64_t kFixedBytes = 60;  // before the setting
+constexpr uint64_t kSectionBytes = 3 * sizeof(uint32_t) + sizeof(uint64_t) + sizeof(Digest);
 constexpr uint32_t kMaxSetting = 1 << 16, kMaxTokens = 1 << 24, kMaxLayers = 1 << 12, kMaxHeads = 1 << 12,
                    kMaxHeadDim = 256;
 
@@ -52,16 +52,16 @@ class Bytes {
 }  // namespace
 
 uint64_t prefix_file_bytes(const PrefixHead& head, const KvCache& cache, SequenceId sequence) {
-  uint64_t bytes = head_bytes(head.setting.size(), head.tokens.size(), static_cast<uint64_t>(cache.shape().n_layers));
-  for (int layer = 0; layer < cache.shape().n_layers; ++layer) bytes += attention::layer_bytes(cache, sequence, layer);
+  uint64_t bytes = head_bytes(head.setting.size(), head.tokens.size(), static_cast<uint64_t>(cache.shape().n_layers()));
+  for (int layer = 0; layer < cache.shape().n_layers(); ++layer) bytes += attention::layer_bytes(cache, sequence, layer);
   return bytes;
 }
 
 Status write_prefix_file(const std::string& path, const PrefixHead& head, const KvCache& cache, SequenceId sequence) {
   const attention::CacheShape& shape = cache.shape();
-  const auto n_layers = static_cast<size_t>(shape.n_layers);
+  const auto n_layers = static_cast<size_t>(shape.n_layers());
   std::vector<Digest> digests(n_layers);
-  pool().for_each(shape.n_layers, [&](int64_t layer, int) {
+  pool().for_each(shape.n_layers(), [&](int64_t layer, int) {
     Sha256 hash;
     (void)attention::write_layer(cache, sequence, static_cast<int>(layer), [&](std::span<const std::byte> part) {
       hash.add(part);
@@ -77,13 +77,15 @@ Status write_prefix_file(const std::string& path, const PrefixHead& head, const 
   out.number(prefix_file_bytes(head, cache, sequence));
   out.number(static_cast<uint32_t>(head.tokens.size()));
   out.number(static_cast<uint32_t>(head.setting.size()));
-  for (const int number : {shape.n_layers, shape.n_kv_heads, shape.head_dim, static_cast<int>(shape.type)})
+  for (const int number : {shape.n_layers(), static_cast<int>(shape.k_type), static_cast<int>(shape.v_type)})
     out.number(static_cast<uint32_t>(number));
   out.number(head.keys.seen);
   out.number(head.keys.dense);
   out.append(std::as_bytes(std::span(head.setting)));
   out.append(std::as_bytes(std::span(head.tokens)));
   for (size_t layer = 0; layer < n_layers; ++layer) {
+    const attention::CacheShape::Layer& heads = shape.layers[layer];
+    for (const int number : {heads.n_kv_heads, heads.k_dim, heads.v_dim}) out.number(static_cast<uint32_t>(number));
     out.number(attention::layer_bytes(cache, sequence, static_cast<int>(layer)));
     out.append(digests[layer]);
   }
@@ -97,7 +99,7 @@ Status write_prefix_file(const std::string& path, const PrefixHead& head, const 
     out.clear();
     return {};
   };
-  for (int layer = 0; layer < shape.n_layers; ++layer)
+  for (int layer = 0; layer < shape.n_layers(); ++layer)
     FOVEA_RETURN_IF_ERROR(attention::write_layer(cache, sequence, layer, put));
   FOVEA_RETURN_IF_ERROR(file.write(out.all()));
   return file.commit(/*durable=*/false);
@@ -127,7 +129,7 @@ Result<PrefixFile> PrefixFile::parse(std::span<const std::byte> bytes, const std
       return wrong("the head does not match its checksum");
   }
 
-  uint32_t n_tokens = 0, n_setting = 0, shape[4] = {};
+  uint32_t n_tokens = 0, n_setting = 0, shape[3] = {};
   FOVEA_ASSIGN_OR_RETURN(n_tokens, reader.read<uint32_t>("the number of tokens"));
   FOVEA_ASSIGN_OR_RETURN(n_setting, reader.read<uint32_t>("the size of the setting"));
   for (uint32_t& number : shape) {
@@ -136,12 +138,11 @@ Result<PrefixFile> PrefixFile::parse(std::span<const std::byte> bytes, const std
   FOVEA_ASSIGN_OR_RETURN(out.head_.keys.seen, reader.read<uint64_t>("the keys seen"));
   FOVEA_ASSIGN_OR_RETURN(out.head_.keys.dense, reader.read<uint64_t>("the keys of dense attention"));
   if (n_tokens == 0 || n_tokens > kMaxTokens || n_setting > kMaxSetting) return wrong("counts out of range");
-  if (shape[0] == 0 || shape[0] > kMaxLayers || shape[1] == 0 || shape[1] > kMaxHeads || shape[2] == 0 ||
-      shape[2] > kMaxHeadDim || shape[3] > static_cast<uint32_t>(KvType::kQ8_0)) {
+  constexpr auto kMaxType = static_cast<uint32_t>(KvType::kQ8_0);
+  if (shape[0] == 0 || shape[0] > kMaxLayers || shape[1] > kMaxType || shape[2] > kMaxType)
     return wrong("an impossible shape");
-  }
-  out.shape_ = {static_cast<int>(shape[0]), static_cast<int>(shape[1]), static_cast<int>(shape[2]),
-                static_cast<KvType>(shape[3])};
+  out.shape_.k_type = static_cast<KvType>(shape[1]);
+  out.shape_.v_type = static_cast<KvType>(shape[2]);
   if (n_head != head_bytes(n_setting, n_tokens, shape[0])) return wrong("the head's size does not match its counts");
   FOVEA_ASSIGN_OR_RETURN(const auto setting, reader.read_chars(n_setting, "the setting"));
   out.head_.setting = setting;
@@ -150,6 +151,15 @@ Result<PrefixFile> PrefixFile::parse(std::span<const std::byte> bytes, const std
   std::memcpy(out.head_.tokens.data(), tokens.data(), tokens.size());
   uint64_t at = n_head;
   for (uint32_t layer = 0; layer < shape[0]; ++layer) {
+    uint32_t heads[3] = {};
+    for (uint32_t& number : heads) {
+      FOVEA_ASSIGN_OR_RETURN(number, reader.read<uint32_t>("the heads of a layer"));
+    }
+    if (heads[0] == 0 || heads[0] > kMaxHeads || heads[1] == 0 || heads[1] > kMaxHeadDim || heads[2] == 0 ||
+        heads[2] > kMaxHeadDim) {
+      return wrong("an impossible shape");
+    }
+    out.shape_.layers.push_back({static_cast<int>(heads[0]), static_cast<int>(heads[1]), static_cast<int>(heads[2])});
     FOVEA_ASSIGN_OR_RETURN(const auto n_layer, reader.read<uint64_t>("the size of a layer"));
     FOVEA_ASSIGN_OR_RETURN(const auto digest, reader.read_bytes(sizeof(Digest), "the checksum of a layer"));
     if (n_layer > bytes.size() - at) return wrong("a layer lies past the end");
@@ -163,11 +173,7 @@ Result<PrefixFile> PrefixFile::parse(std::span<const std::byte> bytes, const std
 }
 
 Status PrefixFile::restore(KvCache& cache, SequenceId sequence) const {
-  const attention::CacheShape& into = cache.shape();
-  if (shape_.n_layers != into.n_layers || shape_.n_kv_heads != into.n_kv_heads || shape_.head_dim != into.head_dim ||
-      shape_.type != into.type) {
-    return make_error(ErrorCode::kData, "{}: a cache of another shape", name_);
-  }
+  if (shape_ != cache.shape()) return make_error(ErrorCode::kData, "{}: a cache of another shape", name_);
   std::vector<Status> done(sections_.size());
   pool().for_each(static_cast<int64_t>(sections_.size()), [&](int64_t i, int) {
     const Section& section = sections_[static_cast<size_t>(i)];

@@ -103,7 +103,7 @@ Result<std::string> PrefixStore::setting_of(const Session& session) const {
   std::string out = fmt::format("model {}\nbuild {}\nisa {}\nnumerics {}\ncache_type {}\nattention {}\n", model, build,
                                 kernels::name_of(kernels::active_isa()),
                                 session.numerics() == kernels::Numerics::kExact ? "exact" : "fast",
-                                kernels::name_of(session.cache().shape().type), session.pipeline().spec());
+                                kernels::name_of(session.cache().shape().k_type), session.pipeline().spec());
   if (!session.pipeline().dense())
     out += fmt::format("chunk {}\nprofile {}\n", session.chunk(), profile_hash(session.shape().profile));
   return out;

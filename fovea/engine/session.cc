@@ -25,39 +25,79 @@ bool all_finite(std::span<const float> values) {
   return std::none_of(std::begin(sums), std::end(sums), [](float sum) { return std::isnan(sum); });
 }
 
+attention::CacheShape cache_shape(const attention::ModelShape& model, kernels::KvType type) {
+  attention::CacheShape shape{.layers = {}, .k_type = type, .v_type = type};
+  for (int layer = 0; layer < model.n_layers; ++layer) {
+    const attention::AttentionShape at = model.site(layer);
+    shape.layers.push_back({at.n_kv_heads, at.k_dim, at.v_dim});
+  }
+  return shape;
+}
+
 }  // namespace
 
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
     : model_(std::move(model)),
       options_(options),
       shape_(model_->shape()),
-      n_ctx_(options.n_ctx > 0 ? options.n_ctx : shape_.n_ctx),
-      cache_({shape_.n_layers, shape_.n_kv_heads, shape_.head_dim,
-              options.cache_type.value_or(options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32
-                                                                                        : kernels::KvType::kI16)}),
+      n_ctx_(shape_.n_ctx),
+      cache_(cache_shape(shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact
+                                                                 ? kernels::KvType::kF32
+                                                                 : kernels::KvType::kI16))),
       hooks_(shape_.n_layers) {
   shape_.profile = options_.profile.get();
 }
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
-  const int trained = model->shape().n_ctx;
-  if (options.n_ctx < 0 || (options.n_ctx > trained && !options.beyond_training)) {
-    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}", options.n_ctx,
-                      trained);
-  }
   if (options.chunk < 1)
     return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
   std::unique_ptr<Session> session(new Session(std::move(model), options));
   FOVEA_ASSIGN_OR_RETURN(session->pipeline_, attention::Pipeline::parse(options.attention, session->shape_));
+  const int most = session->context_of(session->pipeline_);
+  if (options.n_ctx < 0 || options.n_ctx > most) {
+    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}{}", options.n_ctx,
+                      most, session->pipeline_.dense() ? "" : " with this attention");
+  }
+  session->n_ctx_ = options.n_ctx > 0 ? options.n_ctx : options.beyond_training ? session->shape_.n_ctx : most;
   return session;
+}
+
+// How many tokens a sequence may have: no row may look back further than the model was trained for.
+int Session::context_of(const attention::Pipeline& pipeline) const {
+  constexpr int kEndless = models::ModelSizes::kMaxContext;
+  if (options_.beyond_training || pipeline.reach() <= shape_.n_ctx) return kEndless;
+  return shape_.n_ctx;
 }
 
 SequenceId Session::fork(SequenceId sequence) {
   const SequenceId copy = begin();
   if (cache_.has(sequence)) cache_.fork(sequence, copy);
-  pipeline_.fork(sequence, copy);
+  pipeline_of(sequence).fork(sequence, copy);
+  if (const auto own = own_.find(sequence); own != own_.end())
+    own_[copy] = {own->second.pipeline, {}, own->second.spans};
   lengths_[copy] = length(sequence);
   return copy;
+}
+
+Status Session::set_attention(SequenceId sequence, std::string_view spec) {
+  FOVEA_CHECK(length(sequence) == 0, "session: sequence {} has {} tokens and keeps its attention", sequence,
+              length(sequence));
+  FOVEA_ASSIGN_OR_RETURN(attention::Pipeline pipeline, attention::Pipeline::parse(spec, shape_));
+  own_[sequence].pipeline = std::make_shared<attention::Pipeline>(std::move(pipeline));
+  return {};
+}
+
+void Session::set_spans(SequenceId sequence, std::vector<attention::Span> spans) {
+  own_[sequence].spans = std::move(spans);
+}
+
+const attention::Pipeline& Session::pipeline(SequenceId sequence) const {
+  const auto own = own_.find(sequence);
+  return own != own_.end() && own->second.pipeline ? *own->second.pipeline : pipeline_;
+}
+
+attention::Pipeline& Session::pipeline_of(SequenceId sequence) {
+  return const_cast<attention::Pipeline&>(std::as_const(*this).pipeline(sequence));  // of this object, not const
 }
 
 Result<SequenceId> Session::adopt(int32_t n_tokens, const attention::KeyCount& keys,
@@ -77,8 +117,9 @@ Result<SequenceId> Session::adopt(int32_t n_tokens, const attention::KeyCount& k
 
 void Session::remove(SequenceId sequence) {
   cache_.remove(sequence);
-  pipeline_.remove(sequence);
+  pipeline_of(sequence).remove(sequence);
   lengths_.erase(sequence);
+  own_.erase(sequence);
 }
 
 int32_t Session::length(SequenceId sequence) const {
@@ -90,29 +131,47 @@ bool Session::can_truncate(SequenceId sequence, int32_t n) const {
   const int32_t fed = length(sequence);
   if (n == 0 || n == fed) return true;
   for (int layer = 0; layer < shape_.n_layers; ++layer) {
-    for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
-      if (cache_.n_keys(sequence, layer, kv_head) != fed) return false;  // a later row may have needed less than row n
+    const attention::AttentionShape at = shape_.site(layer);
+    // Row n sees no key before this: a layer with a window has let the older ones go, and needs them no more.
+    const int64_t first_seen = at.window == INT_MAX || drops_keys(sequence) ? 0 : std::max<int64_t>(0, n + 1 - int64_t{at.window});
+    for (int kv_head = 0; kv_head < at.n_kv_heads; ++kv_head) {
+      if (fed - cache_.n_keys(sequence, layer, kv_head) > first_seen) return false;
     }
   }
-  return pipeline_.can_truncate(sequence, n);
+  return pipeline(sequence).can_truncate(sequence, n);
+}
+
+// Whether a method of its program lets keys go.
+bool Session::drops_keys(SequenceId sequence) const {
+  for (const auto& method : pipeline(sequence).methods()) {
+    for (int layer = 0; layer < shape_.n_layers; ++layer) {
+      for (int kv_head = 0; kv_head < shape_.site(layer).n_kv_heads; ++kv_head) {
+        if (method->max_keys(layer, kv_head) != std::numeric_limits<int64_t>::max()) return true;
+      }
+    }
+  }
+  return false;
 }
 
 void Session::truncate(SequenceId sequence, int32_t n) {
   FOVEA_CHECK(n >= 0 && n <= length(sequence), "session: truncate to {} of {} tokens", n, length(sequence));
-  FOVEA_CHECK(can_truncate(sequence, n), "session: {} cannot go back to {} of {} tokens", pipeline_.spec(), n,
+  FOVEA_CHECK(can_truncate(sequence, n), "session: {} cannot go back to {} of {} tokens", pipeline(sequence).spec(), n,
               length(sequence));
   if (n == length(sequence)) return;
   if (n == 0) {
-    remove(sequence);
+    cache_.remove(sequence);
+    pipeline_of(sequence).remove(sequence);
+    lengths_.erase(sequence);
     return;
   }
   cache_.truncate(sequence, n);
-  pipeline_.truncate(sequence, n);
+  pipeline_of(sequence).truncate(sequence, n);
   lengths_[sequence] = n;
 }
 
 void Session::stop_observing(attention::RowObserver* observer) {
-  observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
+  std::erase(observers_, observer);
+  for (auto& [sequence, own] : own_) std::erase(own.observers, observer);
 }
 
 Status Session::check_tokens(std::span<const int32_t> tokens) const {
@@ -127,34 +186,109 @@ Status Session::check_tokens(std::span<const int32_t> tokens) const {
 
 Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
   const int64_t wanted = length(sequence) + n_tokens;
-  if (wanted <= n_ctx_) return {};
-  return make_error(ErrorCode::kLimit, "{} tokens do not fit the context of {}", wanted, n_ctx_);
+  if (wanted <= n_ctx_ && wanted <= context_of(pipeline(sequence))) return {};
+  return make_error(ErrorCode::kLimit, "{} tokens do not fit the context of {}", wanted,
+                    std::min(n_ctx_, context_of(pipeline(sequence))));
 }
 
-Result<Tensor> Session::forward(const Batch& batch) {
+Result<Tensor> Session::forward(const Batch& batch, const std::atomic<bool>* cancel) {
   tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics};
   tensor::ExecScope scope(exec);
   const models::Config& config = model_->config();
   attention::Attend attend({.model = shape_,
-                            .rope = config.rope,
+                            .ropes = {&config.rope, 1},
                             .batch = batch,
                             .cache = &cache_,
                             .pipeline = &pipeline_,
                             .hooks = hooks_.active() ? &hooks_ : nullptr,
                             .observers = observers_,
-                            .memory = &attend_memory_});
+                            .sequences = contexts_,
+                            .memory = &attend_memory_,
+                            .cancel = cancel});
+  const attention::HookBatch rows(hooks_, batch);
   Tensor logits = model_->family().forward(batch, attend, hooks_);
+  FOVEA_RETURN_IF_ERROR(model_->gguf().check_intact());
+  if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
+    return make_error(ErrorCode::kData,
+                      "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
+                      model_->gguf().name());
+  }
   keys_.seen += attend.key_count().seen;
   keys_.dense += attend.key_count().dense;
-  FOVEA_RETURN_IF_ERROR(model_->gguf().check_intact());
-  if (logits.defined() && logits.elements() > 0) {
-    if (!all_finite(logits.values())) {
-      return make_error(ErrorCode::kData,
-                        "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
-                        model_->gguf().name());
+  return logits;
+}
+
+// Keys that a method dropped in the pass are gone: such a sequence starts anew.
+void Session::roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states) {
+  for (size_t i = 0; i < feeds.size(); ++i) {
+    const SequenceId sequence = feeds[i].sequence;
+    attention::Pipeline& pipeline = pipeline_of(sequence);
+    const int32_t fed = length(sequence);
+    cache_.truncate(sequence, fed);
+    bool whole = fed > 0 && !drops_keys(sequence);
+    for (int layer = 0; layer < shape_.n_layers && whole; ++layer) {  // a pass longer than a window's slack
+      const attention::AttentionShape at = shape_.site(layer);
+      if (at.window == INT_MAX) continue;
+      const int64_t unseen = std::max<int64_t>(0, fed + 1 - int64_t{at.window});
+      for (int kv = 0; kv < at.n_kv_heads; ++kv) whole = whole && fed - cache_.n_keys(sequence, layer, kv) <= unseen;
+    }
+    pipeline.remove(sequence);
+    if (whole) {
+      pipeline.restore(sequence, std::move(states[i]));
+    } else {
+      cache_.remove(sequence);
+      lengths_.erase(sequence);
     }
   }
-  return logits;
+}
+
+Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool>* cancel) {
+  Batch& batch = step_;
+  batch.clear();
+  contexts_.clear();
+  bool stateful = false;
+  for (size_t i = 0; i < feeds.size(); ++i) {
+    const Feed& feed = feeds[i];
+    FOVEA_CHECK(!feed.tokens.empty(), "step: no token for sequence {}", feed.sequence);
+    FOVEA_RETURN_IF_ERROR(check_tokens(feed.tokens));
+    FOVEA_RETURN_IF_ERROR(check_room(feed.sequence, static_cast<int64_t>(feed.tokens.size())));
+    for (size_t j = 0; j < i; ++j)
+      FOVEA_CHECK(feeds[j].sequence != feed.sequence, "step: sequence {} twice", feed.sequence);
+    const auto first = static_cast<int32_t>(batch.size());
+    batch.add(feed.tokens, length(feed.sequence), feed.sequence, feed.phase);
+    const auto end = static_cast<int32_t>(batch.size());
+    if (feed.logits == Logits::kLast) batch.logit_rows.push_back(end - 1);
+    for (int32_t row = first; row < end && feed.logits == Logits::kAll; ++row) batch.logit_rows.push_back(row);
+    if (const auto own = own_.find(feed.sequence); own != own_.end()) {
+      contexts_.push_back({feed.sequence, own->second.pipeline ? own->second.pipeline.get() : &pipeline_,
+                           own->second.observers, own->second.spans});
+    }
+    stateful = stateful || pipeline(feed.sequence).keeps_state();
+  }
+  std::vector<attention::Pipeline::States> states;
+  if (stateful) {
+    for (const Feed& feed : feeds) states.push_back(pipeline(feed.sequence).copy_states(feed.sequence));
+  }
+  const auto undo = [&] {
+    states.resize(feeds.size());
+    roll_back(feeds, states);
+  };
+  try {
+    Result<Tensor> logits = forward(batch, cancel);
+    if (logits) {
+      for (const Feed& feed : feeds)
+        lengths_[feed.sequence] = length(feed.sequence) + static_cast<int32_t>(feed.tokens.size());
+    } else {
+      undo();
+    }
+    return logits;
+  } catch (const attention::Cancelled&) {
+    undo();
+    return make_error(ErrorCode::kCancelled, "interrupted");
+  } catch (...) {
+    undo();
+    throw;
+  }
 }
 
 Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const int32_t> tokens,
@@ -167,15 +301,13 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
   for (int64_t first = 0; first < total; first += options_.chunk) {
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
     const int64_t n = std::min<int64_t>(options_.chunk, total - first);
-    Batch batch;
-    batch.add(tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n)), length(sequence), sequence);
-    if (options.on_logits) {
-      for (int32_t i = 0; i < n; ++i) batch.logit_rows.push_back(i);
-    } else if (first + n == total) {
-      batch.logit_rows.push_back(static_cast<int32_t>(n - 1));
-    }
-    FOVEA_ASSIGN_OR_RETURN(logits, forward(batch));
-    lengths_[sequence] = length(sequence) + static_cast<int32_t>(n);
+    const bool last = first + n == total;
+    const Feed feed{sequence, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n)),
+                    options.on_logits ? Logits::kAll
+                    : last            ? Logits::kLast
+                                      : Logits::kNone,
+                    last && !options.more ? attention::Phase::kPromptEnd : attention::Phase::kPrompt};
+    FOVEA_ASSIGN_OR_RETURN(logits, step({&feed, 1}, options.cancel));
     if (options.on_logits) FOVEA_RETURN_IF_ERROR(options.on_logits(first, logits));
     if (options.progress) options.progress(first + n, total);
   }
@@ -184,19 +316,9 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
 }
 
 Result<Tensor> Session::decode(std::span<const Step> steps) {
-  Batch& batch = step_;
-  batch.clear();
-  for (size_t i = 0; i < steps.size(); ++i) {
-    FOVEA_RETURN_IF_ERROR(check_tokens({&steps[i].token, 1}));
-    FOVEA_RETURN_IF_ERROR(check_room(steps[i].sequence, 1));
-    for (size_t j = 0; j < i; ++j)
-      FOVEA_CHECK(steps[j].sequence != steps[i].sequence, "decode: sequence {} twice", steps[i].sequence);
-    batch.add({&steps[i].token, 1}, length(steps[i].sequence), steps[i].sequence, /*is_decoding=*/true);
-    batch.logit_rows.push_back(static_cast<int32_t>(i));
-  }
-  FOVEA_ASSIGN_OR_RETURN(Tensor logits, forward(batch));
-  for (const Step& step : steps) ++lengths_[step.sequence];
-  return logits;
+  feeds_.clear();
+  for (const Step& one : steps) feeds_.push_back({one.sequence, {&one.token, 1}});
+  return step(feeds_);
 }
 
 bool Session::can_verify() const {
@@ -214,14 +336,8 @@ bool Session::can_verify() const {
 
 Result<Tensor> Session::verify(SequenceId sequence, std::span<const int32_t> tokens) {
   FOVEA_CHECK(can_verify(), "session: {} cannot take tokens back", pipeline_.spec());
-  FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
-  FOVEA_RETURN_IF_ERROR(check_room(sequence, static_cast<int64_t>(tokens.size())));
-  Batch batch;
-  batch.add(tokens, length(sequence), sequence, /*is_decoding=*/true);
-  for (int32_t row = 0; row < batch.size(); ++row) batch.logit_rows.push_back(row);
-  FOVEA_ASSIGN_OR_RETURN(Tensor logits, forward(batch));
-  lengths_[sequence] = length(sequence) + static_cast<int32_t>(tokens.size());
-  return logits;
+  const Feed feed{sequence, tokens, Logits::kAll};
+  return step({&feed, 1});
 }
 
 }  // namespace fovea::engine

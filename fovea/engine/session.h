@@ -26,7 +26,8 @@ using tensor::Tensor;
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
   std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast
-  int n_ctx = 0;                                   // positions of one sequence; 0: as many as the model was trained for
+  int n_ctx = 0;  // tokens of one sequence; 0: as many as the model was trained for, or no limit where no row looks back
+                  // further than that (Method::reach)
   bool beyond_training = false;                    // n_ctx may be more than that: for timing, not for answers
   int chunk = 512;                                 // tokens of a prefill step
   std::string attention = "dense";
@@ -35,7 +36,8 @@ struct SessionOptions {
 
 struct PrefillOptions {
   std::function<void(int64_t done, int64_t total)> progress;  // after every chunk
-  const std::atomic<bool>* cancel = nullptr;                  // looked at between chunks: kCancelled
+  const std::atomic<bool>* cancel = nullptr;                  // looked at in every layer: kCancelled
+  bool more = false;  // the prompt goes on in another call: no row of this one is of its last part
   // If set, logits of every token, [rows, vocab_size] from row `first` on, chunk by chunk.
   std::function<Status(int64_t first, const Tensor& logits)> on_logits;
 };
@@ -57,7 +59,24 @@ class Session {
   bool can_truncate(SequenceId sequence, int32_t n) const;
   void truncate(SequenceId sequence, int32_t n);  // forgets everything from position n on; can_truncate() must hold
 
-  // Feeds prompt tokens -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
+  // What a sequence has of its own: an attention program (while it is empty), named spans. A fork inherits both.
+  Status set_attention(SequenceId sequence, std::string_view spec);
+  void set_spans(SequenceId sequence, std::vector<attention::Span> spans);
+  const attention::Pipeline& pipeline(SequenceId sequence) const;
+
+  // One forward pass over the tokens of several different sequences -> the logits asked for, in the order of the feeds,
+  // [rows, vocab_size]. A pass that fails (an error, or a hook that throws) leaves every sequence as it was; one whose
+  // program has dropped keys by then is emptied. Errors as prefill.
+  enum class Logits { kNone, kLast, kAll };
+  struct Feed {
+    SequenceId sequence;
+    std::span<const int32_t> tokens;
+    Logits logits = Logits::kLast;
+    attention::Phase phase = attention::Phase::kDecode;
+  };
+  Result<Tensor> step(std::span<const Feed> feeds, const std::atomic<bool>* cancel = nullptr);
+
+  // Feeds prompt tokens in chunks -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
   // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
   // any work), kCancelled (what was fed stays fed), kData if the model gives NaN.
   Result<std::vector<float>> prefill(SequenceId sequence, std::span<const int32_t> tokens,
@@ -76,8 +95,9 @@ class Session {
   Result<Tensor> verify(SequenceId sequence, std::span<const int32_t> tokens);
 
   attention::Hooks& hooks() { return hooks_; }
-  // Rows for an observer are made until it is taken out again.
+  // Rows for an observer are made until it is taken out again: of every sequence, or of one.
   void observe(attention::RowObserver* observer) { observers_.push_back(observer); }
+  void observe(attention::RowObserver* observer, SequenceId sequence) { own_[sequence].observers.push_back(observer); }
   void stop_observing(attention::RowObserver* observer);
 
   const Model& model() const { return *model_; }
@@ -94,7 +114,11 @@ class Session {
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
   Status check_tokens(std::span<const int32_t> tokens) const;
   Status check_room(SequenceId sequence, int64_t n_tokens) const;
-  Result<Tensor> forward(const attention::Batch& batch);
+  int context_of(const attention::Pipeline& pipeline) const;
+  attention::Pipeline& pipeline_of(SequenceId sequence);
+  bool drops_keys(SequenceId sequence) const;
+  Result<Tensor> forward(const attention::Batch& batch, const std::atomic<bool>* cancel);
+  void roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states);
 
   std::shared_ptr<const Model> model_;
   SessionOptions options_;
@@ -103,7 +127,15 @@ class Session {
   tensor::Arena arena_;
   attention::KvCache cache_;
   attention::AttendMemory attend_memory_;
-  attention::Batch step_;  // of decode(), for its memory
+  attention::Batch step_;    // of step(), for its memory
+  std::vector<Feed> feeds_;  // of decode(), likewise
+  std::vector<attention::SequenceContext> contexts_;
+  struct Own {
+    std::shared_ptr<attention::Pipeline> pipeline;  // null: the session's
+    std::vector<attention::RowObserver*> observers;
+    std::vector<attention::Span> spans;
+  };
+  std::map<SequenceId, Own> own_;
   attention::Pipeline pipeline_;
   attention::Hooks hooks_;
   std::vector<attention::RowObserver*> observers_;

@@ -16,8 +16,10 @@ void check_attention(const AttentionArgs& args, int head);
 
 #if FOVEA_ISA_LEVEL == 0
 void check_attention(const AttentionArgs& args, int head) {
-  FOVEA_CHECK(args.head_dim >= 8 && args.head_dim <= 256 && args.head_dim % 8 == 0,
-              "attention: head_dim {} is not a multiple of 8 up to 256", args.head_dim);
+  for (const int dim : {args.k_dim, args.v_dim})
+    FOVEA_CHECK(dim >= 8 && dim <= 256 && dim % 8 == 0, "attention: a head of {} is no multiple of 8 up to 256", dim);
+  FOVEA_CHECK((args.k_type == KvType::kF32) == (args.v_type == KvType::kF32),
+              "attention: keys as {} do not go with values as {}", name_of(args.k_type), name_of(args.v_type));
   FOVEA_CHECK(args.group > 0 && args.n_queries >= 0 && args.n_blocks >= 0 && args.scratch,
               "attention: {} queries in a group of {} on {} pages, and scratch must be given", args.n_queries,
               args.group, args.n_blocks);
@@ -27,10 +29,11 @@ void check_attention(const AttentionArgs& args, int head) {
 size_t attention_scratch_bytes(const AttentionArgs& args) {
   const int64_t wanted = args.n_queries * args.group;
   const size_t rows = static_cast<size_t>(wanted < kStripRows ? wanted : kStripRows) + kRowPadding;
-  const size_t width = static_cast<size_t>(args.head_dim + 15) / 16 * 16;
+  const size_t k_width = static_cast<size_t>(args.k_dim + 15) / 16 * 16;
+  const size_t v_width = static_cast<size_t>(args.v_dim + 15) / 16 * 16;
   constexpr size_t kKeys = kTilePages * kPageKeys;
-  const size_t floats = rows * (2 * width + 16 + 5)                 // q, o, l; q_scales, m, position, floor, sink
-                        + kRowPadding * kKeys + 2 * kKeys * width;  // s; k, v
+  const size_t floats = rows * (k_width + v_width + 16 + 5)       // q, o, l; q_scales, m, position, floor, sink
+                        + 2 * kRowPadding * kKeys + kKeys * v_width;  // s, w; v
   return (floats + 16 * 16) * sizeof(float);
 }
 #endif
@@ -130,12 +133,12 @@ struct Strip {
   int64_t begin;  // first row; row = head * n_queries + query, so that neighbours are near in position
   int n_rows;
   int height;  // rows of every block but the last
-  int width;   // head_dim in whole registers of any set
-  float *q, *o, *l, *m, *s, *k, *v, *q_scales;
+  int k_width, width;  // k_dim and v_dim in whole registers of any set
+  float *q, *o, *l, *m, *s, *w, *v, *q_scales;
   RowRule* rules;
 
   Strip(const AttentionArgs& a, int64_t first_row, int rows)
-      : args(a), begin(first_row), n_rows(rows), width((a.head_dim + 15) / 16 * 16) {
+      : args(a), begin(first_row), n_rows(rows), k_width((a.k_dim + 15) / 16 * 16), width((a.v_dim + 15) / 16 * 16) {
     const int n_row_blocks = (rows + kMaxRows - 1) / kMaxRows;
     height = rows_for((rows + n_row_blocks - 1) / n_row_blocks);
     float* at = static_cast<float*>(a.scratch);
@@ -145,11 +148,11 @@ struct Strip {
       return taken;
     };
     const int64_t padded = rows + kRowPadding;
-    q = take(padded * width);
+    q = take(padded * k_width);
     o = take(padded * width);
     l = take(padded * 16);
     s = take(static_cast<int64_t>(kRowPadding) * kTileKeys);
-    k = take(static_cast<int64_t>(kTileKeys) * width);
+    w = take(static_cast<int64_t>(kRowPadding) * kTileKeys);
     v = take(static_cast<int64_t>(kTileKeys) * width);
     m = take(padded);
     q_scales = take(padded);
@@ -162,7 +165,7 @@ struct Strip {
   int64_t head_of(int row) const { return (begin + row) / args.n_queries; }
   int64_t query_of(int row) const { return (begin + row) % args.n_queries; }
   RowBlock block(int first) const {
-    return {q + static_cast<int64_t>(first) * args.head_dim,
+    return {q + static_cast<int64_t>(first) * args.k_dim,
             o + static_cast<int64_t>(first) * width,
             width,
             m + first,
@@ -170,7 +173,7 @@ struct Strip {
             s};
   }
   int16_t* q_codes(int first) const {
-    return reinterpret_cast<int16_t*>(q) + static_cast<int64_t>(first) * args.head_dim;
+    return reinterpret_cast<int16_t*>(q) + static_cast<int64_t>(first) * args.k_dim;
   }
   CodeRows code_rows(int first) const {
     return {q_codes(first),
@@ -180,7 +183,7 @@ struct Strip {
             m + first,
             l + static_cast<int64_t>(first) * kLanes,
             s,
-            reinterpret_cast<int16_t*>(k)};
+            reinterpret_cast<int16_t*>(w)};
   }
 
   // Packs q (as codes up to `query_codes`; 0: as floats), reads the rules and clears the state.
@@ -198,29 +201,30 @@ struct Strip {
           const int64_t head = head_of(row), query = query_of(row);
           const KeyRule& rule = args.head_rules ? args.head_rules[head] : args.rule;
           const int32_t position = args.q_pos[query];
-          rules[row] = {position, static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
-          source = args.q + query * args.ld_q + head * args.head_dim;
+          rules[row] = {static_cast<int32_t>(smaller(int64_t{position} + rule.ahead, kNoPosition - 1)),
+                        static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
+          source = args.q + query * args.ld_q + head * args.k_dim;
         }
         if (query_codes > 0) {
           q_scales[row] = pack_codes(source, query_codes, q_codes(first) + 2 * r, r_block) * scale;
         } else {
-          float* packed = q + static_cast<int64_t>(first) * args.head_dim + r;
-          for (int d = 0; d < args.head_dim; ++d) packed[d * r_block] = source ? source[d] * scale : 0.0f;
+          float* packed = q + static_cast<int64_t>(first) * args.k_dim + r;
+          for (int d = 0; d < args.k_dim; ++d) packed[d * r_block] = source ? source[d] * scale : 0.0f;
         }
       }
     }
   }
 
-  // A row of q (null: zeros) as codes [head_dim / 2][r_block][2] -> its scale: above 0, or NaN.
+  // A row of q (null: zeros) as codes [k_dim / 2][r_block][2] -> its scale: above 0, or NaN.
   float pack_codes(const float* source, int query_codes, int16_t* to, int r_block) const {
     float largest = 0.0f, zeros = 0.0f;
-    for (int d = 0; d < args.head_dim && source; ++d) {
+    for (int d = 0; d < args.k_dim && source; ++d) {
       largest = __builtin_fabsf(source[d]) > largest ? __builtin_fabsf(source[d]) : largest;
       zeros += source[d] * 0.0f;  // NaN if one is not finite
     }
     const float step = largest / static_cast<float>(query_codes) + zeros;
     const float up = step >= __FLT_MIN__ ? 1.0f / step : 0.0f;
-    for (int d = 0; d < args.head_dim; ++d) {
+    for (int d = 0; d < args.k_dim; ++d) {
       const float code = source && up > 0.0f ? __builtin_nearbyintf(source[d] * up) : 0.0f;
       to[d / 2 * 2 * r_block + d % 2] = static_cast<int16_t>(code);
     }
@@ -243,7 +247,7 @@ struct Strip {
         uint32_t seen = 0;
         if (p < n_pages && row < n_rows) {
           seen = visible_keys(args.blocks[tile + p].positions, rules[row]);
-          if (args.mask) seen &= args.mask[(query_of(row) * args.group + head_of(row)) * args.n_blocks + tile + p];
+          if (const uint32_t* mask = args.masks ? args.masks[tile + p] : nullptr) seen &= mask[begin + row];
         }
         bits[r][p] = seen;
         any |= seen;
@@ -258,9 +262,9 @@ struct Strip {
       const int64_t head = head_of(row), query = query_of(row);
       const float total = sum(F32::load(l + row * kLanes));
       const float* from = o + static_cast<int64_t>(row) * width;
-      float* z = args.z + query * args.ld_z + head * args.head_dim;
+      float* z = args.z + query * args.ld_z + head * args.v_dim;
       const bool nothing = total == 0.0f;
-      for (int d = 0; d < args.head_dim; ++d) {
+      for (int d = 0; d < args.v_dim; ++d) {
         // + 0 makes -0 positive: whether 0 * v was added for unseen keys must not show.
         z[d] = nothing ? 0.0f : from[d] / total + 0.0f;
       }
@@ -271,18 +275,6 @@ struct Strip {
   }
 };
 
-// K and V of a page of floats, V rows padded with zeros to `width`.
-void widen(const float* page, int head_dim, int width, float* k, float* v) {
-  const int64_t n = static_cast<int64_t>(head_dim) * kPageKeys;
-  __builtin_memcpy(k, page, static_cast<size_t>(n) * sizeof(float));
-  for (int key = 0; key < kPageKeys; ++key) {
-    float* to = v + static_cast<int64_t>(key) * width;
-    __builtin_memcpy(to, page + n + static_cast<int64_t>(key) * head_dim,
-                     static_cast<size_t>(head_dim) * sizeof(float));
-    for (int d = head_dim; d < width; ++d) to[d] = 0.0f;
-  }
-}
-
 // The pages of one tile after the other, as the steps want them. open() is called for tiles with a page that some
 // row may see, before the first step of any row there.
 class FloatPages {  // f32
@@ -291,28 +283,33 @@ class FloatPages {  // f32
   explicit FloatPages(const Strip& strip) : strip_(strip) {}
   void open(int64_t at, int n_pages) {
     const AttentionArgs& args = strip_.args;
-    const int head_dim = args.head_dim, width = strip_.width;
+    const int width = strip_.width;
     tile_ = {};
-    tile_.head_dim = head_dim;
-    const bool as_stored = head_dim % kLanes == 0;
-    tile_.ld_v = as_stored ? head_dim : width;
+    tile_.k_dim = args.k_dim, tile_.v_dim = args.v_dim;
+    const bool as_stored = args.v_dim % kLanes == 0;
+    tile_.ld_v = as_stored ? args.v_dim : width;
     for (int p = 0; p < n_pages; ++p) {
-      const auto* page = static_cast<const float*>(args.blocks[at + p].page);
-      float* k = strip_.k + static_cast<int64_t>(p) * kPageKeys * width;
-      float* v = strip_.v + static_cast<int64_t>(p) * kPageKeys * width;
-      tile_.k[p] = as_stored ? page : k;
-      tile_.v[p] = as_stored ? tile_.k[p] + static_cast<int64_t>(head_dim) * kPageKeys : v;
-      if (!as_stored) widen(page, head_dim, width, k, v);
+      tile_.k[p] = static_cast<const float*>(args.blocks[at + p].k);
+      const auto* values = static_cast<const float*>(args.blocks[at + p].v);
+      tile_.v[p] = values;
+      if (as_stored) continue;
+      float* v = strip_.v + static_cast<int64_t>(p) * kPageKeys * width;  // rows padded with zeros
+      tile_.v[p] = v;
+      for (int key = 0; key < kPageKeys; ++key, v += width, values += args.v_dim) {
+        __builtin_memcpy(v, values, static_cast<size_t>(args.v_dim) * sizeof(float));
+        for (int d = args.v_dim; d < width; ++d) v[d] = 0.0f;
+      }
     }
   }
-  void step(int first, const KeyBits* bits) const {
+  void step(int first, const KeyBits* bits, float cap) const {
     const RowBlock block = strip_.block(first);
-    with_rows(strip_.rows_at(first), [&]<int R>() { tile_step<R>(block, tile_, bits); });
+    with_rows(strip_.rows_at(first), [&]<int R>() { tile_step<R>(block, tile_, bits, cap); });
   }
-  void scores(int first, uint32_t pages) const {
+  void scores(int first, uint32_t pages, float cap) const {
     const RowBlock block = strip_.block(first);
-    with_rows(strip_.rows_at(first),
-              [&]<int R>() { tile_scores<R>(block.q, tile_.k, tile_.head_dim, pages, block.s); });
+    const int rows = strip_.rows_at(first);
+    with_rows(rows, [&]<int R>() { tile_scores<R>(block.q, tile_.k, tile_.k_dim, pages, block.s); });
+    if (cap > 0) cap_scores(block.s, rows, nullptr, cap);
   }
   static float row_scale(const Strip&, int) { return 1.0f; }  // q carries it
 
@@ -321,60 +318,77 @@ class FloatPages {  // f32
   TilePages tile_;
 };
 
-template <typename Codes>
+template <typename KeyCodes, typename ValueCodes>
 class CodePages {  // i16, q8_0
-  using Code = typename Codes::Code;
-
  public:
-  static constexpr int kQueries = kQueryCodes<Codes>;
+  static constexpr int kQueries = kQueryCodes<KeyCodes>;
   explicit CodePages(const Strip& strip) : strip_(strip) {}
   void open(int64_t at, int n_pages) {
     const AttentionArgs& args = strip_.args;
-    const CodePage<Codes> layout(args.head_dim);
-    tile_.head_dim = args.head_dim;
-    tile_.any_bad = false;
+    const KeyLayout<KeyCodes> keys(args.k_dim);
+    const ValueLayout<ValueCodes> values(args.v_dim);
+    keys_.k_dim = args.k_dim;
+    values_.v_dim = args.v_dim;
+    values_.any_bad = false;
     for (int p = 0; p < kTilePages; ++p) {
-      const int64_t index = at + (p < n_pages ? p : 0);  // a page that is not there is never looked at
-      const auto* page = static_cast<const char*>(args.blocks[index].page);
-      tile_.k[p] = reinterpret_cast<const Code*>(page);
-      tile_.v[p] = reinterpret_cast<const Code*>(page + layout.v_codes);
-      tile_.next[p] = static_cast<const Code*>(args.blocks[smaller(at + kTilePages + p, args.n_blocks - 1)].page);
-      const auto* k_scales = reinterpret_cast<const uint16_t*>(page + layout.k_scales);
-      const auto* v_scales = reinterpret_cast<const uint16_t*>(page + layout.v_scales);
+      const KeyBlock& page = args.blocks[at + (p < n_pages ? p : 0)];  // one that is not there is never looked at
+      const KeyBlock& next = args.blocks[smaller(at + kTilePages + p, args.n_blocks - 1)];
+      keys_.k[p] = static_cast<const typename KeyCodes::Code*>(page.k);
+      keys_.next[p] = static_cast<const typename KeyCodes::Code*>(next.k);
+      values_.v[p] = static_cast<const typename ValueCodes::Code*>(page.v);
+      values_.next[p] = static_cast<const typename ValueCodes::Code*>(next.v);
+      const auto* k_scales = reinterpret_cast<const uint16_t*>(static_cast<const char*>(page.k) + keys.scales);
+      const auto* v_scales = reinterpret_cast<const uint16_t*>(static_cast<const char*>(page.v) + values.scales);
       uint32_t high[kPageKeys];
-      for (int g = 0; g < layout.n_groups; ++g) {
+      for (int g = 0; g < keys.n_groups; ++g) {
         for (int i = 0; i < kPageKeys; ++i) high[i] = uint32_t{k_scales[g * kPageKeys + i]} << 16;
-        __builtin_memcpy(tile_.k_scales[g] + p * kPageKeys, high, sizeof high);
+        __builtin_memcpy(keys_.scales[g] + p * kPageKeys, high, sizeof high);
       }
       uint32_t not_finite = 0;
       for (int i = 0; i < kPageKeys; ++i) {
         high[i] = uint32_t{v_scales[i]} << 16;
         not_finite |= high[i] >= 0x7f800000u;
       }
-      tile_.bad[p] = 0;
+      values_.bad[p] = 0;
       for (int i = 0; i < kPageKeys && not_finite; ++i) {
         if (high[i] < 0x7f800000u) continue;
-        tile_.bad[p] |= 1u << i;
+        values_.bad[p] |= 1u << i;
         high[i] = 0;
       }
-      tile_.any_bad = tile_.any_bad || not_finite;
-      __builtin_memcpy(tile_.v_scales + p * kPageKeys, high, sizeof high);
+      values_.any_bad = values_.any_bad || not_finite;
+      __builtin_memcpy(values_.scales + p * kPageKeys, high, sizeof high);
     }
   }
-  void step(int first, const KeyBits* bits) const {
+  void step(int first, const KeyBits* bits, float cap) const {
     const CodeRows rows = strip_.code_rows(first);
-    with_rows(strip_.rows_at(first), [&]<int R>() { code_step<R>(rows, tile_, bits); });
+    with_rows(strip_.rows_at(first), [&]<int R>() {
+      const Seen seen = seen_of(bits, R);
+      key_step<R>(rows, keys_, seen.pages, cap);
+      value_step<R>(rows, values_, bits, seen);
+    });
   }
-  void scores(int first, uint32_t pages) const {
+  void scores(int first, uint32_t pages, float cap) const {
     const CodeRows rows = strip_.code_rows(first);
-    with_rows(strip_.rows_at(first), [&]<int R>() { code_scores<R>(rows.q, tile_, pages, rows.s); });
+    with_rows(strip_.rows_at(first), [&]<int R>() { key_step<R>(rows, keys_, pages, cap); });
   }
   static float row_scale(const Strip& strip, int row) { return strip.q_scales[row]; }
 
  private:
   const Strip& strip_;
-  CodeTile<Codes> tile_;
+  KeyTile<KeyCodes> keys_;
+  ValueTile<ValueCodes> values_;
 };
+
+// Calls f with the class of pages that args has.
+template <typename F>
+FOVEA_INLINE void with_pages(const AttentionArgs& args, const F& f) {
+  if (args.k_type == KvType::kF32) return f.template operator()<FloatPages>();
+  const bool k16 = args.k_type == KvType::kI16, v16 = args.v_type == KvType::kI16;
+  if (k16 && v16) return f.template operator()<CodePages<I16Codes, I16Codes>>();
+  if (k16) return f.template operator()<CodePages<I16Codes, Q8Codes>>();
+  if (v16) return f.template operator()<CodePages<Q8Codes, I16Codes>>();
+  return f.template operator()<CodePages<Q8Codes, Q8Codes>>();
+}
 
 template <typename Pages>
 void attend_strip(Strip& strip) {
@@ -385,10 +399,13 @@ void attend_strip(Strip& strip) {
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
   for (int first = 0; first < strip.n_rows; first += strip.height) rules[first / strip.height] = strip.rule_of(first);
 
+  const float cap = args.softcap * kLog2E;
   KeyBits bits[kMaxRows];
   Pages pages(strip);
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
+    bool masked = false;
+    for (int p = 0; p < n_pages && args.masks; ++p) masked = masked || args.masks[at + p];
     const TileSpan span = span_of(args.blocks + at, n_pages);
     if (all.sees_none(span)) continue;
     bool open = false;
@@ -396,11 +413,11 @@ void attend_strip(Strip& strip) {
       const BlockRule& rule = rules[first / strip.height];
       if (rule.sees_none(span)) continue;
       int seen = 2;
-      if (args.mask || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, bits);
+      if (masked || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, bits);
       if (seen == 0) continue;
       if (!open) pages.open(at, n_pages);
       open = true;
-      pages.step(first, seen == 2 ? nullptr : bits);
+      pages.step(first, seen == 2 ? nullptr : bits, cap);
     }
   }
   strip.close();
@@ -415,16 +432,14 @@ void attention(const AttentionArgs& args) {
   rows = (rows + kMaxRows - 1) / kMaxRows * kMaxRows;
   for (int64_t begin = 0; begin < n_rows; begin += rows) {
     Strip strip(args, begin, static_cast<int>(smaller(rows, n_rows - begin)));
-    switch (args.type) {
-      case KvType::kF32: attend_strip<FloatPages>(strip); break;
-      case KvType::kI16: attend_strip<CodePages<I16Codes>>(strip); break;
-      case KvType::kQ8_0: attend_strip<CodePages<Q8Codes>>(strip); break;
-    }
+    with_pages(args, [&]<typename Pages>() { attend_strip<Pages>(strip); });
   }
 }
 
-template <typename Pages>
-void score_strip(Strip& strip, float* scores, int64_t ld) {
+// Calls put(row of the strip, first slot, n, scores) for every row and tile; scores without scale, -inf where the row
+// does not see the key.
+template <typename Pages, typename Put>
+FOVEA_INLINE void score_strip(Strip& strip, const Put& put) {
   const AttentionArgs& args = strip.args;
   strip.open(args.scale, Pages::kQueries);
   KeyBits bits[kMaxRows];
@@ -433,50 +448,136 @@ void score_strip(Strip& strip, float* scores, int64_t ld) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
     pages.open(at, n_pages);
     for (int first = 0; first < strip.n_rows; first += strip.height) {
-      if (strip.look(first, at, n_pages, bits) != 0) pages.scores(first, (1u << n_pages) - 1);
+      const int looked = strip.look(first, at, n_pages, bits);
+      if (looked != 0) pages.scores(first, (1u << n_pages) - 1, args.softcap);
       for (int r = 0; r < strip.height && first + r < strip.n_rows; ++r) {
-        const float scale = Pages::row_scale(strip, first + r);
-        float* out = scores + strip.query_of(first + r) * ld + at * kPageKeys;
-        for (int key = 0; key < n_pages * kPageKeys; ++key) {
-          const bool seen = bits[r][key / kPageKeys] >> key % kPageKeys & 1;
-          out[key] = seen ? strip.s[r * kTileKeys + key] * scale : kMinusInfinity;
+        float* s = strip.s + r * kTileKeys;
+        for (int i = 0; i < n_pages * kPageKeys; i += kLanes) {
+          const F32 seen = looked == 0 ? F32::all(kMinusInfinity)
+                                       : select(mask_of(bits[r][i / kPageKeys] >> i % kPageKeys), F32::load(s + i),
+                                                F32::all(kMinusInfinity));
+          seen.store(s + i);
         }
+        put(first + r, at * kPageKeys, n_pages * kPageKeys, s);
       }
     }
   }
 }
 
-void attention_scores(const AttentionArgs& args, int head, float* scores, int64_t ld) {
-  check_attention(args, head);
+// Strips of one head's rows, with the row each begins at.
+template <typename F>
+FOVEA_INLINE void each_strip(const AttentionArgs& args, int head, const F& f) {
   const int64_t end = (head + 1) * args.n_queries;
   for (int64_t begin = head * args.n_queries; begin < end; begin += kStripRows) {
     Strip strip(args, begin, static_cast<int>(smaller(kStripRows, end - begin)));
-    switch (args.type) {
-      case KvType::kF32: score_strip<FloatPages>(strip, scores, ld); break;
-      case KvType::kI16: score_strip<CodePages<I16Codes>>(strip, scores, ld); break;
-      case KvType::kQ8_0: score_strip<CodePages<Q8Codes>>(strip, scores, ld); break;
+    f(strip);
+  }
+}
+
+void attention_scores(const AttentionArgs& args, int head, float* scores, int64_t ld) {
+  check_attention(args, head);
+  each_strip(args, head, [&](Strip& strip) {
+    with_pages(args, [&]<typename Pages>() {
+      score_strip<Pages>(strip, [&](int row, int64_t slot, int n, const float* s) {
+        const F32 scale = F32::all(Pages::row_scale(strip, row));
+        float* out = scores + strip.query_of(row) * ld + slot;
+        for (int i = 0; i < n; i += kLanes) (F32::load(s + i) * scale).store(out + i);
+      });
+    });
+  });
+}
+
+void attention_columns(const AttentionArgs& args, int head, const float* lse, float* sums) {
+  check_attention(args, head);
+  each_strip(args, head, [&](Strip& strip) {
+    with_pages(args, [&]<typename Pages>() {
+      score_strip<Pages>(strip, [&](int row, int64_t slot, int n, const float* s) {
+        const float total = lse[strip.query_of(row) * args.group + head];
+        if (total == kMinusInfinity) return;
+        const F32 scale = F32::all(Pages::row_scale(strip, row) * kLog2E), by = F32::all(-total * kLog2E);
+        float* out = sums + slot;
+        for (int i = 0; i < n; i += kLanes) {
+          // Rounding may leave a score just above its row's total.
+          const F32 p = exp2_nonpositive(min(mul_add(F32::load(s + i), scale, by), F32::zero()));
+          (F32::load(out + i) + p).store(out + i);
+        }
+      });
+    });
+  });
+}
+
+// z [v_dim] += weights of the 32 slots times their values.
+void add_values(const float* values, int v_dim, const float* w, float* z) {
+  for (int slot = 0; slot < kPageKeys; ++slot, values += v_dim) {
+    if (w[slot] == 0.0f) continue;
+    int d = 0;
+    const F32 by = F32::all(w[slot]);
+    for (; d + kLanes <= v_dim; d += kLanes) mul_add(by, F32::load(values + d), F32::load(z + d)).store(z + d);
+    const int left = v_dim - d;
+    if (left > 0) mul_add(by, F32::load_first(values + d, left), F32::load_first(z + d, left)).store_first(z + d, left);
+  }
+}
+template <typename Codes>
+void add_values(const void* page, int v_dim, const float* w, float* z) {
+  const auto* codes = static_cast<const typename Codes::Code*>(page);
+  const auto* scales =
+      reinterpret_cast<const uint16_t*>(static_cast<const char*>(page) + ValueLayout<Codes>(v_dim).scales);
+  for (int pair = 0; pair < kPageKeys / 2; ++pair, codes += 2 * v_dim) {
+    if (w[2 * pair] == 0.0f && w[2 * pair + 1] == 0.0f) continue;
+    float by[2];
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t high = uint32_t{scales[2 * pair + i]} << 16;
+      float scale;
+      __builtin_memcpy(&scale, &high, sizeof scale);
+      by[i] = w[2 * pair + i] == 0.0f ? 0.0f : w[2 * pair + i] * scale;
+    }
+    for (int d = 0; d < v_dim; ++d) {
+      z[d] += by[0] * static_cast<float>(codes[2 * d]) + by[1] * static_cast<float>(codes[2 * d + 1]);
     }
   }
 }
 
-void attention_merge(const float* z, const float* lse, int n_parts, int head_dim, float* out) {
+void attention_values(const AttentionArgs& args, int head, const float* weights, int64_t ld) {
+  check_attention(args, head);
+  for (int64_t i = 0; i < args.n_queries; ++i) {
+    float* z = args.z + i * args.ld_z + static_cast<int64_t>(head) * args.v_dim;
+    for (int d = 0; d < args.v_dim; ++d) z[d] = 0.0f;
+  }
+  for (int64_t b = 0; b < args.n_blocks; ++b) {
+    const void* page = args.blocks[b].v;
+    for (int64_t i = 0; i < args.n_queries; ++i) {
+      const float* w = weights + i * ld + b * kPageKeys;
+      float* z = args.z + i * args.ld_z + static_cast<int64_t>(head) * args.v_dim;
+      switch (args.v_type) {
+        case KvType::kF32: add_values(static_cast<const float*>(page), args.v_dim, w, z); break;
+        case KvType::kI16: add_values<I16Codes>(page, args.v_dim, w, z); break;
+        case KvType::kQ8_0: add_values<Q8Codes>(page, args.v_dim, w, z); break;
+      }
+    }
+  }
+}
+
+void attention_merge(const float* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse) {
   float top = kMinusInfinity;
   for (int i = 0; i < n_parts; ++i) top = lse[i] > top ? lse[i] : top;
   float total = 0.0f;
-  for (int d = 0; d < head_dim; ++d) out[d] = 0.0f;
+  for (int d = 0; d < v_dim; ++d) out[d] = 0.0f;
   for (int i = 0; i < n_parts; ++i) {
     if (lse[i] == kMinusInfinity) continue;  // saw nothing
     float weight[kLanes];
     exp(F32::all(lse[i] - top)).store(weight);
     total += weight[0];
-    for (int d = 0; d < head_dim; ++d) out[d] += weight[0] * z[static_cast<int64_t>(i) * head_dim + d];
+    for (int d = 0; d < v_dim; ++d) out[d] += weight[0] * z[static_cast<int64_t>(i) * v_dim + d];
   }
-  for (int d = 0; d < head_dim && total != 0.0f; ++d) out[d] /= total;
+  for (int d = 0; d < v_dim && total != 0.0f; ++d) out[d] /= total;
+  if (out_lse) *out_lse = total == 0.0f ? kMinusInfinity : top + __builtin_log2f(total) * kLn2;
 }
 
 }  // namespace
 FOVEA_KERNEL(attention)
 FOVEA_KERNEL(attention_scores)
+FOVEA_KERNEL(attention_values)
+FOVEA_KERNEL(attention_columns)
 FOVEA_KERNEL(attention_merge)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

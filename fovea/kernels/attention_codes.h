@@ -131,21 +131,30 @@ FOVEA_INLINE F32 exp2_code(F32 x) {
 #endif
 }
 
-// A tile's pages. Scales of slots with a value that is not finite are 0 here, and their bit is in `bad`.
+// The keys of a tile's pages.
 template <typename Codes>
-struct CodeTile {
+struct KeyTile {
   using Code = typename Codes::Code;
-  const Code* k[kTilePages];     // [head_dim / 2][kPageKeys][2]
-  const Code* v[kTilePages];     // [kPageKeys / 2][head_dim][2]
+  const Code* k[kTilePages];     // [k_dim / 2][kPageKeys][2]
   const Code* next[kTilePages];  // the pages of the tile to come, for prefetching
-  float k_scales[256 / Codes::kGroupColumns][kTileKeys], v_scales[kTileKeys];
+  float scales[256 / Codes::kGroupColumns][kTileKeys];
+  int k_dim;
+};
+
+// The values. Scales of slots with a value that is not finite are 0 here, and their bit is in `bad`.
+template <typename Codes>
+struct ValueTile {
+  using Code = typename Codes::Code;
+  const Code* v[kTilePages];  // [kPageKeys / 2][v_dim][2]
+  const Code* next[kTilePages];
+  float scales[kTileKeys];
   uint32_t bad[kTilePages];
   bool any_bad;
-  int head_dim;
+  int v_dim;
 };
 
 struct CodeRows {
-  const int16_t* q;       // [head_dim / 2][R][2]
+  const int16_t* q;       // [k_dim / 2][R][2]
   const float* q_scales;  // [R], with scale * log2(e); above 0, or NaN
   float* o;               // [R][ld_o]
   int64_t ld_o;
@@ -165,7 +174,7 @@ FOVEA_INLINE void prefetch(const Code* from) {
 
 // s = sum (qc . kc) ks: `kPages` pages at once, `NV` vectors of each from key `at`.
 template <int R, int NV, int kPages, typename Codes>
-FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile<Codes>& tile, int first_page, int at, float* s) {
+FOVEA_INLINE void code_scores_of(const int16_t* q, const KeyTile<Codes>& tile, int first_page, int at, float* s) {
   constexpr int kStep = kSumPairs<Codes>;
   const typename Codes::Code* page[kPages];
   const typename Codes::Code* ahead[kPages];
@@ -174,7 +183,7 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile<Codes>& tile, 
     page[p] = tile.k[first_page + p] + 2 * at;
     ahead[p] = tile.next[first_page + p] + 2 * at;
   }
-  for (int begin = 0; begin < tile.head_dim / 2; begin += kStep) {
+  for (int begin = 0; begin < tile.k_dim / 2; begin += kStep) {
     Sums sums[R][kPages][NV];
     FOVEA_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -184,8 +193,8 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile<Codes>& tile, 
         for (int v = 0; v < NV; ++v) sums[r][p][v] = Sums::zero();
       }
     }
-    const int end = begin + kStep < tile.head_dim / 2 ? begin + kStep : tile.head_dim / 2;
-    const float* scales = tile.k_scales[2 * begin / Codes::kGroupColumns];
+    const int end = begin + kStep < tile.k_dim / 2 ? begin + kStep : tile.k_dim / 2;
+    const float* scales = tile.scales[2 * begin / Codes::kGroupColumns];
     for (int d = begin; d < end; ++d) {
       Pairs keys[kPages][NV];
       FOVEA_UNROLL
@@ -223,7 +232,7 @@ FOVEA_INLINE void code_scores_of(const int16_t* q, const CodeTile<Codes>& tile, 
 
 // Fills s for the pages whose bit is in `pages`; the others keep what they hold.
 template <int R, typename Codes>
-FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile<Codes>& tile, uint32_t pages, float* s) {
+FOVEA_INLINE void code_scores(const int16_t* q, const KeyTile<Codes>& tile, uint32_t pages, float* s) {
   constexpr int kTogether = vectors_for(R);
   if constexpr (kTogether >= kTilePages * kPageVectors) {
     if (pages == (1u << kTilePages) - 1) return code_scores_of<R, kPageVectors, kTilePages>(q, tile, 0, 0, s);
@@ -235,25 +244,30 @@ FOVEA_INLINE void code_scores(const int16_t* q, const CodeTile<Codes>& tile, uin
   }
 }
 
-// s -> w, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 / c, [kLanes].
+// s -> w in these pages, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 / c,
+// [kLanes].
 template <int R, typename Codes>
-FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile<Codes>& tile, const KeyBits* bits, uint32_t active,
-                               float* alpha, float* back) {
-  constexpr int kVectors = kTileKeys / kLanes;
+FOVEA_INLINE void code_softmax(const CodeRows& b, const ValueTile<Codes>& tile, const KeyBits* bits, uint32_t pages,
+                               uint32_t active, float* alpha, float* back) {
   float top[kLanes] = {}, shift[kLanes];
-  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr) * b.q_scales[r];
+  for (int r = 0; r < R; ++r)
+    top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr, pages) * b.q_scales[r];
   raise_max<R>(top, b.m, shift, alpha);
   for (int r = 0; r < R; ++r) {
     const F32 by = F32::all(-shift[r]), scale = F32::all(b.q_scales[r]);
     float* at = b.s + r * kTileKeys;
     F32 total = F32::zero(), most = F32::zero();
     FOVEA_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const F32 p = exp2_code(mul_add(F32::load(at + v * kLanes), scale, by));
-      const F32 w = p * F32::load(tile.v_scales + v * kLanes);
-      total = total + p;
-      most = max(w, most);
-      w.store(at + v * kLanes);
+    for (int page = 0; page < kTilePages; ++page) {
+      if (!(pages >> page & 1)) continue;
+      FOVEA_UNROLL
+      for (int v = page * kPageVectors; v < (page + 1) * kPageVectors; ++v) {
+        const F32 p = exp2_code(mul_add(F32::load(at + v * kLanes), scale, by));
+        const F32 w = p * F32::load(tile.scales + v * kLanes);
+        total = total + p;
+        most = max(w, most);
+        w.store(at + v * kLanes);
+      }
     }
     if (active >> r & 1) {
       float* l = b.l + r * kLanes;
@@ -264,17 +278,20 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const CodeTile<Codes>& tile, c
     // So small a weight that its reciprocal is infinite weighs nothing.
     const float up = back[r] > __FLT_MIN__ ? 1.0f / back[r] : 0.0f;
     FOVEA_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      store_codes(F32::load(at + v * kLanes) * F32::all(up), b.w + r * kTileKeys + v * kLanes);
+    for (int page = 0; page < kTilePages; ++page) {
+      if (!(pages >> page & 1)) continue;
+      FOVEA_UNROLL
+      for (int v = page * kPageVectors; v < (page + 1) * kPageVectors; ++v)
+        store_codes(F32::load(at + v * kLanes) * F32::all(up), b.w + r * kTileKeys + v * kLanes);
     }
   }
 }
 
 // o = a o + (wc . vc) / c for NV vectors of columns.
 template <int R, int NV, typename Codes>
-FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile<Codes>& tile, uint32_t pages, uint32_t active,
+FOVEA_INLINE void code_values_of(const CodeRows& b, const ValueTile<Codes>& tile, uint32_t pages, uint32_t active,
                                  const float* alpha, const float* back, int at) {
-  const int row = 2 * tile.head_dim;
+  const int row = 2 * tile.v_dim;
   bool scaled = false;
   for (int begin = 0; begin < kTilePages; begin += kSumPages) {
     if (!(pages >> begin & ((1u << kSumPages) - 1))) continue;
@@ -287,7 +304,7 @@ FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile<Codes>& tile,
     for (int page = begin; page < begin + kSumPages; ++page) {
       if (!(pages >> page & 1)) continue;
       const typename Codes::Code* values = tile.v[page] + 2 * at;
-      const typename Codes::Code* ahead = tile.next[page] + tile.head_dim * kPageKeys + 2 * at;
+      const typename Codes::Code* ahead = tile.next[page] + 2 * at;
       const int16_t* w = b.w + page * kPageKeys;
       for (int pair = 0; pair < kPageKeys / 2; ++pair) {
         prefetch<2 * NV * kLanes>(ahead + pair * row);
@@ -318,11 +335,11 @@ FOVEA_INLINE void code_values_of(const CodeRows& b, const CodeTile<Codes>& tile,
 }
 
 template <int R, typename Codes>
-FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile<Codes>& tile, uint32_t pages, uint32_t active,
+FOVEA_INLINE void code_values(const CodeRows& b, const ValueTile<Codes>& tile, uint32_t pages, uint32_t active,
                               const float* alpha, const float* back) {
   constexpr int kTogether = vectors_for(R);
   // Past the last column a vector reads what follows in the page (the scales at its end): columns that nobody reads.
-  const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
+  const int width = (tile.v_dim + kLanes - 1) / kLanes * kLanes;
   int at = 0;
   if constexpr (kTogether >= 8) {
     for (; at + 8 * kLanes <= width; at += 8 * kLanes) code_values_of<R, 8>(b, tile, pages, active, alpha, back, at);
@@ -334,29 +351,23 @@ FOVEA_INLINE void code_values(const CodeRows& b, const CodeTile<Codes>& tile, ui
   if (at < width) code_values_of<R, 1>(b, tile, pages, active, alpha, back, at);
 }
 
-// One step. `bits` is null if every row sees every key of every page.
+// The two halves of a step: keys and values have types of their own. `bits` is null if every row sees every key of
+// every page. cap: of scores, in the units of q_scales; 0: none.
 template <int R, typename Codes>
-void code_step(const CodeRows& b, const CodeTile<Codes>& tile, const KeyBits* bits) {
-  uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
-  if (bits) {
-    pages = active = 0;
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < kTilePages; ++p) {
-        if (bits[r][p] == 0) continue;
-        pages |= 1u << p;
-        active |= 1u << r;
-      }
-    }
-  }
+void key_step(const CodeRows& b, const KeyTile<Codes>& tile, uint32_t pages, float cap) {
   code_scores<R>(b.q, tile, pages, b.s);
+  if (cap > 0) cap_scores(b.s, R, b.q_scales, cap);
+}
+template <int R, typename Codes>
+void value_step(const CodeRows& b, const ValueTile<Codes>& tile, const KeyBits* bits, const Seen& seen) {
   float alpha[kLanes], back[kLanes];
-  code_softmax<R>(b, tile, bits, active, alpha, back);
-  code_values<R>(b, tile, pages, active, alpha, back);
+  code_softmax<R>(b, tile, bits, seen.pages, seen.rows, alpha, back);
+  code_values<R>(b, tile, seen.pages, seen.rows, alpha, back);
   if (!tile.any_bad) return;
   for (int r = 0; r < R; ++r) {
     for (int p = 0; p < kTilePages; ++p) {
       if ((tile.bad[p] & (bits ? bits[r][p] : ~uint32_t{0})) == 0) continue;
-      for (int d = 0; d < tile.head_dim; ++d) b.o[r * b.ld_o + d] = __builtin_nanf("");
+      for (int d = 0; d < tile.v_dim; ++d) b.o[r * b.ld_o + d] = __builtin_nanf("");
     }
   }
 }

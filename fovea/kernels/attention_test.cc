@@ -39,27 +39,38 @@ struct Freed {
 
 // A list of pages with n_keys keys at rising positions, and queries. `dead` slots are left out.
 struct Problem {
-  KvType type;
-  int head_dim, group;
+  KvType type, v_type;
+  int head_dim, v_dim, group;
   int64_t n_queries;
-  std::vector<std::vector<float>> pages;
+  std::vector<std::vector<float>> k_pages, v_pages;
   std::vector<std::vector<int32_t>> positions;
   std::vector<KeyBlock> blocks;
   std::vector<float> q;
   std::vector<int32_t> q_pos;
   std::vector<KeyRule> head_rules;
-  std::vector<uint32_t> mask;
+  std::vector<std::vector<uint32_t>> masks;  // by block, [group, n_queries]; an empty one hides nothing
+  mutable std::vector<const uint32_t*> mask_pointers;
   KeyRule rule;
-  float scale;
+  float scale, softcap = 0;
 
   Problem(KvType t, int dim, int g, int64_t queries, int n_keys, uint64_t seed, double dead_share = 0)
-      : type(t), head_dim(dim), group(g), n_queries(queries), scale(1.0f / std::sqrt(static_cast<float>(dim))) {
+      : Problem(t, t, dim, dim, g, queries, n_keys, seed, dead_share) {}
+  Problem(KvType kt, KvType vt, int dim, int value_dim, int g, int64_t queries, int n_keys, uint64_t seed,
+          double dead_share = 0)
+      : type(kt),
+        v_type(vt),
+        head_dim(dim),
+        v_dim(value_dim),
+        group(g),
+        n_queries(queries),
+        scale(1.0f / std::sqrt(static_cast<float>(dim))) {
     Rng rng(seed);
     int32_t position = 0;
-    std::vector<float> k(static_cast<size_t>(dim)), v(k.size());
+    std::vector<float> k(static_cast<size_t>(dim)), v(static_cast<size_t>(v_dim));
     for (int i = 0; i < n_keys; ++i) {
       if (i % kPageKeys == 0) {
-        pages.emplace_back((page_bytes(type, dim) + 3) / 4);
+        k_pages.emplace_back((key_bytes(type, dim) + 3) / 4);
+        v_pages.emplace_back((value_bytes(v_type, v_dim) + 3) / 4);
         positions.emplace_back(kPageKeys, kNoPosition);
       }
       position += 1 + static_cast<int32_t>(rng.below(2));
@@ -68,7 +79,8 @@ struct Problem {
       put(i, position, k, v);
       if (rng.uniform() < dead_share) positions.back()[static_cast<size_t>(i % kPageKeys)] = kNoPosition;
     }
-    for (size_t b = 0; b < pages.size(); ++b) blocks.push_back({pages[b].data(), positions[b].data()});
+    for (size_t b = 0; b < k_pages.size(); ++b)
+      blocks.push_back({k_pages[b].data(), v_pages[b].data(), positions[b].data()});
     q.resize(static_cast<size_t>(queries * g * dim));
     for (float& x : q) x = static_cast<float>(2 * rng.normal());
     q_pos.resize(static_cast<size_t>(queries));
@@ -78,23 +90,29 @@ struct Problem {
 
   void put(int key, int32_t position, const std::vector<float>& k, const std::vector<float>& v) {
     const size_t page = static_cast<size_t>(key / kPageKeys);
-    page_write(pages[page].data(), type, head_dim, key % kPageKeys, k.data(), v.data());
+    key_write(k_pages[page].data(), type, head_dim, key % kPageKeys, k.data());
+    value_write(v_pages[page].data(), v_type, v_dim, key % kPageKeys, v.data());
     positions[page][static_cast<size_t>(key % kPageKeys)] = position;
   }
   void random_mask(uint64_t seed) {
     Rng rng(seed);
-    mask.resize(static_cast<size_t>(n_queries) * static_cast<size_t>(group) * blocks.size());
-    for (uint32_t& bits : mask) {
-      const uint64_t kind = rng.below(4);
-      bits = kind == 0 ? 0u : kind == 1 ? ~0u : static_cast<uint32_t>(rng.next());
+    masks.resize(blocks.size());
+    for (auto& mask : masks) {
+      if (rng.below(3) == 0) continue;
+      mask.resize(static_cast<size_t>(n_queries * group));
+      for (uint32_t& bits : mask) {
+        const uint64_t kind = rng.below(4);
+        bits = kind == 0 ? 0u : kind == 1 ? ~0u : static_cast<uint32_t>(rng.next());
+      }
     }
   }
 
   AttentionArgs args() const {
     AttentionArgs a;
-    a.type = type;
-    a.head_dim = head_dim;
+    a.k_type = type, a.v_type = v_type;
+    a.k_dim = head_dim, a.v_dim = v_dim;
     a.group = group;
+    a.softcap = softcap;
     a.scale = scale;
     a.n_queries = n_queries;
     a.q = q.data();
@@ -104,8 +122,10 @@ struct Problem {
     a.n_blocks = static_cast<int64_t>(blocks.size());
     a.rule = rule;
     a.head_rules = head_rules.empty() ? nullptr : head_rules.data();
-    a.mask = mask.empty() ? nullptr : mask.data();
-    a.ld_z = group * head_dim;
+    mask_pointers.clear();
+    for (const auto& mask : masks) mask_pointers.push_back(mask.empty() ? nullptr : mask.data());
+    a.masks = masks.empty() ? nullptr : mask_pointers.data();
+    a.ld_z = group * v_dim;
     return a;
   }
 
@@ -113,10 +133,10 @@ struct Problem {
     const KeyRule& r = head_rules.empty() ? rule : head_rules[static_cast<size_t>(head)];
     const int32_t key = positions[block][static_cast<size_t>(slot)];
     const int32_t at = q_pos[static_cast<size_t>(query)];
-    if (key == kNoPosition || key > at) return false;
+    if (key == kNoPosition || int64_t{key} > int64_t{at} + r.ahead) return false;
     if (!(key < r.n_sink || int64_t{key} > int64_t{at} - r.window)) return false;
-    if (mask.empty()) return true;
-    return mask[static_cast<size_t>(query * group + head) * blocks.size() + block] >> slot & 1;
+    if (masks.empty() || masks[block].empty()) return true;
+    return masks[block][static_cast<size_t>(head * n_queries + query)] >> slot & 1;
   }
 };
 
@@ -131,14 +151,25 @@ struct Answer {
 // Queries in calls of `chunk` each.
 Answer run(const Problem& p, int64_t chunk) {
   Answer answer;
-  answer.z.assign(p.q.size(), 77.0f);
+  answer.z.assign(static_cast<size_t>(p.n_queries * p.group * p.v_dim), 77.0f);
   answer.lse.assign(static_cast<size_t>(p.n_queries * p.group), 77.0f);
   for (int64_t begin = 0; begin < p.n_queries; begin += chunk) {
     AttentionArgs a = p.args();
     a.n_queries = std::min(chunk, p.n_queries - begin);
     a.q += begin * a.ld_q;
     a.q_pos += begin;
-    if (a.mask) a.mask += begin * a.group * a.n_blocks;
+    // The chunk's columns of every mask.
+    std::vector<std::vector<uint32_t>> cut(p.masks.size());
+    std::vector<const uint32_t*> pointers(p.masks.size());
+    for (size_t b = 0; b < cut.size(); ++b) {
+      if (p.masks[b].empty()) continue;
+      for (int h = 0; h < p.group; ++h) {
+        const auto from = p.masks[b].begin() + h * p.n_queries + begin;
+        cut[b].insert(cut[b].end(), from, from + a.n_queries);
+      }
+      pointers[b] = cut[b].data();
+    }
+    if (a.masks) a.masks = pointers.data();
     a.z = answer.z.data() + begin * a.ld_z;
     a.lse = answer.lse.data() + begin * a.group;
     const size_t bytes = attention_scratch_bytes(a);
@@ -158,30 +189,33 @@ struct Twin {
 };
 
 Twin twin_of(const Problem& p) {
-  const size_t dim = static_cast<size_t>(p.head_dim), n_slots = p.blocks.size() * kPageKeys;
-  std::vector<float> k(dim * n_slots), v(dim * n_slots);
+  const auto dim = static_cast<size_t>(p.head_dim), v_dim = static_cast<size_t>(p.v_dim);
+  const size_t n_slots = p.blocks.size() * kPageKeys;
+  std::vector<float> k(dim * n_slots), v(v_dim * n_slots);
   for (size_t i = 0; i < n_slots; ++i) {
     const int slot = static_cast<int>(i % kPageKeys);
-    page_read(p.pages[i / kPageKeys].data(), p.type, p.head_dim, slot, &k[i * dim], &v[i * dim]);
+    key_read(p.blocks[i / kPageKeys].k, p.type, p.head_dim, slot, &k[i * dim]);
+    value_read(p.blocks[i / kPageKeys].v, p.v_type, p.v_dim, slot, &v[i * v_dim]);
   }
   Twin twin;
   for (int64_t query = 0; query < p.n_queries; ++query) {
     for (int head = 0; head < p.group; ++head) {
       const float* q = p.q.data() + (query * p.group + head) * p.head_dim;
-      std::vector<double> scores(n_slots, -kInf), z(dim, 0.0);
+      std::vector<double> scores(n_slots, -kInf), z(v_dim, 0.0);
       double top = -kInf, total = 0;
       for (size_t i = 0; i < n_slots; ++i) {
         if (!p.sees(query, head, i / kPageKeys, static_cast<int>(i % kPageKeys))) continue;
         double product = 0;
         for (size_t d = 0; d < dim; ++d) product += double{q[d]} * k[i * dim + d];
         scores[i] = product * p.scale;
+        if (p.softcap > 0) scores[i] = p.softcap * std::tanh(scores[i] / p.softcap);
         top = std::max(top, scores[i]);
       }
       for (size_t i = 0; i < n_slots; ++i) {
         if (scores[i] == -kInf) continue;
         const double weight = std::exp(scores[i] - top);
         total += weight;
-        for (size_t d = 0; d < dim; ++d) z[d] += weight * v[i * dim + d];
+        for (size_t d = 0; d < v_dim; ++d) z[d] += weight * v[i * v_dim + d];
       }
       for (double& x : z) x = total == 0 ? 0 : x / total;
       twin.z.insert(twin.z.end(), z.begin(), z.end());
@@ -206,7 +240,7 @@ void expect_agrees(const Problem& p) {
   const Answer got = run(p, p.n_queries);
   const double near = score_tolerance(p);
   // Weights are rounded too, in steps of the largest / 8191 or 32767: a hundred are off by 4e-4 or 1e-4 together.
-  const double near_z = p.type == KvType::kF32 ? 1e-5 : 2 * near + 8.0 / most_codes(p.type);
+  const double near_z = p.type == KvType::kF32 ? 1e-5 : 2 * near + 8.0 / most_codes(p.v_type);
   for (size_t i = 0; i < want.z.size(); ++i) ASSERT_NEAR(got.z[i], want.z[i], near_z) << i;
   for (size_t i = 0; i < want.lse.size(); ++i) {
     if (want.lse[i] == -kInf) {
@@ -279,6 +313,103 @@ TEST(Attention, AgreesWithDoublesForEveryNumberOfKeysAtOddAddresses) {
         attention(a);
         EXPECT_EQ(std::vector<float>(z.begin() + 1, z.end()), want.z);
         if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
+TEST(Attention, KeysAndValuesHaveTypesAndWidthsOfTheirOwn) {
+  on_every_isa([] {
+    for (KvType k : kCodeTypes) {
+      for (KvType v : kCodeTypes) {
+        for (const auto& [k_dim, v_dim] : {std::pair(32, 256), std::pair(256, 24), std::pair(80, 64)})
+          expect_agrees(Problem(k, v, k_dim, v_dim, 2, 7, 150, 8, 0.1));
+      }
+    }
+    expect_agrees(Problem(KvType::kF32, KvType::kF32, 40, 104, 3, 7, 150, 8, 0.1));
+    expect_agrees(Problem(KvType::kF32, KvType::kF32, 128, 24, 3, 7, 150, 8));
+  });
+}
+
+TEST(Attention, ARowMaySeeAhead) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      Problem p(type, 64, 2, 9, 170, 19);
+      for (int32_t ahead : {1, 7, 40, INT32_MAX}) {
+        p.rule = {.ahead = ahead};
+        expect_agrees(p);
+        p.rule = {.n_sink = 3, .window = 20, .ahead = ahead};
+        expect_agrees(p);
+      }
+      p.rule = {.n_sink = 5, .window = 0};  // the sinks only
+      expect_agrees(p);
+    }
+  });
+}
+
+TEST(Attention, CapsItsScores) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      for (float cap : {0.5f, 5.0f, 50.0f}) {
+        Problem p(type, 64, 2, 9, 170, 20);
+        p.softcap = cap;
+        expect_agrees(p);
+        p.random_mask(3);
+        expect_agrees(p);
+      }
+    }
+  });
+}
+
+TEST(Attention, WeighsValuesByWeightsGiven) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      Problem p(type, type, 64, 40, 3, 5, 90, 21);
+      p.q_pos = {3, 40, 60, 1000, 1001};
+      const Twin want = twin_of(p);
+      const auto n_slots = static_cast<int64_t>(p.blocks.size()) * kPageKeys;
+      std::vector<float> weights(static_cast<size_t>(5 * n_slots)), z(static_cast<size_t>(5 * 3 * 40), 77.0f);
+      AttentionArgs a = p.args();
+      a.z = z.data();
+      a.scratch = z.data();  // not used
+      for (int head = 0; head < 3; ++head) {
+        for (int64_t i = 0; i < 5; ++i) {
+          const auto row = static_cast<size_t>(i * 3 + head);
+          for (int64_t j = 0; j < n_slots; ++j) {
+            weights[static_cast<size_t>(i * n_slots + j)] =
+                static_cast<float>(std::exp(want.scores[row * static_cast<size_t>(n_slots) + static_cast<size_t>(j)] - want.lse[row]));
+          }
+        }
+        attention_values(a, head, weights.data(), n_slots);
+      }
+      for (size_t i = 0; i < z.size(); ++i) ASSERT_NEAR(z[i], want.z[i], 1e-5);
+    }
+  });
+}
+
+TEST(Attention, SumsWhatRowsGiveEachKey) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      Problem p(type, 64, 3, 40, 170, 22, 0.1);
+      p.random_mask(5);
+      const Twin want = twin_of(p);
+      const Answer got = run(p, p.n_queries);
+      const size_t n_slots = p.blocks.size() * kPageKeys;
+      AttentionArgs a = p.args();
+      std::unique_ptr<float, Freed> scratch(
+          static_cast<float*>(::operator new (attention_scratch_bytes(a), std::align_val_t{64})));
+      a.scratch = scratch.get();
+      for (int head = 0; head < 3; ++head) {
+        std::vector<float> sums(n_slots, 1.0f);
+        attention_columns(a, head, got.lse.data(), sums.data());
+        for (size_t j = 0; j < n_slots; ++j) {
+          double sum = 1.0;
+          for (size_t i = 0; i < 40; ++i) {
+            const size_t row = i * 3 + static_cast<size_t>(head);
+            if (want.lse[row] != -kInf) sum += std::exp(want.scores[row * n_slots + j] - want.lse[row]);
+          }
+          ASSERT_NEAR(sums[j], sum, 40 * (type == KvType::kF32 ? 1e-6 : score_tolerance(p)));
+        }
       }
     }
   });
@@ -452,17 +583,19 @@ TEST(Attention, MergesPartsOfTheKeyList) {
     parts.push_back(run(p, 1));  // sees nothing
     for (size_t head = 0; head < 2; ++head) {
       std::vector<float> z, lse, merged(80, 5.0f);
+      float all_lse = 0;
       for (const Answer& part : parts) {
         const float* from = part.z.data() + 80 * head;
         z.insert(z.end(), from, from + 80);
         lse.push_back(part.lse[head]);
       }
-      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data());
+      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data(), &all_lse);
+      EXPECT_NEAR(all_lse, whole.lse[head], 1e-5);
       for (size_t d = 0; d < 80; ++d)
         EXPECT_NEAR(merged[d], whole.z[80 * head + d], 1e-5);  // powers of two are 3e-6 off, in each part
     }
     std::vector<float> nothing(80, 5.0f);
-    attention_merge(parts.back().z.data(), parts.back().lse.data(), 1, 80, nothing.data());
+    attention_merge(parts.back().z.data(), parts.back().lse.data(), 1, 80, nothing.data(), nullptr);
     EXPECT_THAT(nothing, testing::Each(0.0f));
   });
 }
@@ -473,11 +606,14 @@ TEST(Attention, RefusesShapesItHasNoKernelFor) {
   AttentionArgs a = p.args();
   a.scratch = &scratch;
   a.z = z;
-  a.head_dim = 60;
+  a.k_dim = 60;
   EXPECT_THROW(attention(a), CheckFailed);
-  a.head_dim = 264;
+  a.k_dim = 264;
   EXPECT_THROW(attention(a), CheckFailed);
-  a.head_dim = 64;
+  a.k_dim = 64;
+  a.v_type = KvType::kF32;
+  EXPECT_THROW(attention(a), CheckFailed);
+  a.v_type = KvType::kI16;
   EXPECT_THROW(attention_scores(a, 1, z, 64), CheckFailed);
 }
 

@@ -32,17 +32,19 @@ static_assert(kMaxRows <= kLanes);
 // Vectors beside each other per step for R rows.
 constexpr int vectors_for(int rows) { return rows * 8 <= kSums ? 8 : rows * 4 <= kSums ? 4 : 2; }
 
-// K and V of a tile's pages: K [head_dim][kPageKeys], V [kPageKeys][ld_v].
+constexpr uint32_t kAllPages = (1u << kTilePages) - 1;
+
+// K and V of a tile's pages: K [k_dim][kPageKeys], V [kPageKeys][ld_v].
 struct TilePages {
   const float* k[kTilePages];
   const float* v[kTilePages];
   int64_t ld_v;
-  int head_dim;
+  int k_dim, v_dim;
 };
 
 // The running state of R rows.
 struct RowBlock {
-  const float* q;  // [head_dim][R]
+  const float* q;  // [k_dim][R]
   float* o;        // [R][ld_o]
   int64_t ld_o;
   float* m;  // [R]
@@ -52,6 +54,37 @@ struct RowBlock {
 
 // Which keys each row of the block sees in each page.
 using KeyBits = uint32_t[kTilePages];
+
+// The pages of which some of n_rows see a key, and the rows that see one. Null bits: all.
+struct Seen {
+  uint32_t pages, rows;
+};
+FOVEA_INLINE Seen seen_of(const KeyBits* bits, int n_rows) {
+  if (!bits) return {kAllPages, (1u << n_rows) - 1};
+  Seen seen{0, 0};
+  for (int r = 0; r < n_rows; ++r) {
+    for (int p = 0; p < kTilePages; ++p) {
+      if (bits[r][p] == 0) continue;
+      seen.pages |= 1u << p;
+      seen.rows |= 1u << r;
+    }
+  }
+  return seen;
+}
+
+// s = cap tanh(s by / cap) / by, by: a row's factor from s to scores (null: 1).
+inline void cap_scores(float* s, int n_rows, const float* by, float cap) {
+  for (int r = 0; r < n_rows; ++r) {
+    const float in = (by ? by[r] : 1.0f) / cap, out = cap / (by ? by[r] : 1.0f);
+    for (int i = 0; i < kTileKeys; i += kLanes) {
+      const F32 x = F32::load(s + r * kTileKeys + i) * F32::all(in);
+      // 1 - 2 / (e^2x + 1): exact to rounding away from 0, and absolute errors count here. NaN stays.
+      const F32 e = exp(min(x * F32::all(2.0f), F32::all(80.0f)));
+      const F32 tanh = F32::all(1.0f) - F32::all(2.0f) / (e + F32::all(1.0f));
+      (tanh * F32::all(out)).store(s + r * kTileKeys + i);
+    }
+  }
+}
 
 // `kPages` pages at once, `NV` vectors of each from column `at`.
 template <int R, int NV, int kPages>
@@ -111,17 +144,21 @@ FOVEA_INLINE void tile_scores(const float* q, const float* const* k, int head_di
   }
 }
 
-// The largest of a row's scores in the tile. Those that it does not see become -inf.
-FOVEA_INLINE float top_score(float* s, const uint32_t* seen) {
+// The largest of a row's scores in these pages. Those that it does not see become -inf.
+FOVEA_INLINE float top_score(float* s, const uint32_t* seen, uint32_t pages) {
   F32 best = F32::all(kMinusInfinity);
   FOVEA_UNROLL
-  for (int v = 0; v < kTileKeys / kLanes; ++v) {
-    F32 x = F32::load(s + v * kLanes);
-    if (seen) {
-      x = select(mask_of(seen[v / kPageVectors] >> (v % kPageVectors * kLanes)), x, F32::all(kMinusInfinity));
-      x.store(s + v * kLanes);
+  for (int p = 0; p < kTilePages; ++p) {
+    if (!(pages >> p & 1)) continue;
+    FOVEA_UNROLL
+    for (int v = p * kPageVectors; v < (p + 1) * kPageVectors; ++v) {
+      F32 x = F32::load(s + v * kLanes);
+      if (seen) {
+        x = select(mask_of(seen[p] >> (v % kPageVectors * kLanes)), x, F32::all(kMinusInfinity));
+        x.store(s + v * kLanes);
+      }
+      best = max(x, best);
     }
-    best = max(x, best);
   }
   return max_lane(best);
 }
@@ -138,13 +175,12 @@ FOVEA_INLINE void raise_max(const float* top, float* m, float* shift, float* alp
   exp2_nonpositive(old_m - safe).store(alpha);
 }
 
-// s -> p, and the new m and l. Rows without their bit in `active` keep their state. alpha: [kLanes].
+// s -> p in these pages, and the new m and l. Rows without their bit in `active` keep their state. alpha: [kLanes].
 template <int R>
-FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t active, float* alpha) {
-  constexpr int kVectors = kTileKeys / kLanes;
+FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t pages, uint32_t active, float* alpha) {
   float top[kLanes] = {}, shift[kLanes];
   FOVEA_UNROLL
-  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr);
+  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr, pages);
   raise_max<R>(top, b.m, shift, alpha);
   FOVEA_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -152,10 +188,14 @@ FOVEA_INLINE void tile_softmax(const RowBlock& b, const KeyBits* bits, uint32_t 
     float* at = b.s + r * kTileKeys;
     F32 total = F32::zero();
     FOVEA_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const F32 p = exp2_nonpositive(F32::load(at + v * kLanes) - by);
-      p.store(at + v * kLanes);
-      total = total + p;
+    for (int page = 0; page < kTilePages; ++page) {
+      if (!(pages >> page & 1)) continue;
+      FOVEA_UNROLL
+      for (int v = page * kPageVectors; v < (page + 1) * kPageVectors; ++v) {
+        const F32 p = exp2_nonpositive(F32::load(at + v * kLanes) - by);
+        p.store(at + v * kLanes);
+        total = total + p;
+      }
     }
     if (active >> r & 1) {
       float* l = b.l + r * kLanes;
@@ -204,7 +244,7 @@ template <int R>
 FOVEA_INLINE void tile_values(const RowBlock& b, const TilePages& tile, uint32_t pages, uint32_t active,
                               const float* alpha) {
   constexpr int kTogether = vectors_for(R);
-  const int width = (tile.head_dim + kLanes - 1) / kLanes * kLanes;
+  const int width = (tile.v_dim + kLanes - 1) / kLanes * kLanes;
   int at = 0;
   if constexpr (kTogether >= 8) {
     for (; at + 8 * kLanes <= width; at += 8 * kLanes) values_of<R, 8>(b, tile, pages, active, alpha, at);
@@ -221,7 +261,7 @@ inline void tile_values_apart(const RowBlock& b, const TilePages& tile, const Ke
                               uint32_t active, const float* alpha) {
   for (int r = 0; r < n_rows; ++r) {
     if (!(active >> r & 1)) continue;
-    for (int at = 0; at < tile.head_dim; at += kLanes) {
+    for (int at = 0; at < tile.v_dim; at += kLanes) {
       float* o = b.o + r * b.ld_o + at;
       F32 total = F32::load(o) * F32::all(alpha[r]);
       for (int key = 0; key < kTileKeys; ++key) {
@@ -240,27 +280,17 @@ inline bool all_finite(const float* x, int64_t n) {  // n a multiple of kLanes
   return sum(zeros) == 0.0f;
 }
 
-// One step. `bits` is null if every row sees every key of every page.
+// One step. `bits` is null if every row sees every key of every page. cap: of scores in units of s; 0: none.
 template <int R>
-void tile_step(const RowBlock& b, const TilePages& tile, const KeyBits* bits) {
-  uint32_t pages = (1u << kTilePages) - 1, active = (1u << R) - 1;
+void tile_step(const RowBlock& b, const TilePages& tile, const KeyBits* bits, float cap) {
+  const auto [pages, active] = seen_of(bits, R);
   bool finite = true;
-  if (bits) {
-    pages = active = 0;
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < kTilePages; ++p) {
-        if (bits[r][p] == 0) continue;
-        pages |= 1u << p;
-        active |= 1u << r;
-      }
-    }
-    for (int p = 0; p < kTilePages; ++p) {
-      finite = finite && (!(pages >> p & 1) || all_finite(tile.v[p], kPageKeys * tile.ld_v));
-    }
-  }
-  tile_scores<R>(b.q, tile.k, tile.head_dim, pages, b.s);
+  for (int p = 0; p < kTilePages && bits; ++p)
+    finite = finite && (!(pages >> p & 1) || all_finite(tile.v[p], kPageKeys * tile.ld_v));
+  tile_scores<R>(b.q, tile.k, tile.k_dim, pages, b.s);
+  if (cap > 0) cap_scores(b.s, R, nullptr, cap);
   float alpha[kLanes];
-  tile_softmax<R>(b, bits, active, alpha);
+  tile_softmax<R>(b, bits, pages, active, alpha);
   if (finite) {
     tile_values<R>(b, tile, pages, active, alpha);
   } else {

@@ -12,29 +12,35 @@
 namespace fovea::kernels {
 namespace {
 
-using FOVEA_ISA_NS::CodePage;
 using FOVEA_ISA_NS::I16Codes;
+using FOVEA_ISA_NS::KeyLayout;
 using FOVEA_ISA_NS::Q8Codes;
+using FOVEA_ISA_NS::ValueLayout;
 
 // One slot of a page of codes: those of columns 2 i and 2 i + 1 of a key stand together, and each column of a value
 // beside its neighbour's.
 template <typename Codes>
-struct CodeSlot {
+struct KeySlot {
   using Code = typename Codes::Code;
-  Code *k, *v;
-  uint16_t *k_scales, *v_scale;
+  Code* codes;
+  uint16_t* scales;
 
-  CodeSlot(void* page, int head_dim, int slot) {
-    const CodePage<Codes> at(head_dim);
-    char* bytes = static_cast<char*>(page);
-    k = reinterpret_cast<Code*>(bytes) + 2 * slot;
-    v = reinterpret_cast<Code*>(bytes + at.v_codes) + int64_t{slot / 2} * 2 * head_dim + slot % 2;
-    k_scales = reinterpret_cast<uint16_t*>(bytes + at.k_scales) + slot;
-    v_scale = reinterpret_cast<uint16_t*>(bytes + at.v_scales) + slot;
-  }
-  Code& key(int d) const { return k[d / 2 * 2 * kPageKeys + d % 2]; }
-  Code& value(int d) const { return v[2 * d]; }
-  uint16_t& key_scale(int d) const { return k_scales[d / Codes::kGroupColumns * kPageKeys]; }
+  KeySlot(void* keys, int k_dim, int slot)
+      : codes(static_cast<Code*>(keys) + 2 * slot),
+        scales(reinterpret_cast<uint16_t*>(static_cast<char*>(keys) + KeyLayout<Codes>(k_dim).scales) + slot) {}
+  Code& code(int d) const { return codes[d / 2 * 2 * kPageKeys + d % 2]; }
+  uint16_t& scale(int d) const { return scales[d / Codes::kGroupColumns * kPageKeys]; }
+};
+template <typename Codes>
+struct ValueSlot {
+  using Code = typename Codes::Code;
+  Code* codes;
+  uint16_t* scale;
+
+  ValueSlot(void* values, int v_dim, int slot)
+      : codes(static_cast<Code*>(values) + int64_t{slot / 2} * 2 * v_dim + slot % 2),
+        scale(reinterpret_cast<uint16_t*>(static_cast<char*>(values) + ValueLayout<Codes>(v_dim).scales) + slot) {}
+  Code& code(int d) const { return codes[2 * d]; }
 };
 
 float from_bf16(uint16_t high) {
@@ -81,45 +87,64 @@ void put_codes(const float* x, int begin, int end, int most, uint16_t& scale, co
 }
 
 template <typename Codes>
-void write_codes(void* page, int head_dim, int slot, const float* k, const float* v) {
-  const CodeSlot<Codes> to(page, head_dim, slot);
-  for (int begin = 0; begin < head_dim; begin += Codes::kGroupColumns) {
-    const int end = std::min(begin + Codes::kGroupColumns, head_dim);
+void write_key(void* keys, int k_dim, int slot, const float* k) {
+  const KeySlot<Codes> to(keys, k_dim, slot);
+  for (int begin = 0; begin < k_dim; begin += Codes::kGroupColumns) {
+    const int end = std::min(begin + Codes::kGroupColumns, k_dim);
     put_codes(
-        k, begin, end, Codes::kKeys, to.key_scale(begin), [&](int d) -> auto& { return to.key(d); });
+        k, begin, end, Codes::kKeys, to.scale(begin), [&](int d) -> auto& { return to.code(d); });
   }
+}
+template <typename Codes>
+void write_value(void* values, int v_dim, int slot, const float* v) {
+  const ValueSlot<Codes> to(values, v_dim, slot);
   put_codes(
-      v, 0, head_dim, Codes::kValues, *to.v_scale, [&](int d) -> auto& { return to.value(d); });
+      v, 0, v_dim, Codes::kValues, *to.scale, [&](int d) -> auto& { return to.code(d); });
 }
 
 template <typename Codes>
-void read_codes(void* page, int head_dim, int slot, float* k, float* v) {
-  const CodeSlot<Codes> from(page, head_dim, slot);
-  const float v_scale = from_bf16(*from.v_scale);
-  for (int d = 0; d < head_dim; ++d) {
-    k[d] = static_cast<float>(from.key(d)) * from_bf16(from.key_scale(d));
-    v[d] = static_cast<float>(from.value(d)) * v_scale;
-  }
+void read_key(const void* keys, int k_dim, int slot, float* k) {
+  const KeySlot<Codes> from(const_cast<void*>(keys), k_dim, slot);  // only read
+  for (int d = 0; d < k_dim; ++d) k[d] = static_cast<float>(from.code(d)) * from_bf16(from.scale(d));
+}
+template <typename Codes>
+void read_value(const void* values, int v_dim, int slot, float* v) {
+  const ValueSlot<Codes> from(const_cast<void*>(values), v_dim, slot);
+  const float scale = from_bf16(*from.scale);
+  for (int d = 0; d < v_dim; ++d) v[d] = static_cast<float>(from.code(d)) * scale;
 }
 
 template <typename Codes>
-void copy_codes(void* to, int to_slot, void* from, int from_slot, int head_dim) {
-  const CodeSlot<Codes> a(to, head_dim, to_slot), b(from, head_dim, from_slot);
-  for (int d = 0; d < head_dim; ++d) {
-    a.key(d) = b.key(d);
-    a.value(d) = b.value(d);
-    a.key_scale(d) = b.key_scale(d);
+void copy_key(void* to, int to_slot, const void* from, int from_slot, int k_dim) {
+  const KeySlot<Codes> a(to, k_dim, to_slot), b(const_cast<void*>(from), k_dim, from_slot);
+  for (int d = 0; d < k_dim; ++d) {
+    a.code(d) = b.code(d);
+    a.scale(d) = b.scale(d);
   }
-  *a.v_scale = *b.v_scale;
+}
+template <typename Codes>
+void copy_value(void* to, int to_slot, const void* from, int from_slot, int v_dim) {
+  const ValueSlot<Codes> a(to, v_dim, to_slot), b(const_cast<void*>(from), v_dim, from_slot);
+  for (int d = 0; d < v_dim; ++d) a.code(d) = b.code(d);
+  *a.scale = *b.scale;
 }
 
 }  // namespace
 
-size_t page_bytes(KvType type, int head_dim) {
+size_t key_bytes(KvType type, int k_dim) {
   switch (type) {
-    case KvType::kF32: return 2 * sizeof(float) * static_cast<size_t>(head_dim) * kPageKeys;
-    case KvType::kI16: return static_cast<size_t>(CodePage<I16Codes>(head_dim).bytes);
-    case KvType::kQ8_0: return static_cast<size_t>(CodePage<Q8Codes>(head_dim).bytes);
+    case KvType::kF32: return sizeof(float) * static_cast<size_t>(k_dim) * kPageKeys;
+    case KvType::kI16: return static_cast<size_t>(KeyLayout<I16Codes>(k_dim).bytes);
+    case KvType::kQ8_0: return static_cast<size_t>(KeyLayout<Q8Codes>(k_dim).bytes);
+  }
+  return 0;
+}
+
+size_t value_bytes(KvType type, int v_dim) {
+  switch (type) {
+    case KvType::kF32: return sizeof(float) * static_cast<size_t>(v_dim) * kPageKeys;
+    case KvType::kI16: return static_cast<size_t>(ValueLayout<I16Codes>(v_dim).bytes);
+    case KvType::kQ8_0: return static_cast<size_t>(ValueLayout<Q8Codes>(v_dim).bytes);
   }
   return 0;
 }
@@ -136,38 +161,52 @@ std::string_view name_of(KvType type) {
 namespace FOVEA_ISA_NS {
 namespace {
 
-void page_write(void* page, KvType type, int head_dim, int slot, const float* k, const float* v) {
-  if (type == KvType::kI16) return write_codes<I16Codes>(page, head_dim, slot, k, v);
-  if (type == KvType::kQ8_0) return write_codes<Q8Codes>(page, head_dim, slot, k, v);
-  float* floats = static_cast<float*>(page);
-  for (int d = 0; d < head_dim; ++d) floats[d * kPageKeys + slot] = k[d];
-  std::memcpy(floats + static_cast<int64_t>(head_dim) * (kPageKeys + slot), v,
-              sizeof(float) * static_cast<size_t>(head_dim));
+void key_write(void* keys, KvType type, int k_dim, int slot, const float* k) {
+  if (type == KvType::kI16) return write_key<I16Codes>(keys, k_dim, slot, k);
+  if (type == KvType::kQ8_0) return write_key<Q8Codes>(keys, k_dim, slot, k);
+  float* floats = static_cast<float*>(keys);
+  for (int d = 0; d < k_dim; ++d) floats[d * kPageKeys + slot] = k[d];
 }
 
-void page_read(const void* page, KvType type, int head_dim, int slot, float* k, float* v) {
-  void* bytes = const_cast<void*>(page);  // only read
-  if (type == KvType::kI16) return read_codes<I16Codes>(bytes, head_dim, slot, k, v);
-  if (type == KvType::kQ8_0) return read_codes<Q8Codes>(bytes, head_dim, slot, k, v);
-  const float* floats = static_cast<const float*>(page);
-  for (int d = 0; d < head_dim; ++d) k[d] = floats[d * kPageKeys + slot];
-  std::memcpy(v, floats + static_cast<int64_t>(head_dim) * (kPageKeys + slot),
-              sizeof(float) * static_cast<size_t>(head_dim));
+void key_read(const void* keys, KvType type, int k_dim, int slot, float* k) {
+  if (type == KvType::kI16) return read_key<I16Codes>(keys, k_dim, slot, k);
+  if (type == KvType::kQ8_0) return read_key<Q8Codes>(keys, k_dim, slot, k);
+  const float* floats = static_cast<const float*>(keys);
+  for (int d = 0; d < k_dim; ++d) k[d] = floats[d * kPageKeys + slot];
 }
 
-void page_copy(void* to, int to_slot, const void* from, int from_slot, KvType type, int head_dim) {
-  void* source = const_cast<void*>(from);  // only read
-  if (type == KvType::kI16) return copy_codes<I16Codes>(to, to_slot, source, from_slot, head_dim);
-  if (type == KvType::kQ8_0) return copy_codes<Q8Codes>(to, to_slot, source, from_slot, head_dim);
-  float k[256], v[256];
-  page_read(from, type, head_dim, from_slot, k, v);
-  page_write(to, type, head_dim, to_slot, k, v);
+void key_copy(void* to, int to_slot, const void* from, int from_slot, KvType type, int k_dim) {
+  if (type == KvType::kI16) return copy_key<I16Codes>(to, to_slot, from, from_slot, k_dim);
+  if (type == KvType::kQ8_0) return copy_key<Q8Codes>(to, to_slot, from, from_slot, k_dim);
+  const float* source = static_cast<const float*>(from);
+  for (int d = 0; d < k_dim; ++d) static_cast<float*>(to)[d * kPageKeys + to_slot] = source[d * kPageKeys + from_slot];
+}
+
+void value_write(void* values, KvType type, int v_dim, int slot, const float* v) {
+  if (type == KvType::kI16) return write_value<I16Codes>(values, v_dim, slot, v);
+  if (type == KvType::kQ8_0) return write_value<Q8Codes>(values, v_dim, slot, v);
+  std::memcpy(static_cast<float*>(values) + int64_t{slot} * v_dim, v, sizeof(float) * static_cast<size_t>(v_dim));
+}
+
+void value_read(const void* values, KvType type, int v_dim, int slot, float* v) {
+  if (type == KvType::kI16) return read_value<I16Codes>(values, v_dim, slot, v);
+  if (type == KvType::kQ8_0) return read_value<Q8Codes>(values, v_dim, slot, v);
+  std::memcpy(v, static_cast<const float*>(values) + int64_t{slot} * v_dim, sizeof(float) * static_cast<size_t>(v_dim));
+}
+
+void value_copy(void* to, int to_slot, const void* from, int from_slot, KvType type, int v_dim) {
+  if (type == KvType::kI16) return copy_value<I16Codes>(to, to_slot, from, from_slot, v_dim);
+  if (type == KvType::kQ8_0) return copy_value<Q8Codes>(to, to_slot, from, from_slot, v_dim);
+  value_write(to, type, v_dim, to_slot, static_cast<const float*>(from) + int64_t{from_slot} * v_dim);
 }
 
 }  // namespace
-FOVEA_KERNEL(page_write)
-FOVEA_KERNEL(page_read)
-FOVEA_KERNEL(page_copy)
+FOVEA_KERNEL(key_write)
+FOVEA_KERNEL(key_read)
+FOVEA_KERNEL(key_copy)
+FOVEA_KERNEL(value_write)
+FOVEA_KERNEL(value_read)
+FOVEA_KERNEL(value_copy)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels
 

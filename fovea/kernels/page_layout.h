@@ -1,9 +1,9 @@
-// The bytes of a KV page, for page.cc and the attention kernels only.
+// The bytes of a KV page, for page.cc and the attention kernels only. Keys and values lie apart.
 //
-// f32:       K transposed [head_dim][kPageKeys], then V [kPageKeys][head_dim].
-// i16, q8_0: codes of int16 or int8 in pairs, as a dot product of int16 wants them: K [head_dim / 2][kPageKeys][2] (a
-//            lane is a key), then V [kPageKeys / 2][head_dim][2]; then scales as bfloat16, of the keys
-//            [n_groups][kPageKeys] and of the values [kPageKeys].
+// f32:       keys transposed [k_dim][kPageKeys]; values [kPageKeys][v_dim].
+// i16, q8_0: codes of int16 or int8 in pairs, as a dot product of int16 wants them: keys [k_dim / 2][kPageKeys][2] (a
+//            lane is a key), then their scales as bfloat16 [n_groups][kPageKeys]; values [kPageKeys / 2][v_dim][2],
+//            then their scales [kPageKeys].
 #pragma once
 
 #include <cstdint>
@@ -23,20 +23,21 @@ struct Q8Codes {
   static constexpr int kKeys = 127, kValues = 127, kGroupColumns = 32;
 };
 
+// Offsets from the first key.
 template <typename Codes>
-struct CodePage {
-  int64_t v_codes, k_scales, v_scales, bytes;  // offsets from the page, and its end
-  int n_groups;                                // the last one is shorter if its columns do not divide head_dim
-
-  explicit constexpr CodePage(int head_dim)
-      : v_codes(int64_t{sizeof(typename Codes::Code)} * kPageKeys * head_dim),
-        k_scales(2 * v_codes),
-        v_scales(0),
-        bytes(0),
-        n_groups((head_dim + Codes::kGroupColumns - 1) / Codes::kGroupColumns) {
-    v_scales = k_scales + int64_t{2} * kPageKeys * n_groups;
-    bytes = v_scales + 2 * kPageKeys;
-  }
+struct KeyLayout {
+  int n_groups;  // the last one is shorter if its columns do not divide k_dim
+  int64_t scales, bytes;
+  explicit constexpr KeyLayout(int k_dim)
+      : n_groups((k_dim + Codes::kGroupColumns - 1) / Codes::kGroupColumns),
+        scales(int64_t{sizeof(typename Codes::Code)} * kPageKeys * k_dim),
+        bytes(scales + int64_t{2} * kPageKeys * n_groups) {}
+};
+template <typename Codes>
+struct ValueLayout {
+  int64_t scales, bytes;
+  explicit constexpr ValueLayout(int v_dim)
+      : scales(int64_t{sizeof(typename Codes::Code)} * kPageKeys * v_dim), bytes(scales + 2 * kPageKeys) {}
 };
 
 }  // namespace fovea::kernels::FOVEA_ISA_NS

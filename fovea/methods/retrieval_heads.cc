@@ -88,12 +88,12 @@ class RetrievalHeads final : public Method {
   bool edits_output(int layer, int head, bool decoding) const override {
     return (mode_ == kZero && masks(layer, head, decoding)) || (mode_ == kMean && masks(layer, head, true));
   }
-  void edit_output(const LayerView& view, int head, float* z, int64_t ld) const override {
+  void edit_output(const Call& view, int head, float* z, int64_t ld) const override {
     std::vector<float> instead(static_cast<size_t>(head_dim_), 0.0f);
     if (mode_ == kMean) {
       PromptMeans::OfHead& seen = static_cast<PromptMeans&>(*view.state).heads[view.layer * n_heads_ + head];
       seen.sum.resize(instead.size(), 0.0);
-      if (!view.decoding) {
+      if (!view.decoding()) {
         for (size_t i = 0; i < view.q_pos.size(); ++i) {
           for (size_t d = 0; d < instead.size(); ++d)
             seen.sum[d] += z[static_cast<int64_t>(i) * ld + static_cast<int64_t>(d)];

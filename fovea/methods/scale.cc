@@ -28,7 +28,7 @@ class Scale final : public Method {
 
   bool edits_output(int layer, int head, bool) const override { return value_ != 1.0 && heads_.contains(layer, head); }
 
-  void edit_output(const LayerView& view, int, float* z, int64_t ld) const override {
+  void edit_output(const Call& view, int, float* z, int64_t ld) const override {
     const auto factor = static_cast<float>(value_);
     for (size_t i = 0; i < view.q_pos.size(); ++i) {
       for (int d = 0; d < head_dim_; ++d) z[static_cast<int64_t>(i) * ld + d] *= factor;

@@ -44,7 +44,7 @@ TEST(StreamingLlm, HoldsTheSinksAndWhatTheNextRowSees) {
     layer.feed(1, /*decoding=*/true);
     EXPECT_EQ(layer.cache.n_keys(0, 0, 0), 4 + 40 - 1);
     // The window may begin and end inside a page.
-    EXPECT_LE(layer.cache.bytes(), 2 * layer.cache.ideal_bytes(4 + 40 + kernels::kPageKeys));
+    EXPECT_LE(layer.cache.bytes(), 2 * layer.cache.ideal_bytes(0, 4 + 40 + kernels::kPageKeys));
   }
   const std::vector<int32_t> kept = layer.cache.positions(0, 0, 1);
   EXPECT_THAT(std::vector<int32_t>(kept.begin(), kept.begin() + 4), ElementsAre(0, 1, 2, 3));

@@ -152,7 +152,7 @@ Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProf
 void Evidence::see(const attention::RowView& row, std::span<const float> pattern) {
   const int64_t ahead = int64_t{row.q_pos} + 1 - static_cast<int64_t>(mass_.size()) - n_taken_;
   if (ahead < 0) return;  // of the prompt, before its last token
-  auto& rows = rows_[static_cast<size_t>(slots_[head_id(row.layer.layer, row.head, n_heads_)])];
+  auto& rows = rows_[static_cast<size_t>(slots_[head_id(row.call.layer, row.head, n_heads_)])];
   while (rows.size() <= static_cast<size_t>(ahead)) rows.emplace_back(mass_.size());
   std::vector<float>& kept = rows[static_cast<size_t>(ahead)];
   std::fill(kept.begin(), kept.end(), 0.0f);

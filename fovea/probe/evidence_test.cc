@@ -42,7 +42,7 @@ void show(Evidence& evidence, int layer, int head, size_t n_keys, const std::vec
   std::vector<int32_t> positions(n_keys);
   std::iota(positions.begin(), positions.end(), 0);
   const std::vector<int32_t> q_pos = {static_cast<int32_t>(evidence.mass().size()) - 1 + n_before};
-  const attention::LayerView view{kShape, layer, 0, q_pos, true, nullptr};
+  const attention::Call view{kShape, layer, 0, q_pos, attention::Phase::kDecode, nullptr};
   evidence.see({view, head, q_pos[0], positions}, row);
 }
 

@@ -10,7 +10,7 @@ PatternStatistics::PatternStatistics(int n_layers, int n_heads, int first_query,
 
 void PatternStatistics::see(const attention::RowView& row, std::span<const float> pattern) {
   if (row.q_pos < first_query_) return;
-  Sums& sums = sums_[head_id(row.layer.layer, row.head, n_heads_)];
+  Sums& sums = sums_[head_id(row.call.layer, row.head, n_heads_)];
   ++sums.rows;
   for (size_t j = 0; j < pattern.size(); ++j) {
     const int32_t key = row.key_positions[j];

@@ -197,7 +197,7 @@ TEST(PatternStatistics, AreMeansOverTheRowsOfAPrompt) {
     std::vector<int32_t> positions(row.size());
     std::iota(positions.begin(), positions.end(), 0);
     const std::vector<int32_t> q_pos = {static_cast<int32_t>(row.size() - 1)};
-    const attention::LayerView view{shape, 0, 0, q_pos, false, nullptr};
+    const attention::Call view{shape, 0, 0, q_pos, attention::Phase::kPrompt, nullptr};
     statistics.see({view, 0, q_pos[0], positions}, row);
   };
   show({1});  // before the first query that counts

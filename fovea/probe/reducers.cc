@@ -190,10 +190,10 @@ int64_t RowReducer::rows_seen(int layer) const {
 }
 
 void RowReducer::see(const attention::RowView& row, std::span<const float> pattern) {
-  if (row.layer.sequence != sequence_) return;
+  if (row.call.sequence != sequence_) return;
   FOVEA_CHECK(row.q_pos >= 0 && row.q_pos < n_tokens_, "reducer: row {} of {}", row.q_pos, n_tokens_);
-  Layer& layer = layers_[static_cast<size_t>(row.layer.layer)];
-  const auto head = static_cast<size_t>(slot(row.layer.layer, row.head)), i = static_cast<size_t>(row.q_pos);
+  Layer& layer = layers_[static_cast<size_t>(row.call.layer)];
+  const auto head = static_cast<size_t>(slot(row.call.layer, row.head)), i = static_cast<size_t>(row.q_pos);
   const auto n = static_cast<size_t>(n_tokens_), size = static_cast<size_t>(reduction_.size);
   const std::span<const int32_t> positions = row.key_positions;
   const auto per_row = [&](float value) { layer.values[head * n + i] = value; };

@@ -31,7 +31,7 @@ struct Rows {
   Rows(const char* spec, int64_t n)
       : reducer(Reduction::parse(spec).value(), model(), HeadSet::parse("1.1").value(), 0, n) {}
   void add(int32_t q_pos, const std::vector<int32_t>& positions, const std::vector<float>& pattern) {
-    const attention::LayerView layer{shape, 1, 0, {}, false, nullptr};
+    const attention::Call layer{shape, 1, 0, {}, attention::Phase::kPrompt, nullptr};
     reducer.see({layer, 1, q_pos, positions}, pattern);
   }
   std::span<const float> values() const { return reducer.values(1); }
@@ -111,7 +111,7 @@ TEST(Reducers, EntropyEqualsDoublePrecisionOnAnyMagnitude) {
 
 TEST(Reducers, OtherSequencesAreNotMixedIn) {
   Rows rows("rowsum", 2);
-  const attention::LayerView other{rows.shape, 1, 7, {}, false, nullptr};
+  const attention::Call other{rows.shape, 1, 7, {}, attention::Phase::kPrompt, nullptr};
   const std::vector<int32_t> positions = {0};
   rows.reducer.see({other, 1, 0, positions}, std::vector<float>{1.0f});
   EXPECT_EQ(rows.values()[0], 0.0f);

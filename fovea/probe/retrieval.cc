@@ -34,7 +34,7 @@ TopKeys::TopKeys(int n_layers, int n_heads, int top_k)
 }
 
 void TopKeys::see(const attention::RowView& row, std::span<const float> pattern) {
-  int32_t* best = keys_.data() + (row.layer.layer * n_heads_ + row.head) * top_k_;
+  int32_t* best = keys_.data() + (row.call.layer * n_heads_ + row.head) * top_k_;
   std::fill_n(best, top_k_, -1);
   if (top_k_ == 1) {
     float most = -std::numeric_limits<float>::infinity();

@@ -24,7 +24,7 @@ void show(attention::RowObserver& observer, int layer, int head, int32_t n_keys,
   std::vector<int32_t> positions(row.size());
   std::iota(positions.begin(), positions.end(), 0);
   const std::vector<int32_t> q_pos = {n_keys - 1};
-  const attention::LayerView view{kShape, layer, 0, q_pos, /*decoding=*/true, nullptr};
+  const attention::Call view{kShape, layer, 0, q_pos, attention::Phase::kDecode, nullptr};
   observer.see({view, head, q_pos[0], positions}, row);
 }
 
@@ -102,7 +102,7 @@ TEST(TopKeys, OfEqualKeysTakesTheLowestPosition) {
   TopKeys keys(kLayers, kHeads);
   const std::vector<float> row = {0.1f, 0.3f, 0.3f, 0.3f};
   const std::vector<int32_t> positions = {0, 1, 2, 3}, q_pos = {3};
-  const attention::LayerView view{kShape, 1, 0, q_pos, true, nullptr};
+  const attention::Call view{kShape, 1, 0, q_pos, attention::Phase::kDecode, nullptr};
   keys.see({view, 2, 3, positions}, row);
   CopyTrace trace = keys.new_trace();
   keys.take(9, trace);

@@ -23,6 +23,11 @@ class Shape {
   int64_t operator[](int i) const { return dims_[static_cast<size_t>(i < 0 ? i + rank_ : i)]; }
   int64_t elements() const;
   bool operator==(const Shape& other) const = default;
+  Shape with_dim(int i, int64_t n) const {
+    Shape changed = *this;
+    changed.dims_[static_cast<size_t>(i < 0 ? i + rank_ : i)] = n;
+    return changed;
+  }
   std::string to_string() const;  // "[4, 64]"
 
  private:

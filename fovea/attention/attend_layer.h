@@ -1,0 +1,48 @@
+// One layer on its way through the paths of attend(): for attend*.cc only.
+#pragma once
+
+#include <vector>
+
+#include "fovea/attention/attend.h"
+
+namespace fovea::attention {
+
+struct Attend::Layer {
+  int index;
+  AttentionShape shape;
+  tensor::Tensor plain, q;  // as projected, and turned
+  tensor::Tensor z;         // [n, n_heads, v_dim]
+  // Where a method joins: of each run, z of every part [parts, n, n_heads, v_dim] and their lse [n, n_heads, parts].
+  struct Parts {
+    int64_t n = 0;
+    tensor::Tensor z, lse;
+  };
+  std::vector<Parts> parts = {};
+
+  int64_t ld_q() const { return int64_t{shape.n_heads} * shape.k_dim; }
+  int64_t ld_z() const { return int64_t{shape.n_heads} * shape.v_dim; }
+  float* z_of(int64_t row, int head) { return z.data() + row * ld_z() + int64_t{head} * shape.v_dim; }
+  // Rows first..first + n of a run, for query heads head..head + n_heads of a KV head's group; no pages yet.
+  kernels::AttentionArgs rows(const Attend& attend, size_t run_index, int kv_head, int head, int n_heads, int64_t first,
+                              int64_t n, int turn) const {
+    const AttendMemory::Run& run = attend.memory_.runs[run_index];
+    const int first_head = kv_head * shape.group() + head;
+    kernels::AttentionArgs args;
+    args.k_type = attend.c_.cache->shape().k_type;
+    args.v_type = attend.c_.cache->shape().v_type;
+    args.k_dim = shape.k_dim;
+    args.v_dim = shape.v_dim;
+    args.group = n_heads;
+    args.scale = shape.scale;
+    args.softcap = shape.softcap;
+    args.n_queries = n;
+    args.ld_q = ld_q();
+    const float* from = turn == 0 ? q.data() + run.begin * ld_q()
+                                  : attend.memory_.turned_q[run_index][static_cast<size_t>(turn - 1)].data();
+    args.q = from + first * ld_q() + int64_t{first_head} * shape.k_dim;
+    args.q_pos = run.positions.data() + first;
+    return args;
+  }
+};
+
+}  // namespace fovea::attention

@@ -1,0 +1,134 @@
+#include "fovea/attention/key_plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "fovea/base/check.h"
+
+namespace fovea::attention {
+namespace {
+
+using kernels::kNoPosition;
+using kernels::kPageKeys;
+
+bool is_inside(const KeyRule& a, const KeyRule& b) {
+  return a.ahead <= b.ahead && (b.window == KeyRule().window || (a.n_sink <= b.n_sink && a.window <= b.window));
+}
+
+bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
+  return key != kNoPosition && int64_t{key} <= int64_t{q_pos} + rule.ahead &&
+         (key < rule.n_sink || int64_t{key} > int64_t{q_pos} - rule.window);
+}
+
+}  // namespace
+
+uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& page) {
+  uint32_t bits = 0;
+  for (int slot = 0; slot < kPageKeys; ++slot)
+    bits |= static_cast<uint32_t>(sees(rule, q_pos, page.positions[slot])) << slot;
+  return bits;
+}
+
+void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int group, KeyRule rule) {
+  positions_ = positions;
+  n_heads_ = n_kv_heads;
+  group_ = group;
+  if (heads_.size() < static_cast<size_t>(n_kv_heads)) heads_.resize(static_cast<size_t>(n_kv_heads));
+  for (int kv = 0; kv < n_kv_heads; ++kv) {
+    Head& head = heads_[static_cast<size_t>(kv)];
+    head.rules.assign(static_cast<size_t>(group), rule);
+    head.touched = false;
+    head.tiles.clear();
+  }
+  cuts_.clear();
+  const auto n = static_cast<int64_t>(positions.size());
+  for (int64_t row = 0; row < n; row += kTileQueries) cuts_.push_back(row);
+  cuts_.push_back(n);
+  turns_.clear();
+}
+
+void KeyPlan::cut(int64_t row) {
+  for (int kv = 0; kv < n_heads_; ++kv)
+    FOVEA_CHECK(!heads_[static_cast<size_t>(kv)].touched, "key plan: rows are cut at {} after a tile was edited", row);
+  const auto at = std::lower_bound(cuts_.begin(), cuts_.end(), row);
+  if (row > 0 && at != cuts_.end() && *at != row) cuts_.insert(at, row);
+}
+
+// The lists start with every page that a row may look at.
+void KeyPlan::open(Head& head) {
+  head.touched = true;
+  head.tiles.resize(static_cast<size_t>(n_tiles()));
+  int32_t ahead = 0;
+  for (const KeyRule& rule : head.rules) ahead = std::max(ahead, rule.ahead);
+  int32_t n_pages = 0;  // tiles rise, and so do pages
+  for (int t = 0; t < n_tiles(); ++t) {
+    Tile& tile = head.tiles[static_cast<size_t>(t)];
+    tile.first = first_row(t);
+    tile.n = n_rows(t);
+    const int64_t last = int64_t{positions_[static_cast<size_t>(tile.first + tile.n - 1)]} + ahead;
+    for (; n_pages < static_cast<int32_t>(head.pages.size()); ++n_pages) {
+      const int32_t* at = head.pages[static_cast<size_t>(n_pages)].positions;
+      if (*std::min_element(at, at + kPageKeys) > last) break;
+    }
+    Part whole;
+    whole.rules = head.rules;
+    for (int32_t page = 0; page < n_pages; ++page) whole.pages.push_back({page});
+    tile.parts.push_back(std::move(whole));
+  }
+}
+
+KeyPlan::Tile& KeyPlan::tile(int kv_head, int t) {
+  Head& head = heads_[static_cast<size_t>(kv_head)];
+  if (!head.touched) open(head);
+  return head.tiles[static_cast<size_t>(t)];
+}
+
+std::span<uint32_t> KeyPlan::mask(Tile& tile, Page& page) const {
+  const auto n = static_cast<size_t>(group_ * tile.n);
+  if (!page.bits) page.bits = tile.bits.emplace_back(n, ~uint32_t{0}).data();
+  return {page.bits, n};
+}
+
+void KeyPlan::narrow(int kv_head, int g, const KeyRule& rule) {
+  Head& head = heads_[static_cast<size_t>(kv_head)];
+  KeyRule& current = head.rules[static_cast<size_t>(g)];
+  const bool inside = is_inside(rule, current);
+  if (!inside && is_inside(current, rule)) return;
+  if (inside && !head.touched) {
+    current = rule;
+    return;
+  }
+  for (int t = 0; t < n_tiles(); ++t) {
+    Tile& tile = this->tile(kv_head, t);
+    for (Part& part : tile.parts) {
+      if (part.head != kAllHeads && part.head != g) continue;
+      KeyRule& mine = part.rules[static_cast<size_t>(g)];
+      if (is_inside(rule, mine)) {
+        mine = rule;
+        continue;
+      }
+      if (is_inside(mine, rule)) continue;
+      for (Page& page : part.pages) {
+        const KeyBlock& keys = head.pages[static_cast<size_t>(page.index)];
+        for (int64_t i = 0; i < tile.n; ++i) {
+          const uint32_t seen = seen_slots(rule, positions_[static_cast<size_t>(tile.first + i)], keys);
+          if (seen != ~uint32_t{0} || page.bits) mask(tile, page)[static_cast<size_t>(g * tile.n + i)] &= seen;
+        }
+      }
+    }
+  }
+}
+
+int KeyPlan::turn(std::vector<int32_t> positions) {
+  FOVEA_CHECK(positions.size() == positions_.size(), "key plan: {} positions turn {} rows", positions.size(),
+              positions_.size());
+  const auto known = std::find(turns_.begin(), turns_.end(), positions);
+  if (known == turns_.end()) {
+    turns_.push_back(std::move(positions));
+    return static_cast<int>(turns_.size());
+  }
+  return static_cast<int>(known - turns_.begin()) + 1;
+}
+
+}  // namespace fovea::attention

@@ -1,0 +1,92 @@
+// Which pages of each KV head the rows of one call read. Untouched, every row reads all pages that its head's rule lets
+// through; a method may give a tile of rows another list of pages, masks of single keys, or several parts.
+//
+// Each part is a softmax of its own with a log-sum-exp; the parts of a row are joined by weights, by default those
+// that make the whole one softmax. Where a page stands in its head's list decides with which others it is summed, so
+// that leaving a page out changes no bit of what the rest gives.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "fovea/kernels/attention.h"
+
+namespace fovea::attention {
+
+using kernels::KeyBlock;
+using kernels::KeyRule;
+
+class KeyPlan {
+ public:
+  static constexpr int64_t kTileQueries = 64;
+  static constexpr int kAllHeads = -1;
+
+  struct Page {
+    int32_t index;             // of the head's pages
+    uint32_t* bits = nullptr;  // [group, n] bits of keys that a row may see; null: all. See mask().
+  };
+  struct Part {
+    std::vector<Page> pages;     // rising
+    std::vector<KeyRule> rules;  // [group]; no wider than those of the plan
+    int head = kAllHeads;        // the one query head of the group (0..) that reads it
+    int turn = 0;                // how q is turned for it: turn(); 0: by its position in the text
+    float bias = 0;              // added to its scores
+  };
+  struct Tile {
+    int64_t first, n;         // rows of the call
+    std::vector<Part> parts;  // none: untouched
+   private:
+    friend class KeyPlan;
+    std::deque<std::vector<uint32_t>> bits;
+  };
+
+  // For the rows at `positions` and the pages of each KV head, which all start with `rule`.
+  void begin(std::span<const int32_t> positions, int n_kv_heads, int group, KeyRule rule);
+  void set_pages(int kv_head, std::span<const KeyBlock> pages) { heads_[static_cast<size_t>(kv_head)].pages = pages; }
+
+  int n_kv_heads() const { return n_heads_; }
+  int group() const { return group_; }
+  std::span<const int32_t> positions() const { return positions_; }  // of the rows
+  std::span<const KeyBlock> pages(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].pages; }
+  const std::vector<KeyRule>& rules(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].rules; }
+  // Narrows the rule of a query head. Where neither rule holds the other, masks say what both let through.
+  void narrow(int kv_head, int g, const KeyRule& rule);
+
+  // Rows are cut into tiles, for all heads alike; one more cut before `row`. Before any tile is edited.
+  void cut(int64_t row);
+  int n_tiles() const { return static_cast<int>(cuts_.size()) - 1; }
+  bool touched(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].touched; }
+  // Different tiles may be edited from several threads.
+  Tile& tile(int kv_head, int t);
+  const Tile& tile(int kv_head, int t) const { return heads_[static_cast<size_t>(kv_head)].tiles[static_cast<size_t>(t)]; }
+  int64_t first_row(int t) const { return cuts_[static_cast<size_t>(t)]; }
+  int64_t n_rows(int t) const { return first_row(t + 1) - first_row(t); }
+  // The mask of a page of the tile, all ones until it is edited.
+  std::span<uint32_t> mask(Tile& tile, Page& page) const;
+
+  // A turn of q as if row i stood at positions[i] -> its number. The keys stay as they are.
+  int turn(std::vector<int32_t> positions);
+  std::span<const std::vector<int32_t>> turns() const { return turns_; }  // turn i is at i - 1
+
+ private:
+  struct Head {
+    std::span<const KeyBlock> pages;
+    std::vector<KeyRule> rules;
+    std::vector<Tile> tiles;
+    bool touched = false;
+  };
+  void open(Head& head);
+
+  std::span<const int32_t> positions_;
+  int n_heads_ = 0, group_ = 1;
+  std::vector<Head> heads_;  // those of earlier calls too, for their memory
+  std::vector<int64_t> cuts_;
+  std::vector<std::vector<int32_t>> turns_;
+};
+
+// The keys of a page that a row at q_pos sees by a rule, as bits; dead slots see nothing.
+uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& page);
+
+}  // namespace fovea::attention
