@@ -38,7 +38,7 @@ TEST(Rows, EditedScoresAndPatternsReachZ) {
 }
 
 TEST(Rows, FollowRulesAndMasks) {
-  OneLayer layer("streaming-llm:n_sink=2:window=8,test-rows:head=0");
+  OneLayer layer("streaming-llm:n_sink=2:window=8:positions=text,test-rows:head=0");
   const std::vector<float> z = layer.feed(70);
   layer.expect_head(z, 69, 0, layer.weighed(0, layer.pattern(0, 69, [](int32_t key) { return key < 2 || key > 61; })));
   OneLayer masked("test-strided:stride=5,test-rows:head=0");

@@ -67,7 +67,7 @@ TEST(Attend, PagesOfCodesStayNearTheTwin) {
 }
 
 TEST(Attend, HeadsOfOneGroupMayFollowDifferentRules) {
-  OneLayer layer("streaming-llm:n_sink=2:window=10:heads=0.0");
+  OneLayer layer("streaming-llm:n_sink=2:window=10:heads=0.0:positions=text");
   const std::vector<float> z = layer.feed(80);
   layer.expect_head(z, 79, 0, layer.weighed(0, layer.pattern(0, 79, [](int32_t key) { return key < 2 || key > 69; })));
   layer.expect_head(z, 79, 1, layer.weighed(1, layer.pattern(1, 79, everything)));
@@ -89,6 +89,80 @@ TEST(Attend, AMaskChoosesKeysPerRow) {
     const auto sees = [row](int32_t key) { return key % 3 == 0 || key == row; };
     for (int head = 0; head < 4; ++head)
       layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+}
+
+TEST(Attend, AListOfPagesReadsThoseAlone) {
+  OneLayer listed("test-pages:every=3"), dense;
+  const std::vector<float> z = listed.feed(300), all = dense.feed(300);
+  for (const int row : {0, 31, 70, 299}) {
+    const auto sees = [row](int32_t key) { return key / 32 % 3 == 0 || key / 32 >= row / 32 - 1; };
+    for (int head = 0; head < 4; ++head)
+      listed.expect_head(z, row, head, listed.weighed(head, listed.pattern(head, row, sees)));
+  }
+  EXPECT_LT(listed.keys.seen, listed.keys.dense * 3 / 4);
+  // A row that sees every page has the bits of dense, and so does a mask that hides nothing.
+  EXPECT_EQ(listed.of_head(z, 40, 1), dense.of_head(all, 40, 1));
+  OneLayer whole("test-pages:every=1"), ones("test-strided:stride=1");
+  EXPECT_EQ(whole.feed(300), all);
+  EXPECT_EQ(ones.feed(300), all);
+}
+
+TEST(Attend, AListOfPagesOfOneHeadLeavesItsGroupAlone) {
+  OneLayer listed("test-pages:every=3:head=1"), dense;
+  const std::vector<float> z = listed.feed(300), all = dense.feed(300);
+  const auto sees = [](int32_t key) { return key / 32 % 3 == 0 || key / 32 >= 8; };
+  listed.expect_head(z, 299, 1, listed.weighed(1, listed.pattern(1, 299, sees)));
+  for (const int head : {0, 2, 3}) {
+    for (const int row : {0, 64, 299}) EXPECT_EQ(listed.of_head(z, row, head), dense.of_head(all, row, head));
+  }
+}
+
+TEST(Attend, PartsJoinedByDefaultAreOneSoftmax) {
+  OneLayer parts("test-classes"), dense;
+  const std::vector<float> z = parts.feed(300), all = dense.feed(300);
+  for (size_t i = 0; i < z.size(); ++i) ASSERT_NEAR(z[i], all[i], 2e-6) << i;  // powers of two are 3e-7 off in each part
+}
+
+TEST(Attend, JoinWeighsTheClassesOfKeys) {
+  // Half of the sinks' weight goes to the others.
+  OneLayer layer("test-classes:sinks=0.5");
+  std::vector<float> z = layer.feed(300);
+  const std::vector<float> next = layer.feed(1, /*decoding=*/true);
+  for (const int row : {10, 299, 300}) {
+    for (int head = 0; head < 4; ++head) {
+      std::vector<double> pattern = layer.pattern(head, row, everything);
+      double sinks = 0;
+      for (size_t j = 0; j < 4; ++j) sinks += pattern[j];
+      for (size_t j = 0; j < pattern.size(); ++j) pattern[j] *= j < 4 ? 0.5 : (1 - 0.5 * sinks) / (1 - sinks);
+      layer.expect_head(row == 300 ? next : z, row == 300 ? 0 : row, head, layer.weighed(head, pattern));
+    }
+  }
+}
+
+TEST(Attend, APartMayBeTurnedAsIfTheRowStoodElsewhereAndHaveABias) {
+  OneLayer layer("test-nearer:limit=50:bias=1.5");
+  const std::vector<float> z = layer.feed(300);
+  for (const int row : {20, 60, 299}) {
+    const auto far = [row](int32_t key) { return key / 32 < row / 32 - 1; };
+    const auto stands = [&](int32_t key) { return far(key) ? std::min(row, 50) : row; };
+    for (int head = 0; head < 4; ++head) {
+      std::vector<double> pattern = layer.pattern_at(head, row, everything, stands);
+      double sum = 0;
+      for (size_t j = 0; j < pattern.size(); ++j)
+        sum += pattern[j] *= far(static_cast<int32_t>(j)) ? std::exp(1.5) : 1;
+      for (double& p : pattern) p /= sum;
+      layer.expect_head(z, row, head, layer.weighed(head, pattern), 2e-5);
+    }
+  }
+}
+
+TEST(Attend, RowsOfAHeadFollowItsPartsToo) {
+  OneLayer fused("test-nearer:limit=50:bias=1.5"), rows("test-nearer:limit=50:bias=1.5,test-rows:head=2");
+  const std::vector<float> a = fused.feed(300), b = rows.feed(300);
+  for (const int row : {0, 20, 60, 64, 299}) {
+    EXPECT_EQ(rows.of_head(b, row, 1), fused.of_head(a, row, 1));
+    EXPECT_THAT(rows.of_head(b, row, 2), testing::Pointwise(testing::FloatNear(1e-5f), fused.of_head(a, row, 2)));
   }
 }
 

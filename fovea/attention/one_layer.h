@@ -39,6 +39,8 @@ class OneLayer {
   Hooks hooks;
   std::vector<RowObserver*> observers;
   KeyCount keys;
+  // What the token at a position holds: that of the position it gives.
+  std::function<int32_t(int32_t position)> content = [](int32_t position) { return position; };
 
   const ModelShape& shape() const { return shape_; }
 
@@ -62,7 +64,7 @@ class OneLayer {
       for (const auto& [t, what] : {std::pair(&q, 0), std::pair(&k, 1), std::pair(&v, 2)}) {
         const auto heads = static_cast<int>(t->dim(1));
         for (int h = 0; h < heads; ++h)
-          fill(what, layer, batch.sequences[row], batch.positions[row], h,
+          fill(what, layer, batch.sequences[row], content(batch.positions[row]), h,
                t->data() + (i * heads + h) * shape_.head_dim);
       }
     }
@@ -82,12 +84,18 @@ class OneLayer {
   // The slow twin: z of one row and head over the positions for which `sees` holds.
   using Sees = std::function<bool(int32_t key)>;
   std::vector<double> pattern(int head, int32_t q_pos, const Sees& sees, SequenceId sequence = 0, int layer = 0) const {
-    const std::vector<float> q = rotated(0, layer, sequence, q_pos, head);
+    return pattern_at(head, q_pos, sees, [q_pos](int32_t) { return q_pos; }, sequence, layer);
+  }
+  // The same where the query stands at `stands(key)` for each key.
+  std::vector<double> pattern_at(int head, int32_t q_pos, const Sees& sees,
+                                 const std::function<int32_t(int32_t key)>& stands, SequenceId sequence = 0,
+                                 int layer = 0) const {
     std::vector<double> p(static_cast<size_t>(q_pos) + 1, 0.0);
     double sum = 0;
     for (int32_t j = 0; j <= q_pos; ++j) {
       if (!sees(j)) continue;
-      const std::vector<float> k = rotated(1, layer, sequence, j, head / shape_.group());
+      const std::vector<float> q = rotated(0, layer, sequence, q_pos, head, stands(j));
+      const std::vector<float> k = rotated(1, layer, sequence, j, head / shape_.group(), j);
       double dot = 0;
       for (size_t d = 0; d < q.size(); ++d) dot += static_cast<double>(q[d]) * k[d];
       sum += p[static_cast<size_t>(j)] = std::exp(dot / std::sqrt(static_cast<double>(shape_.head_dim)));
@@ -125,10 +133,11 @@ class OneLayer {
     for (int d = 0; d < shape_.head_dim; ++d)
       to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));
   }
-  std::vector<float> rotated(int what, int layer, SequenceId sequence, int32_t position, int head) const {
+  std::vector<float> rotated(int what, int layer, SequenceId sequence, int32_t position, int head,
+                             int32_t stands) const {
     tensor::Tensor t = tensor::Tensor::empty({1, 1, shape_.head_dim});
     fill(what, layer, sequence, position, head, t.data());
-    const std::vector<int32_t> positions = {position};
+    const std::vector<int32_t> positions = {stands};
     t = tensor::rope(t, positions, rope_);
     return {t.values().begin(), t.values().end()};
   }

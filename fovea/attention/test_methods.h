@@ -2,6 +2,7 @@
 // them in its registry.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "fovea/attention/method.h"
@@ -103,6 +104,133 @@ class MovedPositions final : public Method {
   int shift_ = 0;
 };
 
+// Every `every`-th page and the two at the row's own: of all heads, or of one. A list changes from tile to tile, a mask
+// from row to row.
+class ListedPages final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-pages", .title = "Pages", .paper = "none", .stages = kChoose, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override {
+    knobs.add("every", every_, {.min = 1, .help = "pages"});
+    knobs.add("head", head_, {.min = -1, .help = "query head; -1: all"});
+  }
+  bool chooses(int) const override { return true; }
+  void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        KeyPlan::Tile& tile = plan.tile(kv, t);
+        if (head_ < 0) {
+          choose_pages(call, plan, tile, tile.parts[0]);
+        } else if (head_ / plan.group() == kv) {
+          const KeyPlan::Part whole = tile.parts[0];
+          tile.parts.clear();
+          for (int g = 0; g < plan.group(); ++g) {
+            tile.parts.push_back(whole);
+            tile.parts.back().head = g;
+            if (g == head_ % plan.group()) choose_pages(call, plan, tile, tile.parts.back());
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  void choose_pages(const Call& call, KeyPlan& plan, KeyPlan::Tile& tile, KeyPlan::Part& part) const {
+    const auto own = [&](int64_t row) { return call.q_pos[static_cast<size_t>(tile.first + row)] / kernels::kPageKeys; };
+    std::erase_if(part.pages, [&](const KeyPlan::Page& page) { return page.index % every_ != 0 && page.index < own(0) - 1; });
+    for (KeyPlan::Page& page : part.pages) {
+      if (page.index % every_ == 0 || page.index >= own(tile.n - 1) - 1) continue;
+      const std::span<uint32_t> bits = plan.mask(tile, page);
+      for (size_t row = 0; row < bits.size(); ++row) {
+        if (page.index < own(static_cast<int64_t>(row) % tile.n) - 1) bits[row] = 0;
+      }
+    }
+  }
+  int every_ = 2, head_ = -1;
+};
+
+// Four sinks, the row's neighbourhood and the rest are parts of their own; the sinks keep a share of their weight, and
+// the others have what they lose.
+class KeyClasses final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-classes", .title = "Classes", .paper = "none", .stages = kChoose | kJoin, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override { knobs.add("sinks", sinks_, {.min = 0, .max = 1, .help = "share"}); }
+  bool chooses(int) const override { return true; }
+  bool joins(int) const override { return sinks_ != 1; }
+  void choose(const Call&, const Queries&, KeyPlan& plan) const override {
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        KeyPlan::Tile& tile = plan.tile(kv, t);
+        const KeyPlan::Part whole = tile.parts[0];
+        tile.parts.assign(3, whole);
+        const auto n = static_cast<int32_t>(whole.pages.size());
+        tile.parts[0].pages.resize(1);
+        for (KeyRule& rule : tile.parts[0].rules) rule = {.n_sink = 4, .window = 0, .ahead = rule.ahead};
+        std::erase_if(tile.parts[1].pages, [n](const KeyPlan::Page& page) { return page.index < n - 4; });
+        std::erase_if(tile.parts[2].pages, [n](const KeyPlan::Page& page) { return page.index >= n - 4; });
+        for (KeyPlan::Part* part : {&tile.parts[1], &tile.parts[2]}) {
+          if (part->pages.empty() || part->pages[0].index != 0) continue;
+          for (uint32_t& bits : plan.mask(tile, part->pages[0])) bits &= ~uint32_t{15};
+        }
+      }
+    }
+  }
+  void join(const Call&, const tensor::Tensor& lse, tensor::Tensor& weights) const override {
+    for (float* w = weights.data(); w < weights.data() + lse.elements(); w += 3) {
+      const float rest = w[1] + w[2], kept = static_cast<float>(sinks_) * w[0];
+      if (rest <= 0) continue;
+      for (int i = 1; i < 3; ++i) w[i] *= (1 - kept) / rest;
+      w[0] = kept;
+    }
+  }
+
+ private:
+  double sinks_ = 1;
+};
+
+// What lies more than a page back is read as if the row stood at `limit` at most, with a bias.
+class NearerPositions final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-nearer", .title = "Nearer", .paper = "none", .stages = kChoose, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override {
+    knobs.add("limit", limit_, {.min = 0, .help = "positions"});
+    knobs.add("bias", bias_, {.help = "on the scores"});
+  }
+  bool chooses(int) const override { return true; }
+  void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
+    std::vector<int32_t> positions(call.q_pos.begin(), call.q_pos.end());
+    for (int32_t& position : positions) position = std::min(position, limit_);
+    const int turn = plan.turn(positions);
+    for (size_t row = 1; row < positions.size(); ++row) {  // so that the rows of a tile have the same pages behind them
+      if (call.q_pos[row] % kernels::kPageKeys == 0) plan.cut(static_cast<int64_t>(row));
+    }
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        KeyPlan::Tile& tile = plan.tile(kv, t);
+        const int32_t near = call.q_pos[static_cast<size_t>(tile.first)] / kernels::kPageKeys - 1;
+        KeyPlan::Part far = tile.parts[0];
+        std::erase_if(tile.parts[0].pages, [near](const KeyPlan::Page& page) { return page.index < near; });
+        std::erase_if(far.pages, [near](const KeyPlan::Page& page) { return page.index >= near; });
+        far.turn = turn;
+        far.bias = static_cast<float>(bias_);
+        tile.parts.push_back(std::move(far));
+      }
+    }
+  }
+
+ private:
+  int limit_ = 0;
+  double bias_ = 0;
+};
+
+FOVEA_REGISTER_METHOD(ListedPages);
+FOVEA_REGISTER_METHOD(KeyClasses);
+FOVEA_REGISTER_METHOD(NearerPositions);
 FOVEA_REGISTER_METHOD(StridedKeys);
 FOVEA_REGISTER_METHOD(FixedRule);
 FOVEA_REGISTER_METHOD(RowEdits);

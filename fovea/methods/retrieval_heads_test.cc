@@ -78,7 +78,7 @@ TEST(RetrievalHeads, ModeMeanKeepsSequencesAndLayersApartAndSurvivesAFork) {
   layer.cache.fork(0, 2), layer.pipeline.fork(0, 2);
   layer.feed(9);  // the original reads on, its fork does not
   Batch next;
-  next.add(std::vector<int32_t>{0}, 40, 2, true);
+  next.add(std::vector<int32_t>{0}, 40, 2, Phase::kDecode);
   EXPECT_EQ(layer.run(next, 0), expected);
 }
 

@@ -28,13 +28,43 @@ TEST(StreamingLlm, SeesEverythingWhileItFits) {
 }
 
 TEST(StreamingLlm, GivesTheSoftmaxOverWhatItSees) {
-  OneLayer layer("streaming-llm:n_sink=2:window=3");
+  OneLayer layer("streaming-llm:n_sink=2:window=3:positions=text");
   const std::vector<float> z = layer.feed(60);
   for (const int row : {4, 9, 59}) {
     const auto sees = [row](int32_t key) { return key < 2 || key > row - 3; };
     for (int head = 0; head < 4; ++head)
       layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
   }
+}
+
+TEST(StreamingLlm, PositionsAreThoseInsideTheCache) {
+  OneLayer layer("streaming-llm:n_sink=2:window=3");
+  const std::vector<float> z = layer.feed(90);
+  for (const int row : {2, 4, 5, 9, 89}) {
+    const auto sees = [row](int32_t key) { return key < 2 || key > row - 3; };
+    const auto stands = [row](int32_t key) { return key < 2 ? std::min(row, 2 + 3 - 1) : row; };
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern_at(head, row, sees, stands)));
+  }
+}
+
+TEST(StreamingLlm, WhatWasEvictedDoesNotShowHoweverMuchItWas) {
+  for (const int evicted : {100, 5000, 60000}) {
+    OneLayer little("streaming-llm:n_sink=4:window=40"), much("streaming-llm:n_sink=4:window=40");
+    much.content = [evicted](int32_t position) { return position < 4 + evicted ? position % 4 : position - evicted; };
+    little.feed(100);
+    for (int left = 100 + evicted; left > 0; left -= 1000) much.feed(std::min(left, 1000));
+    const std::vector<float> a = little.feed(20), b = much.feed(20);
+    // Angles are floats of their positions' cosines: distances of 40 are right to some 1e-6.
+    EXPECT_THAT(b, testing::Pointwise(testing::FloatNear(5e-5f), a)) << evicted;
+    EXPECT_EQ(much.cache.bytes(), little.cache.bytes());
+  }
+}
+
+TEST(StreamingLlm, LooksBackNoFurtherThanItsCacheUnlessPositionsAreOfTheText) {
+  EXPECT_EQ(OneLayer("streaming-llm:n_sink=4:window=40").pipeline.reach(), 44);
+  for (const char* knobs : {"positions=text", "heads=0", "n_sink=4:window=40:positions=text"})
+    EXPECT_GT(OneLayer(std::string("streaming-llm:") + knobs).pipeline.reach(), int64_t{1} << 40) << knobs;
 }
 
 TEST(StreamingLlm, HoldsTheSinksAndWhatTheNextRowSees) {
