@@ -36,6 +36,13 @@ std::vector<std::string> words_of(std::string_view text, char separator) {
   return out;
 }
 
+// Without those of this file.
+std::vector<std::string> names() {
+  std::vector<std::string> all = attention::method_names();
+  std::erase_if(all, [](const std::string& name) { return name.starts_with("test-"); });
+  return all;
+}
+
 TEST(Methods, EveryFileRegistersTheMethodItIsNamedAfter) {
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator(FOVEA_SOURCE_DIR "/fovea/methods")) {
@@ -45,11 +52,11 @@ TEST(Methods, EveryFileRegistersTheMethodItIsNamedAfter) {
     files.push_back(name);
   }
   std::sort(files.begin(), files.end());
-  EXPECT_THAT(attention::method_names(), ElementsAreArray(files));
+  EXPECT_THAT(names(), ElementsAreArray(files));
 }
 
 TEST(Methods, EveryOneSaysWhatItIs) {
-  for (const std::string& name : attention::method_names()) {
+  for (const std::string& name : names()) {
     const auto method = attention::make_method(name);
     const MethodInfo& info = method->info();
     EXPECT_EQ(info.name, name);
@@ -82,7 +89,7 @@ TEST(Methods, AllowedDistanceReadsTheExceptions) {
 // Every method with its example, as "NAME:KNOBS", and with every further one.
 std::vector<std::string> examples() {
   std::vector<std::string> out;
-  for (const std::string& name : attention::method_names()) {
+  for (const std::string& name : names()) {
     const auto method = attention::make_method(name);
     out.push_back(name + ":" + std::string(method->info().example));
     for (const std::string& knobs : words_of(method->info().more_examples, ' ')) out.push_back(name + ":" + knobs);
@@ -267,6 +274,55 @@ TEST_P(EveryMethod, ADraftEqualsItsTokensDecodedAloneAndCanBeTakenBack) {
     alone.push_back(decode(*straight, b, draft[i]));
   }
   expect_same(together, alone, 0);
+}
+
+TEST_P(EveryMethod, AFailedPassLeavesTheSequenceAsItWasOrEmpty) {
+  auto failing = session(example()), straight = session(example());
+  const SequenceId a = failing->begin(), fresh = straight->begin();
+  const std::span<const int32_t> ids(ids_);
+  prefill(*failing, a, ids.first(60));
+  prefill(*straight, fresh, ids.first(60));
+  {
+    auto hook = failing->hooks().scoped("ln_final.hook_normalized",
+                                        [](const std::string&, Tensor&) { throw std::runtime_error("on purpose"); });
+    ASSERT_TRUE(hook.has_value());
+    EXPECT_THROW((void)failing->prefill(a, ids.subspan(60)), std::runtime_error);
+  }
+  if (failing->length(a) == 0) prefill(*failing, a, ids.first(60));  // it had dropped keys
+  ASSERT_EQ(failing->length(a), 60);
+  Rows found = prefill(*failing, a, ids.subspan(60)), expected = prefill(*straight, fresh, ids.subspan(60));
+  decode_all(*failing, a, found);
+  decode_all(*straight, fresh, expected);
+  expect_same(found, expected);
+}
+
+// Cuts every part in two by its pages.
+class Split final : public attention::Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-split", .title = "Split", .paper = "none", .stages = attention::kChoose, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  bool chooses(int) const override { return true; }
+  void choose(const attention::Call&, const attention::Queries&, attention::KeyPlan& plan) const override {
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        attention::KeyPlan::Tile& tile = plan.tile(kv, t);
+        const size_t n = tile.parts.size();
+        for (size_t p = 0; p < n; ++p) {
+          tile.parts.push_back(tile.parts[p]);
+          std::erase_if(tile.parts[p].pages, [](const auto& page) { return page.index % 2 == 1; });
+          std::erase_if(tile.parts.back().pages, [](const auto& page) { return page.index % 2 == 0; });
+        }
+      }
+    }
+  }
+};
+FOVEA_REGISTER_METHOD(Split);
+
+TEST_P(EveryMethod, ItsKeysInTwoPartsGiveWhatTheyGiveInOne) {
+  // Joining rounds, and in fast that moves some activation by one int8 code.
+  const double distance = std::get<2>(GetParam()) == Numerics::kExact ? 2e-4 : 2e-1;
+  expect_same(all(*session(example() + ",test-split")), all(*session(example())), distance);
 }
 
 TEST_P(EveryMethod, ASecondSequenceIsUntouchedByTheFirst) {

@@ -1,6 +1,7 @@
 // What a decode step costs beside its arithmetic: barriers of the thread pool, and the heap.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -38,6 +39,7 @@ class Decoding {
   }
   void step() { EXPECT_TRUE(session_->decode(steps_).has_value()); }
   int n_layers() const { return session_->shape().n_layers; }
+  Session& session() { return *session_; }
 
  private:
   std::unique_ptr<Session> session_;
@@ -54,7 +56,7 @@ class DecodeStep : public ::testing::TestWithParam<std::tuple<const char*, int>>
 };
 INSTANTIATE_TEST_SUITE_P(Tiny, DecodeStep,
                          ::testing::Combine(::testing::Values("tiny-llama", "tiny-qwen2"),
-                                            ::testing::Values(1, 8, 32)));
+                                            ::testing::Values(1, 8, 64)));
 INSTANTIATE_TEST_SUITE_P(Models, DecodeStep,
                          ::testing::Combine(::testing::Values("smollm2-135m"), ::testing::Values(1, 8, 32)));
 
@@ -66,6 +68,24 @@ TEST_P(DecodeStep, TakesAtMostEightBarriersALayer) {
   EXPECT_GT(jobs, 0u);
   EXPECT_LE(jobs, 8u * static_cast<uint64_t>(decoding.n_layers()) + 2) << "and two for the vocabulary";
   RecordProperty("jobs", static_cast<int>(jobs));
+}
+
+// Reads every row of every head.
+class Watcher final : public attention::RowObserver {
+ public:
+  bool wants(int, int, bool) const override { return true; }
+  void see(const attention::RowView&, std::span<const float>) override { ++n_rows; }
+  std::atomic<int64_t> n_rows{0};
+};
+
+TEST_P(DecodeStep, TakesNoMoreBarriersWithAnObserver) {
+  Decoding decoding(path_of(std::get<0>(GetParam())), std::get<1>(GetParam()));
+  Watcher watcher;
+  decoding.session().observe(&watcher);
+  const uint64_t before = pool().n_jobs();
+  decoding.step();
+  EXPECT_LE(pool().n_jobs() - before, 8u * static_cast<uint64_t>(decoding.n_layers()) + 2);
+  EXPECT_EQ(watcher.n_rows, int64_t{decoding.n_layers()} * decoding.session().shape().n_heads * std::get<1>(GetParam()));
 }
 
 TEST_P(DecodeStep, ReachesTheHeapNever) {
