@@ -7,7 +7,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/tensor/ops/sdpa.h"
+#include "fovea/tensor/ops/attention/attention.h"
 
 namespace fovea::attention {
 namespace {
@@ -66,7 +66,7 @@ Attend::Attend(const Context& context)
 
 Tensor Attend::on_tape(const Tensor& q, const Tensor& k, const Tensor& v) const {
   FOVEA_CHECK(n_methods() == 0, "attend: methods have no gradients yet; use the dense pipeline on the tape");
-  return tensor::sdpa(q, k, v, c_.batch.positions, c_.batch.sequences, scale_);
+  return tensor::attention(q, k, v, c_.batch.positions, c_.batch.sequences, {.scale = scale_});
 }
 
 LayerView Attend::view(const Run& run, int layer, size_t method) const {
