@@ -8,7 +8,7 @@
 #include "fovea/attention/attend_layer.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/tensor/ops/sdpa.h"
+#include "fovea/tensor/ops/attention/attention.h"
 
 namespace fovea::attention {
 namespace {
@@ -102,9 +102,9 @@ Tensor Attend::on_tape(int layer, Tensor q, Tensor k, Tensor v) const {
   for (const Run& run : memory_.runs)
     FOVEA_CHECK(methods(run).empty(), "attend: methods have no gradients yet; use the dense pipeline on the tape");
   const AttentionShape shape = c_.model.site(layer);
-  FOVEA_CHECK(shape.softcap == 0 && shape.window == INT_MAX && shape.causal,
-              "attend: windows, soft caps and keys ahead have no gradients yet");
-  return tensor::sdpa(q, k, v, c_.batch.positions, c_.batch.sequences, shape.scale);
+  FOVEA_CHECK(shape.softcap == 0, "attend: soft caps have no gradients yet");
+  return tensor::attention(q, k, v, c_.batch.positions, c_.batch.sequences,
+                           {.scale = shape.scale, .rule = {.window = shape.window}, .causal = shape.causal});
 }
 
 Call Attend::call(const Run& run, int layer) const {

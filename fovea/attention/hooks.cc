@@ -6,6 +6,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
+#include "fovea/tensor/edit_guard.h"
 
 namespace fovea::attention {
 namespace {
@@ -97,7 +98,11 @@ tensor::Tensor Hooks::fire(Site site, int layer, tensor::Tensor x) {
       continue;
     }
     const tensor::Shape shape = x.shape();
+    const tensor::EditGuard guard(x);
     entry.function(name, x);
+    FOVEA_CHECK(!guard.edited(),
+                "hook {}: writes into a value that has a gradient; put a tensor made of it by ops there, or a constant",
+                name);
     FOVEA_CHECK(x.defined() && x.shape() == shape, "hook {}: replaced by shape {}, wanted {}", name,
                 x.defined() ? x.shape().to_string() : "[]", shape.to_string());
     entry.fired = true;

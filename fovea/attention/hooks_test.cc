@@ -6,6 +6,9 @@
 #include <optional>
 
 #include "fovea/base/check.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/tape.h"
 
 namespace fovea::attention {
 namespace {
@@ -161,6 +164,22 @@ TEST(Hooks, AttachingFromInsideAHookIsACallersMistake) {
     (void)hooks.attach("hook_embed", [](const std::string&, Tensor&) {});
   }));
   EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, Tensor::zeros({1})), CheckFailed);
+}
+
+TEST(Hooks, OnTheTapeAValueIsReplacedAndNeverWrittenInPlace) {
+  tensor::Tape tape;
+  tensor::Exec exec{.tape = &tape};
+  tensor::ExecScope scope(exec);
+  const Tensor x = Tensor::zeros({2});
+  tape.watch(x);
+  Hooks hooks(1);
+  ASSERT_TRUE(hooks.attach("hook_embed", [](const std::string&, Tensor& value) { value.data()[1] = 3; }));
+  EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, x), CheckFailed);
+  EXPECT_NO_THROW(hooks(Site::kEmbed, kNoLayer, Tensor::zeros({2})));  // no gradient flows there
+  hooks.clear();
+  ASSERT_TRUE(hooks.attach("hook_embed", [](const std::string&, Tensor& value) { value = tensor::add(value, value); }));
+  tape.backward(hooks(Site::kEmbed, kNoLayer, x), Tensor::from({2}, std::vector<float>{1, 10}));
+  EXPECT_EQ(tape.grad(x).data()[1], 20.0f);
 }
 
 TEST(Hooks, NamesTheHookThatNeverFired) {

@@ -49,6 +49,10 @@ struct DTypeInfo {
   bool native;  // Fovea multiplies with it
 };
 
+inline constexpr bool is_float_dtype(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
 // Null for a number that ggml never used or has removed.
 const DTypeInfo* dtype_info(int32_t ggml_type);
 const DTypeInfo& dtype_info(DType type);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <new>
 
 #include "fovea/base/check.h"
@@ -19,17 +20,31 @@ size_t rounded(size_t bytes) { return std::max<size_t>(64, (bytes + 63) / 64 * 6
 }  // namespace
 
 struct Arena::State {
+  std::mutex mutex;                 // tensors end on any thread
+  int64_t users = 1;                // the arena itself and every storage in use
+  bool closed = false;              // the arena is gone: nothing waits for reuse
   std::map<size_t, Storage*> free;  // by capacity, lists that may be empty
   size_t in_use = 0, held = 0, peak = 0;
   uint64_t heap_allocations = 0;
+
+  void leave() {
+    bool last = false;
+    {
+      const std::lock_guard lock(mutex);
+      last = --users == 0;
+    }
+    if (last) delete this;
+  }
 };
 
 Storage* Storage::create(size_t bytes) {
   const size_t capacity = rounded(bytes);
   Exec* exec = Exec::current();
-  Arena::State* arena = exec && exec->arena ? exec->arena->state_.get() : nullptr;
+  Arena::State* arena = exec && exec->arena ? exec->arena->state_ : nullptr;
   Storage* storage = nullptr;
+  std::unique_lock<std::mutex> lock;
   if (arena) {
+    lock = std::unique_lock(arena->mutex);
     // The smallest that holds it, but none of twice the size: a last, shorter chunk finds room in the blocks of
     // those before it, and one row does not take what a chunk will ask for.
     auto it = arena->free.lower_bound(capacity);
@@ -50,6 +65,7 @@ Storage* Storage::create(size_t bytes) {
     }
   }
   if (arena) {
+    ++arena->users;
     arena->in_use += storage->capacity_;
     arena->peak = std::max(arena->peak, arena->in_use);
   }
@@ -60,25 +76,51 @@ Storage* Storage::create(size_t bytes) {
 
 void Storage::release() {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (!arena_) {
-    ::operator delete(data_, kAlignment);
-    delete this;
-    return;
+  Arena::State* arena = arena_;
+  if (arena) {
+    const std::lock_guard lock(arena->mutex);
+    arena->in_use -= capacity_;
+    if (!arena->closed) {
+      --arena->users;
+      Storage*& head = arena->free[capacity_];
+      next_free_ = head;
+      head = this;
+      return;
+    }
   }
-  arena_->in_use -= capacity_;
-  Storage*& head = arena_->free[capacity_];
-  next_free_ = head;
-  head = this;
+  ::operator delete(data_, kAlignment);
+  delete this;
+  if (arena) arena->leave();
 }
 
-Arena::Arena() : state_(std::make_unique<State>()) {}
-Arena::~Arena() { trim(); }
-size_t Arena::bytes_in_use() const { return state_->in_use; }
-size_t Arena::bytes_held() const { return state_->held; }
-size_t Arena::peak_bytes() const { return state_->peak; }
-uint64_t Arena::heap_allocations() const { return state_->heap_allocations; }
+Arena::Arena() : state_(new State) {}
+Arena::~Arena() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->closed = true;
+  }
+  trim();
+  state_->leave();
+}
+size_t Arena::bytes_in_use() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->in_use;
+}
+size_t Arena::bytes_held() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->held;
+}
+size_t Arena::peak_bytes() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->peak;
+}
+uint64_t Arena::heap_allocations() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->heap_allocations;
+}
 
 void Arena::trim() {
+  const std::lock_guard lock(state_->mutex);
   for (auto& [capacity, head] : state_->free) {
     while (head) {
       Storage* storage = head;

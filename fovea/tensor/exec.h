@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "fovea/kernels/matmul.h"
 #include "fovea/tensor/tensor.h"
@@ -21,7 +20,7 @@ using kernels::Numerics;
 class Tape;  // tape.h
 
 // Recycles blocks of about the same size: after one warm step with the same shapes, no call reaches the heap.
-// Not thread-safe; must outlive every tensor it served.
+// A tensor may outlive it, and may end on any thread: the last one frees what is left.
 class Arena {
  public:
   Arena();
@@ -37,7 +36,7 @@ class Arena {
  private:
   friend class Storage;
   struct State;
-  std::unique_ptr<State> state_;
+  State* state_;  // shared with the storages in use
 };
 
 struct Exec {

@@ -50,7 +50,8 @@ void read_golden(Golden& golden) {
 constexpr int kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 16;
 constexpr float kEps = 1e-5f;
 
-Tensor logits_of(const Golden& golden) {
+// `slow`: attention by plain loops in double.
+Tensor logits_of(const Golden& golden, bool slow) {
   const size_t n = golden.tokens.size();
   std::vector<int32_t> positions(n), sequences(n, 0);
   for (size_t i = 0; i < n; ++i) positions[i] = static_cast<int32_t>(i);
@@ -67,7 +68,9 @@ Tensor logits_of(const Golden& golden) {
     const Tensor q = rope(split_heads(matmul(h, w("self_attn.q_proj")), kHeads), angles);
     const Tensor k = rope(split_heads(matmul(h, w("self_attn.k_proj")), kKvHeads), angles);
     const Tensor v = split_heads(matmul(h, w("self_attn.v_proj")), kKvHeads);
-    const Tensor z = sdpa(q, k, v, positions, sequences, 1.0f / std::sqrt(static_cast<float>(kHeadDim)));
+    const float scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
+    const Tensor z =
+        slow ? sdpa(q, k, v, positions, sequences, scale) : attention(q, k, v, positions, sequences, {.scale = scale});
     x = add(x, matmul(merge_heads(z), w("self_attn.o_proj")));
     h = rms_norm(x, w("post_attention_layernorm"), kEps);
     h = swiglu(matmul(h, w("mlp.gate_proj")), matmul(h, w("mlp.up_proj")));
@@ -82,7 +85,7 @@ double norm(const Tensor& t) {
   return std::sqrt(squares);
 }
 
-TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) {
+void expect_golden_gradients(bool slow) {
   Golden golden;
   ASSERT_NO_FATAL_FAILURE(read_golden(golden));
   Arena arena;  // before the tape, whose gradients live in it
@@ -96,7 +99,7 @@ TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) {
   }
   {
     ExecScope scope(exec);
-    const Tensor loss = cross_entropy(logits_of(golden), targets);
+    const Tensor loss = cross_entropy(logits_of(golden, slow), targets).mean();
     EXPECT_NEAR(loss.data()[0], golden.loss, 1e-5 * golden.loss);
     tape.backward(loss);
     for (const auto& [name, t] : golden.tensors) {
@@ -119,6 +122,9 @@ TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) {
   }
   EXPECT_EQ(compared, 21);  // 9 per layer, embedding, last norm, head
 }
+
+TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) { expect_golden_gradients(false); }
+TEST(Gradients, ThroughTheSlowTwinOfAttentionToo) { expect_golden_gradients(true); }
 
 }  // namespace
 }  // namespace fovea::tensor

@@ -1,5 +1,6 @@
 #include "fovea/tensor/tape.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@ namespace fovea::tensor {
 struct Tape::State {
   struct Entry {
     Tensor grad;           // created when first asked for
+    Tensor earlier;        // of a watched value in the middle: what earlier passes gave
     bool watched = false;  // kept after use
   };
   struct Node {
@@ -20,6 +22,19 @@ struct Tape::State {
   };
   std::unordered_map<uint64_t, Entry> entries;  // by Tensor::id(), which is never reused
   std::vector<Node> nodes;
+
+  // The node's value has its whole gradient of this pass, which was passed on.
+  void close(Entry& entry) {
+    if (!entry.watched) {
+      entry.grad = Tensor();
+    } else if (entry.earlier.defined()) {
+      Tensor earlier = std::exchange(entry.earlier, Tensor());
+      if (entry.grad.defined()) {
+        for (int64_t i = 0; i < earlier.elements(); ++i) earlier.data()[i] += entry.grad.data()[i];
+      }
+      entry.grad = std::move(earlier);
+    }
+  }
 };
 
 Tape::Tape() : state_(std::make_unique<State>()) {}
@@ -30,9 +45,9 @@ void Tape::watch(const Tensor& leaf) {
   state_->entries[leaf.id()].watched = true;
 }
 
-bool Tape::needs_grad(const Tensor& t) const { return t.defined() && state_->entries.count(t.id()) > 0; }
+bool Tape::needs_grad(const ValueId& t) const { return t.id != 0 && state_->entries.count(t.id) > 0; }
 
-void Tape::record(const Tensor& out, std::initializer_list<Tensor> inputs, std::function<void(Tape&)> backward) {
+void Tape::record(const Tensor& out, std::span<const Tensor> inputs, std::function<void(Tape&)> backward) {
   for (const Tensor& input : inputs) {
     if (!needs_grad(input)) continue;
     state_->entries.try_emplace(out.id());
@@ -41,34 +56,54 @@ void Tape::record(const Tensor& out, std::initializer_list<Tensor> inputs, std::
   }
 }
 
-Tensor& Tape::grad(const Tensor& t) {
-  const auto it = state_->entries.find(t.id());
+Tensor& Tape::grad(const ValueId& t, bool& first) {
+  const auto it = state_->entries.find(t.id);
   FOVEA_CHECK(it != state_->entries.end(), "tape: no gradient was asked for this tensor of shape {}",
-              t.shape().to_string());
+              t.shape.to_string());
   Tensor& grad = it->second.grad;
-  if (!grad.defined()) grad = Tensor::zeros(t.shape());
-  if (!(grad.shape() == t.shape())) grad = grad.with_shape(t.shape());
+  first = !grad.defined();
+  if (first) grad = Tensor::empty(t.shape);
+  if (!(grad.shape() == t.shape)) grad = grad.with_shape(t.shape);
   return grad;
 }
 
-void Tape::backward(const Tensor& loss) {
-  FOVEA_CHECK(loss.elements() == 1, "backward: the loss has shape {}, wanted one element", loss.shape().to_string());
+Tensor& Tape::grad(const ValueId& t) {
+  bool first = false;
+  Tensor& grad = this->grad(t, first);
+  if (first) std::fill_n(grad.data(), grad.elements(), 0.0f);
+  return grad;
+}
+
+void Tape::backward(const Tensor& out, const Tensor& seed, bool keep_graph) {
+  FOVEA_CHECK(
+      seed.defined() ? seed.shape() == out.shape() : out.elements() == 1,
+      "backward: a value of shape {} with a seed of shape {}, wanted the same shape, or one element and no seed",
+      out.shape().to_string(), seed.shape().to_string());
+  FOVEA_CHECK(needs_grad(out), "tape: no gradient was asked for this tensor of shape {}", out.shape().to_string());
   // Backward works with the same arena, but what it computes is not recorded again.
   Exec exec = Exec::current() ? *Exec::current() : Exec{};
   exec.numerics = Numerics::kExact;
   exec.tape = nullptr;
   ExecScope scope(exec);
 
-  grad(loss).data()[0] += 1.0f;
+  // A gradient that an earlier pass left on a value in the middle must not flow down a second time.
+  for (const State::Node& node : state_->nodes) {
+    State::Entry& entry = state_->entries.find(node.out)->second;
+    if (entry.grad.defined()) entry.earlier = std::exchange(entry.grad, Tensor());
+  }
+  Tensor& start = grad(out);
+  for (int64_t i = 0; i < start.elements(); ++i) start.data()[i] += seed.defined() ? seed.data()[i] : 1.0f;
+
   std::vector<State::Node> nodes = std::exchange(state_->nodes, {});
-  while (!nodes.empty()) {
-    State::Node& node = nodes.back();
-    const auto entry = state_->entries.find(node.out);
-    if (entry->second.grad.defined()) node.backward(*this);  // undefined: the loss does not depend on it
-    // By now every use of this value has added its part: the gradient is complete and was passed on.
+  for (size_t i = nodes.size(); i-- > 0;) {
+    const auto entry = state_->entries.find(nodes[i].out);
+    if (entry->second.grad.defined()) nodes[i].backward(*this);  // undefined: `out` does not depend on it
+    state_->close(entry->second);
+    if (keep_graph) continue;
     if (!entry->second.watched) state_->entries.erase(entry);
     nodes.pop_back();  // frees what the closure kept
   }
+  state_->nodes = std::move(nodes);
 }
 
 Tape* current_tape() {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "fovea/base/check.h"
+#include "fovea/tensor/edit_guard.h"
 #include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/ops.h"
 
@@ -62,6 +63,53 @@ TEST(Tape, AViewSharesTheGradientInItsOwnShape) {
   EXPECT_EQ(tape.grad(reshape(x, {6})).shape(), Shape({6}));
   EXPECT_EQ(tape.grad(x).shape(), x.shape());
   EXPECT_EQ(tape.grad(x).data()[5], 1.0f);
+}
+
+TEST(Tape, ASeedOfTheValuesShapeStartsBackward) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = Tensor::from({2}, std::vector<float>{1, 2});
+  tape.watch(x);
+  tape.backward(mul(x, x), Tensor::from({2}, std::vector<float>{10, 100}));
+  EXPECT_EQ(tape.grad(x).data()[0], 20.0f);
+  EXPECT_EQ(tape.grad(x).data()[1], 400.0f);
+  EXPECT_THROW(tape.backward(mul(x, x), random_tensor({1, 2}, 1)), CheckFailed);
+}
+
+TEST(Tape, AKeptGraphGivesEverySeedsGradient) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  const Tensor x = Tensor::from({2}, std::vector<float>{1, 3});
+  tape.watch(x);
+  const Tensor middle = mul(x, x);
+  tape.watch(middle);
+  const Tensor y = mul(middle, middle);  // x^4
+  for (const int i : {0, 1}) {
+    Tensor seed = Tensor::zeros({2});
+    seed.data()[i] = 1;
+    tape.backward(y, seed, true);
+  }
+  EXPECT_EQ(tape.grad(x).data()[0], 4.0f);
+  EXPECT_EQ(tape.grad(x).data()[1], 4 * 27.0f);
+  EXPECT_EQ(tape.grad(middle).data()[1], 2 * 9.0f);
+  tape.backward(middle, Tensor::from({2}, std::vector<float>{1, 1}));  // from another value, and the last time
+  EXPECT_EQ(tape.grad(x).data()[1], 4 * 27.0f + 6.0f);
+  EXPECT_EQ(tape.grad(middle).data()[1], 2 * 9.0f + 1.0f);
+}
+
+TEST(Tape, AGuardTellsWhatWasWrittenInPlace) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  Tensor x = random_tensor({3}, 1), free = random_tensor({3}, 2);
+  tape.watch(x);
+  const EditGuard of_x(x), of_free(free);
+  EXPECT_FALSE(of_x.edited());
+  x.data()[1] += 1, free.data()[1] += 1;
+  EXPECT_TRUE(of_x.edited());
+  EXPECT_FALSE(of_free.edited());  // no gradient flows there
 }
 
 TEST(Tape, BackwardWantsOneElement) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+#include <vector>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/exec.h"
 
@@ -66,6 +69,24 @@ TEST(Arena, AShorterChunkTakesTheBlocksOfALongerOne) {
   EXPECT_EQ(arena.bytes_held(), held);
   const Tensor row = Tensor::empty({1, 64});  // but one row leaves them alone
   EXPECT_EQ(arena.heap_allocations(), 2u);
+}
+
+TEST(Arena, ATensorMayOutliveItAndEndOnAnotherThread) {
+  Tensor kept, other;
+  {
+    Arena arena;
+    Exec exec{.arena = &arena};
+    ExecScope scope(exec);
+    kept = Tensor::from({3}, std::vector<float>{1, 2, 3});
+    other = Tensor::from({1000}, std::vector<float>(1000, 5.0f));
+    const Tensor gone = Tensor::empty({70});
+  }
+  EXPECT_EQ(kept.values()[2], 3.0f);
+  EXPECT_EQ(other.values()[999], 5.0f);
+  std::thread([&] { other = Tensor(); }).join();
+  const Tensor copy = kept;
+  kept = Tensor();
+  EXPECT_EQ(copy.values()[0], 1.0f);
 }
 
 TEST(Tensor, LivesOnTheHeapWithoutAnExec) {

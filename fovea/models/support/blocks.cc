@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/tape.h"
 
 namespace fovea::models {
 
@@ -21,7 +22,8 @@ Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int l
 
 Tensor branch(const Tensor& x, Hooks& hook, Site site, int layer) {
   if (!hook.wants(site, layer)) return x;
-  return hook(site, layer, Tensor::from(x.shape(), x.values()));  // edited in place, x must not move
+  // Edited in place, x must not move; on the tape nothing is, and a copy would have no gradient.
+  return hook(site, layer, tensor::current_tape() ? x : Tensor::from(x.shape(), x.values()));
 }
 
 namespace {

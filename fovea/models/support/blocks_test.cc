@@ -5,7 +5,9 @@
 
 #include <cmath>
 
+#include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/tape.h"
 
 namespace fovea::models {
 namespace {
@@ -27,6 +29,18 @@ Tensor waves(const Shape& shape, float phase) {
 }
 
 std::vector<float> values(const Tensor& t) { return {t.values().begin(), t.values().end()}; }
+
+TEST(Branch, LookingOnTheTapeLeavesTheGradient) {
+  tensor::Tape tape;
+  tensor::Exec exec{.tape = &tape};
+  tensor::ExecScope scope(exec);
+  const Tensor x = waves({2}, 0.4f);
+  tape.watch(x);
+  Hooks hooks(1);
+  ASSERT_TRUE(hooks.attach("blocks.0.hook_attn_in", [](const std::string&, Tensor&) {}).has_value());
+  tape.backward(branch(x, hooks, Site::kAttnIn, 0), Tensor::from({2}, std::vector<float>{1, 2}));
+  EXPECT_EQ(tape.grad(x).data()[1], 2.0f);
+}
 
 TEST(Norm, LookingAtItsPartsChangesNothing) {
   const Tensor x = waves({3, 16}, 0.1f);

@@ -96,12 +96,12 @@ class TinyModel {
     tensor::Exec taped{.arena = &arena, .tape = &tape};
     {
       tensor::ExecScope scope(taped);
-      tape.backward(cross_entropy(logits(ids, nullptr, hooks), targets));
+      tape.backward(cross_entropy(logits(ids, nullptr, hooks), targets).mean());
     }
     const auto loss = [&] {
       tensor::Exec exec{.arena = &arena, .numerics = tensor::Numerics::kExact};
       tensor::ExecScope scope(exec);
-      return static_cast<double>(cross_entropy(logits(ids), targets).data()[0]);
+      return static_cast<double>(cross_entropy(logits(ids), targets).mean().data()[0]);
     };
     for (size_t i = 0; i < parameters.size(); ++i) {
       tensor::Tensor& p = parameters[i];

@@ -17,9 +17,9 @@ Tensor add(const Tensor& a, const Tensor& b) {
                [&](int64_t begin, int64_t end) { kernels::add(pa + begin, pb + begin, end - begin, py + begin); });
   // da = dy, db = dy
   if (Tape* tape = current_tape()) {
-    tape->record(y, {a, b}, [a, b, y](Tape& t) {
-      if (t.needs_grad(a)) accumulate(t.grad(a), t.grad(y));
-      if (t.needs_grad(b)) accumulate(t.grad(b), t.grad(y));
+    tape->record(y, {a, b}, [a = ValueId(a), b = ValueId(b), y = ValueId(y)](Tape& t) {
+      if (t.needs_grad(a)) accumulate(t, a, t.grad(y));
+      if (t.needs_grad(b)) accumulate(t, b, t.grad(y));
     });
   }
   return y;

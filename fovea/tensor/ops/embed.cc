@@ -26,16 +26,20 @@ Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
   // A table that logits use too is packed for them; looking up many rows has made its file form resident once more.
   constexpr int64_t kMany = 64;
   if (table.packed && n >= kMany) table.packed->done_again(table.view);
-  // dtable[tokens[t]] += dy[t]; tokens repeat, so in order and on one thread
+  // dtable[tokens[t]] += dy[t]; tokens repeat, so a column is one thread's and in order
   if (Tape* tape = current_tape()) {
     tape->record(y, {table.value},
-                 [value = table.value, y, d_model, ids = std::vector<int32_t>(tokens.begin(), tokens.end())](Tape& t) {
+                 [value = ValueId(table.value), y = ValueId(y), d_model,
+                  ids = std::vector<int32_t>(tokens.begin(), tokens.end())](Tape& t) {
                    const float* dy = t.grad(y).data();
                    float* dtable = t.grad(value).data();
-                   for (const int32_t id : ids) {
-                     for (int64_t c = 0; c < d_model; ++c) dtable[id * d_model + c] += dy[c];
-                     dy += d_model;
-                   }
+                   for_columns(d_model, static_cast<int64_t>(ids.size()), [&](int64_t begin, int64_t end) {
+                     const float* from = dy;
+                     for (const int32_t id : ids) {
+                       for (int64_t c = begin; c < end; ++c) dtable[id * d_model + c] += from[c];
+                       from += d_model;
+                     }
+                   });
                  });
   }
   return y;

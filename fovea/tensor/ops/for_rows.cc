@@ -15,6 +15,12 @@ void for_rows(int64_t n_rows, int64_t row_elements, FunctionRef<void(int64_t beg
   pool().for_each((n_rows + step - 1) / step, part);
 }
 
+void for_columns(int64_t n_columns, int64_t n_rows, FunctionRef<void(int64_t begin, int64_t end)> fn) {
+  constexpr int64_t kGrain = 32;
+  const auto grains = [&](int64_t begin, int64_t end) { fn(begin * kGrain, std::min(n_columns, end * kGrain)); };
+  for_rows((n_columns + kGrain - 1) / kGrain, kGrain * n_rows, grains);
+}
+
 void for_elements(int64_t n, FunctionRef<void(int64_t begin, int64_t end)> fn) {
   constexpr int64_t kGrain = 64;
   const auto grains = [&](int64_t begin, int64_t end) { fn(begin * kGrain, std::min(n, end * kGrain)); };

@@ -14,7 +14,10 @@ inline constexpr int64_t kInlineElements = 32 * 1024;
 // give the same bits in any split.
 void for_rows(int64_t n_rows, int64_t row_elements, FunctionRef<void(int64_t begin, int64_t end)> fn);
 
-// The same over the elements of a flat array; parts start at multiples of 64.
+// fn(begin, end) over parts of [0, n_columns) for sums over n_rows: every column is one task's, rows in rising order.
+void for_columns(int64_t n_columns, int64_t n_rows, FunctionRef<void(int64_t begin, int64_t end)> fn);
+
+// for_rows over the elements of a flat array; parts start at multiples of 64.
 void for_elements(int64_t n, FunctionRef<void(int64_t begin, int64_t end)> fn);
 
 }  // namespace fovea::tensor

@@ -7,10 +7,11 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/matmul.h"
+#include "fovea/kernels/sgemm.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/exec.h"
-#include "fovea/tensor/ops/accumulate.h"
 #include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/silu.h"
 #include "fovea/tensor/tape.h"
 
@@ -123,8 +124,31 @@ void do_part(const Job& job, const MatmulArgs& part) {
   }
 }
 
+// Both sides in float32 and many tokens: the product of matrices, with the same bits as kernels::matmul where that
+// fuses multiply and add too.
+bool do_whole(const Job& job) {
+  constexpr int64_t kMany = 8;
+  const MatmulArgs& g = job.product;
+  if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
+    return false;
+  if (job.residual || job.up || job.rest || kernels::sgemm_block.used() == kernels::Isa::kPortable) return false;
+  kernels::sgemm({.m = g.n_tokens,
+                  .n = g.w.rows,
+                  .k = g.w.cols,
+                  .a = g.x,
+                  .ld_a = g.ld_x,
+                  .b = static_cast<const float*>(g.w.data),
+                  .ld_b = g.w.cols,
+                  .b_transposed = true,
+                  .c = g.y,
+                  .ld_c = g.ld_y,
+                  .bias = g.bias});
+  return true;
+}
+
 // Runs whole products of one input (their ranges and scratch are filled in here) as one job of the pool.
 void run(std::span<const Job> jobs) {
+  if (jobs.size() == 1 && do_whole(jobs[0])) return;
   const int64_t n_tokens = jobs[0].product.n_tokens;
   int64_t n_panels = 0;
   size_t scratch_bytes = 0;
@@ -158,75 +182,61 @@ void run(std::span<const Job> jobs) {
   });
 }
 
-// y [n, rows] = x [n, cols] w^T in float32; w [rows, cols] one row after the other.
-void float_product(const float* x, int64_t ld_x, int64_t n, const float* w, int64_t rows, int64_t cols, float* y) {
-  const Job job{{.w = {.dtype = kernels::DType::kF32, .rows = rows, .cols = cols, .data = w},
-                 .numerics = Numerics::kExact,
-                 .x = x,
-                 .ld_x = ld_x,
-                 .n_tokens = n,
-                 .y = y,
-                 .ld_y = rows}};
-  run({&job, 1});
-}
-
-// [n, m] from x [n rows of m, ld floats apart] -> [m, n]
-Tensor transposed(const float* x, int64_t ld, int64_t n, int64_t m) {
-  Tensor y = Tensor::empty({m, n});
-  float* py = y.data();
-  constexpr int64_t kTile = 16;  // a tile of both sides stays in the first-level cache
-  for_rows((m + kTile - 1) / kTile, kTile * n, [&](int64_t begin, int64_t end) {
-    for (int64_t row = 0; row < n; row += kTile) {
-      for (int64_t c = begin * kTile; c < std::min(m, end * kTile); ++c) {
-        for (int64_t r = row; r < std::min(n, row + kTile); ++r) py[c * n + r] = x[r * ld + c];
-      }
-    }
-  });
-  return y;
-}
-
 constexpr int64_t kRowsPerStep = 1024;  // bounds the float32 copies that backward makes of a weight
 
-// dx += dy w, some rows of w at a time: a quantised weight is frozen, but gradients pass through it.
-void backward_to_x(const Tensor& dy, const Weight& w, Tensor& dx) {
+// dx += dy w; of a quantised weight some rows at a time: it is frozen, but gradients pass through it.
+void backward_to_x(const Tensor& dy, const Weight& w, Tensor& dx, bool first) {
   const int64_t n = dy.dim(0), rows = w.rows(), cols = w.cols();
+  const auto add = [&](const float* values, int64_t begin, int64_t end) {
+    kernels::sgemm({.m = n,
+                    .n = cols,
+                    .k = end - begin,
+                    .a = dy.data() + begin,
+                    .ld_a = rows,
+                    .b = values,
+                    .ld_b = cols,
+                    .c = dx.data(),
+                    .ld_c = cols,
+                    .accumulate = !first || begin > 0});
+  };
+  if (w.view.dtype == kernels::DType::kF32) return add(static_cast<const float*>(w.view.data), 0, rows);
   const auto* bytes = static_cast<const std::byte*>(w.view.data);
   const uint64_t stride = kernels::row_bytes(w.view.dtype, cols);
-  Tensor part = Tensor::empty(dx.shape());
-  for (int64_t first = 0; first < rows; first += kRowsPerStep) {
+  for (int64_t begin = 0; begin < rows; begin += kRowsPerStep) {
+    const int64_t end = std::min(rows, begin + kRowsPerStep);
     Weight some;
     some.view = {.dtype = w.view.dtype,
-                 .rows = std::min(rows - first, kRowsPerStep),
+                 .rows = end - begin,
                  .cols = cols,
-                 .data = bytes + static_cast<uint64_t>(first) * stride};
-    const Tensor values = weight_values(some);
-    const Tensor columns = transposed(values.data(), cols, some.rows(), cols);  // [cols, rows of this step]
-    float_product(dy.data() + first, rows, n, columns.data(), cols, some.rows(), part.data());
-    accumulate(dx, part);
+                 .data = bytes + static_cast<uint64_t>(begin) * stride};
+    add(weight_values(some).data(), begin, end);
   }
 }
 
 // dw += dy^T x
-void backward_to_w(const Tensor& dy, const Tensor& x, Tensor& dw) {
-  const int64_t n = dy.dim(0), rows = dw.dim(0), cols = dw.dim(1);
-  const Tensor x_columns = transposed(x.data(), cols, n, cols);  // [cols, n]
-  for (int64_t first = 0; first < rows; first += kRowsPerStep) {
-    const int64_t some = std::min(rows - first, kRowsPerStep);
-    const Tensor dy_columns = transposed(dy.data() + first, rows, n, some);  // [some, n]
-    Tensor part = Tensor::empty({some, cols});
-    float_product(dy_columns.data(), n, some, x_columns.data(), cols, n, part.data());
-    float* to = dw.data() + first * cols;
-    for_elements(some * cols, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] += part.data()[i];
-    });
-  }
+void backward_to_w(const Tensor& dy, const Tensor& x, Tensor& dw, bool first) {
+  kernels::sgemm({.m = dw.dim(0),
+                  .n = dw.dim(1),
+                  .k = dy.dim(0),
+                  .a = dy.data(),
+                  .ld_a = dw.dim(0),
+                  .a_transposed = true,
+                  .b = x.data(),
+                  .ld_b = dw.dim(1),
+                  .c = dw.data(),
+                  .ld_c = dw.dim(1),
+                  .accumulate = !first});
 }
 
+// Rows in rising order within a column, whatever the threads.
 void backward_to_bias(const Tensor& dy, Tensor& dbias) {
   const int64_t n = dy.dim(0), rows = dy.dim(1);
-  for (int64_t t = 0; t < n; ++t) {
-    for (int64_t r = 0; r < rows; ++r) dbias.data()[r] += dy.data()[t * rows + r];
-  }
+  float* to = dbias.data();
+  for_columns(rows, n, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < n; ++t) {
+      for (int64_t r = begin; r < end; ++r) to[r] += dy.data()[t * rows + r];
+    }
+  });
 }
 
 // The product x w^T + bias into y; `hold` keeps the bias where the file has it in another type.
@@ -248,7 +258,8 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
   y = Tensor::empty({n, w.rows()});
   const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
   return {.w = w.view,
-          .packed = quantized && w.packed ? w.packed->data_for(w.view, n) : nullptr,
+          .packed = (quantized || kernels::is_float_dtype(w.view.dtype)) && w.packed ? w.packed->data_for(w.view, n)
+                                                                                     : nullptr,
           .numerics = numerics,
           .x = x.data(),
           .ld_x = w.cols(),
@@ -268,12 +279,21 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   const Job job{args_of(x, w, bias, y, hold)};
   run({&job, 1});
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x, w.value, bias.value}, [x, w, bias, y](Tape& t) {
-      const Tensor& dy = t.grad(y);
-      if (t.needs_grad(x)) backward_to_x(dy, w, t.grad(x));
-      if (t.needs_grad(w.value)) backward_to_w(dy, x, t.grad(w.value));
-      if (t.needs_grad(bias.value)) backward_to_bias(dy, t.grad(bias.value));
-    });
+    const Tensor kept = tape->needs_grad(w.value) ? x : Tensor();
+    tape->record(y, {x, w.value, bias.value},
+                 [kept, w, dx = ValueId(x), bias = ValueId(bias.value), y = ValueId(y)](Tape& t) {
+                   const Tensor dy = t.grad(y);
+                   bool first = false;
+                   if (t.needs_grad(dx)) {
+                     Tensor& into = t.grad(dx, first);
+                     backward_to_x(dy, w, into, first);
+                   }
+                   if (t.needs_grad(w.value)) {
+                     Tensor& into = t.grad(w.value, first);
+                     backward_to_w(dy, kept, into, first);
+                   }
+                   if (t.needs_grad(bias)) backward_to_bias(dy, t.grad(bias));
+                 });
   }
   return y;
 }

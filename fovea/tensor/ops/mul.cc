@@ -1,6 +1,7 @@
 #include "fovea/tensor/ops/mul.h"
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/gradients.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
@@ -8,12 +9,13 @@
 namespace fovea::tensor {
 namespace {
 
-// into += a * b
-void accumulate_product(Tensor& into, const Tensor& a, const Tensor& b) {
-  float* to = into.data();
+// grad(into) += a * b
+void accumulate_product(Tape& tape, const ValueId& into, const Tensor& a, const Tensor& b) {
+  bool first = false;
+  float* to = tape.grad(into, first).data();
   const float *pa = a.data(), *pb = b.data();
-  for_elements(into.elements(), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] += pa[i] * pb[i];
+  for_elements(a.elements(), [&](int64_t begin, int64_t end) {
+    (first ? kernels::mul : kernels::add_product)(pa + begin, pb + begin, end - begin, to + begin);
   });
 }
 
@@ -28,9 +30,10 @@ Tensor mul(const Tensor& a, const Tensor& b) {
                [&](int64_t begin, int64_t end) { kernels::mul(pa + begin, pb + begin, end - begin, py + begin); });
   // da = b dy, db = a dy
   if (Tape* tape = current_tape()) {
-    tape->record(y, {a, b}, [a, b, y](Tape& t) {
-      if (t.needs_grad(a)) accumulate_product(t.grad(a), b, t.grad(y));
-      if (t.needs_grad(b)) accumulate_product(t.grad(b), a, t.grad(y));
+    const Tensor for_a = tape->needs_grad(a) ? b : Tensor(), for_b = tape->needs_grad(b) ? a : Tensor();
+    tape->record(y, {a, b}, [for_a, for_b, a = ValueId(a), b = ValueId(b), y = ValueId(y)](Tape& t) {
+      if (for_a.defined()) accumulate_product(t, a, for_a, t.grad(y));
+      if (for_b.defined()) accumulate_product(t, b, for_b, t.grad(y));
     });
   }
   return y;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/gradients.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
@@ -27,22 +28,12 @@ const float* vector_of(const Weight& w, int64_t n, const char* op, Tensor& hold)
 // dw += sum over rows of dy * x / scale: rows in rising order within a column, whatever the threads.
 // `scales` null: x is taken as it is.
 void accumulate_weight(const float* x, const float* dy, const float* scales, int64_t n_rows, int64_t n, float* dw) {
-  for_rows((n + 63) / 64, 64 * n_rows, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * 64, last = std::min(n, end * 64);
+  for_columns(n, n_rows, [&](int64_t first, int64_t last) {
     for (int64_t t = 0; t < n_rows; ++t) {
       const float inverse = scales ? 1.0f / scales[t] : 1.0f;
       for (int64_t c = first; c < last; ++c) dw[c] += dy[t * n + c] * (x[t * n + c] * inverse);
     }
   });
-}
-
-// dx += (g - xhat mean(g xhat)) / scale, where g is the gradient of xhat = x / scale.
-void accumulate_row(const float* x, const float* g, float scale, int64_t n, float* dx) {
-  double dot = 0;
-  for (int64_t c = 0; c < n; ++c) dot += static_cast<double>(g[c]) * x[c];
-  const float inverse = 1.0f / scale;
-  const float pull = static_cast<float>(dot / static_cast<double>(n)) * inverse * inverse * inverse;
-  for (int64_t c = 0; c < n; ++c) dx[c] += g[c] * inverse - x[c] * pull;
 }
 
 }  // namespace
@@ -58,18 +49,17 @@ Tensor rms_norm(const Tensor& x, const Weight& weight, float eps) {
     for (int64_t t = begin; t < end; ++t) kernels::rms_norm(px + t * n, w, eps, n, py + t * n);
   });
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x, weight.value}, [x, weight, eps, n_rows, n, y](Tape& t) {
-      Tensor held, scales = Tensor::empty({n_rows, 1}), g = Tensor::empty(x.shape());
+    tape->record(y, {x, weight.value}, [x, weight, eps, n_rows, n, y = ValueId(y)](Tape& t) {
+      Tensor held, scales = Tensor::empty({n_rows, 1});
       const float* values = vector_of(weight, n, "rms_norm", held);
       const float *in = x.data(), *dy = t.grad(y).data();
-      float *scale = scales.data(), *pg = g.data();
-      float* dx = t.needs_grad(x) ? t.grad(x).data() : nullptr;
+      float* scale = scales.data();
+      bool first = false;
+      float* dx = t.needs_grad(x) ? t.grad(x, first).data() : nullptr;
       for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
           scale[r] = kernels::rms_inv_scale(in + r * n, eps, n);
-          if (!dx) continue;
-          for (int64_t c = 0; c < n; ++c) pg[r * n + c] = dy[r * n + c] * values[c];
-          accumulate_row(in + r * n, pg + r * n, scale[r], n, dx + r * n);
+          if (dx) kernels::rms_norm_backward(in + r * n, values, dy + r * n, scale[r], n, !first, dx + r * n);
         }
       });
       if (weight.value.defined() && t.needs_grad(weight.value))
@@ -147,7 +137,7 @@ Tensor scale_columns(const Tensor& x, const Weight& weight) {
     for (int64_t t = begin; t < end; ++t) kernels::mul(px + t * n, w, n, py + t * n);
   });
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x, weight.value}, [x, weight, y, n_rows, n](Tape& t) {
+    tape->record(y, {x, weight.value}, [x, weight, y = ValueId(y), n_rows, n](Tape& t) {
       Tensor held;
       const float* values = vector_of(weight, n, "scale_columns", held);
       const float* dy = t.grad(y).data();

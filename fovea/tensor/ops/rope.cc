@@ -63,15 +63,24 @@ Tensor rope(const Tensor& x, const RopeAngles& angles) {
   });
   // The transpose turns backwards: da = cos dy1 + sin dy2, db = cos dy2 - sin dy1.
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x}, [x, y, angles, n, n_heads, head_dim, n_pairs](Tape& t) {
+    tape->record(y, {x}, [x = ValueId(x), y = ValueId(y), angles, n, n_heads, head_dim, n_pairs](Tape& t) {
       const Pairs pairs = pairs_of(angles);
+      bool fresh = false;
       const float* dy = t.grad(y).data();
-      float* dx = t.grad(x).data();
+      float* dx = t.grad(x, fresh).data();
+      Tensor turned = Tensor::empty({n, n_pairs});  // sines of the angles backwards
+      for (int64_t i = 0; i < n * n_pairs; ++i) turned.data()[i] = -angles.sin.data()[i];
       for_rows(n, n_heads * head_dim, [&](int64_t begin, int64_t end) {
         for (int64_t head = begin * n_heads; head < end * n_heads; ++head) {
           const float *g = dy + head * head_dim, *c = angles.cos.data() + head / n_heads * n_pairs,
                       *s = angles.sin.data() + head / n_heads * n_pairs;
           float* d = dx + head * head_dim;
+          if (fresh) {
+            const bool beside = angles.pairing == RopePairing::kAdjacent;
+            kernels::rope_rotate(g, c, turned.data() + head / n_heads * n_pairs, n_pairs, beside, d);
+            std::copy(g + 2 * n_pairs, g + head_dim, d + 2 * n_pairs);
+            continue;
+          }
           for (int64_t i = 0; i < n_pairs; ++i) {
             const int64_t first = i * pairs.step, second = first + pairs.apart;
             d[first] += c[i] * g[first] + s[i] * g[second];

@@ -118,7 +118,7 @@ Tensor sdpa(const Tensor& q, const Tensor& k, const Tensor& v, std::span<const i
   });
   if (Tape* tape = current_tape()) {
     tape->record(z, {q, k, v},
-                 [q, k, v, z, size, scale, at = std::vector<int32_t>(positions.begin(), positions.end()),
+                 [q, k, v, z = ValueId(z), size, scale, at = std::vector<int32_t>(positions.begin(), positions.end()),
                   of = std::vector<int32_t>(sequences.begin(), sequences.end())](Tape& t) {
                    float* dq = t.needs_grad(q) ? t.grad(q).data() : nullptr;
                    float* dk = t.needs_grad(k) ? t.grad(k).data() : nullptr;

@@ -1,24 +1,12 @@
 #include "fovea/tensor/ops/silu.h"
 
-#include <cmath>
-
 #include "fovea/base/check.h"
+#include "fovea/kernels/gradients.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
-namespace {
-
-float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-float silu_value(float x) { return x * sigmoid(x); }
-// d silu(x) / dx = s (1 + x (1 - s)), s = sigmoid(x)
-float silu_slope(float x) {
-  const float s = sigmoid(x);
-  return s * (1.0f + x * (1.0f - s));
-}
-
-}  // namespace
 
 Tensor silu(const Tensor& x) {
   Tensor y = Tensor::empty(x.shape());
@@ -26,11 +14,12 @@ Tensor silu(const Tensor& x) {
   float* py = y.data();
   for_elements(y.elements(), [&](int64_t begin, int64_t end) { kernels::silu(px + begin, end - begin, py + begin); });
   if (Tape* tape = current_tape()) {
-    tape->record(y, {x}, [x, y](Tape& t) {
+    tape->record(y, {x}, [x, y = ValueId(y)](Tape& t) {
+      bool first = false;
       const float *in = x.data(), *dy = t.grad(y).data();
-      float* dx = t.grad(x).data();
+      float* dx = t.grad(x, first).data();
       for_elements(x.elements(), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) dx[i] += dy[i] * silu_slope(in[i]);
+        kernels::silu_backward(in + begin, dy + begin, end - begin, !first, dx + begin);
       });
     });
   }
@@ -47,16 +36,12 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
                [&](int64_t begin, int64_t end) { kernels::swiglu(pg + begin, pu + begin, end - begin, py + begin); });
   // dgate = silu'(gate) up dy, dup = silu(gate) dy
   if (Tape* tape = current_tape()) {
-    tape->record(y, {gate, up}, [gate, up, y](Tape& t) {
-      const float *g = gate.data(), *u = up.data(), *dy = t.grad(y).data();
-      float* dg = t.needs_grad(gate) ? t.grad(gate).data() : nullptr;
-      float* du = t.needs_grad(up) ? t.grad(up).data() : nullptr;
-      for_elements(y.elements(), [&](int64_t begin, int64_t end) {
-        if (dg)
-          for (int64_t i = begin; i < end; ++i) dg[i] += silu_slope(g[i]) * u[i] * dy[i];
-        if (du)
-          for (int64_t i = begin; i < end; ++i) du[i] += silu_value(g[i]) * dy[i];
-      });
+    tape->record(y, {gate, up}, [gate, up, y = ValueId(y)](Tape& t) {
+      kernels::SwigluBackward args{.gate = gate.data(), .up = up.data(), .dy = t.grad(y).data()};
+      bool first = false;
+      if (t.needs_grad(gate)) args.dgate = t.grad(gate, first).data(), args.add_gate = !first;
+      if (t.needs_grad(up)) args.dup = t.grad(up, first).data(), args.add_up = !first;
+      for_elements(gate.elements(), [&](int64_t begin, int64_t end) { kernels::swiglu_backward(args, begin, end); });
     });
   }
   return y;

@@ -1,0 +1,248 @@
+#include "fovea/tensor/ops/attention/attention.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "fovea/base/check.h"
+#include "fovea/base/threads.h"
+#include "fovea/kernels/attention_backward.h"
+#include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::tensor {
+namespace {
+
+using kernels::kPageKeys;
+
+struct Sizes {
+  int64_t n_heads, n_kv_heads;
+  int k_dim, v_dim;
+  int group() const { return static_cast<int>(n_heads / n_kv_heads); }
+  int k_page() const { return (k_dim + 7) / 8 * 8; }  // pages hold multiples of 8
+  int v_page() const { return (v_dim + 7) / 8 * 8; }
+};
+
+// The tokens of one sequence by rising position; where they lie so already, they are read in place.
+struct Run {
+  std::vector<int32_t> rows, positions;
+  bool in_place = true;
+  int64_t n() const { return static_cast<int64_t>(rows.size()); }
+};
+
+std::vector<Run> runs_of(std::span<const int32_t> positions, std::span<const int32_t> sequences) {
+  std::map<int32_t, Run> by_sequence;
+  for (size_t i = 0; i < sequences.size(); ++i) by_sequence[sequences[i]].rows.push_back(static_cast<int32_t>(i));
+  std::vector<Run> runs;
+  for (auto& [sequence, run] : by_sequence) {
+    std::stable_sort(run.rows.begin(), run.rows.end(), [&](int32_t a, int32_t b) {
+      return positions[static_cast<size_t>(a)] < positions[static_cast<size_t>(b)];
+    });
+    for (size_t i = 0; i < run.rows.size(); ++i) {
+      run.positions.push_back(positions[static_cast<size_t>(run.rows[i])]);
+      run.in_place = run.in_place && run.rows[i] == run.rows[0] + static_cast<int32_t>(i);
+    }
+    runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
+// The rows of a run in a tensor [n, heads, width]: where they lie, or gathered with every head `wide` floats.
+struct Rows {
+  Tensor held;
+  float* data = nullptr;
+  int64_t ld = 0;
+
+  Rows() = default;
+  Rows(const Tensor& x, const Run& run, int64_t wide) {
+    const int64_t heads = x.dim(1), width = x.dim(2);
+    if (run.in_place && wide == width) {
+      held = x, ld = heads * width, data = held.data() + run.rows[0] * ld;
+      return;
+    }
+    held = Tensor::zeros({run.n(), heads, wide}), data = held.data(), ld = heads * wide;
+    for (int64_t i = 0; i < run.n(); ++i) {
+      const float* from = x.data() + run.rows[static_cast<size_t>(i)] * heads * width;
+      for (int64_t h = 0; h < heads; ++h) std::copy_n(from + h * width, width, data + i * ld + h * wide);
+    }
+  }
+  // x += the rows, unless they are x's own.
+  void put_back(Tensor& x, const Run& run) const {
+    if (held.id() == x.id()) return;
+    const int64_t heads = x.dim(1), width = x.dim(2), wide = held.dim(2);
+    for (int64_t i = 0; i < run.n(); ++i) {
+      float* to = x.data() + run.rows[static_cast<size_t>(i)] * heads * width;
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t c = 0; c < width; ++c) to[h * width + c] += data[i * ld + h * wide + c];
+      }
+    }
+  }
+};
+
+// One buffer per thread of the pool.
+struct PerThread {
+  explicit PerThread(size_t bytes) : slice(static_cast<int64_t>((bytes + 127) / 128 * 32)) {
+    held = Tensor::empty({slice * pool().size()});
+  }
+  void* at(int thread) { return held.data() + slice * thread; }
+  int64_t slice;
+  Tensor held;
+};
+
+constexpr int32_t kAfterAll = kernels::kNoPosition - 1;  // sees every key
+
+std::vector<int32_t> query_positions(const Run& run, bool causal) {
+  return causal ? run.positions : std::vector<int32_t>(run.positions.size(), kAfterAll);
+}
+
+// The keys of a run as float32 pages, a list for every KV head.
+struct Pages {
+  Pages(const Run& run, const Sizes& sizes, const Rows& k, const Rows& v)
+      : per_head((run.n() + kPageKeys - 1) / kPageKeys) {
+    constexpr auto kFloats = kernels::KvType::kF32;
+    const int k_dim = sizes.k_page(), v_dim = sizes.v_page();
+    const auto k_floats = static_cast<int64_t>(kernels::key_bytes(kFloats, k_dim) / sizeof(float));
+    const int64_t floats = k_floats + static_cast<int64_t>(kernels::value_bytes(kFloats, v_dim) / sizeof(float));
+    positions.assign(static_cast<size_t>(per_head * kPageKeys), kernels::kNoPosition);
+    std::copy(run.positions.begin(), run.positions.end(), positions.begin());
+    held = Tensor::empty({sizes.n_kv_heads * per_head, floats});
+    blocks.resize(static_cast<size_t>(sizes.n_kv_heads * per_head));
+    for_rows(sizes.n_kv_heads * per_head, floats, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t head = i / per_head, first = i % per_head * kPageKeys;
+        const int n = static_cast<int>(std::min<int64_t>(kPageKeys, run.n() - first));
+        float* page = held.data() + i * floats;
+        if (n < kPageKeys) std::fill_n(page, floats, 0.0f);
+        for (int slot = 0; slot < n; ++slot) {
+          kernels::key_write(page, kFloats, k_dim, slot, k.data + (first + slot) * k.ld + head * k_dim);
+          kernels::value_write(page + k_floats, kFloats, v_dim, slot, v.data + (first + slot) * v.ld + head * v_dim);
+        }
+        blocks[static_cast<size_t>(i)] = {page, page + k_floats, positions.data() + first};
+      }
+    });
+  }
+  int64_t per_head;
+  std::vector<int32_t> positions;
+  std::vector<kernels::KeyBlock> blocks;
+  Tensor held;
+};
+
+// z of a run, and its log-sum-exps [n_kv_heads, n, group].
+Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& options, const Tensor& q, const Tensor& k,
+               const Tensor& v, Tensor& z) {
+  const int k_dim = sizes.k_page(), dim = sizes.v_page(), group = sizes.group();
+  const int64_t n = run.n();
+  const Rows rows(q, run, k_dim);
+  const Pages pages(run, sizes, Rows(k, run, k_dim), Rows(v, run, dim));
+  const std::vector<int32_t> at = query_positions(run, options.causal);
+  const bool direct = run.in_place && sizes.v_dim == dim;
+  Rows out;
+  if (direct) {
+    out = Rows(z, run, dim);
+  } else {
+    out.held = Tensor::empty({n, sizes.n_heads, dim}), out.data = out.held.data(), out.ld = sizes.n_heads * dim;
+  }
+  Tensor lse = Tensor::empty({sizes.n_kv_heads, n, group});
+  kernels::AttentionArgs args;
+  args.k_type = args.v_type = kernels::KvType::kF32;
+  args.k_dim = k_dim, args.v_dim = dim, args.group = group, args.scale = options.scale;
+  args.ld_q = rows.ld, args.ld_z = out.ld, args.rule = options.rule, args.n_blocks = pages.per_head;
+  const int64_t chunk = std::max<int64_t>(16, 192 / group), chunks = (n + chunk - 1) / chunk;
+  args.n_queries = chunk;
+  PerThread scratch(kernels::attention_scratch_bytes(args));
+  pool().for_each(sizes.n_kv_heads * chunks, [&](int64_t task, int thread) {
+    const int64_t head = task / chunks, first = (chunks - 1 - task % chunks) * chunk;  // the longest first
+    kernels::AttentionArgs part = args;
+    part.n_queries = std::min(chunk, n - first);
+    part.q = rows.data + first * rows.ld + head * group * k_dim;
+    part.q_pos = at.data() + first;
+    part.blocks = pages.blocks.data() + head * pages.per_head;
+    part.z = out.data + first * out.ld + head * group * dim;
+    part.lse = lse.data() + (head * n + first) * group;
+    part.scratch = scratch.at(thread);
+    kernels::attention(part);
+  });
+  if (direct) return lse;
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t h = 0; h < sizes.n_heads; ++h)
+      std::copy_n(out.data + i * out.ld + h * dim, sizes.v_dim,
+                  z.data() + (run.rows[static_cast<size_t>(i)] * sizes.n_heads + h) * sizes.v_dim);
+  }
+  return lse;
+}
+
+struct Kept {
+  Sizes sizes;
+  AttentionOptions options;
+  std::vector<Run> runs;
+  std::vector<Tensor> lse;
+  Tensor q, k, v, z;
+};
+
+void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
+  const Sizes& sizes = kept.sizes;
+  const int group = sizes.group();
+  const Rows q(kept.q, run, sizes.k_dim), k(kept.k, run, sizes.k_dim), v(kept.v, run, sizes.v_dim),
+      z(kept.z, run, sizes.v_dim), dz(t.grad(kept.z), run, sizes.v_dim);
+  const std::vector<int32_t> at = query_positions(run, kept.options.causal);
+  const Tensor* values[] = {&kept.q, &kept.k, &kept.v};
+  Rows grads[3];
+  for (int i = 0; i < 3; ++i) {
+    if (!t.needs_grad(*values[i])) continue;
+    Tensor& grad = t.grad(*values[i]);
+    grads[i] = Rows(run.in_place ? grad : Tensor::zeros(grad.shape()), run, grad.dim(2));
+  }
+  PerThread scratch(kernels::attention_backward_scratch_bytes(sizes.k_dim, sizes.v_dim));
+  pool().for_each(sizes.n_kv_heads, [&](int64_t head, int thread) {
+    const int64_t q_at = head * group * sizes.k_dim, z_at = head * group * sizes.v_dim;
+    kernels::AttentionBackwardArgs args{.k_dim = sizes.k_dim, .v_dim = sizes.v_dim, .group = group};
+    args.scale = kept.options.scale, args.rule = kept.options.rule;
+    args.n_queries = args.n_keys = run.n();
+    args.q = q.data + q_at, args.ld_q = q.ld, args.q_pos = at.data();
+    args.k = k.data + head * sizes.k_dim, args.ld_k = k.ld;
+    args.v = v.data + head * sizes.v_dim, args.ld_v = v.ld, args.k_pos = run.positions.data();
+    args.z = z.data + z_at, args.ld_z = z.ld, args.dz = dz.data + z_at, args.ld_dz = dz.ld;
+    args.lse = lse.data() + head * run.n() * group;
+    if (grads[0].data) args.dq = grads[0].data + q_at;
+    if (grads[1].data) args.dk = grads[1].data + head * sizes.k_dim;
+    if (grads[2].data) args.dv = grads[2].data + head * sizes.v_dim;
+    args.scratch = scratch.at(thread);
+    kernels::attention_backward(args);
+  });
+  for (int i = 0; i < 3; ++i) {
+    if (grads[i].data) grads[i].put_back(t.grad(*values[i]), run);
+  }
+}
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<const int32_t> positions,
+                 std::span<const int32_t> sequences, const AttentionOptions& options) {
+  FOVEA_CHECK(q.shape().rank() == 3 && k.shape().rank() == 3 && v.shape().rank() == 3 && q.dim(0) == k.dim(0) &&
+                  k.dim(0) == v.dim(0) && q.dim(2) == k.dim(2) && k.dim(1) > 0 && k.dim(1) == v.dim(1) &&
+                  q.dim(1) % k.dim(1) == 0 && q.dim(2) > 0 && q.dim(2) <= 256 && v.dim(2) > 0 && v.dim(2) <= 256,
+              "attention: q {}, k {}, v {} do not fit", q.shape().to_string(), k.shape().to_string(),
+              v.shape().to_string());
+  FOVEA_CHECK(static_cast<int64_t>(positions.size()) == q.dim(0) && positions.size() == sequences.size(),
+              "attention: {} tokens with {} positions and {} sequence ids", q.dim(0), positions.size(),
+              sequences.size());
+  FOVEA_CHECK(options.causal || options.rule.window == kernels::KeyRule().window,
+              "attention: a window of {} needs causal attention", options.rule.window);
+  auto kept = std::make_shared<Kept>();
+  kept->sizes = {q.dim(1), k.dim(1), static_cast<int>(q.dim(2)), static_cast<int>(v.dim(2))};
+  kept->options = options;
+  kept->runs = runs_of(positions, sequences);
+  Tensor z = Tensor::empty({q.dim(0), q.dim(1), v.dim(2)});
+  for (const Run& run : kept->runs) kept->lse.push_back(forward(run, kept->sizes, options, q, k, v, z));
+  if (Tape* tape = current_tape()) {
+    kept->q = q, kept->k = k, kept->v = v, kept->z = z;
+    tape->record(z, {q, k, v}, [kept = std::shared_ptr<const Kept>(std::move(kept))](Tape& t) {
+      for (size_t i = 0; i < kept->runs.size(); ++i) backward(t, *kept, kept->runs[i], kept->lse[i]);
+    });
+  }
+  return z;
+}
+
+}  // namespace fovea::tensor

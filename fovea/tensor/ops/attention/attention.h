@@ -1,0 +1,19 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "fovea/kernels/attention.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::tensor {
+struct AttentionOptions {
+  float scale = 1;             // multiplies q . k
+  kernels::KeyRule rule = {};  // a window, for causal attention
+  bool causal = true;          // token i sees token j only if positions[j] <= positions[i]
+};
+// z = softmax(scale * q k^T) v in float32, through the kernels of inference: the fast form of sdpa, with gradients.
+// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim], v [n, n_kv_heads, v_dim], already rotated; tokens see those of their
+// own sequence. -> [n, n_heads, v_dim]. Widths up to 256; v_dim need not be k_dim.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<const int32_t> positions,
+                 std::span<const int32_t> sequences, const AttentionOptions& options);
+}  // namespace fovea::tensor

@@ -1,0 +1,112 @@
+#include "fovea/tensor/ops/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "fovea/base/check.h"
+#include "fovea/base/threads.h"
+#include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/ops/sdpa.h"
+
+namespace fovea::tensor {
+namespace {
+
+std::vector<int32_t> rising(int64_t n) {
+  std::vector<int32_t> x(static_cast<size_t>(n));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<int32_t>(i);
+  return x;
+}
+
+std::vector<float> values(const Tensor& t) { return {t.values().begin(), t.values().end()}; }
+
+// z and the three gradients of sum(seed z), one after the other.
+template <typename Op>
+std::vector<float> all_of(const Tensor& q, const Tensor& k, const Tensor& v, const Op& op) {
+  Tape tape;
+  Exec exec{.tape = &tape};
+  ExecScope scope(exec);
+  for (const Tensor* t : {&q, &k, &v}) tape.watch(*t);
+  const Tensor z = op();
+  tape.backward(z, random_tensor(z.shape(), 9));
+  std::vector<float> all = values(z);
+  for (const Tensor* t : {&q, &k, &v})
+    all.insert(all.end(), tape.grad(*t).values().begin(), tape.grad(*t).values().end());
+  return all;
+}
+
+TEST(Attention, AndItsGradientsAreThoseOfTheSlowTwin) {
+  for (const int64_t n : {1, 40, 150}) {
+    for (const int64_t kv_heads : {1, 2, 4}) {
+      for (const int64_t width : {8, 20, 64}) {
+        SCOPED_TRACE(std::to_string(n) + " " + std::to_string(kv_heads) + " " + std::to_string(width));
+        const Tensor q = random_tensor({n, 4, width}, 1), k = random_tensor({n, kv_heads, width}, 2),
+                     v = random_tensor({n, kv_heads, width}, 3);
+        const std::vector<int32_t> positions = rising(n), sequences(static_cast<size_t>(n), 0);
+        const auto fast = all_of(q, k, v, [&] { return attention(q, k, v, positions, sequences, {.scale = 0.3f}); });
+        const auto slow = all_of(q, k, v, [&] { return sdpa(q, k, v, positions, sequences, 0.3f); });
+        ASSERT_EQ(fast.size(), slow.size());
+        for (size_t i = 0; i < fast.size(); ++i) ASSERT_NEAR(fast[i], slow[i], 2e-5 * (1 + std::abs(slow[i]))) << i;
+      }
+    }
+  }
+}
+
+TEST(Attention, SequencesMayBeMixedAndPositionsInAnyOrder) {
+  const Tensor q = random_tensor({6, 2, 8}, 1), k = random_tensor({6, 1, 8}, 2), v = random_tensor({6, 1, 8}, 3);
+  const std::vector<int32_t> positions = {1, 0, 0, 2, 1, 2}, sequences = {5, 5, 7, 5, 7, 7};
+  const auto fast = all_of(q, k, v, [&] { return attention(q, k, v, positions, sequences, {.scale = 0.5f}); });
+  const auto slow = all_of(q, k, v, [&] { return sdpa(q, k, v, positions, sequences, 0.5f); });
+  for (size_t i = 0; i < fast.size(); ++i) ASSERT_NEAR(fast[i], slow[i], 1e-5) << i;
+}
+
+TEST(Attention, GradientsMeetFiniteDifferences) {
+  const Tensor q = random_tensor({5, 2, 4}, 4), k = random_tensor({5, 1, 4}, 5), v = random_tensor({5, 1, 3}, 6);
+  const std::vector<int32_t> positions = rising(5), sequences = {0, 0, 0, 0, 0};
+  for (const AttentionOptions& options :
+       {AttentionOptions{.scale = 0.7f}, AttentionOptions{.scale = 0.7f, .causal = false},
+        AttentionOptions{.scale = 0.7f, .rule = {.n_sink = 1, .window = 2}}}) {
+    const auto compute = [&] { return attention(q, k, v, positions, sequences, options); };
+    expect_gradients({q, k, v}, compute);
+    expect_gradients({v}, compute);
+    expect_gradients({k}, compute);
+  }
+}
+
+TEST(Attention, WithoutCausalityTheFirstSeesTheLast) {
+  const Tensor q = Tensor::zeros({2, 1, 8}), k = Tensor::zeros({2, 1, 8}), v = random_tensor({2, 1, 8}, 1);
+  const std::vector<int32_t> positions = {0, 1}, sequences = {0, 0};
+  const Tensor z = attention(q, k, v, positions, sequences, {.causal = false});
+  for (int64_t c = 0; c < 8; ++c) {
+    EXPECT_NEAR(z.data()[c], (v.data()[c] + v.data()[8 + c]) / 2, 1e-6);
+    EXPECT_EQ(z.data()[c], z.data()[8 + c]);
+  }
+}
+
+TEST(Attention, AnyNumberOfThreadsGivesTheSameBits) {
+  const Tensor q = random_tensor({300, 6, 32}, 1), k = random_tensor({300, 3, 32}, 2),
+               v = random_tensor({300, 3, 32}, 3);
+  const std::vector<int32_t> positions = rising(300), sequences(300, 0);
+  const auto bits = [&] {
+    return all_of(q, k, v, [&] { return attention(q, k, v, positions, sequences, {.scale = 0.2f}); });
+  };
+  set_threads(1);
+  const std::vector<float> want = bits();
+  for (const int threads : {2, 3}) {
+    set_threads(threads);
+    EXPECT_EQ(bits(), want) << threads;
+  }
+  set_threads(0);
+}
+
+TEST(Attention, RefusesWhatDoesNotFit) {
+  const std::vector<int32_t> one = {0};
+  const Tensor q = Tensor::zeros({1, 3, 8}), kv = Tensor::zeros({1, 2, 8});
+  EXPECT_THROW(attention(q, kv, kv, one, one, {}), CheckFailed);
+  const Tensor k = Tensor::zeros({1, 1, 8});
+  EXPECT_THROW(attention(q, k, k, one, one, {.rule = {.window = 4}, .causal = false}), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::tensor
