@@ -4,6 +4,7 @@
 
 #include <sstream>
 
+#include "fovea/engine/catalogue.h"
 #include "tests/cli_fixture.h"
 
 namespace fovea {
@@ -138,6 +139,48 @@ TEST_F(Cli, CheckJudgesFilesAndPrintsItsCaps) {
   EXPECT_EQ(run({"check", odd}).code, 0);
   EXPECT_EQ(run({"check", odd, "--strict"}).code, 65);
   EXPECT_GT(json({"check", "--limits", "--json"})["limits"]["gguf.tensors"], 0);
+}
+
+// `bytes` with the one occurrence of `from` replaced by as many bytes.
+std::string replaced(std::string bytes, const std::string& from, const std::string& to) {
+  const size_t at = bytes.find(from);
+  EXPECT_TRUE(at != bytes.npos && from.size() == to.size()) << from;
+  return bytes.replace(at, from.size(), to);
+}
+
+TEST_F(Cli, CheckSaysWhatRunSays) {
+  const std::string tiny = read_file(kTiny).value(), u32("\x04\0\0\0", 4);
+  const std::map<std::string, std::string> files = {
+      {"pre", replaced(tiny, "smollm", "smoll?")},
+      {"kind", replaced(tiny, "gpt2", "gpt9")},
+      {"template", replaced(tiny, "{% for", "{% fox")},
+      {"refusing", replaced(tiny, "{% for message in messages", "{{raise_exception('so')}} ")},
+      {"key", replaced(tiny, "llama.context_length", "llama.context_lengtH")},
+      {"unknown", replaced(tiny, "llama.rope.dimension_count", "llama.rope.dimension_kinds")},
+      {"uncounted", replaced(tiny, "llama.block_count" + u32 + '\2', "llama.block_count" + u32 + '\1')},
+      {"stray", replaced(tiny, "blk.0.attn_q.weight", "blk.0.attn_q.wright")}};
+  for (const auto& [name, bytes] : files) {
+    const std::string path = file(name + ".gguf", bytes);
+    const std::string said = fails(65, {"run", "-m", path, "-n", "1", "Hi"}).substr(std::string("fovea: ").size());
+    const Json report = Json::parse(run({"check", path, "--json"}).out, nullptr, false);
+    EXPECT_EQ(report["ok"], false) << name;
+    std::vector<std::string> messages;
+    for (const Json& problem : report["problems"]) messages.push_back(problem["message"].get<std::string>() + "\n");
+    EXPECT_THAT(messages, Contains(said)) << name;
+    EXPECT_EQ(run({"check", path}).code, 65) << name;
+  }
+}
+
+TEST_F(Cli, PullOffersWhatRuns) {
+  const std::string help = run({"pull", "--help"}).out;
+  for (const engine::CatalogueModel& model : engine::catalogue()) {
+    const bool runs = engine::can_run(model);
+    EXPECT_EQ(help.find(model.name) != help.npos, runs) << model.name;
+    if (runs) continue;
+    EXPECT_THAT(fails(66, {"run", "-m", model.name, "Hi"}), HasSubstr("cannot run here"));
+    EXPECT_THAT(fails(65, {"ask", "-m", model.name, "--file", file("t", "text"), "Who?"}), HasSubstr("cannot run"));
+    EXPECT_THAT(run({"pull", model.name}).err, HasSubstr("cannot run here"));  // no python3 to fetch it with
+  }
 }
 
 TEST_F(Cli, L3_AClosedPipeEndsQuietlyAndAFullDiskDoesNot) {

@@ -56,6 +56,7 @@ Status fetch_if_absent(const Common& common) {
   const auto there = engine::resolve_model(common.model);
   if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
   FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
+  if (!engine::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", engine::why_not(*model));
   if (!common.quiet)
     fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
   Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);

@@ -46,15 +46,14 @@ Status check(const Options& options, const Common& common) {
   if (options.limits) return print_limits(common);
   if (options.path.empty()) return make_error(ErrorCode::kUsage, "PATH is required");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(options.path));
-  std::vector<Error> problems;
-  std::vector<std::string> warnings;
+  engine::CheckReport report;
   const auto gguf = formats::Gguf::open(path, {.strict = options.strict});
   if (gguf) {
-    problems = engine::check_model(*gguf.value(), {.strict = options.strict});
-    warnings = gguf.value()->warnings();
+    report = engine::check_model(*gguf.value(), {.strict = options.strict});
   } else {
-    problems.push_back(gguf.error());
+    report.problems.push_back(gguf.error());
   }
+  const auto& [problems, warnings] = report;
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const Error& p : problems)
@@ -63,7 +62,7 @@ Status check(const Options& options, const Common& common) {
         print_json({{"ok", problems.empty()}, {"path", path}, {"problems", rows}, {"warnings", warnings}}));
   } else {
     for (const std::string& warning : warnings) {
-      if (!common.quiet) fmt::print(stderr, "fovea: warning: {}\n", warning);
+      if (!common.quiet && !options.strict) fmt::print(stderr, "fovea: warning: {}\n", warning);
     }
     if (problems.empty()) return print("ok\n");
     if (problems.size() > 1) {

@@ -12,12 +12,15 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   std::string known;
   for (const auto& model : engine::catalogue()) {
+    if (!engine::can_run(model)) continue;
     known +=
         fmt::format("\n{:>20}  {:4} MB, {}; {}", model.name, model.bytes / 1'000'000, model.summary, model.licence);
   }
   sub.add_option("NAME", *name, "which model:" + known)->required();
   return [name, &common]() -> Status {
     FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(*name));
+    const bool runs = engine::can_run(*model);
+    if (!runs && !common.quiet) fmt::print(stderr, "fovea: {}\n", engine::why_not(*model));
     const Interrupt interrupt;
     Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
     engine::PullOptions options;
@@ -28,7 +31,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
     if (!pulled) return pulled.error();
     const engine::PulledModel& got = pulled.value();
     if (common.json)
-      return print_json({{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}});
+      return print_json(
+          {{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}, {"runs", runs}});
     if (!common.quiet)
       fmt::print(stderr, "fovea: {} {}, {} MB, hash checked\n", got.name, got.fetched ? "fetched" : "is already there",
                  got.bytes / 1'000'000);

@@ -16,13 +16,17 @@ struct CataloguePart {
 };
 
 struct CatalogueModel {
-  std::string name, summary, licence;
-  std::vector<CataloguePart> parts;  // joined in order, they are the GGUF file
-  uint64_t bytes = 0;                // of the joined file
-  std::string sha256;                // likewise, lower-case hex
+  std::string name, architecture, summary, licence;  // architecture: as the file's general.architecture
+  std::vector<CataloguePart> parts;                  // joined in order, they are the GGUF file
+  uint64_t bytes = 0;                                // of the joined file
+  std::string sha256;                                // likewise, lower-case hex
 };
 
 const std::vector<CatalogueModel>& catalogue();
-Result<const CatalogueModel*> find_in_catalogue(const std::string& name);  // kNotFound names the nearest
+Result<const CatalogueModel*> find_in_catalogue(const std::string& name);  // kNotFound names the nearest that run
+// Whether a family here runs it. What does not is offered nowhere, but can be fetched and looked at.
+bool can_run(const CatalogueModel& model);
+std::string why_not(const CatalogueModel& model);  // in a sentence; precondition: !can_run(model)
+std::vector<std::string> runnable_names();
 
 }  // namespace fovea::engine

@@ -16,14 +16,8 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   model->repack_budget_ = options.repack_bytes;
   FOVEA_ASSIGN_OR_RETURN(model->gguf_, formats::Gguf::open(path));
   const formats::Gguf& gguf = *model->gguf_;
-  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(gguf));
-  const attention::ModelShape& shape = config.shape;
-  if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
-    return make_error(ErrorCode::kUnsupported, "{}: heads are {} wide; multiples of 8 up to 256 run", gguf.name(),
-                      shape.head_dim);
-  }
-  model->family_ = models::make_family(config);
-  FOVEA_RETURN_IF_ERROR(models::bind_weights(gguf, *model->family_));
+  FOVEA_ASSIGN_OR_RETURN(model->family_, models::make_family(gguf));
+  if (auto problems = models::bind_weights(gguf, *model->family_); !problems.empty()) return std::move(problems[0]);
 
   const auto table = model->family_->weights();
   uint64_t total = 0, done = 0;

@@ -1,6 +1,5 @@
-// Is this GGUF file a model that Fovea can run? Everything that can be known without running it:
-// sizes within their caps and consistent, required tensors there with the right shapes, the
-// vocabulary sound, the weights finite.
+// Is this GGUF file a model that Fovea can run? It goes the way of a run as far as the first token of
+// the prompt: configuration, weights, tokenizer, chat template; and looks at every weight.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +15,15 @@ namespace fovea::engine {
 using models::ModelSizes;
 using models::read_sizes;
 
+struct CheckReport {
+  std::vector<Error> problems;        // Error::where names the key or tensor; none: it runs
+  std::vector<std::string> warnings;  // of the file and of its vocabulary
+};
 struct CheckOptions {
-  bool strict = false;  // the reader's warnings are problems too
+  bool strict = false;  // warnings are problems too
   bool weights = true;  // read all weights and look for NaN and Inf
 };
-// Every problem, not only the first; empty = sound. Error::where names the key or tensor.
-std::vector<Error> check_model(const formats::Gguf& gguf, const CheckOptions& options);
+// Every problem of the weights, and the first of the configuration, the vocabulary and the template.
+CheckReport check_model(const formats::Gguf& gguf, const CheckOptions& options);
 
 }  // namespace fovea::engine

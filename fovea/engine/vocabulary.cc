@@ -63,7 +63,7 @@ int32_t find_end_of_turn(const Vocabulary& v) {
 
 }  // namespace
 
-Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
+Result<Vocabulary> read_vocabulary(const Gguf& gguf, std::vector<std::string>* warnings) {
   const std::string prefix = kPrefix;
   Vocabulary v;
   v.name = gguf.name();
@@ -77,12 +77,17 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
   if (gguf.has(prefix + "scores")) {  // of no use here, but a file that contradicts itself is not to be trusted
     FOVEA_ASSIGN_OR_RETURN(const auto scores, gguf.get_f64s(prefix + "scores"));
     if (scores.size() != v.tokens.size()) {
-      return make_error(ErrorCode::kData, "{}: key {}: {} scores for {} tokens", gguf.name(), quoted(prefix + "scores"),
-                        scores.size(), v.tokens.size());
+      return Error{ErrorCode::kData,
+                   fmt::format("{}: key {}: {} scores for {} tokens", gguf.name(), quoted(prefix + "scores"),
+                               scores.size(), v.tokens.size()),
+                   prefix + "scores"};
     }
   }
-  const std::pair<const char*, int32_t*> ids[] = {{"bos", &v.bos}, {"eos", &v.eos},         {"eot", &v.eot},
-                                                  {"eom", &v.eom}, {"unknown", &v.unknown}, {"padding", &v.padding}};
+  int32_t unused = -1;
+  const std::pair<const char*, int32_t*> ids[] = {
+      {"bos", &v.bos},         {"eos", &v.eos},         {"eot", &v.eot},        {"eom", &v.eom},
+      {"unknown", &v.unknown}, {"padding", &v.padding}, {"seperator", &unused},  // the format's own spelling
+      {"mask", &unused}};
   for (const auto& [name, id] : ids) {
     FOVEA_ASSIGN_OR_RETURN(*id, read_id(gguf, name, v.tokens.size()));
   }
@@ -90,16 +95,26 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
   FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(gguf, "add_bos_token", pre && pre->adds_bos));
   FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(gguf, "add_eos_token", false));
   if (v.eot < 0) v.eot = find_end_of_turn(v);
-  if (v.eos < 0 && v.eot < 0)
-    log_warning("{}: no token ends a text: answers stop at their greatest length", gguf.name());
-  if (v.add_bos && v.bos < 0)
-    log_warning("{}: a token is to begin each text, but the file does not say which", gguf.name());
+  const auto warn = [&](std::string_view what) {
+    if (warnings) {
+      warnings->push_back(fmt::format("{}: {}", gguf.name(), what));
+    } else {
+      log_warning("{}: {}", gguf.name(), what);
+    }
+  };
+  if (v.eos < 0 && v.eot < 0) warn("no token ends a text: answers stop at their greatest length");
+  if (v.add_bos && v.bos < 0) warn("a token is to begin each text, but the file does not say which");
   return v;
 }
 
-Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const Gguf& gguf) {
-  FOVEA_ASSIGN_OR_RETURN(const Vocabulary v, read_vocabulary(gguf));
-  FOVEA_ASSIGN_OR_RETURN(auto tokenizer, Tokenizer::create(v));
+Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const Gguf& gguf, std::vector<std::string>* warnings) {
+  FOVEA_ASSIGN_OR_RETURN(const Vocabulary v, read_vocabulary(gguf, warnings));
+  auto tokenizer = Tokenizer::create(v);
+  if (!tokenizer) {
+    Error& error = tokenizer.error();
+    if (!error.where.empty()) error.where = kPrefix + error.where;
+    return error;
+  }
   FOVEA_RETURN_IF_ERROR(gguf.check_intact());
   return tokenizer;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
@@ -9,8 +11,10 @@
 
 namespace fovea::engine {
 
-// Views into `gguf`. kData names the key that is missing or wrong.
-Result<tokenizers::Vocabulary> read_vocabulary(const formats::Gguf& gguf);
-Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::Gguf& gguf);
+// Views into `gguf`. kData names the key that is missing or wrong. What is odd, but runs, is logged, or
+// added to `warnings` if they are given.
+Result<tokenizers::Vocabulary> read_vocabulary(const formats::Gguf& gguf, std::vector<std::string>* warnings = nullptr);
+Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::Gguf& gguf,
+                                                                    std::vector<std::string>* warnings = nullptr);
 
 }  // namespace fovea::engine

@@ -391,23 +391,50 @@ const TensorInfo* Gguf::find_tensor(std::string_view name) const {
 
 Error Gguf::wrong_kind(std::string_view key, const Value& value, std::string_view wanted) const {
   const bool array = value.type == kArray;
-  return make_error(ErrorCode::kData, "{}: key {} is {}{}, not {}", name_, quoted(key), array ? "an array of " : "",
-                    kTypeNames[array ? value.element : value.type], wanted);
+  return Error{ErrorCode::kData,
+               fmt::format("{}: key {} is {}{}, not {}", name_, quoted(key), array ? "an array of " : "",
+                           kTypeNames[array ? value.element : value.type], wanted),
+               std::string(key)};
 }
 
 Result<const Gguf::Value*> Gguf::find(std::string_view key, bool array, std::string_view wanted) const {
   const auto it = values_.find(key);
   if (it == values_.end())
-    return make_error(ErrorCode::kData, "{}: key {} is missing ({})", name_, quoted(key), wanted);
+    return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quoted(key), wanted),
+                 std::string(key)};
   if ((it->second.type == kArray) != array) return wrong_kind(key, it->second, wanted);
   return &it->second;
+}
+
+std::vector<std::string> Gguf::keys_under(std::string_view prefix) const {
+  std::vector<std::string> keys;
+  for (auto it = values_.lower_bound(prefix); it != values_.end() && it->first.starts_with(prefix); ++it)
+    keys.push_back(it->first);
+  return keys;
+}
+
+std::string Gguf::text_of(std::string_view key) const {
+  const auto it = values_.find(key);
+  if (it == values_.end()) return {};
+  switch (it->second.type) {
+    case kArray: return "an array";
+    case kString: return get_string(key).value();
+    case kBool: return get_bool(key).value() ? "true" : "false";
+    case kU64: return fmt::format("{}", get_u64(key).value());
+    default:
+      return is_integer(it->second.type) ? fmt::format("{}", get_i64(key).value())
+                                         : fmt::format("{}", get_f64(key).value());
+  }
 }
 
 Result<uint64_t> Gguf::get_u64(std::string_view key) const {
   FOVEA_ASSIGN_OR_RETURN(const Value* v, find(key, false, "an integer"));
   if (v->type == kU64) return number<uint64_t>(kU64, v->payload.data());
   FOVEA_ASSIGN_OR_RETURN(const int64_t n, get_i64(key));
-  if (n < 0) return make_error(ErrorCode::kData, "{}: key {} is {}, which is negative", name_, quoted(key), n);
+  if (n < 0) {
+    return Error{ErrorCode::kData, fmt::format("{}: key {} is {}, which is negative", name_, quoted(key), n),
+                 std::string(key)};
+  }
   return static_cast<uint64_t>(n);
 }
 

@@ -47,7 +47,8 @@ class Gguf {
 
   // kData if the key is missing or of another kind; the message names file and key.
   bool has(std::string_view key) const { return values_.find(key) != values_.end(); }
-  Result<uint64_t> get_u64(std::string_view key) const;  // any integer type, not negative
+  std::vector<std::string> keys_under(std::string_view prefix) const;  // by name
+  Result<uint64_t> get_u64(std::string_view key) const;                // any integer type, not negative
   Result<int64_t> get_i64(std::string_view key) const;
   Result<double> get_f64(std::string_view key) const;  // any number
   Result<bool> get_bool(std::string_view key) const;
@@ -55,6 +56,8 @@ class Gguf {
   Result<std::vector<std::string_view>> get_strings(std::string_view key) const;
   Result<std::vector<double>> get_f64s(std::string_view key) const;   // any number type
   Result<std::vector<int64_t>> get_i64s(std::string_view key) const;  // any integer type or bool
+  // A number, a bool ("true") or a string as one would write it; "an array" of an array. Empty if the key is missing.
+  std::string text_of(std::string_view key) const;
 
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const TensorInfo* find_tensor(std::string_view name) const;

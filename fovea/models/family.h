@@ -36,9 +36,12 @@ class Family {
                                  attention::Hooks& hook) const = 0;
 };
 
-using FamilyFactory = std::function<std::unique_ptr<Family>(const Config&)>;
-inline std::map<std::string, FamilyFactory>& family_registry() {
-  static std::map<std::string, FamilyFactory> families;
+struct FamilyInfo {
+  std::function<std::unique_ptr<Family>(const Config&)> make;
+  std::vector<FamilyKey> keys;  // all that it knows
+};
+inline std::map<std::string, FamilyInfo>& family_registry() {
+  static std::map<std::string, FamilyInfo> families;
   return families;
 }
 inline std::vector<std::string> family_names() {
@@ -49,16 +52,17 @@ inline std::vector<std::string> family_names() {
 // Null if config.architecture is not a family here (read_config refuses those).
 inline std::unique_ptr<Family> make_family(const Config& config) {
   const auto it = family_registry().find(config.architecture);
-  return it == family_registry().end() ? nullptr : it->second(config);
+  return it == family_registry().end() ? nullptr : it->second.make(config);
 }
-// `architecture` as general.architecture spells it.
-#define FOVEA_REGISTER_FAMILY(Type, architecture)                                       \
-  [[maybe_unused]] const bool Type##_registered =                                       \
-      ::fovea::models::family_registry()                                                \
-          .emplace(architecture,                                                        \
-                   [](const ::fovea::models::Config& config) {                          \
-                     return std::unique_ptr<::fovea::models::Family>(new Type(config)); \
-                   })                                                                   \
+// `architecture` as general.architecture spells it; `keys`: see FamilyKey.
+#define FOVEA_REGISTER_FAMILY(Type, architecture, keys)                                                             \
+  [[maybe_unused]] const bool Type##_registered =                                                                   \
+      ::fovea::models::family_registry()                                                                            \
+          .emplace(architecture,                                                                                    \
+                   ::fovea::models::FamilyInfo{[](const ::fovea::models::Config& config) {                          \
+                                                 return std::unique_ptr<::fovea::models::Family>(new Type(config)); \
+                                               },                                                                   \
+                                               keys})                                                               \
           .second
 
 }  // namespace fovea::models

@@ -80,7 +80,9 @@ class Llama final : public Family {
   Weight embed_, final_norm_, lm_head_;
   std::vector<Block> blocks_;
 };
-FOVEA_REGISTER_FAMILY(Llama, "llama");
+// The layout is the one that kAdjacent stands for.
+FOVEA_REGISTER_FAMILY(Llama, "llama",
+                      decoder_keys({{"tensor_data_layout", FamilyKey::Use::kOnly, "Meta AI original pth"}}));
 
 }  // namespace
 }  // namespace fovea::models

@@ -82,7 +82,7 @@ class Qwen2 final : public Family {
   Weight embed_, final_norm_, lm_head_;
   std::vector<Block> blocks_;
 };
-FOVEA_REGISTER_FAMILY(Qwen2, "qwen2");
+FOVEA_REGISTER_FAMILY(Qwen2, "qwen2", decoder_keys());
 
 }  // namespace
 }  // namespace fovea::models

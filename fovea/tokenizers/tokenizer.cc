@@ -133,33 +133,37 @@ namespace {
 
 using Impl = Tokenizer::Impl;
 
-Error bad_vocabulary(const Vocabulary& v, std::string what) {
-  return Error{ErrorCode::kData, v.name + ": " + what, v.name};
+// `field`: of Vocabulary, as a file's reader spells it too.
+Error bad_vocabulary(const Vocabulary& v, const char* field, std::string what) {
+  return Error{ErrorCode::kData, v.name + ": " + what, field};
 }
 
 Status check_shape(const Vocabulary& v) {
   if (v.kind != "gpt2") {
-    return make_error(ErrorCode::kUnsupported,
-                      "{}: a tokenizer of kind {} is not supported; \"gpt2\" (byte-level pairs) is", v.name,
-                      quoted(v.kind));
+    return Error{ErrorCode::kUnsupported,
+                 fmt::format("{}: a tokenizer of kind {} is not supported; \"gpt2\" (byte-level pairs) is", v.name,
+                             quoted(v.kind)),
+                 "model"};
   }
   if (!find_pre_tokenizer(v.pre)) {
     std::string known;
     for (const PreTokenizer& pre : pre_tokenizers()) known += fmt::format("{}{}", known.empty() ? "" : ", ", pre.name);
-    return make_error(ErrorCode::kUnsupported, "{}: the pre-tokenizer {} is not supported; these are: {}", v.name,
-                      quoted(v.pre), known);
+    return Error{ErrorCode::kUnsupported,
+                 fmt::format("{}: the pre-tokenizer {} is not supported; these are: {}", v.name, quoted(v.pre), known),
+                 "pre"};
   }
   if (v.tokens.empty() || v.tokens.size() > INT32_MAX)
-    return bad_vocabulary(v, fmt::format("a vocabulary of {} tokens", v.tokens.size()));
+    return bad_vocabulary(v, "tokens", fmt::format("a vocabulary of {} tokens", v.tokens.size()));
   if (!v.types.empty() && v.types.size() != v.tokens.size()) {
-    return bad_vocabulary(v, fmt::format("{} token types for {} tokens", v.types.size(), v.tokens.size()));
+    return bad_vocabulary(v, "token_type",
+                          fmt::format("{} token types for {} tokens", v.types.size(), v.tokens.size()));
   }
   if (v.merges.size() > UINT32_MAX / 2) return make_error(ErrorCode::kLimit, "{}: {} merges", v.name, v.merges.size());
   const std::pair<const char*, int32_t> ids[] = {{"bos", v.bos}, {"eos", v.eos},         {"eot", v.eot},
                                                  {"eom", v.eom}, {"unknown", v.unknown}, {"padding", v.padding}};
   for (const auto& [name, id] : ids) {
     if (id >= -1 && id < static_cast<int64_t>(v.tokens.size())) continue;
-    return bad_vocabulary(v,
+    return bad_vocabulary(v, "tokens",
                           fmt::format("the {} token is {}; the vocabulary has {} tokens", name, id, v.tokens.size()));
   }
   return {};
@@ -183,7 +187,7 @@ Status read_tokens(const Vocabulary& v, Impl& impl, std::vector<uint32_t>& width
     const std::string_view token = v.tokens[i];
     const auto id = static_cast<int32_t>(i);
     if (token.size() > kMaxTokenBytes)
-      return bad_vocabulary(v,
+      return bad_vocabulary(v, "tokens",
                             fmt::format("token {} is {} bytes long; {} are allowed", i, token.size(), kMaxTokenBytes));
     const TokenType type = impl.types[i];
     const bool is_special = type == TokenType::kControl || type == TokenType::kUserDefined;
@@ -232,7 +236,7 @@ class MergeReader {
   };
 
   Error wrong(size_t i, std::string_view why) const {
-    return bad_vocabulary(v_, fmt::format("merge {} {} {}", begin_ + i, quoted(v_.merges[begin_ + i]), why));
+    return bad_vocabulary(v_, "merges", fmt::format("merge {} {} {}", begin_ + i, quoted(v_.merges[begin_ + i]), why));
   }
   std::string_view spelling_of(int32_t id) const { return v_.tokens[static_cast<size_t>(id)]; }
   uint32_t width(int32_t id) const { return widths_[static_cast<size_t>(id)]; }
@@ -289,7 +293,7 @@ Status fill(SpellingIndex& index, const Vocabulary& v) {
     for (size_t i = begin; i < begin + n; ++i) {
       const int32_t other = index.add(v.tokens[i], hashes[i - begin], static_cast<int32_t>(i), spelling_of);
       if (other >= 0)
-        return bad_vocabulary(v, fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
+        return bad_vocabulary(v, "tokens", fmt::format("tokens {} and {} are both {}", other, i, quoted(v.tokens[i])));
     }
   }
   return {};

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/check.h"
 #include "fovea/models/family.h"
 
 namespace fovea::models {
@@ -41,33 +42,76 @@ Error unsupported(const Gguf& gguf, std::string_view what) {
                  what);
 }
 
+const FamilyKey* find_key(const std::string& architecture, std::string_view name) {
+  const auto family = family_registry().find(architecture);
+  if (family == family_registry().end()) return nullptr;
+  const std::vector<FamilyKey>& keys = family->second.keys;
+  const auto it = std::find_if(keys.begin(), keys.end(), [&](const FamilyKey& key) { return key.name == name; });
+  return it == keys.end() ? nullptr : &*it;
+}
+
+// Full names of the keys that a family reads; a family's list that lacks one is a fault of the program.
+class KeyNames {
+ public:
+  explicit KeyNames(std::string architecture) : architecture_(std::move(architecture)) {}
+  std::string operator()(std::string_view name) const {
+    const FamilyKey* key = find_key(architecture_, name);
+    FOVEA_CHECK(key && key->use == FamilyKey::Use::kRead, "family {} does not list the key {} as read", architecture_,
+                name);
+    return architecture_ + "." + std::string(name);
+  }
+
+ private:
+  std::string architecture_;
+};
+
+Status refuse_unknown_keys(const Gguf& gguf, const std::string& architecture) {
+  const std::string prefix = architecture + ".";
+  for (const std::string& name : gguf.keys_under(prefix)) {
+    const FamilyKey* key = find_key(architecture, std::string_view(name).substr(prefix.size()));
+    if (!key) {
+      return problem(ErrorCode::kUnsupported, name, "{}: key {} asks for something the {} family here does not do",
+                     gguf.name(), fovea::quoted(name), architecture);
+    }
+    if (key->use == FamilyKey::Use::kOnly && gguf.text_of(name) != key->only) {
+      return problem(ErrorCode::kUnsupported, name, "{}: key {} is {}; the {} family here does only {}", gguf.name(),
+                     fovea::quoted(name), fovea::quoted(gguf.text_of(name)), architecture, fovea::quoted(key->only));
+    }
+  }
+  return {};
+}
+
 // Angles per pair; scaling that is not known here is refused, never ignored.
 Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
-  const std::string a = s.architecture + ".";
+  const KeyNames a(s.architecture);
+  const std::string factors_at = fmt::format("tensor {}", kRopeFactors);
   tensor::RopeTable rope;
   double base = 10000.0, factor = 1.0;
   int64_t turned = s.head_dim;
-  if (gguf.has(a + "rope.freq_base")) {
-    FOVEA_ASSIGN_OR_RETURN(base, gguf.get_f64(a + "rope.freq_base"));
+  if (gguf.has(a("rope.freq_base"))) {
+    FOVEA_ASSIGN_OR_RETURN(base, gguf.get_f64(a("rope.freq_base")));
   }
-  if (gguf.has(a + "rope.dimension_count")) {
-    FOVEA_ASSIGN_OR_RETURN(turned, gguf.get_i64(a + "rope.dimension_count"));
+  if (gguf.has(a("rope.dimension_count"))) {
+    FOVEA_ASSIGN_OR_RETURN(turned, gguf.get_i64(a("rope.dimension_count")));
   }
-  if (gguf.has(a + "rope.scaling.type")) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a + "rope.scaling.type"));
+  if (gguf.has(a("rope.scaling.type"))) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a("rope.scaling.type")));
     if (scaling == "linear") {
-      FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a + "rope.scaling.factor"));
+      FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a("rope.scaling.factor")));
     } else if (scaling != "none") {
-      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type",
+      return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
                      "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
     }
-  } else if (gguf.has(a + "rope.scale_linear")) {
-    FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a + "rope.scale_linear"));
+  } else {  // a factor alone is linear
+    for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
+      if (!gguf.has(a(key))) continue;
+      FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a(key)));
+      break;
+    }
   }
-  const formats::TensorInfo* freqs = gguf.find_tensor("rope_freqs.weight");  // Llama 3's factor per pair
+  const formats::TensorInfo* freqs = gguf.find_tensor(kRopeFactors);
   if (freqs && (freqs->dtype != kernels::DType::kF32 || freqs->dims != std::vector<int64_t>{turned / 2})) {
-    return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight should be F32 [{}]",
-                   gguf.name(), turned / 2);
+    return problem(ErrorCode::kData, factors_at, "{}: {} should be F32 [{}]", gguf.name(), factors_at, turned / 2);
   }
   for (int64_t i = 0; i < turned / 2; ++i) {
     double divisor = factor;
@@ -75,8 +119,7 @@ Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
       float value;
       std::memcpy(&value, freqs->data.data() + i * static_cast<int64_t>(sizeof(float)), sizeof(float));
       if (!std::isfinite(value) || value <= 0) {
-        return problem(ErrorCode::kData, "tensor rope_freqs.weight", "{}: tensor rope_freqs.weight holds {}",
-                       gguf.name(), value);
+        return problem(ErrorCode::kData, factors_at, "{}: {} holds {}", gguf.name(), factors_at, value);
       }
       divisor *= value;
     }
@@ -87,6 +130,35 @@ Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
 }
 
 }  // namespace
+
+std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
+  using enum FamilyKey::Use;
+  std::vector<FamilyKey> keys = {
+      {"block_count"},
+      {"context_length"},
+      {"embedding_length"},
+      {"feed_forward_length"},
+      {"vocab_size"},
+      {"attention.head_count"},
+      {"attention.head_count_kv"},
+      {"attention.key_length"},
+      {"attention.value_length"},
+      {"attention.layer_norm_rms_epsilon"},
+      {"rope.dimension_count"},
+      {"rope.freq_base"},
+      {"rope.scaling.type"},
+      {"rope.scaling.factor"},
+      {"rope.scale_linear"},
+      {"rope.scaling.original_context_length", kNote},  // of use to scalings that are refused
+      {"rope.scaling.finetuned", kNote},
+      {"attention.causal", kOnly, "true"},
+      {"attention.sliding_window", kOnly, "0"},
+      {"expert_count", kOnly, "0"},
+      {"expert_used_count", kOnly, "0"},
+  };
+  keys.insert(keys.end(), more);
+  return keys;
+}
 
 Result<ModelSizes> read_sizes(const Gguf& gguf) {
   ModelSizes s;
@@ -101,63 +173,65 @@ Result<ModelSizes> read_sizes(const Gguf& gguf) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
                    gguf.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
   }
-  const std::string a = s.architecture + ".";
-  FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(gguf, a + "block_count", 1, ModelSizes::kMaxLayers));
-  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, size_key(gguf, a + "context_length", 1, ModelSizes::kMaxContext));
-  FOVEA_ASSIGN_OR_RETURN(s.d_model, size_key(gguf, a + "embedding_length", 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.d_ff, size_key(gguf, a + "feed_forward_length", 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.n_heads, size_key(gguf, a + "attention.head_count", 1, ModelSizes::kMaxHeads));
+  const KeyNames a(s.architecture);
+  FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(gguf, a("block_count"), 1, ModelSizes::kMaxLayers));
+  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, size_key(gguf, a("context_length"), 1, ModelSizes::kMaxContext));
+  FOVEA_ASSIGN_OR_RETURN(s.d_model, size_key(gguf, a("embedding_length"), 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.d_ff, size_key(gguf, a("feed_forward_length"), 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.n_heads, size_key(gguf, a("attention.head_count"), 1, ModelSizes::kMaxHeads));
   s.n_kv_heads = s.n_heads;
-  if (gguf.has(a + "attention.head_count_kv")) {
-    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(gguf, a + "attention.head_count_kv", 1, s.n_heads));
+  if (gguf.has(a("attention.head_count_kv"))) {
+    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(gguf, a("attention.head_count_kv"), 1, s.n_heads));
   }
   if (s.n_heads % s.n_kv_heads != 0) {
-    return problem(ErrorCode::kData, a + "attention.head_count_kv",
-                   "{}: {} query heads cannot share {} KV heads evenly", gguf.name(), s.n_heads, s.n_kv_heads);
+    return problem(ErrorCode::kData, a("attention.head_count_kv"), "{}: {} query heads cannot share {} KV heads evenly",
+                   gguf.name(), s.n_heads, s.n_kv_heads);
   }
-  if (gguf.has(a + "attention.key_length")) {
-    FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(gguf, a + "attention.key_length", 2, ModelSizes::kMaxHeadDim));
+  if (gguf.has(a("attention.key_length"))) {
+    FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(gguf, a("attention.key_length"), 2, ModelSizes::kMaxHeadDim));
   } else if (s.d_model % s.n_heads != 0) {
-    return problem(ErrorCode::kData, a + "attention.head_count", "{}: {} heads do not divide the width {}", gguf.name(),
+    return problem(ErrorCode::kData, a("attention.head_count"), "{}: {} heads do not divide the width {}", gguf.name(),
                    s.n_heads, s.d_model);
   } else {
     s.head_dim = s.d_model / s.n_heads;
   }
   if (s.head_dim % 2 != 0 || s.head_dim > ModelSizes::kMaxHeadDim) {
-    return problem(ErrorCode::kData, a + "attention.key_length",
+    return problem(ErrorCode::kData, a("attention.key_length"),
                    "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", gguf.name(),
                    s.head_dim, ModelSizes::kMaxHeadDim);
   }
-  if (gguf.has(a + "attention.value_length")) {
+  if (gguf.has(a("attention.value_length"))) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim,
-                           size_key(gguf, a + "attention.value_length", 1, ModelSizes::kMaxHeadDim));
+                           size_key(gguf, a("attention.value_length"), 1, ModelSizes::kMaxHeadDim));
     if (value_dim != s.head_dim)
-      return problem(ErrorCode::kUnsupported, a + "attention.value_length",
+      return problem(ErrorCode::kUnsupported, a("attention.value_length"),
                      "{}: values are {} wide and keys {}; only equal widths are supported", gguf.name(), value_dim,
                      s.head_dim);
   }
-  if (gguf.has(a + "rope.dimension_count")) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(gguf, a + "rope.dimension_count", 2, s.head_dim));
+  if (gguf.has(a("rope.dimension_count"))) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(gguf, a("rope.dimension_count"), 2, s.head_dim));
     if (turned % 2 != 0)
-      return problem(ErrorCode::kData, a + "rope.dimension_count",
+      return problem(ErrorCode::kData, a("rope.dimension_count"),
                      "{}: {} turned dimensions per head; the number must be even", gguf.name(), turned);
   }
-  // Normal positive floats: a base or an epsilon of 0, NaN or Inf would make every output NaN.
+  // Normal positive floats, whichever family reads them: a base or an epsilon of 0, NaN or Inf would
+  // make every output NaN.
+  const std::string prefix = s.architecture + ".";
   for (const char* key : {"rope.freq_base", "rope.freq_base_swa"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1, 1e12));
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1, 1e12));
   for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-6, 1e6));
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1e-6, 1e6));
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, a + key, 1e-3, 1e6));
-  FOVEA_RETURN_IF_ERROR(float_key(gguf, a + "attention.layer_norm_rms_epsilon", 1e-20, 1));
-  if (!gguf.has(a + "attention.layer_norm_rms_epsilon")) {
-    return problem(ErrorCode::kData, a + "attention.layer_norm_rms_epsilon",
-                   "{}: key \"{}attention.layer_norm_rms_epsilon\" is missing", gguf.name(), a);
+    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1e-3, 1e6));
+  FOVEA_RETURN_IF_ERROR(float_key(gguf, a("attention.layer_norm_rms_epsilon"), 1e-20, 1));
+  if (!gguf.has(a("attention.layer_norm_rms_epsilon"))) {
+    return problem(ErrorCode::kData, a("attention.layer_norm_rms_epsilon"), "{}: key {} is missing", gguf.name(),
+                   fovea::quoted(a("attention.layer_norm_rms_epsilon")));
   }
-  if (gguf.has(a + "rope.scaling.type")) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a + "rope.scaling.type"));
+  if (gguf.has(a("rope.scaling.type"))) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a("rope.scaling.type")));
     if (scaling != "none" && scaling != "linear") {
-      return problem(ErrorCode::kUnsupported, a + "rope.scaling.type",
+      return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
                      "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
     }
   }
@@ -167,9 +241,15 @@ Result<ModelSizes> read_sizes(const Gguf& gguf) {
     return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed",
                    gguf.name(), s.vocab_size, ModelSizes::kMaxVocab);
   }
+  if (gguf.has(a("vocab_size"))) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t n, size_key(gguf, a("vocab_size"), 1, ModelSizes::kMaxVocab));
+    if (n != s.vocab_size)
+      return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
+                     gguf.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
+  }
   // So many layers cannot be there with so few tensors; what follows may loop over them.
   if (s.n_layers > static_cast<int64_t>(gguf.tensors().size())) {
-    return problem(ErrorCode::kData, a + "block_count", "{}: {} layers, but the file has only {} tensors", gguf.name(),
+    return problem(ErrorCode::kData, a("block_count"), "{}: {} layers, but the file has only {} tensors", gguf.name(),
                    s.n_layers, gguf.tensors().size());
   }
   return s;
@@ -187,18 +267,10 @@ Result<Config> read_config(const Gguf& gguf) {
                   .d_ff = static_cast<int>(s.d_ff),
                   .vocab_size = static_cast<int>(s.vocab_size),
                   .n_ctx = static_cast<int>(s.n_ctx)};
-  FOVEA_ASSIGN_OR_RETURN(const double eps, gguf.get_f64(s.architecture + ".attention.layer_norm_rms_epsilon"));
+  FOVEA_ASSIGN_OR_RETURN(const double eps, gguf.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
   config.norm_eps = static_cast<float>(eps);
   FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(gguf, s));
-  for (const char* key :
-       {"expert_count", "attention.sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logit_scale",
-        "residual_scale", "embedding_scale", "attention.scale"}) {
-    if (gguf.has(s.architecture + "." + key)) {
-      return problem(ErrorCode::kUnsupported, s.architecture + "." + key,
-                     "{}: key {} asks for something the {} family here does not do", gguf.name(),
-                     fovea::quoted(s.architecture + "." + key), s.architecture);
-    }
-  }
+  FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(gguf, s.architecture));
   return config;
 }
 

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
@@ -24,13 +27,30 @@ struct ModelSizes {
 // know; kData or kLimit naming the key and what is allowed.
 Result<ModelSizes> read_sizes(const formats::Gguf& gguf);
 
-// What every family needs; fields that would change the maths and are not known here are refused.
+// A metadata key of an architecture that a family knows. Any other key of its architecture may change
+// the maths: read_config refuses the file and names it.
+struct FamilyKey {
+  std::string_view name;  // "block_count" of llama.block_count
+  enum class Use {
+    kRead,  // by the family or what it shares with others
+    kNote,  // changes nothing that is computed
+    kOnly,  // not read: the file may have it with the value `only`, which asks for nothing
+  } use = Use::kRead;
+  std::string_view only = {};  // as Gguf::text_of writes it
+};
+// Those that read_config reads of a plain decoder, and `more` of one family. read_config reads no key
+// that the family does not list.
+std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more = {});
+
+// What every family needs.
 struct Config {
   std::string architecture;
   attention::ModelShape shape;
   float norm_eps = 0;
   tensor::RopeTable rope;  // `pairing` is the family's to set
 };
+// The one tensor that read_config reads: Llama 3's divisor of each pair's angle.
+inline constexpr std::string_view kRopeFactors = "rope_freqs.weight";
 Result<Config> read_config(const formats::Gguf& gguf);
 
 }  // namespace fovea::models

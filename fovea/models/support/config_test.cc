@@ -63,6 +63,8 @@ TEST(ReadConfig, LinearScalingAndFactorsPerPairDivideTheAngles) {
   ModelRecipe scaled;
   scaled.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 4.0f);
   EXPECT_THAT(config_of(scaled)->rope.inv_freq, ElementsAre(0.25f, 0.0025f));
+  EXPECT_THAT(config_of(ModelRecipe().set("llama.rope.scaling.factor", 4.0f))->rope.inv_freq,
+              ElementsAre(0.25f, 0.0025f));  // linear where no type is said
   ModelRecipe llama3;
   llama3.tensors = {{"rope_freqs.weight", {2}}};
   const auto config = config_of(
@@ -169,6 +171,45 @@ TEST(ReadConfig, C5_SoftcapsOfZeroAndInfiniteLogitScales) {
   }
   expect_refused(config_of(ModelRecipe().set("llama.logit_scale", std::numeric_limits<float>::infinity())),
                  ErrorCode::kData, "llama.logit_scale", {"inf"});
+}
+
+// What a family lists as read, is read: a value that is no number or name is refused.
+TEST(ReadConfig, EveryFamilyReadsTheKeysItLists) {
+  for (const auto& [architecture, family] : family_registry()) {
+    for (const FamilyKey& key : family.keys) {
+      if (key.use != FamilyKey::Use::kRead) continue;
+      const std::string name = architecture + "." + std::string(key.name);
+      ModelRecipe recipe = ModelRecipe(architecture);
+      recipe.set(name, std::vector<std::string>{"?"});
+      expect_refused(config_of(recipe), ErrorCode::kData, name, {name});
+    }
+  }
+}
+
+TEST(ReadConfig, KeysOfTheArchitectureThatNoFamilyListsAreRefused) {
+  for (const auto& entry : family_registry()) {
+    const std::string a = entry.first + ".";
+    for (const char* key : {"rope.scaling.yarn_log_multiplier", "attention.max_alibi_bias", "use_parallel_residual",
+                            "attention.clamp_kqv", "rope.dimension_sections", "nobody.knows"}) {
+      expect_refused(config_of(ModelRecipe(entry.first).set(a + key, 1.0f)), ErrorCode::kUnsupported, a + key,
+                     {a + key, "the " + entry.first + " family"});
+    }
+    expect_refused(config_of(ModelRecipe(entry.first).set(a + "attention.causal", false)), ErrorCode::kUnsupported,
+                   a + "attention.causal", {"is \"false\"", "only \"true\""});
+  }
+}
+
+TEST(ReadConfig, KeysThatAskForNothingOrBelongToOthersAreTaken) {
+  ModelRecipe recipe;
+  recipe.set("llama.attention.causal", true)
+      .set("llama.expert_count", uint32_t{0})
+      .set("llama.vocab_size", uint32_t{4});
+  recipe.set("llama.rope.scaling.finetuned", false).set("llama.tensor_data_layout", "Meta AI original pth");
+  recipe.set("qwen2.attention.causal", false).set("general.file_type", uint32_t{7}).set("llamas.x", uint32_t{1});
+  const auto config = config_of(recipe);
+  EXPECT_TRUE(config.has_value()) << config.error().message;
+  expect_refused(config_of(recipe.set("llama.vocab_size", uint32_t{5})), ErrorCode::kData, "llama.vocab_size",
+                 {"is 5", "4 tokens"});
 }
 
 TEST(ReadConfig, RefusesWhatTheFamilyDoesNotDoInsteadOfIgnoringIt) {

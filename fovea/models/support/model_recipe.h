@@ -16,18 +16,20 @@ struct ModelRecipe {
   std::map<std::string, std::function<void(formats::GgufWriter&)>> keys;
   std::map<std::string, std::vector<uint64_t>> tensors;  // float32
 
-  ModelRecipe() {
-    set("general.architecture", "llama");
+  explicit ModelRecipe(const std::string& architecture = "llama") {
+    set("general.architecture", architecture);
     for (const auto& [key, value] : std::map<std::string, uint32_t>{{"block_count", 1},
                                                                     {"context_length", 16},
                                                                     {"embedding_length", 8},
                                                                     {"feed_forward_length", 4},
                                                                     {"attention.head_count", 2},
                                                                     {"attention.head_count_kv", 1}}) {
-      set("llama." + key, value);
+      set(architecture + "." + key, value);
     }
-    set("llama.attention.layer_norm_rms_epsilon", 1e-5f).set("llama.rope.freq_base", 1e4f);
-    set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<e>"});
+    set(architecture + ".attention.layer_norm_rms_epsilon", 1e-5f).set(architecture + ".rope.freq_base", 1e4f);
+    set("tokenizer.ggml.model", "gpt2")
+        .set("tokenizer.ggml.pre", "gpt-2")
+        .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<e>"});
     set("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 1, 3});
     set("tokenizer.ggml.merges", std::vector<std::string>{"a b"}).set("tokenizer.ggml.eos_token_id", uint32_t{3});
     tensors = {

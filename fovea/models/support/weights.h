@@ -1,5 +1,8 @@
-// From a family's table to views of the file's bytes.
+// From a model file to its family, ready to run.
 #pragma once
+
+#include <memory>
+#include <vector>
 
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
@@ -7,10 +10,14 @@
 
 namespace fovea::models {
 
-// kData if the tensor is missing (and not optional) or of another shape; kUnsupported if Fovea does
-// not multiply with its type.
-Status check_weight(const formats::Gguf& gguf, const WeightSpec& spec);
-// Points every weight of the family at the file; the file must outlive it.
-Status bind_weights(const formats::Gguf& gguf, Family& family);
+// The family that the metadata ask for, without weights; refuses what read_config refuses, and heads
+// that the kernels do not run.
+Result<std::unique_ptr<Family>> make_family(const formats::Gguf& gguf);
+
+// Points every weight of the family at the file, which must outlive it. Every problem, not only the
+// first; empty: it can run. A tensor is kData if it is missing (and not optional) or of another shape
+// or in a block that the metadata do not count, kUnsupported if Fovea does not multiply with its type
+// or the family has no place for it: to leave it out would change the maths.
+std::vector<Error> bind_weights(const formats::Gguf& gguf, Family& family);
 
 }  // namespace fovea::models

@@ -26,7 +26,8 @@ Bound bind(const ModelRecipe& recipe, const std::function<void(GgufWriter&)>& fi
   const auto config = read_config(*gguf);
   EXPECT_TRUE(config.has_value()) << config.error().message;
   bound.family = make_family(*config);
-  bound.status = bind_weights(*gguf, *bound.family);
+  const std::vector<Error> problems = bind_weights(*gguf, *bound.family);
+  if (!problems.empty()) bound.status = problems[0];
   return bound;
 }
 
@@ -87,6 +88,56 @@ TEST(BindWeights, ATypeThatCannotBeMultipliedIsNamed) {
   constexpr int32_t kI32 = 26;
   const Bound bound = bind(recipe, [](GgufWriter& w) { w.tensor("blk.0.attn_norm.weight", {8}, kI32); });
   expect_refused(bound, ErrorCode::kUnsupported, "blk.0.attn_norm.weight", "I32");
+}
+
+TEST(BindWeights, EveryProblemIsSaid) {
+  ModelRecipe recipe;
+  recipe.tensors.erase("blk.0.attn_q.weight");
+  recipe.tensors["blk.0.attn_k.weight"] = {4, 8};
+  recipe.tensors["blk.0.attn_q_norm.weight"] = {4};
+  recipe.tensors["blk.7.attn_q.weight"] = {8, 8};
+  const std::string file = recipe.build();
+  const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto family = make_family(read_config(*gguf).value());
+  std::vector<std::string> places;
+  for (const Error& problem : bind_weights(*gguf, *family)) places.push_back(problem.where);
+  EXPECT_THAT(places, ::testing::UnorderedElementsAre("tensor blk.0.attn_q.weight", "tensor blk.0.attn_k.weight",
+                                                      "tensor blk.0.attn_q_norm.weight", "llama.block_count"));
+}
+
+TEST(BindWeights, ATensorThatTheFamilyHasNoPlaceForIsNotLeftOut) {
+  for (const char* name : {"blk.0.attn_q.bias", "blk.0.attn_k_norm.weight", "output.bias", "v.patch_embd.weight"}) {
+    ModelRecipe recipe;
+    recipe.tensors[name] = {8};
+    expect_refused(bind(recipe), ErrorCode::kUnsupported, name, "the llama family here has no place for");
+  }
+  ModelRecipe two;
+  two.tensors["blk.0.attn_k.bias"] = two.tensors["blk.0.attn_q.bias"] = {8};
+  expect_refused(bind(two), ErrorCode::kUnsupported, "blk.0.attn_k.bias", "and 1 more");
+  const Bound factors = bind(ModelRecipe(), [](GgufWriter& w) {  // read with the configuration
+    w.tensor("rope_freqs.weight", {2});
+    w.data().replace(w.data().size() - 32, 8, GgufWriter::number(1.0f) + GgufWriter::number(8.0f));
+  });
+  EXPECT_TRUE(factors.status.has_value()) << factors.status.error().message;
+}
+
+TEST(BindWeights, BlocksThatTheMetadataDoNotCountAreRefused) {
+  ModelRecipe recipe;
+  for (const char* name : {"blk.1.attn_q.weight", "blk.1.ffn_up.weight", "blk.3.attn_q.weight"})
+    recipe.tensors[name] = {8, 8};
+  const Bound bound = bind(recipe);
+  ASSERT_FALSE(bound.status.has_value());
+  EXPECT_EQ(bound.status.error().where, "llama.block_count");
+  EXPECT_THAT(bound.status.error().message, AllOf(HasSubstr("counts 1 blocks"), HasSubstr("2 more, blk.1 the first")));
+}
+
+TEST(MakeFamily, RefusesHeadsThatTheKernelsDoNotRun) {
+  const std::string file = ModelRecipe().build();  // heads 4 wide
+  const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto family = make_family(*gguf);
+  ASSERT_FALSE(family.has_value());
+  EXPECT_EQ(family.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(family.error().message, HasSubstr("4 wide; multiples of 8 up to 256"));
 }
 
 }  // namespace
