@@ -35,7 +35,9 @@ TEST_F(MethodsCommand, ListsEveryMethodWithEveryKeyThatScriptsRelyOn) {
         EXPECT_TRUE(knob.contains(key)) << slugs.back() << " " << knob;
     }
   }
-  EXPECT_EQ(slugs, attention::method_names());
+  std::vector<std::string> registered = attention::method_names();
+  std::erase_if(registered, [](const std::string& name) { return name.starts_with("test-"); });  // of this program
+  EXPECT_EQ(slugs, registered);
   const Ended ended = run({"methods"});
   for (const std::string& slug : slugs) EXPECT_THAT(ended.out, HasSubstr(slug));
 }

@@ -321,7 +321,7 @@ FOVEA_REGISTER_METHOD(Split);
 
 TEST_P(EveryMethod, ItsKeysInTwoPartsGiveWhatTheyGiveInOne) {
   // Joining rounds, and in fast that moves some activation by one int8 code.
-  const double distance = std::get<2>(GetParam()) == Numerics::kExact ? 2e-4 : 2e-1;
+  const double distance = std::get<2>(GetParam()) == Numerics::kExact ? 2e-4 : 5e-1;
   expect_same(all(*session(example() + ",test-split")), all(*session(example())), distance);
 }
 

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
@@ -75,7 +74,7 @@ class AttendMemory {
   };
   bool in_use = false;
   std::vector<Run> runs;
-  std::deque<KeyPlan> plans;  // of the current layer, one a run
+  std::vector<KeyPlan> plans;  // of the current layer, one a run
   std::vector<Task> tasks;
   std::vector<Piece> pieces;
   std::vector<RowTask> row_tasks;

@@ -25,6 +25,15 @@ uint32_t live_slots(const std::array<int32_t, kPageKeys>& positions) {
 
 }  // namespace
 
+CacheShape CacheShape::of(const ModelShape& model, kernels::KvType type) {
+  CacheShape shape{.layers = {}, .k_type = type, .v_type = type};
+  for (int l = 0; l < model.n_layers; ++l) {
+    const AttentionShape at = model.site(l);
+    shape.layers.push_back({at.n_kv_heads, at.k_dim, at.v_dim});
+  }
+  return shape;
+}
+
 struct KvCache::Memory {
   Memory(const CacheShape& shape, const CacheShape::Layer& layer)
       : k_type(shape.k_type),

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fovea/attention/batch.h"
+#include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
 #include "fovea/kernels/attention.h"
 
@@ -28,6 +29,7 @@ struct CacheShape {
   static CacheShape uniform(int n_layers, int n_kv_heads, int head_dim, kernels::KvType type) {
     return {std::vector<Layer>(static_cast<size_t>(n_layers), {n_kv_heads, head_dim, head_dim}), type, type};
   }
+  static CacheShape of(const ModelShape& model, kernels::KvType type);
   int n_layers() const { return static_cast<int>(layers.size()); }
   const Layer& layer(int l) const { return layers[static_cast<size_t>(l)]; }
   bool operator==(const CacheShape&) const = default;

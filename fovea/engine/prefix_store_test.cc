@@ -238,13 +238,13 @@ TEST_F(PrefixStoreTest, H22_AnotherModelVersionOrBuildIsPassedOver) {
   const std::string good = bytes_of(path);
   const size_t model_at = good.find("model ") + 6, build_at = good.find("build ") + 6;
   ASSERT_EQ(good.substr(build_at, build_id().size()), build_id());
-  for (const std::string& bytes : {resealed(good, 8, "\x02"), resealed(good, model_at, "0123456789"),
+  for (const std::string& bytes : {resealed(good, 8, "\x01"), resealed(good, model_at, "0123456789"),
                                    resealed(good, build_at, "0123456789"), resealed(good, 32, "\x03")}) {
     put(path, bytes);
     EXPECT_EQ(ask(prompt(kShared)), expected);
     EXPECT_EQ(n_found_, 0);
   }
-  put(path, resealed(good, 8, "\x01"));  // nothing changed
+  put(path, resealed(good, 8, "\x02"));  // nothing changed
   ask(prompt(kShared));
   EXPECT_EQ(n_found_, kShared);
 }

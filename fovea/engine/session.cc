@@ -25,15 +25,6 @@ bool all_finite(std::span<const float> values) {
   return std::none_of(std::begin(sums), std::end(sums), [](float sum) { return std::isnan(sum); });
 }
 
-attention::CacheShape cache_shape(const attention::ModelShape& model, kernels::KvType type) {
-  attention::CacheShape shape{.layers = {}, .k_type = type, .v_type = type};
-  for (int layer = 0; layer < model.n_layers; ++layer) {
-    const attention::AttentionShape at = model.site(layer);
-    shape.layers.push_back({at.n_kv_heads, at.k_dim, at.v_dim});
-  }
-  return shape;
-}
-
 }  // namespace
 
 Session::Session(std::shared_ptr<const Model> model, const SessionOptions& options)
@@ -41,7 +32,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       options_(options),
       shape_(model_->shape()),
       n_ctx_(shape_.n_ctx),
-      cache_(cache_shape(shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact
+      cache_(attention::CacheShape::of(shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact
                                                                  ? kernels::KvType::kF32
                                                                  : kernels::KvType::kI16))),
       hooks_(shape_.n_layers) {

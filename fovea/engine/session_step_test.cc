@@ -160,7 +160,8 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
     });
     ASSERT_TRUE(hook.has_value());
     // In a prefill's pass, and in a decode step of two. A cancel is seen in the layer after the hook's: there is none.
-    const PrefillOptions options{.progress = {}, .cancel = &cancel};
+    PrefillOptions options;
+    options.cancel = &cancel;
     if (failure == Failure::kCancelled) continue;
     if (i == 0) {
       if (failure == Failure::kThrows) {
@@ -177,16 +178,22 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
       }
     }
     EXPECT_EQ(failing->length(f), drops ? 0 : 50);
-    if (drops) ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    if (drops) {
+      ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    }
   }
   if (failure == Failure::kCancelled) {
     std::atomic<bool> cancel{false};
     auto hook = failing->hooks().scoped("blocks.0.hook_mlp_in", [&](const std::string&, Tensor&) { cancel = true; });
-    const auto stopped = failing->prefill(f, more, {.progress = {}, .cancel = &cancel});
+    PrefillOptions options;
+    options.cancel = &cancel;
+    const auto stopped = failing->prefill(f, more, options);
     ASSERT_FALSE(stopped.has_value());
     EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
     EXPECT_EQ(failing->length(f), drops ? 0 : 50);
-    if (drops) ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    if (drops) {
+      ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    }
   }
   // The mean of a prompt counts what was fed.
   const auto expected = straight->prefill(s, more), found = failing->prefill(f, more);

@@ -124,7 +124,7 @@ INSTANTIATE_TEST_SUITE_P(ModelsAndNumerics, SameBits,
 TEST(CacheType, IsChosenApartFromTheNumerics) {
   using kernels::KvType;
   const auto type_of = [](const SessionOptions& options) {
-    return session_of(tiny("tiny-llama"), options)->cache().shape().type;
+    return session_of(tiny("tiny-llama"), options)->cache().shape().k_type;
   };
   EXPECT_EQ(type_of({}), KvType::kI16);
   EXPECT_EQ(type_of(exact()), KvType::kF32);

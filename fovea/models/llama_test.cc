@@ -16,8 +16,7 @@ TEST(Llama, EveryHookFiresOnceInItsOrder) {
   TinyModel model("tiny-llama");
   tensor::Exec exec{.arena = nullptr, .numerics = tensor::Numerics::kExact};
   tensor::ExecScope scope(exec);
-  attention::KvCache cache(
-      {model.shape().n_layers, model.shape().n_kv_heads, model.shape().head_dim, kernels::KvType::kF32});
+  attention::KvCache cache(attention::CacheShape::of(model.shape(), kernels::KvType::kF32));
   attention::Hooks hooks(model.shape().n_layers);
   std::vector<std::string> fired;
   ASSERT_TRUE(hooks.attach("*", [&](const std::string& name, Tensor&) { fired.push_back(name); }).has_value());

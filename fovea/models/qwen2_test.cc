@@ -18,8 +18,7 @@ TEST(Qwen2, BiasesShiftQueriesKeysAndValues) {
   tensor::ExecScope scope(exec);
   const std::span<const int32_t> one(model.ids().data(), 1);
   const auto values = [&](const char* hook) {
-    attention::KvCache cache(
-        {model.shape().n_layers, model.shape().n_kv_heads, model.shape().head_dim, kernels::KvType::kF32});
+    attention::KvCache cache(attention::CacheShape::of(model.shape(), kernels::KvType::kF32));
     attention::Hooks hooks(model.shape().n_layers);
     std::vector<float> seen;
     EXPECT_TRUE(

@@ -51,11 +51,11 @@ class TinyModel {
     batch.add(ids, 0, 0);
     for (int32_t i = 0; i < batch.size(); ++i) batch.logit_rows.push_back(i);
     attention::Attend attend(
-        {.model = shape(), .rope = family_->config().rope, .batch = batch, .cache = cache, .hooks = &hooks});
+        {.model = shape(), .ropes = {&family_->config().rope, 1}, .batch = batch, .cache = cache, .hooks = &hooks});
     return family_->forward(batch, attend, hooks);
   }
   tensor::Tensor logits(std::span<const int32_t> ids) const {
-    attention::KvCache cache({shape().n_layers, shape().n_kv_heads, shape().head_dim, kernels::KvType::kF32});
+    attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));
     attention::Hooks hooks(shape().n_layers);
     return logits(ids, &cache, hooks);
   }
