@@ -64,13 +64,13 @@ Status show_template(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const Json messages, read_messages(options.file));
   FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  engine::ChatOptions chat;
+  chat.add_generation_prompt = !options.no_generation_prompt;
   if (!options.tokens) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string prompt,
-                           engine::render_chat(*gguf, *tokenizer, messages, !options.no_generation_prompt));
+    FOVEA_ASSIGN_OR_RETURN(const std::string prompt, engine::render_chat(*gguf, *tokenizer, messages, chat));
     return common.json ? print_json({{"prompt", prompt}}) : print(printable(prompt));
   }
-  FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt,
-                         engine::encode_chat(*gguf, *tokenizer, messages, !options.no_generation_prompt));
+  FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(*gguf, *tokenizer, messages, chat));
   if (!common.json) {
     std::string out;
     for (const int32_t id : prompt.tokens)

@@ -17,7 +17,9 @@ Result<std::string> rendered(const std::string& source, const Json& context = Js
                              const Budget& budget = {}) {
   const auto t = ChatTemplate::parse(source);
   if (!t) return t.error();
-  return t->render(context, budget);
+  auto r = t->render(context, Json::object(), budget);
+  if (!r) return r.error();
+  return std::move(r->text);
 }
 std::string text_of(const std::string& source, const Json& context = Json::object()) {
   const auto r = rendered(source, context);

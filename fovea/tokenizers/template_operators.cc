@@ -120,6 +120,7 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
     fail(fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op == "**" ? "** or pow()" : op, type_name(a),
                      type_name(b)));
   }
+  const Owner owner = blend(a.owner, b.owner);
   const bool ints = a.is_int() && b.is_int();
   if ((op == "/" || op == "//" || op == "%") && b.as_double() == 0) {
     fail(ints ? (op == "/"   ? "division by zero"
@@ -129,7 +130,7 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
                  : op == "%" ? "float modulo"
                              : "float floor division by zero"));
   }
-  return ints ? int_arithmetic(m, op, a.i, b.i) : real_arithmetic(op, a.as_double(), b.as_double());
+  return (ints ? int_arithmetic(m, op, a.i, b.i) : real_arithmetic(op, a.as_double(), b.as_double())).owned(owner);
 }
 
 Value slice(Machine& m, const Value& v, const Value& from, const Value& to, const Value& by) {
@@ -153,11 +154,11 @@ Value slice(Machine& m, const Value& v, const Value& from, const Value& to, cons
   const int64_t begin = from.is(Kind::kNone) ? (step < 0 ? n - 1 : 0) : clamp(part(from, 0));
   const int64_t end = to.is(Kind::kNone) ? (step < 0 ? -1 : n) : clamp(part(to, 0));
   if (text && step == 1) {
-    if (begin >= end) return Value::string("");
-    const size_t b = byte_of(v.str(), static_cast<size_t>(begin));
-    const std::string_view rest = std::string_view(v.str()).substr(b);
+    if (begin >= end) return Value::string(v.str().substr(0, 0));
+    const std::string_view all = v.bytes();
+    const size_t b = byte_of(all, static_cast<size_t>(begin));
     Text out(m.meter);
-    out += rest.substr(0, byte_of(rest, static_cast<size_t>(end - begin)));
+    out.add(v.str(), b, b + byte_of(all.substr(b), static_cast<size_t>(end - begin)));
     return Value::string(out.take());
   }
   const List all = text ? characters(m.meter, v.str()) : List{};
