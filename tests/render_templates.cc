@@ -10,7 +10,8 @@ int main() {
   for (std::string line; std::getline(std::cin, line);) {
     const Json in = Json::parse(line);
     const auto parsed = ChatTemplate::parse(in["template"].get<std::string>());
-    const auto text = parsed ? parsed->render(in["context"]) : fovea::Result<fovea::tokenizers::Rendered>(parsed.error());
+    const auto text =
+        parsed ? parsed->render(in["context"]) : fovea::Result<fovea::tokenizers::Rendered>(parsed.error());
     const Json out = text ? Json{{"text", text->text}}
                           : Json{{"error", text.error().message}, {"code", fovea::name_of(text.error().code)}};
     std::cout << out.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';

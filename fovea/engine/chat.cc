@@ -135,8 +135,10 @@ class Prompt {
     for (size_t i = 0; i < rendered.printed_parts.size(); ++i) {
       if (!rendered.printed_parts[i]) continue;
       if (!only_texts(all[i]["content"]))
-        return make_error(ErrorCode::kData, "messages[{}].content has parts that are no text, and the chat template "
-                          "takes texts only", i);
+        return make_error(ErrorCode::kData,
+                          "messages[{}].content has parts that are no text, and the chat template "
+                          "takes texts only",
+                          i);
       all[i] = joined(all[i]);
       changed = true;
     }

@@ -25,6 +25,7 @@ namespace {
 
 enum class Flow { kNext, kBreak, kContinue };
 constexpr int kMaxContextDepth = 64;
+constexpr std::string_view kLeftOut[] = {"pprint", "random", "striptags", "urlize", "wordwrap"};  // jinja2 has them
 const std::string kNoCaller;
 
 class Interpreter final : public Machine {
@@ -72,6 +73,7 @@ class Interpreter final : public Machine {
     if (v.is(Kind::kLoop)) {
       if (Value found = loop_attribute(v.loop(), name); !found.is(Kind::kGlobal)) return found;
     }
+    if (v.is(Kind::kCycler) && name == "current") return v.cycler().items.items()[v.cycler().at];
     if (v.is(Kind::kMacro) && name == "name") return Value::own(v.macro().stmt->text);
     if (v.is(Kind::kTuple) && v.seq().label == "group" && (name == "grouper" || name == "list"))
       return v.items()[name == "list"];
@@ -112,8 +114,7 @@ class Interpreter final : public Machine {
         if (j.get<uint64_t>() > INT64_MAX) fail_limit("chat template: an integer of its input does not fit 64 bits");
         return Value::integer(j.get<int64_t>()).owned(owner);
       case nlohmann::ordered_json::value_t::number_float: return Value::number(j.get<double>()).owned(owner);
-      case nlohmann::ordered_json::value_t::string:
-        return Value::string(Str(j.get_ref<const std::string&>(), owner));
+      case nlohmann::ordered_json::value_t::string: return Value::string(Str(j.get_ref<const std::string&>(), owner));
       case nlohmann::ordered_json::value_t::array: {
         List l;
         l.reserve(j.size());
@@ -132,8 +133,9 @@ class Interpreter final : public Machine {
   }
   // Templates write '<|' + role + '|>' and mean a token, so the words that they know are theirs.
   static bool usual_role(const nlohmann::ordered_json& role) {
-    static constexpr std::string_view kRoles[] = {"system", "user", "assistant", "tool", "developer", "function",
-                                                  "model", "ipython", "environment", "observation", "context"};
+    static constexpr std::string_view kRoles[] = {"system",      "user",        "assistant", "tool",
+                                                  "developer",   "function",    "model",     "ipython",
+                                                  "environment", "observation", "context"};
     return role.is_string() &&
            std::find(std::begin(kRoles), std::end(kRoles), role.get_ref<const std::string&>()) != std::end(kRoles);
   }
@@ -146,9 +148,9 @@ class Interpreter final : public Machine {
       }
       Dict d;
       for (const auto& [key, value] : messages[i].items()) {
-        const Owner owner = key == "content"                      ? kContent + static_cast<Owner>(i)
+        const Owner owner = key == "content"                     ? kContent + static_cast<Owner>(i)
                             : key == "role" && usual_role(value) ? kTemplate
-                                                                  : kData;
+                                                                 : kData;
         d.emplace_back(Value::string(Str(key, kData)), from_json(value, owner, 2));
       }
       l.push_back(Value::make_dict(std::move(d)).owned(kData));
@@ -391,7 +393,12 @@ class Interpreter final : public Machine {
         return call(fn, arguments(e, 1, f));
       }
       case Op::kFilter: {
-        if (!is_filter(e.name)) syntax_error(e.line, fmt::format("No filter named '{}'.", e.name));
+        if (!is_filter(e.name)) {
+          const bool left_out = std::find(std::begin(kLeftOut), std::end(kLeftOut), e.name) != std::end(kLeftOut);
+          syntax_error(
+              e.line, fmt::format(fmt::runtime(left_out ? "the filter '{}' is not done here" : "No filter named '{}'."),
+                                  e.name));
+        }
         const Value v = kid(0);
         return apply_filter(*this, e.name, v, arguments(e, 1, f));
       }
@@ -468,6 +475,10 @@ class Interpreter final : public Machine {
       loop(*state.stmt, *bound[0], *state.frame, out, state.depth + 1);
       return Value::string(out.take());
     }
+    if (fn.is(Kind::kJoiner)) {  // nothing the first time
+      const Bound none("joiner", a, {}, 0);
+      return std::exchange(fn.cycler().at, 1) ? fn.cycler().items.items()[0] : Value::own("");
+    }
     if (!fn.is(Kind::kGlobal)) fail(fmt::format("'{}' object is not callable", type_name(fn)));
     const std::string& name = fn.bytes();
     if (name == "raise_exception") fail(to_str(meter, *Bound(name, a, {"message"}, 1)[0]).bytes());
@@ -476,7 +487,23 @@ class Interpreter final : public Machine {
       return Value::string(Str(local_time(format.text(0).bytes()), format.text(0).blend()));
     }
     if (name == "range") return range(a);
+    if (name == "cycler" || name == "joiner") return cycler(name, a);
     return mapping(name, a);
+  }
+  Value cycler(const std::string& name, const Args& a) {
+    List items = a.pos;
+    if (name == "joiner") {
+      const Bound bound(name, a, {"sep"}, 0);
+      items = {bound[0] ? *bound[0] : Value::own(", ")};
+    } else if (!a.named.empty()) {
+      fail(fmt::format("{}() takes no keyword arguments", name));
+    }
+    if (items.empty()) fail("at least one item has to be provided");
+    meter.charge(static_cast<int64_t>(items.size() * sizeof(Value) + 128));
+    Value v;
+    v.kind = name == "joiner" ? Kind::kJoiner : Kind::kCycler;
+    v.ref = std::make_shared<Cycler>(Cycler{Value::make_list(std::move(items)), 0});
+    return v;
   }
   Value mapping(const std::string& name, const Args& a) {
     const Args unnamed{a.pos, {}};

@@ -1,4 +1,6 @@
 // The filters of jinja2 on numbers and lists, and the table of all, with jinja2's names and defaults.
+#include "fovea/tokenizers/template_filters.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -6,7 +8,6 @@
 #include <map>
 #include <optional>
 
-#include "fovea/tokenizers/template_filters.h"
 #include "fovea/tokenizers/template_text.h"
 #include "fovea/tokenizers/template_value.h"
 
@@ -156,7 +157,8 @@ Value filter_round(Machine&, const Value& v, const Bound& a) {
   const double scale = std::pow(10.0, static_cast<double>(places));
   if (method != "common")
     return Value::number((method == "ceil" ? std::ceil(v.as_double() * scale) : std::floor(v.as_double() * scale)) /
-                         scale).owned(v.owner);
+                         scale)
+        .owned(v.owner);
   if (v.is_int() && places >= 0) return Value::integer(v.i).owned(v.owner);
   if (places >= 0 && std::isfinite(v.as_double())) {  // correctly rounded from the exact value, as Python does
     return Value::number(*parse_real(fmt::format("{:.{}f}", v.as_double(), places))).owned(v.owner);

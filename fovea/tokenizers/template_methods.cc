@@ -74,8 +74,7 @@ Value search(Machine& m, const Str& text, const Bound& a, bool last, bool must) 
     }
   }
   if (at == std::string::npos && must) fail("substring not found");
-  return Value::integer(
-      at == std::string::npos ? -1 : static_cast<int64_t>(count_characters(s.substr(0, begin + at))));
+  return Value::integer(at == std::string::npos ? -1 : static_cast<int64_t>(count_characters(s.substr(0, begin + at))));
 }
 Value counted(Machine& m, const Str& text, const Bound& a) {
   const std::string_view s = text.view();
@@ -454,6 +453,7 @@ bool has_method(const Value& v, const std::string& name) {
     case Kind::kList: return one_of(name, {"count", "index", "copy"});
     case Kind::kTuple: return one_of(name, {"count", "index"});
     case Kind::kLoop: return one_of(name, {"cycle", "changed"});
+    case Kind::kCycler: return one_of(name, {"next", "reset"});
     default: return false;
   }
 }
@@ -466,6 +466,13 @@ Value call_method(Machine& m, const Value& self, const std::string& name, const 
   m.meter.step();
   if (self.is(Kind::kDict)) return dict_method(m, self, name, args);
   if (self.is_seq()) return list_method(m, self, name, args);
+  if (self.is(Kind::kCycler)) {
+    Cycler& cycler = self.cycler();
+    const Bound none(name, args, {}, 0);
+    const size_t at = cycler.at;
+    cycler.at = name == "reset" ? 0 : (at + 1) % cycler.items.items().size();
+    return name == "reset" ? Value::none() : cycler.items.items()[at];
+  }
   if (self.is(Kind::kLoop)) {
     LoopState& loop = self.loop();
     if (!args.named.empty()) fail(fmt::format("{}() takes no keyword arguments", name));

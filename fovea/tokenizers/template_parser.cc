@@ -132,6 +132,12 @@ class Parser {
       t_[p_] = Token{TokenKind::kOp, "|", s.line};
       s.filter = filters(make(Op::kName, s.line, kCaptured));
       s.body = body_until("endfilter");
+    } else if (word == "autoescape") {
+      const auto on = expr();
+      if (on->op != Op::kLiteral || truthy(on->literal))
+        syntax_error(s.line, "autoescape is refused: a prompt is no HTML");
+      s.tag = Tag::kScope;
+      s.body = body_until("endautoescape");
     } else if (word == "generation") {
       s.tag = Tag::kScope;
       s.body = body_until("endgeneration");

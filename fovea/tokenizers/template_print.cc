@@ -154,6 +154,8 @@ void print_repr(Text& out, Meter& m, const Value& v, int depth) {
     }
     case Kind::kLoop: put(fmt::format("<LoopContext {}/{}>", v.loop().at + 1, v.loop().items.size())); break;
     case Kind::kMacro: put("<Macro>"); break;
+    case Kind::kCycler:
+    case Kind::kJoiner: put(fmt::format("<{} object>", type_name(v))); break;
     case Kind::kMethod:
       put(fmt::format("<built-in method {} of {} object>", v.method().name, type_name(v.method().self)));
       break;

@@ -38,7 +38,7 @@ const std::map<std::string, Entry>& tests() {
        {false,
         [](Machine&, const Value& v, const Value*) {
           return v.is(Kind::kMacro) || v.is(Kind::kGlobal) || v.is(Kind::kMethod) || v.is(Kind::kLoop) ||
-                 v.is(Kind::kUndefined);
+                 v.is(Kind::kJoiner) || v.is(Kind::kUndefined);
         }}},
       {"defined", {false, [](Machine&, const Value& v, const Value*) { return !v.is(Kind::kUndefined); }}},
       {"divisibleby", {true, [](Machine& m, const Value& v, const Value* arg) { return remainder(m, v, *arg) == 0; }}},
@@ -47,7 +47,8 @@ const std::map<std::string, Entry>& tests() {
       {"even",
        {false, [](Machine& m, const Value& v, const Value*) { return remainder(m, v, Value::integer(2)) == 0; }}},
       {"false", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kBool) && !v.i; }}},
-      {"filter", {false, [](Machine& m, const Value& v, const Value*) { return is_filter(to_str(m.meter, v).bytes()); }}},
+      {"filter",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_filter(to_str(m.meter, v).bytes()); }}},
       {"float", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kFloat); }}},
       {"ge", {true, ordered<1, true>}},
       {"greaterthan", {true, ordered<1, false>}},
@@ -62,7 +63,8 @@ const std::map<std::string, Entry>& tests() {
         }}},
       {"le", {true, ordered<-1, true>}},
       {"lessthan", {true, ordered<-1, false>}},
-      {"lower", {false, [](Machine& m, const Value& v, const Value*) { return is_lower_text(to_str(m.meter, v).view()); }}},
+      {"lower",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_lower_text(to_str(m.meter, v).view()); }}},
       {"lt", {true, ordered<-1, false>}},
       {"mapping", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kDict); }}},
       {"ne", {true, test_unequal}},
@@ -82,7 +84,8 @@ const std::map<std::string, Entry>& tests() {
       {"test", {false, [](Machine& m, const Value& v, const Value*) { return is_test(to_str(m.meter, v).bytes()); }}},
       {"true", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kBool) && v.i; }}},
       {"undefined", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kUndefined); }}},
-      {"upper", {false, [](Machine& m, const Value& v, const Value*) { return is_upper_text(to_str(m.meter, v).view()); }}},
+      {"upper",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_upper_text(to_str(m.meter, v).view()); }}},
   };
   return kTests;
 }

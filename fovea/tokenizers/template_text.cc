@@ -256,8 +256,7 @@ Str casefold(const Str& s) {
   return map_characters(s, [](std::string& out, uint32_t c, size_t) {
     utf8proc_int32_t folded[8];
     int boundary = 0;
-    const auto n =
-        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded, 8, UTF8PROC_CASEFOLD, &boundary);
+    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), folded, 8, UTF8PROC_CASEFOLD, &boundary);
     for (utf8proc_ssize_t i = 0; i < n && i < 8; ++i) append_utf8(out, static_cast<uint32_t>(folded[i]));
   });
 }

@@ -75,9 +75,7 @@ Value filter_title(Machine& m, const Value& v, const Bound&) {  // words start a
   }
   return Value::string(out.take());
 }
-Value filter_escape(Machine& m, const Value& v, const Bound&) {
-  return Value::string(escaped(m, to_str(m.meter, v)));
-}
+Value filter_escape(Machine& m, const Value& v, const Bound&) { return Value::string(escaped(m, to_str(m.meter, v))); }
 Value filter_indent(Machine& m, const Value& v, const Bound& a) {
   Text pad(m.meter);
   if (a[0] && a[0]->is(Kind::kString))
@@ -175,8 +173,7 @@ Value filter_xmlattr(Machine& m, const Value& v, const Bound& a) {
 Value filter_filesizeformat(Machine& m, const Value& v, const Bound& a) {
   const Owner owner = owner_of(v);
   static constexpr std::array<char, 8> kPrefixes = {'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y'};
-  if (v.is(Kind::kString) || v.is(Kind::kUndefined) || !v.is_number())
-    fail("filesizeformat wants a number");
+  if (v.is(Kind::kString) || v.is(Kind::kUndefined) || !v.is_number()) fail("filesizeformat wants a number");
   m.meter.step();
   const double bytes = v.as_double(), base = a.flag(0) ? 1024 : 1000;
   if (bytes == 1) return Value::string(Str("1 Byte", owner));
@@ -196,7 +193,8 @@ Value filter_tojson(Machine& m, const Value& v, const Bound& a) {
     if (indent->is(Kind::kString))
       style.indent = indent->str();
     else
-      style.indent = Str(std::string(static_cast<size_t>(std::clamp<int64_t>(a.integer(1, 0), 0, 1000)), ' '), kTemplate);
+      style.indent =
+          Str(std::string(static_cast<size_t>(std::clamp<int64_t>(a.integer(1, 0), 0, 1000)), ' '), kTemplate);
   }
   if (const Value* separators = a.given(2)) {
     const List both = iterate(m.meter, *separators);

@@ -13,6 +13,7 @@ int depth_of(const Value& v) {
   if (v.has_items()) return v.seq().depth;
   if (v.is(Kind::kDict)) return v.mapping().depth;
   if (v.is(Kind::kLoop)) return v.loop().value_depth;
+  if (v.is(Kind::kCycler) || v.is(Kind::kJoiner)) return depth_of(v.cycler().items);
   return v.is(Kind::kMethod) ? 1 + depth_of(v.method().self) : 0;
 }
 int deeper(int depth) {
@@ -230,6 +231,8 @@ std::string type_name(const Value& v) {
     case Kind::kLoop: return "LoopContext";
     case Kind::kMacro: return "Macro";
     case Kind::kMethod: return "builtin_function_or_method";
+    case Kind::kCycler: return "Cycler";
+    case Kind::kJoiner: return "Joiner";
     case Kind::kGlobal: return v.bytes() == "range" || v.bytes() == "namespace" ? "type" : "function";
   }
   return {};

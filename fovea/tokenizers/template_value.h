@@ -97,6 +97,7 @@ struct Stmt;
 struct LoopState;
 struct MacroRef;
 struct Method;
+struct Cycler;
 
 enum class Kind : uint8_t {
   kUndefined,
@@ -115,7 +116,9 @@ enum class Kind : uint8_t {
   kLoop,
   kMacro,
   kGlobal,
-  kMethod
+  kMethod,
+  kCycler,
+  kJoiner
 };
 
 struct Value {
@@ -156,6 +159,7 @@ struct Value {
   Mapping& mapping() const { return *static_cast<Mapping*>(ref.get()); }
   LoopState& loop() const { return *static_cast<LoopState*>(ref.get()); }
   const MacroRef& macro() const { return *static_cast<const MacroRef*>(ref.get()); }
+  Cycler& cycler() const { return *static_cast<Cycler*>(ref.get()); }
   const Method& method() const { return *static_cast<const Method*>(ref.get()); }
 };
 
@@ -178,6 +182,10 @@ struct MacroRef {
 struct Method {
   Value self;
   std::string name;
+};
+struct Cycler {  // also a joiner, with its separator as the only item
+  Value items;   // a list
+  size_t at = 0;
 };
 struct LoopState {
   List items;
