@@ -402,7 +402,12 @@ const std::map<std::string, Filter>& filters() {
       {"filesizeformat", {{"binary"}, 0, filter_filesizeformat}},
       {"first", {{}, 0, filter_first}},
       {"float", {{"default"}, 0, filter_float}},
-      {"forceescape", kEscape},
+      {"forceescape",
+       {{},
+        0,
+        [](Machine& m, const Value& v, const Bound&) {
+          return Value::string(escaped(m, to_str(m.meter, v))).marked();
+        }}},
       {"groupby", {{"attribute", "default", "case_sensitive"}, 1, filter_groupby}},
       {"indent", {{"width", "first", "blank"}, 0, filter_indent}},
       {"int", {{"default", "base"}, 0, filter_int}},
@@ -417,7 +422,8 @@ const std::map<std::string, Filter>& filters() {
       {"replace", {{"old", "new", "count"}, 2, filter_replace}},
       {"reverse", {{}, 0, filter_reverse}},
       {"round", {{"precision", "method"}, 0, filter_round}},
-      {"safe", {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)); }}},
+      {"safe",
+       {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)).marked(); }}},
       {"slice", {{"slices", "fill_with"}, 1, filter_slice}},
       {"sort", {{"reverse", "case_sensitive", "attribute"}, 0, filter_sort}},
       {"string", {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)); }}},

@@ -13,6 +13,8 @@ struct Filter {
   Value (*apply)(Machine& m, const Value& v, const Bound& a);
 };
 
+Str escaped(Machine& m, const Str& text);
+
 Value filter_replace(Machine& m, const Value& v, const Bound& a);
 Value filter_title(Machine& m, const Value& v, const Bound& a);
 Value filter_escape(Machine& m, const Value& v, const Bound& a);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "fovea/tokenizers/template_filters.h"
 #include "fovea/tokenizers/template_text.h"
 #include "fovea/tokenizers/template_value.h"
 
@@ -96,10 +97,12 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
   if (a.is(Kind::kUndefined)) fail_undefined(a);
   if (b.is(Kind::kUndefined)) fail_undefined(b);
   if (op == "+" && a.is(Kind::kString) && b.is(Kind::kString)) {
+    const bool markup = a.markup || b.markup;
     Text out(m.meter);
-    out += a.str();
-    out += b.str();
-    return Value::string(out.take());
+    for (const Value* v : {&a, &b}) out += markup && !v->markup ? escaped(m, v->str()) : v->str();
+    Value sum = Value::string(out.take());
+    sum.markup = markup;
+    return sum;
   }
   if (op == "+" && a.is_seq() && a.kind == b.kind) {
     m.meter.charge(static_cast<int64_t>((a.items().size() + b.items().size()) * sizeof(Value)));

@@ -24,6 +24,17 @@ Str map_bytes(Machine& m, const Str& text, const F& map) {
   out.add(text, plain, s.size());
   return out.take();
 }
+Str url_quoted(Machine& m, const Str& text, bool whole) {
+  return map_bytes(m, text, [whole](char c) -> std::string {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain = ((byte | 32) >= 'a' && (byte | 32) <= 'z') || (c >= '0' && c <= '9') ||
+                       std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && whole);
+    return plain ? "" : c == ' ' && !whole ? "+" : fmt::format("%{:02X}", byte);
+  });
+}
+
+}  // namespace
+
 Str escaped(Machine& m, const Str& text) {
   return map_bytes(m, text, [](char c) -> std::string {
     switch (c) {
@@ -36,16 +47,6 @@ Str escaped(Machine& m, const Str& text) {
     }
   });
 }
-Str url_quoted(Machine& m, const Str& text, bool whole) {
-  return map_bytes(m, text, [whole](char c) -> std::string {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain = ((byte | 32) >= 'a' && (byte | 32) <= 'z') || (c >= '0' && c <= '9') ||
-                       std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && whole);
-    return plain ? "" : c == ' ' && !whole ? "+" : fmt::format("%{:02X}", byte);
-  });
-}
-
-}  // namespace
 
 Value filter_replace(Machine& m, const Value& v, const Bound& a) {
   const Args args{{Value::string(to_str(m.meter, *a[0])), Value::string(to_str(m.meter, *a[1])),

@@ -123,6 +123,7 @@ enum class Kind : uint8_t {
 
 struct Value {
   Kind kind = Kind::kUndefined;
+  bool markup = false;      // a string that `safe` or `escape` made: + escapes what it meets
   Owner owner = kTemplate;  // of what it prints as, but for a string, which knows itself
   union {
     int64_t i = 0;  // also a bool
@@ -149,6 +150,10 @@ struct Value {
   double as_double() const { return kind == Kind::kFloat ? f : static_cast<double>(i); }
   const Str& str() const { return *static_cast<const Str*>(ref.get()); }
   const std::string& bytes() const { return str().bytes(); }
+  Value marked() && {
+    markup = true;
+    return std::move(*this);
+  }
   Value owned(Owner o) && {
     owner = o;
     return std::move(*this);
