@@ -20,7 +20,8 @@ class Maker {
   }
 
   std::string author_text() {
-    static const char* const kTexts[] = {"h", "j", "hj", "H", "J", " ", "", "<|h|>", "h j", "j\\n", "h,j", "-", "h_j", "'"};
+    static const char* const kTexts[] = {"h",     "j",   "hj",   "H",   "J", " ",   "",
+                                         "<|h|>", "h j", "j\\n", "h,j", "-", "h_j", "'"};
     return pick(kTexts);
   }
   std::string literal() { return '"' + author_text() + '"'; }
@@ -29,9 +30,9 @@ class Maker {
     return pick(kNumbers);
   }
   std::string atom(int depth) {
-    static const char* const kData[] = {"m.content", "s",     "m.role",      "words[0]", "d.k",  "m.name",
-                                        "m",         "words", "messages",    "d",        "s[1]", "m.parts",
-                                        "n",         "x",     "bos_token",   "missing"};
+    static const char* const kData[] = {"m.content", "s",     "m.role",    "words[0]", "d.k",  "m.name",
+                                        "m",         "words", "messages",  "d",        "s[1]", "m.parts",
+                                        "n",         "x",     "bos_token", "missing"};
     switch (depth > 0 ? below(7) : below(2)) {
       case 0: return pick(kData);
       case 1: return literal();
@@ -42,13 +43,13 @@ class Maker {
     }
   }
   std::string method(int depth) {
-    static const char* const kPlain[] = {"upper",      "lower",    "title",     "capitalize",   "swapcase", "casefold",
-                                         "strip",      "lstrip",   "rstrip",    "split",        "rsplit",   "splitlines",
-                                         "expandtabs", "isupper",  "items",     "keys",         "values",   "copy",
-                                         "isalpha",    "istitle",  "isnumeric", "isidentifier", "isdigit",  "isspace"};
-    static const char* const kOne[] = {"strip",  "split",        "rsplit",       "partition", "rpartition", "removeprefix",
-                                       "join",   "removesuffix", "format",       "get",       "count",      "find",
-                                       "lstrip", "startswith",   "endswith",     "index",     "rfind",      "translate"};
+    static const char* const kPlain[] = {"upper",      "lower",   "title",     "capitalize",   "swapcase", "casefold",
+                                         "strip",      "lstrip",  "rstrip",    "split",        "rsplit",   "splitlines",
+                                         "expandtabs", "isupper", "items",     "keys",         "values",   "copy",
+                                         "isalpha",    "istitle", "isnumeric", "isidentifier", "isdigit",  "isspace"};
+    static const char* const kOne[] = {"strip",  "split",        "rsplit",   "partition", "rpartition", "removeprefix",
+                                       "join",   "removesuffix", "format",   "get",       "count",      "find",
+                                       "lstrip", "startswith",   "endswith", "index",     "rfind",      "translate"};
     static const char* const kWide[] = {"center", "ljust", "rjust", "zfill"};
     switch (below(5)) {
       case 0: return "." + pick(kPlain) + "()";
@@ -59,14 +60,53 @@ class Maker {
     }
   }
   std::string filter(int depth) {
-    static const char* const kPlain[] = {
-        "trim",   "upper",  "lower",     "title",          "capitalize", "string",  "safe",    "list",     "join",
-        "first",  "last",   "reverse",   "sort",           "unique",     "tojson",  "escape",  "indent",   "items",
-        "length", "int",    "urlencode", "filesizeformat", "xmlattr",    "center",  "dictsort", "max",     "min",
-        "abs",    "round",  "float",     "forceescape",    "wordcount",  "sum",     "tojson(indent=2)",
-        "tojson(ensure_ascii=true)", "truncate(3, true)", "truncate(4)", "batch(2)|list", "slice(2)|list",
-        "map('upper')|join", "map('string')|list", "select|list", "groupby('content')", "indent(2, true)",
-        "sort(attribute='content')", "map(attribute='content')|list", "join(attribute='content')"};
+    static const char* const kPlain[] = {"trim",
+                                         "upper",
+                                         "lower",
+                                         "title",
+                                         "capitalize",
+                                         "string",
+                                         "safe",
+                                         "list",
+                                         "join",
+                                         "first",
+                                         "last",
+                                         "reverse",
+                                         "sort",
+                                         "unique",
+                                         "tojson",
+                                         "escape",
+                                         "indent",
+                                         "items",
+                                         "length",
+                                         "int",
+                                         "urlencode",
+                                         "filesizeformat",
+                                         "xmlattr",
+                                         "center",
+                                         "dictsort",
+                                         "max",
+                                         "min",
+                                         "abs",
+                                         "round",
+                                         "float",
+                                         "forceescape",
+                                         "wordcount",
+                                         "sum",
+                                         "tojson(indent=2)",
+                                         "tojson(ensure_ascii=true)",
+                                         "truncate(3, true)",
+                                         "truncate(4)",
+                                         "batch(2)|list",
+                                         "slice(2)|list",
+                                         "map('upper')|join",
+                                         "map('string')|list",
+                                         "select|list",
+                                         "groupby('content')",
+                                         "indent(2, true)",
+                                         "sort(attribute='content')",
+                                         "map(attribute='content')|list",
+                                         "join(attribute='content')"};
     switch (below(4)) {
       case 0: return " | " + pick(kPlain);
       case 1: return " | join(" + expr(depth - 1) + ")";
@@ -110,20 +150,25 @@ class Maker {
       case 1: return "h{% for c in " + e + " %}{{ c }}" + body(depth - 1) + "{% endfor %}j";
       case 2: return "{% set s = " + e + " %}" + body(depth - 1);
       case 3: return "{% set s %}" + body(depth - 1) + "{% endset %}{{ s }}";
-      case 4: return "{% macro f(x, y='h') %}{{ x }}" + body(depth - 1) + "{{ y }}{{ kwargs }}{% endmacro %}{{ f(" + e +
-                     ", **d) }}";
-      case 5: return "{% macro f() %}{{ caller(" + e + ") }}{% endmacro %}{% call(x) f() %}" + body(depth - 1) +
-                     "{{ x }}{% endcall %}";
-      case 6: return "{% filter " + std::string(below(2) ? "upper" : "trim") + " %}" + body(depth - 1) + "{% endfilter %}";
-      case 7: return "{% set ns = namespace(v='h', **d) %}{% for c in " + e +
-                     " %}{% set ns.v = ns.v ~ c %}{% endfor %}{{ ns.v }}{{ ns }}";
+      case 4:
+        return "{% macro f(x, y='h') %}{{ x }}" + body(depth - 1) + "{{ y }}{{ kwargs }}{% endmacro %}{{ f(" + e +
+               ", **d) }}";
+      case 5:
+        return "{% macro f() %}{{ caller(" + e + ") }}{% endmacro %}{% call(x) f() %}" + body(depth - 1) +
+               "{{ x }}{% endcall %}";
+      case 6:
+        return "{% filter " + std::string(below(2) ? "upper" : "trim") + " %}" + body(depth - 1) + "{% endfilter %}";
+      case 7:
+        return "{% set ns = namespace(v='h', **d) %}{% for c in " + e +
+               " %}{% set ns.v = ns.v ~ c %}{% endfor %}{{ ns.v }}{{ ns }}";
       default: return "{% if " + e + " %}" + body(depth - 1) + "{% else %}j{{ loop is defined }}{% endif %}";
     }
   }
 
   std::string data_text(bool formats) {
-    static const char* const kPieces[] = {"q", "z", "\u0436", "<|q|>", "Q", " ", "\n", "'", "\"", "\\", "&", ",",
-                                          "_", "-", "\t",     "<",     "Z", "|", "zq", "\u00df", "%s", "{}", "{0}", "%r"};
+    static const char* const kPieces[] = {"q",  "z",  "\u0436", "<|q|>",  "Q",  " ",  "\n",  "'",
+                                          "\"", "\\", "&",      ",",      "_",  "-",  "\t",  "<",
+                                          "Z",  "|",  "zq",     "\u00df", "%s", "{}", "{0}", "%r"};
     std::string out;
     for (size_t n = below(5); n > 0; --n) out += kPieces[below(formats ? 24 : 20)];
     return out;
@@ -146,7 +191,8 @@ class Maker {
 };
 
 [[noreturn]] void wrong(const std::string& source, const Json& data, const std::string& text, size_t at) {
-  std::fprintf(stderr, "byte %zu has the wrong owner\n%s\n%s\n%s\n", at, source.c_str(), data.dump().c_str(), text.c_str());
+  std::fprintf(stderr, "byte %zu has the wrong owner\n%s\n%s\n%s\n", at, source.c_str(), data.dump().c_str(),
+               text.c_str());
   std::abort();
 }
 }  // namespace
