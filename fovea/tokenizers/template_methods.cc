@@ -120,7 +120,7 @@ std::vector<Part> words_of(Machine& m, std::string_view s, int64_t left, bool fr
   if (from_right && left >= 0) {
     std::vector<Part> words = words_of(m, s, -1, false);
     const size_t n = words.size(), keep = n > static_cast<size_t>(left) ? n - static_cast<size_t>(left) : 0;
-    if (keep) out.push_back({first, words[keep - 1].end});
+    if (keep) out.push_back({0, words[keep - 1].end});
     out.insert(out.end(), words.begin() + static_cast<std::ptrdiff_t>(keep), words.end());
     return out;
   }
@@ -138,7 +138,7 @@ std::vector<Part> words_of(Machine& m, std::string_view s, int64_t left, bool fr
     while (i < last && space_at(i, character_bytes(s, i))) i += character_bytes(s, i);
     start = i;
   }
-  if (start < last) out.push_back({start, last});
+  if (start < last) out.push_back({start, left == 0 ? s.size() : last});
   return out;
 }
 Value split(Machine& m, const Str& text, const Bound& a, bool from_right) {

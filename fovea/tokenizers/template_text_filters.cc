@@ -76,7 +76,9 @@ Value filter_title(Machine& m, const Value& v, const Bound&) {  // words start a
   }
   return Value::string(out.take());
 }
-Value filter_escape(Machine& m, const Value& v, const Bound&) { return Value::string(escaped(m, to_str(m.meter, v))); }
+Value filter_escape(Machine& m, const Value& v, const Bound&) {
+  return v.markup ? v : Value::string(escaped(m, to_str(m.meter, v))).marked();
+}
 Value filter_indent(Machine& m, const Value& v, const Bound& a) {
   Text pad(m.meter);
   if (a[0] && a[0]->is(Kind::kString))
