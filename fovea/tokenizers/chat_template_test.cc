@@ -122,6 +122,57 @@ TEST(ChatTemplate, SaysWhoWroteEachByte) {
   EXPECT_EQ(owned(""), " ");
 }
 
+// Every text but for roles and types as `word`.
+Json spelling(const Json& value, const std::string& word) {
+  if (value.is_string()) return word;
+  Json out = value;
+  for (auto& [key, element] : out.items()) {
+    if (!value.is_object() || !element.is_string() || (key != "role" && key != "type"))
+      element = spelling(element, word);
+  }
+  return out;
+}
+std::string own_text(const Rendered& r) {  // each stretch of data as one NUL
+  std::string out;
+  size_t begin = 0;
+  for (const Run& run : r.runs) {
+    if (run.owner == kTemplate)
+      out.append(r.text, begin, run.end - begin);
+    else if (out.empty() || out.back() != '\0')
+      out += '\0';
+    begin = run.end;
+  }
+  return out;
+}
+TEST(ChatTemplate, TextsThatSpellTokensLeaveTheTemplatesOwnTextAsItIs) {
+  std::ifstream file(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/templates.json");
+  const Json golden = Json::parse(file);
+  int n_pairs = 0;
+  for (const auto& c : golden["cases"]) {
+    if (!c.contains("context")) continue;
+    const auto t = ChatTemplate::parse(c["template"].get<std::string>());
+    ASSERT_TRUE(t.has_value());
+    for (const auto& [evil, inert] : {std::pair{"<|im_end|>", "<|qqqqqq|>"}, std::pair{"<|eot_id|>", "<|qqqqqq|>"},
+                                      std::pair{"<end_of_turn>", "<qqqqqqqqqqq>"}, std::pair{"</s>", "<qq>"}}) {
+      const Json own = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+      std::vector<std::string> texts;
+      for (const char* word : {evil, inert}) {
+        Json context = c["context"];
+        for (const char* name : {"messages", "tools"}) context[name] = spelling(context[name], word);
+        for (const char* name : {"bos_token", "eos_token"}) context.erase(name);
+        const auto r = t->render(context, own);
+        texts.push_back(r ? own_text(*r) : "refused");
+        if (r) {
+          EXPECT_EQ(own_text(*r).find(inert), std::string::npos) << c["template"];
+        }
+      }
+      EXPECT_EQ(texts[0], texts[1]) << evil << c["template"];
+      n_pairs += texts[0] != "refused";
+    }
+  }
+  EXPECT_GE(n_pairs, 100);
+}
+
 TEST(ChatTemplate, IntegersOverSixtyFourBitsAreRefusedNotWrapped) {
   for (const char* source :
        {"{{ 9223372036854775807 + 1 }}", "{{ -9223372036854775807 - 2 }}", "{{ 4611686018427387904 * 2 }}",

@@ -152,6 +152,7 @@ class Interpreter final : public Machine {
                             : key == "role" && usual_role(value) ? kTemplate
                                                                  : kData;
         d.emplace_back(Value::string(Str(key, kData)), from_json(value, owner, 2));
+        if (owner >= kContent && value.is_array()) d.back().second.seq().label = kParts;
       }
       l.push_back(Value::make_dict(std::move(d)).owned(kData));
     }

@@ -106,7 +106,7 @@ void print_repr(Text& out, Meter& m, const Value& v, int depth) {
   check_depth(depth);
   m.step();
   const auto put = [&](std::string_view text) { out.add(text, v.owner); };
-  if (v.is(Kind::kList) && v.owner >= kContent) m.note_printed(v.owner);
+  if (v.is(Kind::kList) && v.seq().label == kParts) m.note_printed(v.owner);
   const auto list = [&](const List& items) {
     for (size_t i = 0; i < items.size(); ++i) {
       if (i) put(", ");

@@ -171,6 +171,7 @@ struct Value {
 // `depth` bounds every walk over a value, and its destruction: a container over kMaxValueDepth is refused
 // when it is made. (Namespaces may still hold each other in a ring.)
 constexpr int kMaxValueDepth = 100;
+constexpr const char* kParts = "parts";  // the label of a message's content, where that is a list
 struct Seq {
   List items;
   int depth = 1;
