@@ -125,6 +125,7 @@ TEST(ChatTemplate, SaysWhoWroteEachByte) {
 // Every text but for roles and types as `word`.
 Json spelling(const Json& value, const std::string& word) {
   if (value.is_string()) return word;
+  if (!value.is_structured()) return value;
   Json out = value;
   for (auto& [key, element] : out.items()) {
     if (!value.is_object() || !element.is_string() || (key != "role" && key != "type"))
