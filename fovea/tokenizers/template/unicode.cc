@@ -1,5 +1,5 @@
 // What Python says of characters beyond their category: facts of the Unicode Character Database.
-#include "fovea/tokenizers/template_unicode.h"
+#include "fovea/tokenizers/template/unicode.h"
 
 #include <algorithm>
 #include <iterator>

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "fovea/tokenizers/template_filters.h"
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/filters.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

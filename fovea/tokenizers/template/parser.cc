@@ -2,7 +2,7 @@
 #include <charconv>
 #include <utility>
 
-#include "fovea/tokenizers/template_syntax.h"
+#include "fovea/tokenizers/template/syntax.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

@@ -1,10 +1,10 @@
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/value.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/text.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

@@ -1,5 +1,5 @@
 // The filters of jinja2 on numbers and lists, and the table of all, with jinja2's names and defaults.
-#include "fovea/tokenizers/template_filters.h"
+#include "fovea/tokenizers/template/filters.h"
 
 #include <algorithm>
 #include <charconv>
@@ -8,8 +8,8 @@
 #include <map>
 #include <optional>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

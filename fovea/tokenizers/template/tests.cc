@@ -1,8 +1,8 @@
 // The tests of jinja2: what may stand after `is`, and in select() and its kin.
 #include <map>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

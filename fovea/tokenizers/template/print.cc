@@ -3,8 +3,8 @@
 #include <charconv>
 #include <cmath>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

@@ -5,9 +5,9 @@
 #include <stdexcept>
 
 #include "fovea/tokenizers/chat_template.h"
-#include "fovea/tokenizers/template_syntax.h"
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/syntax.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {

@@ -1,9 +1,9 @@
-// Filters on texts; private to tokenizers. The table of all filters is in template_filters.cc.
+// Filters on texts; private to tokenizers. The table of all filters is in filters.cc.
 #pragma once
 
 #include <vector>
 
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 

@@ -1,10 +1,10 @@
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/text.h"
 
 #include <utf8proc.h>
 
 #include <cstring>
 
-#include "fovea/tokenizers/template_unicode.h"
+#include "fovea/tokenizers/template/unicode.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

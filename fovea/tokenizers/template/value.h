@@ -10,7 +10,7 @@
 
 #include "fovea/base/result.h"
 #include "fovea/tokenizers/chat_template.h"
-#include "fovea/tokenizers/template_str.h"
+#include "fovea/tokenizers/template/str.h"
 
 namespace fovea::tokenizers::jinja {
 

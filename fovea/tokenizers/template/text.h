@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fovea/tokenizers/template_str.h"
+#include "fovea/tokenizers/template/str.h"
 
 namespace fovea::tokenizers::jinja {
 

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

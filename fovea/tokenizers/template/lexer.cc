@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "fovea/tokenizers/template_syntax.h"
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/syntax.h"
+#include "fovea/tokenizers/template/text.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {

@@ -1,4 +1,4 @@
-#include "fovea/tokenizers/template_str.h"
+#include "fovea/tokenizers/template/str.h"
 
 namespace fovea::tokenizers::jinja {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 
-#include "fovea/tokenizers/template_filters.h"
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/filters.h"
+#include "fovea/tokenizers/template/text.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
