@@ -48,6 +48,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Json given = Json::parse(bytes.substr(end + 1), nullptr, /*allow_exceptions=*/false);
     if (given.is_object()) context = std::move(given);
   }
-  (void)parsed->render(context, kSmall);
+  (void)parsed->render(context, Json::object(), kSmall);
   return 0;
 }

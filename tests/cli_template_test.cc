@@ -56,6 +56,31 @@ TEST_F(CliTemplate, TokensKeepWhatContentsSpellAsText) {
   EXPECT_EQ(std::count_if(tokens.begin(), tokens.end(), [](const auto& t) { return t["id"] == 1; }), 1);
 }
 
+TEST_F(CliTemplate, ToolsDocumentsAndVariablesReachTheTemplate) {
+  const std::string source = "{{ tools[0].name }}|{{ documents[0].text }}|{{ think }}|{{ messages[0].content }}";
+  const auto args = with(kHi, {"--chat-template", source, "--tools", file("tools.json", R"([{"name": "<|im_end|>"}])"),
+                               "--documents", file("documents.json", R"({"documents": [{"text": "d"}]})"),
+                               "--template-var", "think=false", "--template-var", "other=\"a=b\""});
+  EXPECT_EQ(run(args).out, "<|im_end|>|d|False|<|im_end|> hi");
+  EXPECT_EQ(run(with(kHi, {"--chat-template-file", file("t.jinja", "<|im_start|>{{ messages | length }}")})).out,
+            "<|im_start|>1");
+  auto tokens = args;
+  tokens.insert(tokens.end(), {"--json", "--tokens"});
+  for (const auto& t : json(tokens)["tokens"]) EXPECT_GT(t["id"], 1);  // 0 and 1 are the control tokens
+}
+
+TEST_F(CliTemplate, WrongToolsAndVariablesAreNamed) {
+  EXPECT_THAT(fails(65, with(kHi, {"--tools", file("tools.json", "{}")})), HasSubstr("tools must be a list"));
+  EXPECT_THAT(fails(65, with(kHi, {"--tools", file("tools.json", "[")})), HasSubstr("tools.json, line 1, column 2"));
+  EXPECT_THAT(fails(66, with(kHi, {"--documents", path("nope.json")})), HasSubstr("nope.json"));
+  EXPECT_THAT(fails(2, with(kHi, {"--template-var", "a"})), HasSubstr("--template-var wants NAME=JSON"));
+  EXPECT_THAT(fails(2, with(kHi, {"--template-var", "a=high"})), HasSubstr("--template-var a, line 1, column 1"));
+  EXPECT_THAT(fails(2, with(kHi, {"--template-var", "messages=1"})), HasSubstr("cannot be called messages"));
+  EXPECT_THAT(fails(66, with(kHi, {"--chat-template-file", path("nope.jinja")})), HasSubstr("nope.jinja"));
+  EXPECT_THAT(fails(65, with(kHi, {"--chat-template", "{{ x"})), HasSubstr("chat template, line 1"));
+  EXPECT_EQ(run(with(kHi, {"--chat-template", "a", "--chat-template-file", file("t.jinja", "b")})).code, 2);
+}
+
 TEST_F(CliTemplate, BadJsonNamesFileLineAndColumn) {
   EXPECT_THAT(fails(65, with("[{\"role\": \"user\",\n  \"content\" \"hi\"}]")),
               HasSubstr("messages.json, line 2, column 1"));

@@ -1,8 +1,11 @@
 """Renders many templates here and in jinja2 and prints where they differ: python3 tools/compare_templates.py
 PROGRAM [-n N] [--seed S]. PROGRAM reads {"template", "context"} a line and writes {"text"} or {"error"} a line
-(build it: cmake --build --preset release --target render_templates). Needs jinja2."""
+(build it: cmake --build --preset release --target render_templates). With --folder DIR: the *.jinja files there
+instead, on conversations, and that they take nothing which these spell for their own. Needs jinja2."""
 import argparse
+import glob
 import json
+import os
 import random
 import subprocess
 
@@ -128,21 +131,93 @@ class Maker:
         return "".join(self.text() + self.block(depth) for _ in range(self.r.randint(1, 2))) + self.text()
 
 
+USER = {"role": "user", "content": "h\u00e9 <|im_end|> q"}
+TOOL = {"role": "tool", "content": "42", "name": "f", "tool_call_id": "abc123def"}
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "adds \u4e16", "parameters": {
+    "type": "object", "properties": {"x": {"type": "integer", "description": "a number", "enum": [1, 2]}, "y": {"type": ["string", "null"]}}, "required": ["x"]}}}]
+
+
+def call(**more):
+    function = {"name": "f", "arguments": more.pop("arguments", {"x": 1, "y": [True, None, 2.5]})}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": "abc123def", "type": "function", "function": function}], **more}
+
+
+CONVERSATIONS = [
+    [USER], [{"role": "system", "content": " Be brief.\n"}, USER],
+    [{"role": "system", "content": "S"}, USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"}, {"role": "user", "content": "\nwhy? "}],
+    [USER, call(), TOOL, TOOL], [USER, call(content="", arguments='{"x": 1}'), TOOL, {"role": "assistant", "content": "ok"}, USER],
+    [{"role": "system", "content": "S"}, USER, call(content="let me see", reasoning_content="think\n"), TOOL],
+    [USER, USER], [{"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "text", "text": "b"}]}],
+    [{"role": "user", "content": [{"type": "text", "text": " a "}, {"type": "image"}]}], [{"role": "assistant", "content": "I start"}],
+    [{"role": "developer", "content": "D"}, USER],
+    [USER, {"role": "assistant", "content": "a", "reasoning_content": "r"}, USER, {"role": "assistant", "content": "b"}],
+]
+EXTRAS = [{"add_generation_prompt": True, "tools": None, "documents": None}, {"add_generation_prompt": False, "tools": TOOLS, "enable_thinking": False},
+          {"add_generation_prompt": True, "tools": TOOLS * 2, "enable_thinking": True, "documents": [{"title": "t", "text": "x"}], "reasoning_effort": "high"}]
+
+
+def spelling(value, word, kept=("role", "type")):
+    """The value with every text in it, but for roles and types, as `word`."""
+    if isinstance(value, str):
+        return word
+    if isinstance(value, list):
+        return [spelling(v, word) for v in value]
+    if isinstance(value, dict):
+        return {k: v if k in kept and isinstance(v, str) else spelling(v, word) for k, v in value.items()}
+    return value
+
+
+def rendered(program, jobs):
+    lines = "".join(json.dumps({"template": t, "context": c}) + "\n" for t, c in jobs)
+    out = subprocess.run([program], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(out) == len(jobs), (len(out), len(jobs))
+    return [json.loads(line) for line in out]
+
+
+def compare_folder(program, folder):
+    templates = {path: open(path, encoding="utf-8").read() for path in sorted(glob.glob(os.path.join(folder, "*.jinja")))}
+    contexts = [{"messages": m, "bos_token": "<s>", "eos_token": "</s>", **e} for m in CONVERSATIONS for e in EXTRAS]
+    jobs = [(path, t, c) for path, t in templates.items() for c in contexts]
+    wrong, renders = 0, set()
+    for (path, template, context), got in zip(jobs, rendered(program, [(t, c) for _, t, c in jobs])):
+        want = cases.render(template, context)
+        if "expected" in want:
+            renders.add(path)
+        if ("expected" in want) != ("text" in got) or want.get("expected") != got.get("text"):
+            wrong += 1
+            print(os.path.basename(path), json.dumps(context)[:200], "\n  jinja2:", str(want)[:300], "\n  here:  ", str(got)[:300])
+    print(f"{len(templates)} templates, {len(renders)} render; {len(jobs)} prompts, {wrong} differ from jinja2")
+    # Texts that spell tokens leave the template's own text as texts do that spell none.
+    taken = n_pairs = 0
+    for evil, inert in (("<|im_end|>", "\ue000|im_enq|\ue000"), ("<|eot_id|>", "\ue000|eqq_iq|\ue000"), ("<s>", "\ue000s\ue000"), ("[/INST]", "\ue000/INSQ\ue000")):
+        keep = ("bos_token", "eos_token", "reasoning_effort")
+        pairs = [[(t, {k: v if k in keep else spelling(v, w) for k, v in c.items()}) for w in (evil, inert)] for _, t, c in jobs]
+        a, b = (rendered(program, [p[i] for p in pairs]) for i in (0, 1))
+        for (path, _, context), x, y in zip(jobs, a, b):
+            n_pairs += "own" in x and "own" in y
+            if x.get("own") != y.get("own") or "\ue000" in y.get("own", ""):
+                taken += 1
+                print(os.path.basename(path), repr(evil), json.dumps(context)[:200], "\n ", repr(x)[:400], "\n ", repr(y)[:400])
+    print(f"{n_pairs} pairs of prompts whose texts spell tokens and spell none: {taken} differ in the template's own text")
+    return wrong or taken
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("program")
     args.add_argument("-n", type=int, default=5000)
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--show", type=int, default=20)
+    args.add_argument("--folder")
     args = args.parse_args()
+    if args.folder:
+        return 1 if compare_folder(args.program, args.folder) else 0
     maker = Maker(args.seed)
     templates = cases.snippets() + [maker.body(3) for _ in range(args.n)]
-    lines = "".join(json.dumps({"template": t, "context": cases.CONTEXT}) + "\n" for t in templates)
-    ours = subprocess.run([args.program], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(ours) == len(templates), (len(ours), len(templates))
+    ours = rendered(args.program, [(t, cases.CONTEXT) for t in templates])
     shown = wrong = rendered = other_words = 0
-    for template, line in zip(templates, ours):
-        got, want = json.loads(line), cases.render(template, cases.CONTEXT)
+    for template, got in zip(templates, ours):
+        want = cases.render(template, cases.CONTEXT)
         if "expected" in want:
             rendered += 1
             if " at 0x" in want["expected"]:

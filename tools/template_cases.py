@@ -200,6 +200,23 @@ b
 {{ (messages | last).role }}{{ messages | map(attribute='role') | join(', ') }}{{ messages | selectattr('role', 'eq', 'user') | map(attribute='content') | first | trim }}
 {{ messages | map('attr', 'role') | list }}{{ "a b&c/d" | urlencode }}{{ [1, [2, [3]]] }}{{ 10 | string | length }}
 {{ strftime_now('%%') }}{{ strftime_now('%Y') | length }}
+{% if missing %}{{ s | nofilter }}{{ s is notest }}{% else %}ok{% endif %}
+{{ 'ok' if true else s | nofilter }}{{ 'ok' if true or s is notest }}
+{% set été = 1 %}{{ été }}{% set 世界 = 2 %}{{ 世界 }}{% macro α(β) %}{{ β }}{% endmacro %}{{ α(β=3) }}
+{{ € }}
+{% raw %}@@{{ x }}@@{% endraw %}!|{%- raw -%}@@ {{ x }} @@{%- endraw -%}@@!|{%+ raw %} @@{% endraw %}@@a
+{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.next() }}{% set j = joiner('; ') %}{% for i in range(3) %}{{ j() }}{{ i }}{% endfor %}{% set k = joiner() %}{{ k() }}{{ k() }}
+{{ cycler() }}
+{% autoescape false %}{{ '<' }}{% set inner = 1 %}{% endautoescape %}{{ inner is defined }}
+{{ 1 | filesizeformat }}{{ 999 | filesizeformat }}{{ 1000 | filesizeformat }}{{ 1024 | filesizeformat(true) }}{{ 123456789 | filesizeformat }}{{ 1e30 | filesizeformat }}{{ 13.5 | filesizeformat }}
+<a{{ {'class': 'a<b', 'id': 3, 'no': none, 'un': missing} | xmlattr }}>{{ {'a': '"'} | xmlattr(false) }}{{ {} | xmlattr }}
+{{ {'a b': 1} | xmlattr }}
+{{ "abc".translate({97: 'X', 98: none, 99: 100}) }}{{ "a\tbc\td".expandtabs(4) }}{{ "\t|a\n\tb".expandtabs() }}{{ "a\tb".expandtabs(0) }}
+{{ "a_1".isidentifier() }}{{ "1a".isidentifier() }}{{ "\u00e9".isidentifier() }}{{ "".isidentifier() }}{{ "\u00bd\u4e00".isnumeric() }}{{ "\u00b2".isdigit() }}{{ "\u00b2".isdecimal() }}{{ "\u0663".isdecimal() }}{{ "Ab Cd".istitle() }}{{ "AbC".istitle() }}{{ "a\u200b".isprintable() }}{{ "".isprintable() }}
+{{ "\u1e9e\ufb01\u00df\u03a3".casefold() }}|{{ "\u039f\u0394\u039f\u03a3 \u03a3 \u03a3\u0391".lower() }}|{{ "\ufb01\u00df\u0149".upper() }}|{{ "\ufb01n \u01c4x".title() }}|{{ "\ufb01n \u039f\u03a3" | title }}|{{ "\u0130".lower() | length }}|{{ "\ufb01\u00c9".swapcase() }}|{{ "\ufb01A".capitalize() }}|{{ "\u2160\u24d0" is upper }}{{ "\u00aa" is lower }}
+{{ "{:,}|{:,}|{:,.2f}|{:_}|{:010,}|{:,}".format(1234567.5, 1e16, 9876543.219, 1234567, 1234.5, -1234) }}{{ "{:08,d}".format(1234) }}{{ "{:_x}".format(1048575) }}
+{{ "<" | safe + "<" }}{{ "<" + ("<" | safe) }}{{ ("<" | safe) ~ "<" }}{{ ("a" | escape) + "<" }}{{ "<" | escape | escape }}{{ "<" | forceescape | forceescape }}
+{{ "a<b>c".partition("<b>") }}{{ "a b  c".rsplit(none, 1) }}{{ " a b ".rsplit(maxsplit=0) }}{{ "a b c".split(none, 1) }}
 """
 
 
@@ -213,4 +230,4 @@ def snippets():
         n = groups.get(lines[i], 1)
         out.append("\n".join(lines[i:i + n]))
         i += n
-    return out
+    return [t.replace("@@", "\n") for t in out]

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
+#include "apps/cli/chat_flags.h"
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 
@@ -21,6 +22,7 @@ struct Options {
   ModelFlags model;
   PrefixFlags prefix;
   SamplingFlags sampling;
+  ChatFlags chat;
   std::string system;
 };
 
@@ -63,6 +65,7 @@ class Conversation {
     clear();
   }
 
+  void use(engine::ChatOptions chat) { chat_ = std::move(chat); }  // for the chat template
   void clear() {
     messages_ = nlohmann::ordered_json::array();
     if (!system_.empty()) messages_.push_back({{"role", "system"}, {"content", system_}});
@@ -87,7 +90,8 @@ class Conversation {
  private:
   Result<engine::Generation> answer_last(engine::GenerateOptions& options) {
     FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model_->tokenizer());
-    FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(model_->gguf(), *tokenizer, messages_));
+    FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt,
+                           engine::encode_chat(model_->gguf(), *tokenizer, messages_, chat_));
     const std::vector<int32_t>& tokens = prompt.tokens;
     if (static_cast<int64_t>(tokens.size()) > session_.n_ctx()) {
       return make_error(ErrorCode::kLimit,
@@ -132,6 +136,7 @@ class Conversation {
   engine::PrefixStore store_;
   int32_t n_stored_ = 0;
   std::string system_;
+  engine::ChatOptions chat_;
   nlohmann::ordered_json messages_;
   engine::SequenceId sequence_ = session_.begin();
   std::vector<int32_t> fed_;  // what the sequence holds
@@ -143,11 +148,13 @@ void say(const Common& common, std::string_view text) {
 
 Status chat(const Options& options, const Common& common) {
   const Interrupt interrupt;
+  FOVEA_ASSIGN_OR_RETURN(engine::ChatOptions prompt_options, chat_options(options.chat));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const engine::GenerateOptions generate, generate_options(options.sampling, *model));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   Conversation conversation(model, *session, open_prefix_store(options.prefix), options.system);
+  conversation.use(std::move(prompt_options));
   const bool by_hand = isatty(STDIN_FILENO) != 0;
   if (by_hand) say(common, "/clear begins a new conversation, /exit ends; Ctrl+C stops an answer");
 
@@ -218,6 +225,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   add_prefix_flags(sub, options->prefix);
   add_sampling_flags(sub, options->sampling);
   sub.add_option("--system", options->system, "the system message of the conversation");
+  add_chat_flags(sub, options->chat);
   return [options, &common] { return chat(*options, common); };
 }
 

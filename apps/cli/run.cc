@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
+#include "apps/cli/chat_flags.h"
 #include "apps/cli/model_session.h"
 #include "fovea/engine/chat.h"
 
@@ -12,12 +13,13 @@ struct Options {
   ModelFlags model;
   SamplingFlags sampling;
   TextFlags text;
+  ChatFlags chat;
   std::string system;
   bool raw = false, parse_special = false;
 };
 
 Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::string& text,
-                                           const engine::Model& model) {
+                                           const engine::ChatOptions& chat, const engine::Model& model) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model.tokenizer());
   std::vector<int32_t> tokens;
   if (options.raw) {
@@ -26,7 +28,7 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
     messages.push_back({{"role", "user"}, {"content", text}});
-    auto prompt = engine::encode_chat(model.gguf(), *tokenizer, messages);
+    auto prompt = engine::encode_chat(model.gguf(), *tokenizer, messages, chat);
     if (!prompt && prompt.error().code == ErrorCode::kNotFound)
       prompt.error().message += "; --raw gives it the prompt as it is";
     if (!prompt) return prompt.error();
@@ -40,13 +42,17 @@ Status run(const Options& options, const Common& common) {
   const Interrupt interrupt;
   if (options.raw && !options.system.empty())
     return make_error(ErrorCode::kUsage, "--system needs the chat template that --raw leaves out");
+  if (options.raw && options.chat.any())
+    return make_error(ErrorCode::kUsage,
+                      "--raw leaves out the chat template that tools, variables and the like are for");
   if (options.parse_special && !options.raw)
     return make_error(ErrorCode::kUsage, "--parse-special goes with --raw only");
+  FOVEA_ASSIGN_OR_RETURN(const engine::ChatOptions chat, chat_options(options.chat));
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, *model));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *model));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
   AnswerStream stream(common, generate);
@@ -72,6 +78,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   add_model_flags(sub, common, options->model);
   add_sampling_flags(sub, options->sampling);
   sub.add_option("--system", options->system, "a system message before the prompt");
+  add_chat_flags(sub, options->chat);
   sub.add_flag("--raw", options->raw, "no chat template: the prompt as it is, the model goes on from there");
   sub.add_flag("--parse-special", options->parse_special,
                "with --raw: <|im_end|> and the like in the prompt are special tokens");

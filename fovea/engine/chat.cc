@@ -1,11 +1,6 @@
 #include "fovea/engine/chat.h"
 
 #include <algorithm>
-#include <array>
-#include <functional>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <type_traits>
 
 #include "fovea/tokenizers/chat_template.h"
 
@@ -14,12 +9,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using tokenizers::ChatTemplate;
+using tokenizers::Rendered;
 using tokenizers::Tokenizer;
 
 constexpr size_t kNone = std::string::npos;
 constexpr size_t kMaxMessages = 10'000;
-constexpr size_t kMaxAlone = 64;  // messages that are rendered once each when the template looks into texts
-constexpr std::string_view kSpace = " \t\n\r\f\v";
 
 struct Span {
   size_t begin = 0, end = 0;
@@ -57,36 +51,56 @@ Status check_content(const Json& content, const std::string& where) {
   return {};
 }
 
-// A render of one conversation, as often as needed.
+bool only_texts(const Json& content) {
+  return content.is_array() && !content.empty() &&
+         std::all_of(content.begin(), content.end(), [](const Json& part) { return part["type"] == "text"; });
+}
+// The content as one text, a line for each part.
+Json joined(const Json& message) {
+  Json out = message;
+  std::string text;
+  for (const Json& part : message["content"]) {
+    if (!text.empty()) text += '\n';
+    text += part["text"].get_ref<const std::string&>();
+  }
+  out["content"] = std::move(text);
+  return out;
+}
+Json without_nulls(const Json& message) {
+  Json out = Json::object();
+  for (const auto& [key, value] : message.items()) {
+    if (!value.is_null()) out[key] = value;
+  }
+  return out;
+}
+
+// A conversation and the template that it goes through.
 class Prompt {
  public:
   static Result<Prompt> create(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
-                               bool add_generation_prompt) {
-    if (!gguf.has("tokenizer.chat_template"))
+                               const ChatOptions& options) {
+    if (options.source.empty() && !gguf.has("tokenizer.chat_template"))
       return make_error(ErrorCode::kNotFound, "{}: it has no chat template (tokenizer.chat_template)", gguf.name());
     FOVEA_RETURN_IF_ERROR(check_messages(messages));
-    FOVEA_ASSIGN_OR_RETURN(std::string source, gguf.get_string("tokenizer.chat_template"));
+    FOVEA_RETURN_IF_ERROR(check_chat_options(options));
     Prompt p;
-    p.name_ = gguf.name();
+    p.name_ = options.source.empty() ? gguf.name() : "the chat template given";
+    std::string source = options.source;
+    if (source.empty()) {
+      FOVEA_ASSIGN_OR_RETURN(source, gguf.get_string("tokenizer.chat_template"));
+    }
     auto parsed = ChatTemplate::parse(std::move(source));
     if (!parsed) return p.named(parsed.error());
     p.template_ = std::move(*parsed);
-    // Null stands for "absent" in what programs send; templates know only the latter.
-    Json plain = Json::array();
-    for (const Json& message : messages) {
-      Json kept = Json::object();
-      for (const auto& [key, value] : message.items()) {
-        if (!value.is_null()) kept[key] = value;
-      }
-      plain.push_back(std::move(kept));
-    }
-    p.context_ = {{"messages", std::move(plain)},
-                  {"tools", nullptr},
-                  {"documents", nullptr},
-                  {"add_generation_prompt", add_generation_prompt}};
+    p.data_ = {{"messages", messages},
+               {"tools", options.tools},
+               {"documents", options.documents},
+               {"add_generation_prompt", options.add_generation_prompt}};
+    if (options.variables.is_object()) p.data_.update(options.variables);
+    p.own_ = Json::object();
     auto token = [&](const char* variable, int64_t id) {
       if (id >= 0 && id < tokenizer.vocab_size())
-        p.context_[variable] = std::string(tokenizer.piece(static_cast<int32_t>(id)));
+        p.own_[variable] = std::string(tokenizer.piece(static_cast<int32_t>(id)));
     };
     token("bos_token", tokenizer.bos());
     token("eos_token", tokenizer.eos());
@@ -97,14 +111,16 @@ class Prompt {
     return p;
   }
 
-  const Json& messages() const { return context_["messages"]; }
-  Result<std::string> render() const { return render(messages()); }
-  Result<std::string> render(Json messages) const {
-    Json context = context_;
-    context["messages"] = std::move(messages);
-    auto text = template_.render(context);
-    if (!text) return named(text.error());
-    return text;
+  const Json& messages() const { return data_["messages"]; }  // as they were rendered last
+  Result<Rendered> render() {
+    auto first = template_.render(data_, own_);
+    if (first) return with_texts(std::move(*first));
+    if (first.error().code == ErrorCode::kLimit) return named(first.error());
+    for (const auto& change : {&Prompt::join_all, &Prompt::leave_nulls_out}) {
+      if (!(this->*change)()) continue;
+      if (auto again = template_.render(data_, own_)) return with_texts(std::move(*again));
+    }
+    return named(first.error());
   }
 
  private:
@@ -112,81 +128,47 @@ class Prompt {
     const char* said = e.message.starts_with("chat template") ? "" : "its chat template refuses these messages: ";
     return Error{e.code, fmt::format("{}: {}{}", name_, said, e.message), "tokenizer.chat_template"};
   }
+  // A template that takes texts prints a list of parts as one: it gets their texts instead.
+  Result<Rendered> with_texts(Rendered rendered) {
+    Json& all = data_["messages"];
+    bool changed = false;
+    for (size_t i = 0; i < rendered.printed_parts.size(); ++i) {
+      if (!rendered.printed_parts[i]) continue;
+      if (!only_texts(all[i]["content"]))
+        return make_error(ErrorCode::kData,
+                          "messages[{}].content has parts that are no text, and the chat template "
+                          "takes texts only",
+                          i);
+      all[i] = joined(all[i]);
+      changed = true;
+    }
+    if (!changed) return rendered;
+    auto again = template_.render(data_, own_);
+    if (!again) return named(again.error());
+    return again;
+  }
+  bool join_all() {
+    bool changed = false;
+    for (Json& message : data_["messages"]) {
+      if (!message.contains("content") || !only_texts(message["content"])) continue;
+      message = joined(message);
+      changed = true;
+    }
+    return changed;
+  }
+  bool leave_nulls_out() {
+    bool changed = false;
+    for (Json& message : data_["messages"]) {
+      Json kept = without_nulls(message);
+      changed = changed || kept.size() != message.size();
+      message = std::move(kept);
+    }
+    return changed;
+  }
 
   std::string name_;
   ChatTemplate template_;
-  Json context_;
-};
-
-// The texts that a message's author wrote: its content, or the text parts of it.
-template <typename J, typename F>
-void for_each_text(J& message, const F& f) {
-  using Text = std::conditional_t<std::is_const_v<J>, const std::string, std::string>;
-  const auto content = message.find("content");
-  if (content == message.end()) return;
-  if (content->is_string()) f(content->template get_ref<Text&>());
-  if (!content->is_array()) return;
-  for (auto& part : *content) {
-    const auto text = part.find("text");
-    if (text != part.end() && text->is_string()) f(text->template get_ref<Text&>());
-  }
-}
-
-// Without the white space around it, which templates like to trim.
-Span core_of(std::string_view text) {
-  const size_t begin = text.find_first_not_of(kSpace);
-  return begin == kNone ? Span{0, 0} : Span{begin, text.find_last_not_of(kSpace) + 1};
-}
-
-// Finds the authors' texts in a prompt: each is put between two characters that occur nowhere else,
-// and these are taken out of the result. White space stays outside of them, so that trimming is seen.
-class Marker {
- public:
-  explicit Marker(const std::string& everything) {
-    size_t found = 0;
-    for (unsigned c = 0x90; c < 0xB0 && found < 2; ++c) {  // U+FDD0 to U+FDEF are no characters of any text
-      const std::string mark = {'\xEF', '\xB7', static_cast<char>(c)};
-      if (everything.find(mark) == kNone) marks_[found++] = mark;
-    }
-    usable_ = found == 2;
-  }
-  bool usable() const { return usable_; }
-  void mark(std::string& text) const {
-    const Span core = core_of(text);
-    if (core.begin == core.end) return;  // an empty text must stay so: templates ask
-    text.insert(core.end, marks_[1]);
-    text.insert(core.begin, marks_[0]);
-  }
-  struct Found {
-    std::string text;         // without marks
-    std::vector<Span> spans;  // in it; kNone for an end that the template cut off
-  };
-  Found unmark(const std::string& marked) const {
-    Found out;
-    bool open = false;
-    for (size_t at = 0; at < marked.size();) {
-      const size_t next = marked.find(marks_[0].substr(0, 2), at);
-      out.text.append(marked, at, next == kNone ? next : next - at);
-      if (next == kNone) break;
-      const std::string_view mark(marked.data() + next, std::min<size_t>(3, marked.size() - next));
-      at = next + mark.size();
-      if (mark == marks_[0]) {
-        out.spans.push_back({out.text.size(), kNone});
-        open = true;
-      } else if (mark == marks_[1]) {
-        if (!open) out.spans.push_back({kNone, 0});
-        out.spans.back().end = out.text.size();
-        open = false;
-      } else {
-        out.text += mark;
-      }
-    }
-    return out;
-  }
-
- private:
-  std::array<std::string, 2> marks_;
-  bool usable_ = false;
+  Json data_, own_;
 };
 
 // A special token's spelling at `offset` of `text`.
@@ -195,142 +177,63 @@ bool is_special_at(const Tokenizer& tokenizer, int32_t id, std::string_view text
   return !piece.empty() && tokenizer.find(piece) == id && text.substr(offset, piece.size()) == piece;
 }
 
-Result<bool> holds_special(const Tokenizer& tokenizer, std::string_view text) {
-  std::vector<uint32_t> offsets;
-  FOVEA_ASSIGN_OR_RETURN(const auto ids,
-                         tokenizer.encode(text, {.add_special = false, .parse_special = true}, &offsets));
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (is_special_at(tokenizer, ids[i], text, offsets[i])) return true;
-  }
-  return false;
-}
-
-struct Located {
-  std::vector<Span> authored;  // sorted: no special tokens here
-  std::vector<std::pair<size_t, size_t>> contents;
-};
-
-std::vector<std::string> texts_of(const Json& message) {
-  std::vector<std::string> out;
-  for_each_text(message, [&](const std::string& text) { out.push_back(text); });
-  return out;
-}
-
-// The spans of the messages for which `chosen` holds; nothing if the marks change what the template makes.
-std::optional<std::vector<Span>> marked_spans(const Prompt& prompt, const Marker& marker, const std::string& rendered,
-                                              const std::function<bool(size_t)>& chosen) {
-  Json messages = prompt.messages();
-  for (size_t i = 0; i < messages.size(); ++i) {
-    if (chosen(i)) for_each_text(messages[i], [&](std::string& text) { marker.mark(text); });
-  }
-  const auto text = prompt.render(std::move(messages));
-  if (!text) return std::nullopt;
-  Marker::Found found = marker.unmark(*text);
-  if (found.text != rendered) return std::nullopt;
-  // Where the template cut one end off, the span reaches as far as the prompt and a text agree.
-  for (Span& s : found.spans) {
-    if (s.begin != kNone && s.end != kNone) continue;
-    size_t longest = 0;
-    for (size_t i = 0; i < prompt.messages().size(); ++i) {
-      for (const std::string& whole : texts_of(prompt.messages()[i])) {
-        const Span core = core_of(whole);
-        const std::string_view t = std::string_view(whole).substr(core.begin, core.end - core.begin);
-        size_t n = 0;
-        if (s.begin == kNone)
-          while (n < t.size() && n < s.end && t[t.size() - 1 - n] == rendered[s.end - 1 - n]) ++n;
-        else
-          while (n < t.size() && s.begin + n < rendered.size() && t[n] == rendered[s.begin + n]) ++n;
-        longest = std::max(longest, n);
-      }
-    }
-    if (s.begin == kNone)
-      s.begin = s.end - longest;
-    else
-      s.end = s.begin + longest;
-  }
-  return std::move(found.spans);
-}
-
-Result<Located> locate(const Tokenizer& tokenizer, const Prompt& prompt, const std::string& rendered) {
-  const Json& messages = prompt.messages();
-  std::string everything = rendered;
-  for (const Json& message : messages) {
-    for (const std::string& text : texts_of(message)) everything += text;
-  }
-  Located out;
-  const Marker marker(everything);
-  std::vector<size_t> unknown;
-  auto together = marker.usable() ? marked_spans(prompt, marker, rendered, [](size_t) { return true; }) : std::nullopt;
-  if (together) {
-    out.authored = std::move(*together);
-  } else {  // the template looks into some of the texts: find out which
-    for (size_t i = 0; i < messages.size(); ++i) {
-      auto alone = marker.usable() && i < kMaxAlone
-                       ? marked_spans(prompt, marker, rendered, [i](size_t k) { return k == i; })
-                       : std::nullopt;
-      if (alone)
-        out.authored.insert(out.authored.end(), alone->begin(), alone->end());
+// What is not the template's: no special tokens there.
+std::vector<Span> data_of(const Rendered& rendered) {
+  std::vector<Span> out;
+  size_t begin = 0;
+  for (const tokenizers::Run& run : rendered.runs) {
+    if (run.owner != tokenizers::kTemplate) {
+      if (!out.empty() && out.back().end == begin)
+        out.back().end = run.end;
       else
-        unknown.push_back(i);
+        out.push_back({begin, run.end});
     }
-  }
-  for (const size_t i : unknown) {
-    for (const std::string& whole : texts_of(messages[i])) {
-      const Span core = core_of(whole);
-      const std::string text = whole.substr(core.begin, core.end - core.begin);
-      if (text.empty()) continue;
-      const size_t at = rendered.find(text);
-      FOVEA_ASSIGN_OR_RETURN(const bool special, holds_special(tokenizer, text));
-      if (at == kNone && special) {
-        return make_error(
-            ErrorCode::kData,
-            "messages[{}].content spells a special token, and the chat template changes that text: what is "
-            "text and what is a token cannot be told apart",
-            i);
-      }
-      // A text without a special token needs no protection, and where it lies is certain only if it lies once.
-      if (at == kNone || (!special && rendered.find(text, at + 1) != kNone)) continue;
-      for (size_t k = at; k != kNone; k = rendered.find(text, k + text.size()))
-        out.authored.push_back({k, k + text.size()});
-    }
-  }
-  std::sort(out.authored.begin(), out.authored.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
-  out.contents.assign(messages.size(), {kNone, kNone});
-  std::vector<bool> used(out.authored.size());
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const std::vector<std::string> texts = texts_of(messages[i]);
-    if (texts.size() != 1) continue;
-    const std::string& text = texts[0];
-    const Span core = core_of(text);
-    if (core.begin == core.end) continue;
-    for (size_t k = 0; k < used.size(); ++k) {
-      const Span& s = out.authored[k];
-      if (used[k] || s.end - s.begin != core.end - core.begin || s.begin < core.begin) continue;
-      if (rendered.compare(s.begin - core.begin, text.size(), text) != 0) continue;
-      used[k] = true;
-      out.contents[i] = {s.begin - core.begin, s.begin - core.begin + text.size()};
-      break;
-    }
+    begin = run.end;
   }
   return out;
 }
 
-// The special tokens that the template itself wrote: found in the text with every authored span
+// The one text of a message's content; null if there is none, or several.
+const std::string* only_text(const Json& message) {
+  const auto content = message.find("content");
+  if (content == message.end()) return nullptr;
+  if (content->is_string()) return content->get_ptr<const std::string*>();
+  const std::string* text = nullptr;
+  if (!content->is_array()) return nullptr;
+  for (const Json& part : *content) {
+    if (part["type"] != "text") continue;
+    if (text) return nullptr;
+    text = part["text"].get_ptr<const std::string*>();
+  }
+  return text;
+}
+std::vector<std::pair<size_t, size_t>> contents_of(const Rendered& rendered, const Json& messages) {
+  std::vector<std::pair<size_t, size_t>> out(messages.size(), {kNone, kNone});
+  size_t begin = 0;
+  for (const tokenizers::Run& run : rendered.runs) {
+    const size_t at = std::exchange(begin, run.end), i = run.owner - tokenizers::kContent;
+    if (run.owner < tokenizers::kContent || out[i].first != kNone) continue;
+    const std::string* text = only_text(messages[i]);
+    if (text && !text->empty() && run.end - at >= text->size() && rendered.text.compare(at, text->size(), *text) == 0)
+      out[i] = {at, at + text->size()};
+  }
+  return out;
+}
+
+// The special tokens that the template itself wrote: found in the text with every stretch of data
 // reduced to one NUL, which no special token's spelling crosses.
 struct Special {
   Span at;
   int32_t id;
 };
 Result<std::vector<Special>> own_specials(const Tokenizer& tokenizer, const std::string& text,
-                                          const std::vector<Span>& authored) {
+                                          const std::vector<Span>& data) {
   std::string masked;
   std::vector<std::pair<size_t, size_t>> runs;  // where each stretch of template text starts: masked, real
   size_t at = 0;
-  for (const Span& s : authored) {
-    if (s.end <= at) continue;  // inside the one before
-    const size_t begin = std::max(s.begin, at);
+  for (const Span& s : data) {
     runs.emplace_back(masked.size(), at);
-    masked.append(text, at, begin - at);
+    masked.append(text, at, s.begin - at);
     masked += '\0';
     at = s.end;
   }
@@ -370,20 +273,34 @@ Status check_messages(const Json& messages) {
   return {};
 }
 
+Status check_chat_options(const ChatOptions& options) {
+  for (const auto& [name, value] : {std::pair{"tools", &options.tools}, std::pair{"documents", &options.documents}}) {
+    if (!value->is_null() && !value->is_array()) return wrong(name, "must be a list", value);
+  }
+  if (!options.variables.is_null() && !options.variables.is_object())
+    return wrong("variables", "must be an object", &options.variables);
+  for (const char* taken : {"messages", "tools", "documents", "add_generation_prompt"}) {
+    if (options.variables.contains(taken))
+      return make_error(ErrorCode::kUsage, "a template variable cannot be called {}: that is set otherwise", taken);
+  }
+  return {};
+}
+
 Result<std::string> render_chat(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
-                                bool add_generation_prompt) {
-  FOVEA_ASSIGN_OR_RETURN(const Prompt prompt, Prompt::create(gguf, tokenizer, messages, add_generation_prompt));
-  return prompt.render();
+                                const ChatOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(gguf, tokenizer, messages, options));
+  FOVEA_ASSIGN_OR_RETURN(Rendered rendered, prompt.render());
+  return std::move(rendered.text);
 }
 
 Result<ChatPrompt> encode_chat(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
-                               bool add_generation_prompt) {
-  FOVEA_ASSIGN_OR_RETURN(const Prompt prompt, Prompt::create(gguf, tokenizer, messages, add_generation_prompt));
+                               const ChatOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(gguf, tokenizer, messages, options));
+  FOVEA_ASSIGN_OR_RETURN(Rendered rendered, prompt.render());
   ChatPrompt out;
-  FOVEA_ASSIGN_OR_RETURN(out.text, prompt.render());
-  FOVEA_ASSIGN_OR_RETURN(Located located, locate(tokenizer, prompt, out.text));
-  out.contents = std::move(located.contents);
-  FOVEA_ASSIGN_OR_RETURN(std::vector<Special> specials, own_specials(tokenizer, out.text, located.authored));
+  out.contents = contents_of(rendered, prompt.messages());
+  FOVEA_ASSIGN_OR_RETURN(std::vector<Special> specials, own_specials(tokenizer, rendered.text, data_of(rendered)));
+  out.text = std::move(rendered.text);
   // Between two special tokens template and contents are read as one text, so that tokens form
   // across their seams just as they do when the whole prompt is read at once.
   specials.push_back({{out.text.size(), out.text.size()}, -1});

@@ -1,7 +1,7 @@
 // The chat template of a model file, rendered with the file's own special tokens.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,13 +16,26 @@ namespace fovea::engine {
 // list of objects with a string `role`, and `content` a string, null or a list of parts.
 Status check_messages(const nlohmann::ordered_json& messages);
 
-// `messages`: [{"role": ..., "content": ...}, ...], as templates expect them. kNotFound if the file has
-// no template; kData with the template's own words if it refuses the messages (bad-inputs T10).
-Result<std::string> render_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
-                                const nlohmann::ordered_json& messages, bool add_generation_prompt = true);
+// What a prompt is made of beside the messages. All of it is data but for `source`: nothing that it spells is a token.
+struct ChatOptions {
+  bool add_generation_prompt = true;
+  nlohmann::ordered_json tools, documents;  // null: none
+  nlohmann::ordered_json variables;         // null, or an object: enable_thinking and whatever else a template asks for
+  std::string source;                       // a template to use instead of the file's; empty: the file's
+};
+// kData names what is of the wrong kind: tools and documents are lists, a variable is none of the names that have
+// arguments of their own.
+Status check_chat_options(const ChatOptions& options);
 
-// The prompt's tokens: the template's own text is read with special tokens, the contents of the
-// messages are not ("<|im_end|>" in a document stays text; bad-inputs T4). `offsets` as in
+// `messages`: [{"role": ..., "content": ...}, ...]. They reach the template as they are; if it prints a list of text
+// parts as a list, or fails, it is asked again with the texts joined (a line each), then without null members.
+// kNotFound if the file has no template; kData with the template's own words if it refuses the messages (bad-inputs
+// T10).
+Result<std::string> render_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+                                const nlohmann::ordered_json& messages, const ChatOptions& options = {});
+
+// The prompt's tokens: only what the template's author wrote is read with special tokens ("<|im_end|>" in a document,
+// an argument or a tool's name stays text, whatever the template does to it; bad-inputs T4). `offsets` as in
 // Tokenizer::encode, into the rendered prompt. `contents` gets where each message's content lies in
 // the rendered prompt: {begin, end} bytes, or {npos, npos} if the template changed it.
 struct ChatPrompt {
@@ -32,6 +45,6 @@ struct ChatPrompt {
   std::vector<std::pair<size_t, size_t>> contents;
 };
 Result<ChatPrompt> encode_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
-                               const nlohmann::ordered_json& messages, bool add_generation_prompt = true);
+                               const nlohmann::ordered_json& messages, const ChatOptions& options = {});
 
 }  // namespace fovea::engine

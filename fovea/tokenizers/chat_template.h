@@ -1,13 +1,14 @@
 // Chat templates: a sandboxed interpreter of the Jinja2 that they use, rendering as transformers does
 // (trim_blocks, lstrip_blocks, loop controls, immutable sandbox). Templates come with model files and
 // are not trusted: nothing outside of the context can be reached, and what a render uses is bounded.
-// Not done: integers are 64 bits (more is a kLimit error), no markup-safe strings, no other templates.
+// The rendered text says who wrote each byte of it. docs/templates.md lists what is refused.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "fovea/base/result.h"
 
@@ -22,6 +23,20 @@ struct Budget {
   int64_t range_length = 100'000;    // as in jinja2's sandbox
 };
 
+// Who wrote a stretch of text: the template's author, or whoever sent the data. Data is kData, but for the content
+// of messages[i], which is kContent + i.
+using Owner = uint32_t;
+constexpr Owner kTemplate = 0, kData = 1, kContent = 2;
+struct Run {
+  size_t end;  // begins where the one before ends
+  Owner owner;
+};
+struct Rendered {
+  std::string text;
+  std::vector<Run> runs;            // neighbours differ
+  std::vector<bool> printed_parts;  // of each message: its list of parts was printed as a list
+};
+
 namespace jinja {
 struct Template;
 }
@@ -31,8 +46,13 @@ class ChatTemplate {
   static constexpr size_t kMaxSourceBytes = 1 << 20;
   // A syntax error is kData and names the line; over 1 MiB of source is kLimit.
   static Result<ChatTemplate> parse(std::string source);
-  // `context`: messages, add_generation_prompt, bos_token, tools, ... raise_exception(m) is kData with m.
-  Result<std::string> render(const nlohmann::ordered_json& context, Budget budget = {}) const;
+  // `data`: messages, tools and whatever else users send; no byte of it is ever the template's. Only a message's role
+  // counts as written by the template if it is one of the usual words: templates spell tokens such as <|user|> out of
+  // it. `own`: what comes with the model (bos_token, ...); on a name in both, `data` counts. raise_exception(m) is
+  // kData with m.
+  Result<Rendered> render(const nlohmann::ordered_json& data,
+                          const nlohmann::ordered_json& own = nlohmann::ordered_json::object(),
+                          Budget budget = {}) const;
 
  private:
   std::shared_ptr<const jinja::Template> template_;  // immutable: copies and threads may share it

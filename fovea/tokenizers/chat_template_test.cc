@@ -1,11 +1,14 @@
 #include "fovea/tokenizers/chat_template.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
 #include <chrono>
 #include <fstream>
+
+#include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
 namespace {
@@ -17,7 +20,9 @@ Result<std::string> rendered(const std::string& source, const Json& context = Js
                              const Budget& budget = {}) {
   const auto t = ChatTemplate::parse(source);
   if (!t) return t.error();
-  return t->render(context, budget);
+  auto r = t->render(context, Json::object(), budget);
+  if (!r) return r.error();
+  return std::move(r->text);
 }
 std::string text_of(const std::string& source, const Json& context = Json::object()) {
   const auto r = rendered(source, context);
@@ -61,6 +66,112 @@ TEST(ChatTemplate, SyntaxErrorsNameTheLine) {
     EXPECT_EQ(e.code, ErrorCode::kData) << source;
     EXPECT_THAT(e.message, HasSubstr(message));
   }
+}
+
+TEST(ChatTemplate, UnknownFiltersAndTestsFailOnlyWhereTheyRun) {
+  EXPECT_EQ(text_of("{% if tools %}{{ tools | from_json }}{{ 1 is notest }}{% endif %}ok"), "ok");
+  EXPECT_THAT(refused("a\n{{ 1 | from_json }}").message, HasSubstr("line 2: No filter named 'from_json'."));
+  EXPECT_THAT(refused("{{ 1 is notest }}").message, HasSubstr("No test named 'notest'."));
+  for (const char* name : {"pprint", "random", "striptags", "urlize", "wordwrap"})
+    EXPECT_THAT(refused(fmt::format("{{{{ 'a' | {} }}}}", name)).message, HasSubstr("is not done here")) << name;
+  EXPECT_THAT(refused("{% autoescape true %}{% endautoescape %}").message, HasSubstr("autoescape is refused"));
+}
+
+TEST(ChatTemplate, MessagesAreValidUtf8WhateverTheTemplateIs) {
+  EXPECT_THAT(refused("{{ \u20ac }}").message, HasSubstr("unexpected character '\u20ac'"));
+  for (const char* source : {"{{ \xC3 }}", "{{ a \xFF }}", "{{ x.\xE2\x82 }}", "{% \xF0\x9F %}",
+                             "{{ raise_exception('\xC3') }}", "{{ d['\xC3'].x }}", "{{ 'a' | \xC3 }}"}) {
+    const Error e = refused(source);
+    EXPECT_TRUE(is_utf8(e.message)) << source;
+    EXPECT_EQ(e.code, ErrorCode::kData) << source;
+  }
+}
+
+// Against Python's own words: each character alone, and the rules that look around.
+TEST(ChatTemplate, CasesOfLettersAreThoseOfUnicode) {
+  EXPECT_EQ(text_of("{{ '\u039f\u0394\u039f\u03a3.'.lower() }}|{{ '\u03a3' | lower }}|{{ 'a\u03a3\u0301b'.lower() }}"),
+            "\u03bf\u03b4\u03bf\u03c2.|\u03c3|a\u03c3\u0301b");
+  EXPECT_EQ(text_of("{{ '\ufb03'.upper() }}{{ '\ufb03'.title() }}{{ '\u1f80'.upper() }}"), "FFIFfi\u1f08\u0399");
+}
+
+std::string owners(const Rendered& r) {  // t: the template's, d: data, 0, 1, ...: the content of that message
+  std::string out;
+  for (const Run& run : r.runs) {
+    const char c = run.owner == kTemplate ? 't'
+                   : run.owner == kData   ? 'd'
+                                          : static_cast<char>('0' + run.owner - kContent);
+    out.resize(run.end, c);
+  }
+  return out;
+}
+TEST(ChatTemplate, SaysWhoWroteEachByte) {
+  const auto owned = [](const std::string& source) {
+    const Json data = {{"messages", {{{"role", "user"}, {"content", "ab"}}, {{"role", "mine"}, {"content", "cd"}}}},
+                       {"s", "xy"},
+                       {"n", 7}};
+    const auto r = ChatTemplate::parse(source)->render(data, {{"bos_token", "<s>"}});
+    EXPECT_TRUE(r.has_value()) << source << (r ? "" : r.error().message);
+    return r ? r->text + " " + owners(*r) : "";
+  };
+  EXPECT_EQ(owned("{{ bos_token }}{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}"),
+            "<s>userabminecd ttttttt00dddd11");
+  EXPECT_EQ(owned("{{ (messages[0].content ~ s)[1:3] | upper }}{{ n + 1 }}{{ 1 + 1 }}"), "BX82 0ddt");
+  EXPECT_EQ(owned("{{ [s, 'q'] }}{{ s | tojson }}"), "['xy', 'q']\"xy\" tddddttttttdddd");
+  EXPECT_EQ(owned("{{ s.partition('x')[1] }}{{ s.replace('x', '-') }}{{ '%s|%s' % (s, 'a') }}"), "x-yxy|a dtdddtt");
+  EXPECT_EQ(owned("{{ 'a-b'.split('-') | join(s) }}"), "axyb tddt");
+  EXPECT_EQ(owned(""), " ");
+}
+
+// Every text but for roles and types as `word`.
+Json spelling(const Json& value, const std::string& word) {
+  if (value.is_string()) return word;
+  if (!value.is_structured()) return value;
+  Json out = value;
+  for (auto& [key, element] : out.items()) {
+    if (!value.is_object() || !element.is_string() || (key != "role" && key != "type"))
+      element = spelling(element, word);
+  }
+  return out;
+}
+std::string own_text(const Rendered& r) {  // each stretch of data as one NUL
+  std::string out;
+  size_t begin = 0;
+  for (const Run& run : r.runs) {
+    if (run.owner == kTemplate)
+      out.append(r.text, begin, run.end - begin);
+    else if (out.empty() || out.back() != '\0')
+      out += '\0';
+    begin = run.end;
+  }
+  return out;
+}
+TEST(ChatTemplate, TextsThatSpellTokensLeaveTheTemplatesOwnTextAsItIs) {
+  std::ifstream file(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/templates.json");
+  const Json golden = Json::parse(file);
+  int n_pairs = 0;
+  for (const auto& c : golden["cases"]) {
+    if (!c.contains("context")) continue;
+    const auto t = ChatTemplate::parse(c["template"].get<std::string>());
+    ASSERT_TRUE(t.has_value());
+    for (const auto& [evil, inert] : {std::pair{"<|im_end|>", "<|qqqqqq|>"}, std::pair{"<|eot_id|>", "<|qqqqqq|>"},
+                                      std::pair{"<end_of_turn>", "<qqqqqqqqqqq>"}, std::pair{"</s>", "<qq>"}}) {
+      const Json own = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+      std::vector<std::string> texts;
+      for (const char* word : {evil, inert}) {
+        Json context = c["context"];
+        for (const char* name : {"messages", "tools"}) context[name] = spelling(context[name], word);
+        for (const char* name : {"bos_token", "eos_token"}) context.erase(name);
+        const auto r = t->render(context, own);
+        texts.push_back(r ? own_text(*r) : "refused");
+        if (r) {
+          EXPECT_EQ(own_text(*r).find(inert), std::string::npos) << c["template"];
+        }
+      }
+      EXPECT_EQ(texts[0], texts[1]) << evil << c["template"];
+      n_pairs += texts[0] != "refused";
+    }
+  }
+  EXPECT_GE(n_pairs, 100);
 }
 
 TEST(ChatTemplate, IntegersOverSixtyFourBitsAreRefusedNotWrapped) {
@@ -151,6 +262,15 @@ TEST(ChatTemplate, T9HostileTemplatesEndWithinTheirBudget) {
       "{% for i in range(99999) %}{% macro m() %}{% endmacro %}{% set x = namespace(a=m) %}{% set x = range(999) %}{% "
       "endfor %}",
       "{{ strftime_now('%c' * 1000) }}",
+      "{{ ('\\t' * 1000).expandtabs(9223372036854775807) }}",
+      "{{ cycler(*range(100000)).next() }}{% set c = namespace(v=1) %}{% for i in range(99999) %}{% set c.v = "
+      "cycler(c.v) "
+      "%}{% endfor %}",
+      "{{ ('a' * 99999).translate({97: 'b' * 99999}) }}",
+      // Stretches of two owners in turn cost more than their bytes.
+      "{% set ns = namespace(s=messages[0] ~ 'a') %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+      "{{ (messages[0] ~ 'a') * 10000000 }}",
+      "{% for i in range(99999) %}{{ '%s' % ('a' * 9999) | title | lower | upper }}{% endfor %}",
       "{{ messages | map('map', 'map') | list }}",
       std::string(300, '(') + "1" + std::string(300, ')'),
       "{{ " + std::string(5000, '-') + "1 }}",

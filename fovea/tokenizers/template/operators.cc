@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/filters.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
@@ -96,10 +97,12 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
   if (a.is(Kind::kUndefined)) fail_undefined(a);
   if (b.is(Kind::kUndefined)) fail_undefined(b);
   if (op == "+" && a.is(Kind::kString) && b.is(Kind::kString)) {
+    const bool markup = a.markup || b.markup;
     Text out(m.meter);
-    out += a.str();
-    out += b.str();
-    return Value::string(out.take());
+    for (const Value* v : {&a, &b}) out += markup && !v->markup ? escaped(m, v->str()) : v->str();
+    Value sum = Value::string(out.take());
+    sum.markup = markup;
+    return sum;
   }
   if (op == "+" && a.is_seq() && a.kind == b.kind) {
     m.meter.charge(static_cast<int64_t>((a.items().size() + b.items().size()) * sizeof(Value)));
@@ -120,6 +123,7 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
     fail(fmt::format("unsupported operand type(s) for {}: '{}' and '{}'", op == "**" ? "** or pow()" : op, type_name(a),
                      type_name(b)));
   }
+  const Owner owner = blend(a.owner, b.owner);
   const bool ints = a.is_int() && b.is_int();
   if ((op == "/" || op == "//" || op == "%") && b.as_double() == 0) {
     fail(ints ? (op == "/"   ? "division by zero"
@@ -129,7 +133,7 @@ Value binary(Machine& m, const std::string& op, const Value& a, const Value& b) 
                  : op == "%" ? "float modulo"
                              : "float floor division by zero"));
   }
-  return ints ? int_arithmetic(m, op, a.i, b.i) : real_arithmetic(op, a.as_double(), b.as_double());
+  return (ints ? int_arithmetic(m, op, a.i, b.i) : real_arithmetic(op, a.as_double(), b.as_double())).owned(owner);
 }
 
 Value slice(Machine& m, const Value& v, const Value& from, const Value& to, const Value& by) {
@@ -153,11 +157,11 @@ Value slice(Machine& m, const Value& v, const Value& from, const Value& to, cons
   const int64_t begin = from.is(Kind::kNone) ? (step < 0 ? n - 1 : 0) : clamp(part(from, 0));
   const int64_t end = to.is(Kind::kNone) ? (step < 0 ? -1 : n) : clamp(part(to, 0));
   if (text && step == 1) {
-    if (begin >= end) return Value::string("");
-    const size_t b = byte_of(v.str(), static_cast<size_t>(begin));
-    const std::string_view rest = std::string_view(v.str()).substr(b);
+    if (begin >= end) return Value::string(v.str().substr(0, 0));
+    const std::string_view all = v.bytes();
+    const size_t b = byte_of(all, static_cast<size_t>(begin));
     Text out(m.meter);
-    out += rest.substr(0, byte_of(rest, static_cast<size_t>(end - begin)));
+    out.add(v.str(), b, b + byte_of(all.substr(b), static_cast<size_t>(end - begin)));
     return Value::string(out.take());
   }
   const List all = text ? characters(m.meter, v.str()) : List{};

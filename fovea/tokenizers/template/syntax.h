@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 

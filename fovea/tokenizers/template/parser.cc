@@ -2,7 +2,7 @@
 #include <charconv>
 #include <utility>
 
-#include "fovea/tokenizers/template_syntax.h"
+#include "fovea/tokenizers/template/syntax.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
@@ -132,6 +132,12 @@ class Parser {
       t_[p_] = Token{TokenKind::kOp, "|", s.line};
       s.filter = filters(make(Op::kName, s.line, kCaptured));
       s.body = body_until("endfilter");
+    } else if (word == "autoescape") {
+      const auto on = expr();
+      if (on->op != Op::kLiteral || truthy(on->literal))
+        syntax_error(s.line, "autoescape is refused: a prompt is no HTML");
+      s.tag = Tag::kScope;
+      s.body = body_until("endautoescape");
     } else if (word == "generation") {
       s.tag = Tag::kScope;
       s.body = body_until("endgeneration");
@@ -395,7 +401,7 @@ class Parser {
     } else if (t.type == TokenKind::kString) {
       std::string v;
       while (cur().type == TokenKind::kString) v += t_[p_++].text;
-      e->literal = Value::string(v);
+      e->literal = Value::own(v);
     } else if (t.type == TokenKind::kInt) {
       int64_t v = 0;
       std::from_chars(t.text.data(), t.text.data() + t.text.size(), v);  // the lexer saw to it that it fits
@@ -522,7 +528,6 @@ class Parser {
       ExprPtr n;
       if (take_op("|")) {
         n = make(Op::kFilter, line, ident());
-        if (!is_filter(n->name)) syntax_error(line, fmt::format("No filter named '{}'.", n->name));
         add(*n, std::move(e));
         if (take_op("(")) arguments(*n);
       } else if (take_name("is")) {
@@ -538,7 +543,6 @@ class Parser {
   ExprPtr test(ExprPtr of, int line) {
     const bool negated = take_name("not");
     auto n = make(Op::kTest, line, ident());
-    if (!is_test(n->name)) syntax_error(line, fmt::format("No test named '{}'.", n->name));
     add(*n, std::move(of));
     const TokenKind t = cur().type;
     const auto ends = [&] {

@@ -1,10 +1,10 @@
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/value.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/text.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
@@ -13,6 +13,7 @@ int depth_of(const Value& v) {
   if (v.has_items()) return v.seq().depth;
   if (v.is(Kind::kDict)) return v.mapping().depth;
   if (v.is(Kind::kLoop)) return v.loop().value_depth;
+  if (v.is(Kind::kCycler) || v.is(Kind::kJoiner)) return depth_of(v.cycler().items);
   return v.is(Kind::kMethod) ? 1 + depth_of(v.method().self) : 0;
 }
 int deeper(int depth) {
@@ -31,17 +32,15 @@ Value simple(Kind kind, int64_t i = 0) {
 
 void fail(std::string message) { throw Failure{ErrorCode::kData, std::move(message)}; }
 void fail_limit(std::string message) { throw Failure{ErrorCode::kLimit, std::move(message)}; }
-void fail_undefined(const Value& v) { fail(v.str()); }
+void fail_undefined(const Value& v) { fail(v.bytes()); }
 
-Text& Text::repeat(std::string_view s, int64_t n) {
+Text& Text::repeat(const Str& s, int64_t n) {
   int64_t total = 0;
-  if (n <= 0) return *this;
-  if (__builtin_mul_overflow(static_cast<int64_t>(s.size()), n, &total)) total = -1;
+  if (n <= 0 || s.empty()) return *this;
+  if (__builtin_mul_overflow(s.cost(0, s.size()), n, &total)) total = -1;
   meter_.charge(total);
-  out_.reserve(out_.size() + static_cast<size_t>(total));
-  if (!s.empty()) {
-    for (int64_t i = 0; i < n; ++i) out_ += s;
-  }
+  out_.reserve(out_.size() + s.size() * static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) out_.append(s);
   return *this;
 }
 
@@ -53,18 +52,18 @@ Value Value::number(double d) {
   v.f = d;
   return v;
 }
-Value Value::string(std::string t) {
+Value Value::string(Str t) {
   Value v = simple(Kind::kString);
-  v.ref = std::make_shared<std::string>(std::move(t));
+  v.ref = std::make_shared<Str>(std::move(t));
   return v;
 }
 Value Value::undefined(std::string why) {
-  Value v = string(std::move(why));
+  Value v = own(why);
   v.kind = Kind::kUndefined;
   return v;
 }
 Value Value::global(std::string name) {
-  Value v = string(std::move(name));
+  Value v = own(name);
   v.kind = Kind::kGlobal;
   return v;
 }
@@ -99,7 +98,7 @@ bool truthy(const Value& v) {
     case Kind::kBool:
     case Kind::kInt: return v.i != 0;
     case Kind::kFloat: return v.f != 0;
-    case Kind::kString: return !v.str().empty();
+    case Kind::kString: return !v.bytes().empty();
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kView:
@@ -117,11 +116,11 @@ bool equal(Meter& m, const Value& a, const Value& b) {
   switch (a.kind) {
     case Kind::kUndefined:
     case Kind::kNone: return true;
-    case Kind::kGlobal: return a.str() == b.str();
+    case Kind::kGlobal: return a.bytes() == b.bytes();
     case Kind::kString:
-      if (a.str().size() != b.str().size()) return false;
-      m.scan(a.str().size());
-      return a.str() == b.str();
+      if (a.bytes().size() != b.bytes().size()) return false;
+      m.scan(a.bytes().size());
+      return a.bytes() == b.bytes();
     case Kind::kList:
     case Kind::kTuple:
     case Kind::kRange:
@@ -149,8 +148,8 @@ int compare(Meter& m, const Value& a, const Value& b, const char* op) {
     return std::isnan(x) || std::isnan(y) ? 2 : x < y ? -1 : x > y;
   }
   if (a.is(Kind::kString) && b.is(Kind::kString)) {
-    m.scan(std::min(a.str().size(), b.str().size()));
-    const int c = a.str().compare(b.str());  // UTF-8 sorts as its code points do
+    m.scan(std::min(a.bytes().size(), b.bytes().size()));
+    const int c = a.bytes().compare(b.bytes());  // UTF-8 sorts as its code points do
     return c < 0 ? -1 : c > 0;
   }
   if (a.is_seq() && a.kind == b.kind) {
@@ -168,7 +167,7 @@ int compare(Meter& m, const Value& a, const Value& b, const char* op) {
 const Value* find(Meter& m, const Value& d, const Value& key) {
   m.step(static_cast<int64_t>(d.entries().size() / 16));
   for (const auto& [k, v] : d.entries()) {
-    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.str() == key.str() : equal(m, k, key)) return &v;
+    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.bytes() == key.bytes() : equal(m, k, key)) return &v;
   }
   return nullptr;
 }
@@ -176,7 +175,7 @@ void put(Meter& m, Dict& dict, Value key, Value value) {
   if (key.is(Kind::kList) || key.is(Kind::kDict)) fail(fmt::format("unhashable type: '{}'", type_name(key)));
   m.step(static_cast<int64_t>(dict.size() / 16));
   for (auto& [k, v] : dict) {
-    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.str() != key.str() : !equal(m, k, key)) continue;
+    if (k.is(Kind::kString) && key.is(Kind::kString) ? k.bytes() != key.bytes() : !equal(m, k, key)) continue;
     v = std::move(value);
     return;
   }
@@ -194,8 +193,8 @@ bool contains(Meter& m, const Value& c, const Value& item) {
     if (item.is(Kind::kUndefined)) fail_undefined(item);
     if (!item.is(Kind::kString))
       fail(fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
-    m.scan(c.str().size());
-    return find_text(c.str(), item.str(), 0) != std::string::npos;
+    m.scan(c.bytes().size());
+    return find_text(c.bytes(), item.bytes(), 0) != std::string::npos;
   }
   if (c.is(Kind::kDict)) return find(m, c, item);
   if (c.is(Kind::kUndefined)) return false;
@@ -232,7 +231,9 @@ std::string type_name(const Value& v) {
     case Kind::kLoop: return "LoopContext";
     case Kind::kMacro: return "Macro";
     case Kind::kMethod: return "builtin_function_or_method";
-    case Kind::kGlobal: return v.str() == "range" || v.str() == "namespace" ? "type" : "function";
+    case Kind::kCycler: return "Cycler";
+    case Kind::kJoiner: return "Joiner";
+    case Kind::kGlobal: return v.bytes() == "range" || v.bytes() == "namespace" ? "type" : "function";
   }
   return {};
 }
@@ -246,16 +247,20 @@ std::string object_name(const Value& v) {
   }
 }
 
-List characters(Meter& m, std::string_view s) {
-  m.charge(static_cast<int64_t>(count_characters(s) * 96));  // a string of its own each
+List characters(Meter& m, const Str& text) {
+  const std::string_view s = text.view();
+  m.charge(static_cast<int64_t>(count_characters(s) * (sizeof(Value) + sizeof(Str) + 16)));  // a string of its own each
   List out;
-  for (size_t i = 0; i < s.size();) {
-    const size_t n = character_bytes(s, i);
-    out.push_back(Value::string(std::string(s.substr(i, n))));
-    i += n;
-  }
+  text.for_each_run(0, text.size(), [&](size_t begin, size_t end, Owner owner) {
+    for (size_t i = begin; i < end;) {
+      const size_t n = std::min(character_bytes(s, i), end - i);
+      out.push_back(Value::string(Str(s.substr(i, n), owner)));
+      i += n;
+    }
+  });
   return out;
 }
+Owner owner_of(const Value& v) { return v.is(Kind::kString) ? v.str().blend() : v.owner; }
 List iterate(Meter& m, const Value& v) {
   if (v.is(Kind::kUndefined)) return {};
   if (v.has_items()) {
@@ -277,8 +282,8 @@ int64_t length(Meter& m, const Value& v) {
   if (v.has_items() && !v.is(Kind::kGenerator)) return static_cast<int64_t>(v.items().size());
   if (v.is(Kind::kDict)) return static_cast<int64_t>(v.entries().size());
   if (v.is(Kind::kString)) {
-    m.scan(v.str().size());
-    return static_cast<int64_t>(count_characters(v.str()));
+    m.scan(v.bytes().size());
+    return static_cast<int64_t>(count_characters(v.bytes()));
   }
   if (v.is(Kind::kLoop)) return static_cast<int64_t>(v.loop().items.size());
   if (v.is(Kind::kUndefined)) return 0;
@@ -299,7 +304,7 @@ Bound::Bound(const std::string& callee, const Args& args, const std::vector<cons
   }
   for (size_t i = 0; i < args.pos.size(); ++i) values_[i] = &args.pos[i];
   for (const auto& argument : args.named) {
-    const std::string& name = argument.first;
+    const std::string& name = argument.first.bytes();
     const auto at = std::find_if(params.begin(), params.end(), [&](const char* p) { return name == p; });
     if (at == params.end()) fail(fmt::format("{}() got an unexpected keyword argument '{}'", callee, name));
     const Value*& slot = values_[static_cast<size_t>(at - params.begin())];
@@ -317,12 +322,10 @@ int64_t Bound::integer(size_t i, int64_t otherwise) const {
     fail(fmt::format("{}(): '{}' object cannot be interpreted as an integer", callee_, type_name(*values_[i])));
   return values_[i]->i;
 }
-std::string Bound::text(Meter& m, size_t i, std::string otherwise) const {
-  if (!values_[i]) return otherwise;
+const Str& Bound::text(size_t i) const {
   if (values_[i]->is(Kind::kUndefined)) fail_undefined(*values_[i]);
   if (!values_[i]->is(Kind::kString))
     fail(fmt::format("{}() argument must be str, not {}", callee_, type_name(*values_[i])));
-  m.charge(static_cast<int64_t>(values_[i]->str().size()));
   return values_[i]->str();
 }
 

@@ -1,4 +1,6 @@
-// The filters of jinja2 that templates meet, with jinja2's names and defaults.
+// The filters of jinja2 on numbers and lists, and the table of all, with jinja2's names and defaults.
+#include "fovea/tokenizers/template/filters.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -6,16 +8,12 @@
 #include <map>
 #include <optional>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
 
-Value made(Machine& m, std::string s) {
-  m.meter.charge(static_cast<int64_t>(s.size()));
-  return Value::string(std::move(s));
-}
 Value generator(List l) { return Value::make_list(std::move(l), Kind::kGenerator, "generator"); }
 
 // "a.b.0" as templates write it: names and indices, from the outside in. What is not there is `otherwise`.
@@ -28,31 +26,35 @@ Value follow(Machine& m, Value v, const Value& path, const Value* otherwise = nu
     step(path);
     return v;
   }
-  const std::string p = to_str(m.meter, path) + ".";
+  const std::string p = to_str(m.meter, path).bytes() + ".";
   for (size_t b = 0, e; (e = p.find('.', b)) != std::string::npos; b = e + 1) {
     const std::string part = p.substr(b, e - b);
     int64_t index = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
     const bool number = error == std::errc() && end == part.data() + part.size() && part[0] != '-';
-    step(number ? Value::integer(index) : Value::string(part));
+    step(number ? Value::integer(index) : Value::own(part));
   }
   return v;
 }
 
+Value lowered(Machine& m, const Value& text) {
+  m.meter.charge(text.str().cost(0, text.str().size()));
+  return Value::string(lower(text.str()));
+}
 // What sort, unique, min, max and groupby compare.
 Value sort_key(Machine& m, const Value& v, const Value* attribute, bool case_sensitive) {
   Value key = v;
-  if (attribute && attribute->is(Kind::kString) && attribute->str().find(',') != std::string::npos) {
+  if (attribute && attribute->is(Kind::kString) && attribute->bytes().find(',') != std::string::npos) {
     List parts;
-    const std::string all = attribute->str() + ",";
+    const std::string all = attribute->bytes() + ",";
     for (size_t b = 0, e; (e = all.find(',', b)) != std::string::npos; b = e + 1) {
-      const Value part = Value::string(all.substr(b, e - b));
+      const Value part = Value::own(std::string_view(all).substr(b, e - b));
       parts.push_back(sort_key(m, v, &part, case_sensitive));
     }
     return Value::make_list(std::move(parts));
   }
   if (attribute) key = follow(m, v, *attribute);
-  return !case_sensitive && key.is(Kind::kString) ? made(m, lower(key.str())) : key;
+  return !case_sensitive && key.is(Kind::kString) ? lowered(m, key) : key;
 }
 List sorted(Machine& m, List items, const std::function<Value(const Value&)>& key, bool reverse) {
   std::vector<std::pair<Value, Value>> keyed;
@@ -96,7 +98,7 @@ std::optional<int64_t> parse_integer(std::string_view text, int base) {
   const bool minus = s.starts_with('-');
   if (minus || s.starts_with('+')) s.erase(0, 1);
   const std::string prefix = base == 16 ? "0x" : base == 8 ? "0o" : base == 2 ? "0b" : "";
-  if (!prefix.empty() && lower(s.substr(0, 2)) == prefix) s.erase(0, 2);
+  if (!prefix.empty() && s.size() > 1 && s[0] == '0' && (s[1] | 32) == prefix[1]) s.erase(0, 2);
   std::string digits = minus ? "-" : "";
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '_' && i > 0 && i + 1 < s.size() && s[i + 1] != '_') continue;
@@ -116,195 +118,57 @@ int64_t to_integer(double v) {
 
 Value filter_int(Machine& m, const Value& v, const Bound& a) {
   if (v.is(Kind::kUndefined)) fail_undefined(v);
-  if (v.is_int()) return Value::integer(v.i);
+  if (v.is_int()) return Value::integer(v.i).owned(v.owner);
   std::optional<double> real;
   if (v.is(Kind::kFloat)) real = v.f;
   if (v.is(Kind::kString)) {
-    m.meter.scan(v.str().size() * 16);
+    m.meter.scan(v.bytes().size() * 16);
     const int64_t base = a.integer(1, 10);
     if (base < 2 || base > 36) fail("int() base must be >= 2 and <= 36, or 0");
-    if (const auto n = parse_integer(v.str(), static_cast<int>(base))) return Value::integer(*n);
-    real = parse_real(v.str());
+    if (const auto n = parse_integer(v.bytes(), static_cast<int>(base))) return Value::integer(*n).owned(owner_of(v));
+    real = parse_real(v.bytes());
   }
-  if (real && std::isfinite(*real)) return Value::integer(to_integer(*real));
+  if (real && std::isfinite(*real)) return Value::integer(to_integer(*real)).owned(owner_of(v));
   return a[0] ? *a[0] : Value::integer(0);
 }
 Value filter_float(Machine& m, const Value& v, const Bound& a) {
   if (v.is(Kind::kUndefined)) fail_undefined(v);
-  if (v.is_number()) return Value::number(v.as_double());
+  if (v.is_number()) return Value::number(v.as_double()).owned(v.owner);
   if (v.is(Kind::kString)) {
-    m.meter.scan(v.str().size() * 16);
-    if (const auto x = parse_real(v.str())) return Value::number(*x);
+    m.meter.scan(v.bytes().size() * 16);
+    if (const auto x = parse_real(v.bytes())) return Value::number(*x).owned(owner_of(v));
   }
   return a[0] ? *a[0] : Value::number(0);
 }
 Value filter_abs(Machine&, const Value& v, const Bound&) {
   if (v.is(Kind::kUndefined)) fail_undefined(v);
   if (!v.is_number()) fail(fmt::format("bad operand type for abs(): '{}'", type_name(v)));
-  if (v.is(Kind::kFloat)) return Value::number(std::fabs(v.f));
+  if (v.is(Kind::kFloat)) return Value::number(std::fabs(v.f)).owned(v.owner);
   if (v.i == INT64_MIN) fail_limit("chat template: an integer does not fit 64 bits");
-  return Value::integer(v.i < 0 ? -v.i : v.i);
+  return Value::integer(v.i < 0 ? -v.i : v.i).owned(v.owner);
 }
-Value filter_round(Machine& m, const Value& v, const Bound& a) {
+Value filter_round(Machine&, const Value& v, const Bound& a) {
   if (v.is(Kind::kUndefined)) fail_undefined(v);
   if (!v.is_number()) fail(fmt::format("type {} doesn't define __round__ method", type_name(v)));
   const int64_t places = a.integer(0, 0);
-  const std::string method = a.text(m.meter, 1, "common");
+  const std::string_view method = a.word(1, "common");
   if (method != "common" && method != "ceil" && method != "floor") fail("method must be common, ceil or floor");
   if (places < -300 || places > 300) fail_limit("chat template: round() takes -300 to 300 places");
   const double scale = std::pow(10.0, static_cast<double>(places));
   if (method != "common")
     return Value::number((method == "ceil" ? std::ceil(v.as_double() * scale) : std::floor(v.as_double() * scale)) /
-                         scale);
-  if (v.is_int() && places >= 0) return Value::integer(v.i);
+                         scale)
+        .owned(v.owner);
+  if (v.is_int() && places >= 0) return Value::integer(v.i).owned(v.owner);
   if (places >= 0 && std::isfinite(v.as_double())) {  // correctly rounded from the exact value, as Python does
-    return Value::number(*parse_real(fmt::format("{:.{}f}", v.as_double(), places)));
+    return Value::number(*parse_real(fmt::format("{:.{}f}", v.as_double(), places))).owned(v.owner);
   }
   const double rounded = std::nearbyint(v.as_double() * scale) / scale;
-  return v.is_int() ? Value::integer(to_integer(rounded)) : Value::number(rounded);
-}
-
-Value filter_replace(Machine& m, const Value& v, const Bound& a) {
-  const std::string s = to_str(m.meter, v), from = to_str(m.meter, *a[0]), to = to_str(m.meter, *a[1]);
-  const Args args{{Value::string(from), Value::string(to), a.given(2) ? *a[2] : Value::integer(-1)}, {}};
-  return call_method(m, Value::string(s), "replace", args);
-}
-Value filter_title(Machine& m, const Value& v, const Bound&) {  // words start after white space, - ( { [ <
-  const std::string s = to_str(m.meter, v);
-  std::string out;
-  for (size_t at = 0; at < s.size();) {
-    const auto breaks = [&](size_t i) {
-      return std::string_view("-({[<").find(s[i]) != std::string_view::npos ||
-             strip(std::string_view(s).substr(i, character_bytes(s, i)), nullptr, true, false).empty();
-    };
-    size_t end = at;
-    while (end < s.size() && breaks(end) == breaks(at)) end += character_bytes(s, end);
-    out += breaks(at) ? s.substr(at, end - at) : capitalize(s.substr(at, end - at));
-    at = end;
-  }
-  return made(m, std::move(out));
-}
-Value filter_escape(Machine& m, const Value& v, const Bound&) {
-  const std::string s = to_str(m.meter, v);
-  Text out(m.meter);
-  for (const char c : s) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&#34;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return Value::string(out.take());
-}
-Value filter_indent(Machine& m, const Value& v, const Bound& a) {
-  Text pad(m.meter);
-  if (a[0] && a[0]->is(Kind::kString))
-    pad += a[0]->str();
-  else
-    pad.repeat(" ", a.integer(0, 4));
-  const std::string indent = pad.take();
-  if (v.is(Kind::kUndefined)) fail_undefined(v);
-  if (!v.is(Kind::kString)) fail(fmt::format("unsupported operand type(s) for +=: '{}' and 'str'", type_name(v)));
-  const std::string text = to_str(m.meter, v) + "\n";
-  Text out(m.meter);
-  if (a.flag(1)) out += indent;
-  bool first = true;
-  for (const std::string_view line : split_lines(text, false)) {
-    if (!first) {
-      out += '\n';
-      if (!line.empty() || a.flag(2)) out += indent;
-    }
-    first = false;
-    out += line;
-  }
-  return Value::string(out.take());
-}
-Value filter_truncate(Machine& m, const Value& v, const Bound& a) {
-  const std::string end = a[2] ? to_str(m.meter, *a[2]) : "...";
-  const int64_t length = a.integer(0, 255), leeway = a.given(3) ? a.integer(3, 5) : 5,
-                ending = static_cast<int64_t>(count_characters(end));
-  if (length < ending) fail(fmt::format("expected length >= {}, got {}", ending, length));
-  if (leeway < 0) fail(fmt::format("expected leeway >= 0, got {}", leeway));
-  if (jinja::length(m.meter, v) - leeway <= length) return v;
-  if (!v.is(Kind::kString)) fail(fmt::format("'{}' object has no attribute 'rsplit'", type_name(v)));
-  const std::string s = to_str(m.meter, v);
-  std::string head = s.substr(0, byte_of(s, static_cast<size_t>(length - ending)));
-  if (!a.flag(1)) {
-    if (const size_t space = head.rfind(' '); space != std::string::npos) head.resize(space);
-  }
-  return made(m, head + end);
-}
-Value filter_wordcount(Machine& m, const Value& v, const Bound&) {
-  const std::string s = to_str(m.meter, v);
-  int64_t words = 0;
-  bool inside = false;
-  for (size_t i = 0; i < s.size();) {
-    const size_t n = character_bytes(s, i);
-    const uint32_t c = code_point(std::string_view(s).substr(i, n));
-    const bool word = c == '_' || is_letter(c) || is_digit(c);
-    words += word && !inside;
-    inside = word;
-    i += n;
-  }
-  return Value::integer(words);
-}
-Value filter_urlencode(Machine& m, const Value& v, const Bound&) {
-  const auto quoted = [&](const std::string& s, bool whole) {
-    Text out(m.meter);
-    for (const char c : s) {
-      const auto byte = static_cast<unsigned char>(c);
-      const bool plain = (byte | 32) >= 'a' && (byte | 32) <= 'z';
-      if (plain || (c >= '0' && c <= '9') || std::string_view("_.-~").find(c) != std::string_view::npos ||
-          (c == '/' && whole))
-        out += c;
-      else if (c == ' ' && !whole)
-        out += '+';
-      else
-        out += fmt::format("%{:02X}", byte);
-    }
-    return out.take();
-  };
-  if (!v.is(Kind::kDict) && !v.has_items()) return Value::string(quoted(to_str(m.meter, v), true));
-  Text out(m.meter);
-  for (const Value& pair : v.is(Kind::kDict) ? make_pairs(m.meter, v).items() : iterate(m.meter, v)) {
-    const List parts = iterate(m.meter, pair);
-    if (parts.size() != 2) fail("urlencode wants pairs");
-    if (out.size()) out += '&';
-    out += quoted(to_str(m.meter, parts[0]), false);
-    out += '=';
-    out += quoted(to_str(m.meter, parts[1]), false);
-  }
-  return Value::string(out.take());
-}
-Value filter_tojson(Machine& m, const Value& v, const Bound& a) {
-  JsonStyle style;
-  style.ascii = a.flag(0);
-  if (const Value* indent = a.given(1)) {
-    style.pretty = true;
-    style.comma = ",";
-    if (indent->is(Kind::kString))
-      style.indent = indent->str();
-    else
-      style.indent = std::string(static_cast<size_t>(std::clamp<int64_t>(a.integer(1, 0), 0, 1000)), ' ');
-  }
-  if (const Value* separators = a.given(2)) {
-    const List both = iterate(m.meter, *separators);
-    if (both.size() != 2 || !both[0].is(Kind::kString) || !both[1].is(Kind::kString))
-      fail("tojson() separators must be two strings");
-    style.comma = both[0].str();
-    style.colon = both[1].str();
-  }
-  style.sort = a.flag(3);
-  Text out(m.meter);
-  print_json(out, m.meter, v, style);
-  return Value::string(out.take());
+  return (v.is_int() ? Value::integer(to_integer(rounded)) : Value::number(rounded)).owned(v.owner);
 }
 
 Value filter_join(Machine& m, const Value& v, const Bound& a) {
-  const std::string between = a[0] ? to_str(m.meter, *a[0]) : "";
+  const Str between = a[0] ? to_str(m.meter, *a[0]) : Str();
   Text out(m.meter);
   bool first = true;
   for (const Value& e : iterate(m.meter, v)) {
@@ -346,7 +210,7 @@ Value filter_items(Machine& m, const Value& v, const Bound&) {
   return generator(make_pairs(m.meter, v).items());
 }
 Value filter_dictsort(Machine& m, const Value& v, const Bound& a) {
-  const std::string by = a.text(m.meter, 1, "key");
+  const std::string_view by = a.word(1, "key");
   if (by != "key" && by != "value") fail("You can only sort by either \"key\" or \"value\"");
   if (!v.is(Kind::kDict)) fail(fmt::format("'{}' has no attribute 'items'", object_name(v)));
   const auto key = [&](const Value& pair) { return sort_key(m, pair.items()[by == "value"], nullptr, a.flag(0)); };
@@ -393,7 +257,7 @@ Value filter_groupby(Machine& m, const Value& v, const Bound& a) {
   const auto value_of = [&](const Value& e) { return follow(m, e, *a[0], a.given(1)); };
   const auto key = [&](const Value& e) {
     Value x = value_of(e);
-    return !a.flag(2) && x.is(Kind::kString) ? made(m, lower(x.str())) : x;
+    return !a.flag(2) && x.is(Kind::kString) ? lowered(m, x) : x;
   };
   List groups;
   const List all = sorted(m, iterate(m.meter, v), key, false);
@@ -462,7 +326,7 @@ Value filter_map(Machine& m, const Value& v, const Args& a) {
     }
     return generator(std::move(l));
   }
-  const std::string name = to_str(m.meter, a.pos[0]);
+  const std::string name = to_str(m.meter, a.pos[0]).bytes();
   if (!is_filter(name)) fail(fmt::format("No filter named '{}'.", name));
   const Args rest = rest_of(a, 1);
   for (Value& e : l) {
@@ -475,7 +339,7 @@ Value filter_select(Machine& m, const std::string& name, const Value& v, const A
   const size_t by_attribute = name.ends_with("attr");
   const bool keep = name.starts_with("select");
   if (a.pos.size() < by_attribute) fail("Missing parameter for attribute name");
-  const std::string test = a.pos.size() > by_attribute ? to_str(m.meter, a.pos[by_attribute]) : "";
+  const std::string test = a.pos.size() > by_attribute ? to_str(m.meter, a.pos[by_attribute]).bytes() : "";
   if (a.pos.size() > by_attribute && !is_test(test)) fail(fmt::format("No test named '{}'.", test));
   const Args rest = rest_of(a, by_attribute + 1);
   List out;
@@ -495,21 +359,18 @@ Value filter_format(Machine& m, const Value& v, const Args& a) {
   return percent_format(m, to_str(m.meter, v), Value::make_dict(std::move(d)));
 }
 
-struct Filter {
-  std::vector<const char*> params;
-  size_t required;
-  Value (*apply)(Machine& m, const Value& v, const Bound& a);
-};
-template <std::string (*kMap)(std::string_view)>
+template <Str (*kMap)(const Str&)>
 Value mapped(Machine& m, const Value& v, const Bound&) {
-  return made(m, kMap(to_str(m.meter, v)));
+  Str s = kMap(to_str(m.meter, v));
+  m.meter.charge(s.cost(0, s.size()));
+  return Value::string(std::move(s));
 }
 const std::map<std::string, Filter>& filters() {
   static const Filter kLength = {
       {}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::integer(length(m.meter, v)); }};
   static const Filter kDefault = {{"default_value", "boolean"}, 0, [](Machine&, const Value& v, const Bound& a) {
                                     if (!v.is(Kind::kUndefined) && !(a.flag(1) && !truthy(v))) return v;
-                                    return a[0] ? *a[0] : Value::string("");
+                                    return a[0] ? *a[0] : Value::own("");
                                   }};
   static const Filter kEscape = {{}, 0, filter_escape};
   static const std::map<std::string, Filter> kFilters = {
@@ -518,7 +379,7 @@ const std::map<std::string, Filter>& filters() {
        {{"name"},
         1,
         [](Machine& m, const Value& v, const Bound& a) {
-          const std::string name = a.text(m.meter, 0);
+          const std::string& name = a.text(0).bytes();
           if (v.is(Kind::kDict) && !has_method(v, name) && !changes_itself(v, name))
             return Value::undefined(fmt::format("'{}' has no attribute '{}'", object_name(v), name));
           return m.attribute(v, name);
@@ -538,9 +399,15 @@ const std::map<std::string, Filter>& filters() {
       {"dictsort", {{"case_sensitive", "by", "reverse"}, 0, filter_dictsort}},
       {"e", kEscape},
       {"escape", kEscape},
+      {"filesizeformat", {{"binary"}, 0, filter_filesizeformat}},
       {"first", {{}, 0, filter_first}},
       {"float", {{"default"}, 0, filter_float}},
-      {"forceescape", kEscape},
+      {"forceescape",
+       {{},
+        0,
+        [](Machine& m, const Value& v, const Bound&) {
+          return Value::string(escaped(m, to_str(m.meter, v))).marked();
+        }}},
       {"groupby", {{"attribute", "default", "case_sensitive"}, 1, filter_groupby}},
       {"indent", {{"width", "first", "blank"}, 0, filter_indent}},
       {"int", {{"default", "base"}, 0, filter_int}},
@@ -555,7 +422,8 @@ const std::map<std::string, Filter>& filters() {
       {"replace", {{"old", "new", "count"}, 2, filter_replace}},
       {"reverse", {{}, 0, filter_reverse}},
       {"round", {{"precision", "method"}, 0, filter_round}},
-      {"safe", {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)); }}},
+      {"safe",
+       {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)).marked(); }}},
       {"slice", {{"slices", "fill_with"}, 1, filter_slice}},
       {"sort", {{"reverse", "case_sensitive", "attribute"}, 0, filter_sort}},
       {"string", {{}, 0, [](Machine& m, const Value& v, const Bound&) { return Value::string(to_str(m.meter, v)); }}},
@@ -574,6 +442,7 @@ const std::map<std::string, Filter>& filters() {
       {"upper", {{}, 0, mapped<upper>}},
       {"urlencode", {{}, 0, filter_urlencode}},
       {"wordcount", {{}, 0, filter_wordcount}},
+      {"xmlattr", {{"autospace"}, 0, filter_xmlattr}},
   };
   return kFilters;
 }

@@ -1,25 +1,14 @@
 // The tests of jinja2: what may stand after `is`, and in select() and its kin.
 #include <map>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
 
 using Test = bool (*)(Machine& m, const Value& v, const Value* arg);
 
-bool cased(const std::string& s, bool up) {  // str.islower(), str.isupper()
-  bool any = false;
-  for (size_t i = 0; i < s.size();) {
-    const size_t n = character_bytes(s, i);
-    const uint32_t c = code_point(std::string_view(s).substr(i, n));
-    if (up ? is_lower(c) : is_upper(c)) return false;
-    any = any || (up ? is_upper(c) : is_lower(c));
-    i += n;
-  }
-  return any;
-}
 int64_t remainder(Machine& m, const Value& v, const Value& by) {
   const Value r = binary(m, "%", v, by);
   return r.is(Kind::kFloat) ? (r.f == 0 ? 0 : r.f == 1 ? 1 : 2) : r.i;
@@ -49,7 +38,7 @@ const std::map<std::string, Entry>& tests() {
        {false,
         [](Machine&, const Value& v, const Value*) {
           return v.is(Kind::kMacro) || v.is(Kind::kGlobal) || v.is(Kind::kMethod) || v.is(Kind::kLoop) ||
-                 v.is(Kind::kUndefined);
+                 v.is(Kind::kJoiner) || v.is(Kind::kUndefined);
         }}},
       {"defined", {false, [](Machine&, const Value& v, const Value*) { return !v.is(Kind::kUndefined); }}},
       {"divisibleby", {true, [](Machine& m, const Value& v, const Value* arg) { return remainder(m, v, *arg) == 0; }}},
@@ -58,7 +47,8 @@ const std::map<std::string, Entry>& tests() {
       {"even",
        {false, [](Machine& m, const Value& v, const Value*) { return remainder(m, v, Value::integer(2)) == 0; }}},
       {"false", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kBool) && !v.i; }}},
-      {"filter", {false, [](Machine& m, const Value& v, const Value*) { return is_filter(to_str(m.meter, v)); }}},
+      {"filter",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_filter(to_str(m.meter, v).bytes()); }}},
       {"float", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kFloat); }}},
       {"ge", {true, ordered<1, true>}},
       {"greaterthan", {true, ordered<1, false>}},
@@ -73,7 +63,8 @@ const std::map<std::string, Entry>& tests() {
         }}},
       {"le", {true, ordered<-1, true>}},
       {"lessthan", {true, ordered<-1, false>}},
-      {"lower", {false, [](Machine& m, const Value& v, const Value*) { return cased(to_str(m.meter, v), false); }}},
+      {"lower",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_lower_text(to_str(m.meter, v).view()); }}},
       {"lt", {true, ordered<-1, false>}},
       {"mapping", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kDict); }}},
       {"ne", {true, test_unequal}},
@@ -90,10 +81,11 @@ const std::map<std::string, Entry>& tests() {
           return v.is_seq() || v.is(Kind::kRange) || v.is(Kind::kString) || v.is(Kind::kDict) || v.is(Kind::kUndefined);
         }}},
       {"string", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kString); }}},
-      {"test", {false, [](Machine& m, const Value& v, const Value*) { return is_test(to_str(m.meter, v)); }}},
+      {"test", {false, [](Machine& m, const Value& v, const Value*) { return is_test(to_str(m.meter, v).bytes()); }}},
       {"true", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kBool) && v.i; }}},
       {"undefined", {false, [](Machine&, const Value& v, const Value*) { return v.is(Kind::kUndefined); }}},
-      {"upper", {false, [](Machine& m, const Value& v, const Value*) { return cased(to_str(m.meter, v), true); }}},
+      {"upper",
+       {false, [](Machine& m, const Value& v, const Value*) { return is_upper_text(to_str(m.meter, v).view()); }}},
   };
   return kTests;
 }
@@ -104,7 +96,9 @@ bool is_test(const std::string& name) { return tests().count(name); }
 
 bool apply_test(Machine& m, const std::string& name, const Value& v, const Args& args) {
   m.meter.step();
-  const Entry& entry = tests().at(name);
+  const auto at = tests().find(name);
+  if (at == tests().end()) fail(fmt::format("No test named '{}'.", name));
+  const Entry& entry = at->second;
   const Bound bound("test '" + name + "'", args,
                     entry.takes_argument ? std::vector<const char*>{"other"} : std::vector<const char*>{},
                     entry.takes_argument);

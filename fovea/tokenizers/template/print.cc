@@ -3,8 +3,8 @@
 #include <charconv>
 #include <cmath>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
@@ -14,29 +14,33 @@ void check_depth(int depth) {
   if (depth > 2 * kMaxValueDepth) fail_limit("chat template: a value is nested too deeply to print");
 }
 
-// s between two quotes, each character as escape(code point) says; an empty answer leaves it as it is.
+// s between two quotes, each character as escape(code point) says; an empty answer leaves it as it is. What stands
+// for a character is its owner's, the quotes are the text's as a whole.
 template <typename Escape>
-void quote_with(Text& out, std::string_view s, char quote, const Escape& escape) {
-  out += quote;
+void quote_with(Text& out, const Str& text, char quote, const Escape& escape) {
+  const std::string_view s = text.view();
+  const Owner whole = text.blend();
+  out.add(std::string_view(&quote, 1), whole);
   size_t plain = 0;  // start of what needs no escape
   for (size_t i = 0; i < s.size();) {
     const size_t n = character_bytes(s, i);
     const std::string escaped = escape(code_point(s.substr(i, n)));
     if (!escaped.empty()) {
-      out += s.substr(plain, i - plain);
-      out += escaped;
+      out.add(text, plain, i);
+      out.add(escaped, text.owner_at(i));
       plain = i + n;
     }
     i += n;
   }
-  out += s.substr(plain);
-  out += quote;
+  out.add(text, plain, s.size());
+  out.add(std::string_view(&quote, 1), whole);
 }
 
-void quote_repr(Text& out, std::string_view s) {
+void quote_repr(Text& out, const Str& text) {
+  const std::string_view s = text.view();
   const bool doubled = s.find('\'') != std::string_view::npos && s.find('"') == std::string_view::npos;
   const char quote = doubled ? '"' : '\'';
-  quote_with(out, s, quote, [quote](uint32_t c) -> std::string {
+  quote_with(out, text, quote, [quote](uint32_t c) -> std::string {
     if (c == static_cast<uint32_t>(quote) || c == '\\') return {'\\', static_cast<char>(c)};
     if (c == '\n') return "\\n";
     if (c == '\t') return "\\t";
@@ -49,7 +53,7 @@ void quote_repr(Text& out, std::string_view s) {
   });
 }
 
-void quote_json(Text& out, std::string_view s, bool ascii) {
+void quote_json(Text& out, const Str& s, bool ascii) {
   quote_with(out, s, '"', [ascii](uint32_t c) -> std::string {
     if (c == '"' || c == '\\') return {'\\', static_cast<char>(c)};
     if (c == '\n') return "\\n";
@@ -65,12 +69,13 @@ void quote_json(Text& out, std::string_view s, bool ascii) {
 }
 
 void json_key(Text& out, const Value& key, bool ascii) {
+  const auto word = [&](std::string_view w) { quote_json(out, Str(w, key.owner), ascii); };
   switch (key.kind) {
     case Kind::kString: return quote_json(out, key.str(), ascii);
-    case Kind::kNone: return quote_json(out, "null", ascii);
-    case Kind::kBool: return quote_json(out, key.i ? "true" : "false", ascii);
-    case Kind::kInt: return quote_json(out, std::to_string(key.i), ascii);
-    case Kind::kFloat: return quote_json(out, float_repr(key.f), ascii);
+    case Kind::kNone: return word("null");
+    case Kind::kBool: return word(key.i ? "true" : "false");
+    case Kind::kInt: return word(std::to_string(key.i));
+    case Kind::kFloat: return word(float_repr(key.f));
     default: fail(fmt::format("keys must be str, int, float, bool or None, not {}", type_name(key)));
   }
 }
@@ -100,61 +105,65 @@ void print_str(Text& out, Meter& m, const Value& v) {
 void print_repr(Text& out, Meter& m, const Value& v, int depth) {
   check_depth(depth);
   m.step();
+  const auto put = [&](std::string_view text) { out.add(text, v.owner); };
+  if (v.is(Kind::kList) && v.seq().label == kParts) m.note_printed(v.owner);
   const auto list = [&](const List& items) {
     for (size_t i = 0; i < items.size(); ++i) {
-      if (i) out += ", ";
+      if (i) put(", ");
       print_repr(out, m, items[i], depth + 1);
     }
   };
   switch (v.kind) {
-    case Kind::kUndefined: out += "Undefined"; break;
-    case Kind::kNone: out += "None"; break;
-    case Kind::kBool: out += v.i ? "True" : "False"; break;
-    case Kind::kInt: out += std::to_string(v.i); break;
-    case Kind::kFloat: out += float_repr(v.f); break;
+    case Kind::kUndefined: put("Undefined"); break;
+    case Kind::kNone: put("None"); break;
+    case Kind::kBool: put(v.i ? "True" : "False"); break;
+    case Kind::kInt: put(std::to_string(v.i)); break;
+    case Kind::kFloat: put(float_repr(v.f)); break;
     case Kind::kString: quote_repr(out, v.str()); break;
     case Kind::kList:
-      out += '[';
+      put("[");
       list(v.items());
-      out += ']';
+      put("]");
       break;
     case Kind::kTuple:
-      out += '(';
+      put("(");
       list(v.items());
-      out += v.items().size() == 1 ? ",)" : ")";
+      put(v.items().size() == 1 ? ",)" : ")");
       break;
     case Kind::kView:
-      out += v.seq().label;
-      out += "([";
+      put(v.seq().label);
+      put("([");
       list(v.items());
-      out += "])";
+      put("])");
       break;
-    case Kind::kRange: out += v.seq().label; break;
-    case Kind::kGenerator: out += fmt::format("<{} object>", v.seq().label); break;
+    case Kind::kRange: put(v.seq().label); break;
+    case Kind::kGenerator: put(fmt::format("<{} object>", v.seq().label)); break;
     case Kind::kDict:
     case Kind::kNamespace: {
-      out += v.is(Kind::kDict) ? "{" : "<Namespace {";
+      put(v.is(Kind::kDict) ? "{" : "<Namespace {");
       bool first = true;
       for (const auto& [k, e] : v.entries()) {
-        if (!first) out += ", ";
+        if (!first) put(", ");
         first = false;
         print_repr(out, m, k, depth + 1);
-        out += ": ";
+        put(": ");
         print_repr(out, m, e, depth + 1);
       }
-      out += v.is(Kind::kDict) ? "}" : "}>";
+      put(v.is(Kind::kDict) ? "}" : "}>");
       break;
     }
-    case Kind::kLoop: out += fmt::format("<LoopContext {}/{}>", v.loop().at + 1, v.loop().items.size()); break;
-    case Kind::kMacro: out += "<Macro>"; break;
+    case Kind::kLoop: put(fmt::format("<LoopContext {}/{}>", v.loop().at + 1, v.loop().items.size())); break;
+    case Kind::kMacro: put("<Macro>"); break;
+    case Kind::kCycler:
+    case Kind::kJoiner: put(fmt::format("<{} object>", type_name(v))); break;
     case Kind::kMethod:
-      out += fmt::format("<built-in method {} of {} object>", v.method().name, type_name(v.method().self));
+      put(fmt::format("<built-in method {} of {} object>", v.method().name, type_name(v.method().self)));
       break;
-    case Kind::kGlobal: out += fmt::format("<function {}>", v.str()); break;
+    case Kind::kGlobal: put(fmt::format("<function {}>", v.bytes())); break;
   }
 }
 
-std::string to_str(Meter& m, const Value& v) {
+Str to_str(Meter& m, const Value& v) {
   Text out(m);
   print_str(out, m, v);
   return out.take();
@@ -162,40 +171,43 @@ std::string to_str(Meter& m, const Value& v) {
 
 void print_json(Text& out, Meter& m, const Value& v, const JsonStyle& style, int level) {
   m.step();
+  // The marks around data are as inert as the data.
+  const auto put = [&](std::string_view text) { out.add(text, v.owner); };
+  const auto mark = [&](const Str& text) { out.add(text.view(), blend(v.owner, text.blend())); };
   const auto new_line = [&](int depth) {
     if (!style.pretty) return;
-    out += '\n';
-    out.repeat(style.indent, depth);
+    put("\n");
+    out.repeat(Str(style.indent.view(), blend(v.owner, style.indent.blend())), depth);
   };
   switch (v.kind) {
-    case Kind::kNone: out += "null"; break;
-    case Kind::kBool: out += v.i ? "true" : "false"; break;
-    case Kind::kInt: out += std::to_string(v.i); break;
+    case Kind::kNone: put("null"); break;
+    case Kind::kBool: put(v.i ? "true" : "false"); break;
+    case Kind::kInt: put(std::to_string(v.i)); break;
     case Kind::kFloat:
-      out += std::isnan(v.f) ? "NaN" : std::isinf(v.f) ? (v.f < 0 ? "-Infinity" : "Infinity") : float_repr(v.f);
+      put(std::isnan(v.f) ? "NaN" : std::isinf(v.f) ? (v.f < 0 ? "-Infinity" : "Infinity") : float_repr(v.f));
       break;
     case Kind::kString: quote_json(out, v.str(), style.ascii); break;
     case Kind::kList:
     case Kind::kTuple: {
       if (v.items().empty()) {
-        out += "[]";
+        put("[]");
         break;
       }
-      out += '[';
+      put("[");
       bool first = true;
       for (const Value& e : v.items()) {
-        if (!first) out += style.comma;
+        if (!first) mark(style.comma);
         first = false;
         new_line(level + 1);
         print_json(out, m, e, style, level + 1);
       }
       new_line(level);
-      out += ']';
+      put("]");
       break;
     }
     case Kind::kDict: {
       if (v.entries().empty()) {
-        out += "{}";
+        put("{}");
         break;
       }
       std::vector<const std::pair<Value, Value>*> order;
@@ -204,18 +216,18 @@ void print_json(Text& out, Meter& m, const Value& v, const JsonStyle& style, int
       if (style.sort)
         std::stable_sort(order.begin(), order.end(),
                          [&](const auto* a, const auto* b) { return compare(m, a->first, b->first, "<") < 0; });
-      out += '{';
+      put("{");
       bool first = true;
       for (const auto* entry : order) {
-        if (!first) out += style.comma;
+        if (!first) mark(style.comma);
         first = false;
         new_line(level + 1);
         json_key(out, entry->first, style.ascii);
-        out += style.colon;
+        mark(style.colon);
         print_json(out, m, entry->second, style, level + 1);
       }
       new_line(level);
-      out += '}';
+      put("}");
       break;
     }
     default: fail(fmt::format("Object of type {} is not JSON serializable", type_name(v)));

@@ -5,9 +5,10 @@
 #include <stdexcept>
 
 #include "fovea/tokenizers/chat_template.h"
-#include "fovea/tokenizers/template_syntax.h"
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/syntax.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
+#include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
 namespace jinja {
@@ -24,6 +25,7 @@ namespace {
 
 enum class Flow { kNext, kBreak, kContinue };
 constexpr int kMaxContextDepth = 64;
+constexpr std::string_view kLeftOut[] = {"pprint", "random", "striptags", "urlize", "wordwrap"};  // jinja2 has them
 const std::string kNoCaller;
 
 class Interpreter final : public Machine {
@@ -36,13 +38,21 @@ class Interpreter final : public Machine {
     }
   }
 
-  std::string run(const Template& t, const nlohmann::ordered_json& context) {
-    for (const char* name : {"range", "namespace", "raise_exception", "strftime_now", "dict"})
+  Rendered run(const Template& t, const nlohmann::ordered_json& data, const nlohmann::ordered_json& own) {
+    for (const char* name : {"range", "namespace", "raise_exception", "strftime_now", "dict", "cycler", "joiner"})
       root_->vars[name] = Value::global(name);
-    for (const auto& [name, value] : context.items()) root_->vars[name] = from_json(value, 0);
+    for (const auto& [name, value] : own.items()) root_->vars[name] = from_json(value, kTemplate);
+    for (const auto& [name, value] : data.items())
+      root_->vars[name] = name == "messages" && value.is_array() ? messages_from(value) : from_json(value, kData);
     Text out(meter);
     exec(t.body, *root_, out);
-    return out.take();
+    const Str text = out.take();
+    Rendered rendered{text.bytes(), text.runs(), {}};
+    for (const Owner list : meter.printed) {
+      rendered.printed_parts.resize(std::max<size_t>(rendered.printed_parts.size(), list - kContent + 1));
+      rendered.printed_parts[list - kContent] = true;
+    }
+    return rendered;
   }
 
   Value attribute(const Value& v, const std::string& name) override {
@@ -58,12 +68,13 @@ class Interpreter final : public Machine {
     if (changes_itself(v, name) || internal)
       return Value::undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe.", name, type_name(v)));
     if (v.is(Kind::kDict) || v.is(Kind::kNamespace)) {
-      if (const Value* found = find(meter, v, Value::string(name))) return *found;
+      if (const Value* found = find(meter, v, Value::own(name))) return *found;
     }
     if (v.is(Kind::kLoop)) {
       if (Value found = loop_attribute(v.loop(), name); !found.is(Kind::kGlobal)) return found;
     }
-    if (v.is(Kind::kMacro) && name == "name") return Value::string(v.macro().stmt->text);
+    if (v.is(Kind::kCycler) && name == "current") return v.cycler().items.items()[v.cycler().at];
+    if (v.is(Kind::kMacro) && name == "name") return Value::own(v.macro().stmt->text);
     if (v.is(Kind::kTuple) && v.seq().label == "group" && (name == "grouper" || name == "list"))
       return v.items()[name == "list"];
     return Value::undefined(fmt::format("'{}' has no attribute '{}'", object_name(v), name));
@@ -82,42 +93,70 @@ class Interpreter final : public Machine {
     if (v.is(Kind::kString) && key.is_int()) {
       const int64_t n = length(meter, v), i = key.i < 0 ? key.i + n : key.i;
       if (i >= 0 && i < n) {
-        const size_t at = byte_of(v.str(), static_cast<size_t>(i));
-        return Value::string(v.str().substr(at, character_bytes(v.str(), at)));
+        const size_t at = byte_of(v.bytes(), static_cast<size_t>(i));
+        return Value::string(v.str().substr(at, character_bytes(v.bytes(), at)));
       }
     }
-    if (key.is(Kind::kString)) return attribute(v, key.str());
+    if (key.is(Kind::kString)) return attribute(v, key.bytes());
     Text shown(meter);
     print_repr(shown, meter, key);
-    return Value::undefined(fmt::format("{} has no element {}", object_name(v), shown.take()));
+    return Value::undefined(fmt::format("{} has no element {}", object_name(v), shown.take().bytes()));
   }
 
  private:
-  static Value from_json(const nlohmann::ordered_json& j, int depth) {
+  static Value from_json(const nlohmann::ordered_json& j, Owner owner, int depth = 0) {
     if (depth > kMaxContextDepth)
       fail_limit(fmt::format("chat template: its input is nested deeper than {}", kMaxContextDepth));
     switch (j.type()) {
-      case nlohmann::ordered_json::value_t::boolean: return Value::boolean(j.get<bool>());
-      case nlohmann::ordered_json::value_t::number_integer: return Value::integer(j.get<int64_t>());
+      case nlohmann::ordered_json::value_t::boolean: return Value::boolean(j.get<bool>()).owned(owner);
+      case nlohmann::ordered_json::value_t::number_integer: return Value::integer(j.get<int64_t>()).owned(owner);
       case nlohmann::ordered_json::value_t::number_unsigned:
         if (j.get<uint64_t>() > INT64_MAX) fail_limit("chat template: an integer of its input does not fit 64 bits");
-        return Value::integer(j.get<int64_t>());
-      case nlohmann::ordered_json::value_t::number_float: return Value::number(j.get<double>());
-      case nlohmann::ordered_json::value_t::string: return Value::string(j.get<std::string>());
+        return Value::integer(j.get<int64_t>()).owned(owner);
+      case nlohmann::ordered_json::value_t::number_float: return Value::number(j.get<double>()).owned(owner);
+      case nlohmann::ordered_json::value_t::string: return Value::string(Str(j.get_ref<const std::string&>(), owner));
       case nlohmann::ordered_json::value_t::array: {
         List l;
         l.reserve(j.size());
-        for (const auto& e : j) l.push_back(from_json(e, depth + 1));
-        return Value::make_list(std::move(l));
+        for (const auto& e : j) l.push_back(from_json(e, owner, depth + 1));
+        return Value::make_list(std::move(l)).owned(owner);
       }
       case nlohmann::ordered_json::value_t::object: {
         Dict d;
         d.reserve(j.size());
-        for (const auto& [k, e] : j.items()) d.emplace_back(Value::string(k), from_json(e, depth + 1));
-        return Value::make_dict(std::move(d));
+        for (const auto& [k, e] : j.items())
+          d.emplace_back(Value::string(Str(k, owner)), from_json(e, owner, depth + 1));
+        return Value::make_dict(std::move(d)).owned(owner);
       }
-      default: return Value::none();
+      default: return Value::none().owned(owner);
     }
+  }
+  // Templates write '<|' + role + '|>' and mean a token, so the words that they know are theirs.
+  static bool usual_role(const nlohmann::ordered_json& role) {
+    static constexpr std::string_view kRoles[] = {"system",      "user",        "assistant", "tool",
+                                                  "developer",   "function",    "model",     "ipython",
+                                                  "environment", "observation", "context"};
+    return role.is_string() &&
+           std::find(std::begin(kRoles), std::end(kRoles), role.get_ref<const std::string&>()) != std::end(kRoles);
+  }
+  static Value messages_from(const nlohmann::ordered_json& messages) {
+    List l;
+    for (size_t i = 0; i < messages.size(); ++i) {
+      if (!messages[i].is_object()) {
+        l.push_back(from_json(messages[i], kData, 1));
+        continue;
+      }
+      Dict d;
+      for (const auto& [key, value] : messages[i].items()) {
+        const Owner owner = key == "content"                     ? kContent + static_cast<Owner>(i)
+                            : key == "role" && usual_role(value) ? kTemplate
+                                                                 : kData;
+        d.emplace_back(Value::string(Str(key, kData)), from_json(value, owner, 2));
+        if (owner >= kContent && value.is_array()) d.back().second.seq().label = kParts;
+      }
+      l.push_back(Value::make_dict(std::move(d)).owned(kData));
+    }
+    return Value::make_list(std::move(l)).owned(kData);
   }
 
   // A value of kind kGlobal: there is no such attribute.
@@ -166,7 +205,7 @@ class Interpreter final : public Machine {
     meter.step();
     switch (s.tag) {
       case Tag::kText:
-        out += s.text;
+        out.own(s.text);
         check_size(out);
         break;
       case Tag::kPrint: emit(out, eval(*s.value, f)); break;
@@ -189,7 +228,7 @@ class Interpreter final : public Machine {
         const Value caller = macro_of(s, f);
         const Value fn = eval(*s.value->kids[0], f);
         Args args = arguments(*s.value, 1, f);
-        args.named.emplace_back("caller", caller);
+        args.named.emplace_back(Str("caller", kTemplate), caller);
         emit(out, call(fn, args));
         break;
       }
@@ -224,9 +263,9 @@ class Interpreter final : public Machine {
     macro.ref = std::make_shared<MacroRef>(MacroRef{&s, &f});
     return macro;
   }
-  void set_attribute(const Value& ns, const std::string& name, Value v) {
-    if (name.starts_with("_"))
-      fail(fmt::format("a namespace takes no attribute that starts with an underscore: '{}'", name));
+  void set_attribute(const Value& ns, const Str& name, Value v) {
+    if (name.view().starts_with("_"))
+      fail(fmt::format("a namespace takes no attribute that starts with an underscore: '{}'", name.bytes()));
     put(meter, ns, Value::string(name), std::move(v));
   }
   void assign(const Expr& target, Value v, Frame& f) {
@@ -237,7 +276,7 @@ class Interpreter final : public Machine {
     if (target.op == Op::kAttr) {
       const Value ns = eval(*target.kids[0], f);
       if (!ns.is(Kind::kNamespace)) fail("cannot assign attribute on non-namespace object");
-      return set_attribute(ns, target.name, std::move(v));
+      return set_attribute(ns, Str(target.name, kTemplate), std::move(v));
     }
     if (v.is(Kind::kUndefined) || (!v.has_items() && !v.is(Kind::kString) && !v.is(Kind::kDict))) {
       if (v.is(Kind::kUndefined))
@@ -301,7 +340,7 @@ class Interpreter final : public Machine {
     for (const auto& [name, value] : e.kwargs) {
       Value v = eval(*value, f);
       if (name != "**") {
-        a.named.emplace_back(name, std::move(v));
+        a.named.emplace_back(Str(name, kTemplate), std::move(v));
         continue;
       }
       if (!v.is(Kind::kDict)) fail(fmt::format("argument after ** must be a mapping, not {}", type_name(v)));
@@ -355,10 +394,17 @@ class Interpreter final : public Machine {
         return call(fn, arguments(e, 1, f));
       }
       case Op::kFilter: {
+        if (!is_filter(e.name)) {
+          const bool left_out = std::find(std::begin(kLeftOut), std::end(kLeftOut), e.name) != std::end(kLeftOut);
+          syntax_error(
+              e.line, fmt::format(fmt::runtime(left_out ? "the filter '{}' is not done here" : "No filter named '{}'."),
+                                  e.name));
+        }
         const Value v = kid(0);
         return apply_filter(*this, e.name, v, arguments(e, 1, f));
       }
       case Op::kTest: {
+        if (!is_test(e.name)) syntax_error(e.line, fmt::format("No test named '{}'.", e.name));
         const Value v = kid(0);
         return Value::boolean(apply_test(*this, e.name, v, arguments(e, 1, f)));
       }
@@ -382,8 +428,8 @@ class Interpreter final : public Machine {
         if (v.is(Kind::kUndefined)) fail_undefined(v);
         if (!v.is_number())
           fail(fmt::format("bad operand type for unary {}: '{}'", e.op == Op::kNeg ? "-" : "+", type_name(v)));
-        if (v.is(Kind::kFloat)) return Value::number(e.op == Op::kNeg ? -v.f : v.f);
-        return e.op == Op::kNeg ? binary(*this, "-", Value::integer(0), v) : Value::integer(v.i);
+        if (v.is(Kind::kFloat)) return Value::number(e.op == Op::kNeg ? -v.f : v.f).owned(v.owner);
+        return e.op == Op::kNeg ? binary(*this, "-", Value::integer(0), v) : Value::integer(v.i).owned(v.owner);
       }
       case Op::kBinary: {
         const Value a = kid(0);
@@ -430,12 +476,35 @@ class Interpreter final : public Machine {
       loop(*state.stmt, *bound[0], *state.frame, out, state.depth + 1);
       return Value::string(out.take());
     }
+    if (fn.is(Kind::kJoiner)) {  // nothing the first time
+      const Bound none("joiner", a, {}, 0);
+      return std::exchange(fn.cycler().at, 1) ? fn.cycler().items.items()[0] : Value::own("");
+    }
     if (!fn.is(Kind::kGlobal)) fail(fmt::format("'{}' object is not callable", type_name(fn)));
-    const std::string& name = fn.str();
-    if (name == "raise_exception") fail(to_str(meter, *Bound(name, a, {"message"}, 1)[0]));
-    if (name == "strftime_now") return Value::string(local_time(Bound(name, a, {"format"}, 1).text(meter, 0)));
+    const std::string& name = fn.bytes();
+    if (name == "raise_exception") fail(to_str(meter, *Bound(name, a, {"message"}, 1)[0]).bytes());
+    if (name == "strftime_now") {
+      const Bound format(name, a, {"format"}, 1);
+      return Value::string(Str(local_time(format.text(0).bytes()), format.text(0).blend()));
+    }
     if (name == "range") return range(a);
+    if (name == "cycler" || name == "joiner") return cycler(name, a);
     return mapping(name, a);
+  }
+  Value cycler(const std::string& name, const Args& a) {
+    List items = a.pos;
+    if (name == "joiner") {
+      const Bound bound(name, a, {"sep"}, 0);
+      items = {bound[0] ? *bound[0] : Value::own(", ")};
+    } else if (!a.named.empty()) {
+      fail(fmt::format("{}() takes no keyword arguments", name));
+    }
+    if (items.empty()) fail("at least one item has to be provided");
+    meter.charge(static_cast<int64_t>(items.size() * sizeof(Value) + 128));
+    Value v;
+    v.kind = name == "joiner" ? Kind::kJoiner : Kind::kCycler;
+    v.ref = std::make_shared<Cycler>(Cycler{Value::make_list(std::move(items)), 0});
+    return v;
   }
   Value mapping(const std::string& name, const Args& a) {
     const Args unnamed{a.pos, {}};
@@ -473,7 +542,8 @@ class Interpreter final : public Machine {
     List l;
     for (int64_t i = 0; i < static_cast<int64_t>(n); ++i) l.push_back(Value::integer(begin + i * by));
     const std::string step = by == 1 ? "" : fmt::format(", {}", by);
-    return Value::make_list(std::move(l), Kind::kRange, fmt::format("range({}, {}{})", begin, end, step));
+    return Value::make_list(std::move(l), Kind::kRange, fmt::format("range({}, {}{})", begin, end, step))
+        .owned(blend(bound.owner(0), blend(bound.owner(1), bound.owner(2))));
   }
   Value call_macro(const Stmt& macro, Frame& around, const Args& a) {
     const Nest nest(meter);
@@ -485,17 +555,17 @@ class Interpreter final : public Machine {
     Value caller = Value::undefined("No caller defined");
     const std::string& name = macro.tag == Tag::kCallBlock ? kNoCaller : macro.text;
     for (const auto& [key, value] : a.named) {
-      const auto at = std::find(macro.params.begin(), macro.params.end(), key);
+      const auto at = std::find(macro.params.begin(), macro.params.end(), key.bytes());
       if (at != macro.params.end()) {
         const Value*& slot = given[static_cast<size_t>(at - macro.params.begin())];
-        if (slot) fail(fmt::format("macro '{}' got multiple values for argument '{}'", name, key));
+        if (slot) fail(fmt::format("macro '{}' got multiple values for argument '{}'", name, key.bytes()));
         slot = &value;
-      } else if (key == "caller" && macro.uses_caller) {
+      } else if (key.bytes() == "caller" && macro.uses_caller) {
         caller = value;
       } else if (macro.uses_kwargs) {
         put(meter, extra, Value::string(key), value);
       } else {
-        fail(fmt::format("macro '{}' takes no keyword argument '{}'", name, key));
+        fail(fmt::format("macro '{}' takes no keyword argument '{}'", name, key.bytes()));
       }
     }
     if (a.pos.size() > n && !macro.uses_varargs)
@@ -531,7 +601,7 @@ auto guarded(const F& f) -> Result<decltype(f())> {
   try {
     return f();
   } catch (const Failure& failure) {
-    return Error{failure.code, failure.message, {}};
+    return Error{failure.code, replace_invalid_utf8(failure.message), {}};
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::kLimit, "chat template: it takes more memory than there is", {}};
   } catch (const std::length_error&) {
@@ -552,8 +622,9 @@ Result<ChatTemplate> ChatTemplate::parse(std::string source) {
     return t;
   });
 }
-Result<std::string> ChatTemplate::render(const nlohmann::ordered_json& context, Budget budget) const {
-  return jinja::guarded([&] { return jinja::Interpreter(budget).run(*template_, context); });
+Result<Rendered> ChatTemplate::render(const nlohmann::ordered_json& data, const nlohmann::ordered_json& own,
+                                      Budget budget) const {
+  return jinja::guarded([&] { return jinja::Interpreter(budget).run(*template_, data, own); });
 }
 
 }  // namespace fovea::tokenizers

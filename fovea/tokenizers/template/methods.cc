@@ -3,39 +3,48 @@
 #include <functional>
 #include <map>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
 
-Value made(Machine& m, std::string s) {
-  m.meter.charge(static_cast<int64_t>(s.size()));
+Value made(Machine& m, Str s) {
+  m.meter.charge(s.cost(0, s.size()));
   return Value::string(std::move(s));
 }
-Value made_list(Machine& m, const std::vector<std::string_view>& parts) {
-  List out;
-  for (const std::string_view part : parts) {
-    m.meter.charge(static_cast<int64_t>(part.size() + 96));  // a string of its own
-    out.push_back(Value::string(std::string(part)));
-  }
-  return Value::make_list(std::move(out));
+struct Part {  // of the bytes of a text
+  size_t begin = 0, end = 0;
+};
+Part part_of(const Str& s, std::string_view inside) {
+  const auto begin = static_cast<size_t>(inside.data() - s.view().data());
+  return {begin, begin + inside.size()};
 }
-Value made_tuple(Machine& m, const std::vector<std::string_view>& parts) {
-  return Value::make_list(made_list(m, parts).items(), Kind::kTuple);
+Value cut(Machine& m, const Str& s, Part part) {
+  m.meter.charge(s.cost(part.begin, part.end));
+  return Value::string(s.substr(part.begin, part.end - part.begin));
+}
+Value cut_list(Machine& m, const Str& s, const std::vector<Part>& parts, Kind kind = Kind::kList) {
+  List out;
+  for (const Part& part : parts) {
+    m.meter.charge(static_cast<int64_t>(sizeof(Value) + sizeof(Str) + 16));  // a string of its own
+    out.push_back(cut(m, s, part));
+  }
+  return Value::make_list(std::move(out), kind);
 }
 
-Value stripped(Machine& m, const std::string& s, const Bound& a, bool left, bool right) {
+Value stripped(Machine& m, const Str& s, const Bound& a, bool left, bool right) {
   if (a.given(0) && a[0]->kind != Kind::kString)
     fail(fmt::format("{}strip arg must be None or str", left && right ? "" : left ? "l" : "r"));
-  const std::string set = a.given(0) ? a.text(m.meter, 0) : "";
-  const std::string_view rest = strip(s, a.given(0) ? &set : nullptr, left, right);
-  m.meter.scan((s.size() - rest.size()) * (1 + set.size()));
-  return made(m, std::string(rest));
+  const std::string* set = a.given(0) ? &a[0]->bytes() : nullptr;
+  const std::string_view rest = strip(s.view(), set, left, right);
+  m.meter.scan((s.size() - rest.size()) * (1 + (set ? set->size() : 0)));
+  return cut(m, s, part_of(s, rest));
 }
 
 // [start, end) of a search in characters, as bytes.
-std::pair<size_t, size_t> window(Machine& m, const std::string& s, const Bound& a, size_t first) {
+std::pair<size_t, size_t> window(Machine& m, const Str& text, const Bound& a, size_t first) {
+  const std::string_view s = text.view();
   if (!a.given(first) && !a.given(first + 1)) return {0, s.size()};
   m.meter.scan(s.size());
   const int64_t n = static_cast<int64_t>(count_characters(s));
@@ -48,13 +57,14 @@ std::pair<size_t, size_t> window(Machine& m, const std::string& s, const Bound& 
   if (begin > n) return {s.size() + 1, s.size()};
   return {byte_of(s, static_cast<size_t>(begin)), byte_of(s, static_cast<size_t>(std::max(begin, end)))};
 }
-Value search(Machine& m, const std::string& s, const Bound& a, bool last, bool must) {
-  const std::string wanted = a.text(m.meter, 0);
-  const auto [begin, end] = window(m, s, a, 1);
+Value search(Machine& m, const Str& text, const Bound& a, bool last, bool must) {
+  const std::string_view s = text.view();
+  const std::string& wanted = a.text(0).bytes();
+  const auto [begin, end] = window(m, text, a, 1);
   m.meter.scan(s.size());
   size_t at = std::string::npos;
   if (begin <= s.size()) {
-    const std::string_view part = std::string_view(s).substr(begin, end - begin);
+    const std::string_view part = s.substr(begin, end - begin);
     at = find_text(part, wanted, 0);
     if (last && wanted.empty()) at = part.size();
     for (size_t next = at; last && !wanted.empty() && next != std::string::npos;
@@ -64,14 +74,14 @@ Value search(Machine& m, const std::string& s, const Bound& a, bool last, bool m
     }
   }
   if (at == std::string::npos && must) fail("substring not found");
-  return Value::integer(
-      at == std::string::npos ? -1 : static_cast<int64_t>(count_characters(std::string_view(s).substr(0, begin + at))));
+  return Value::integer(at == std::string::npos ? -1 : static_cast<int64_t>(count_characters(s.substr(0, begin + at))));
 }
-Value counted(Machine& m, const std::string& s, const Bound& a) {
-  const std::string wanted = a.text(m.meter, 0);
-  const auto [begin, end] = window(m, s, a, 1);
+Value counted(Machine& m, const Str& text, const Bound& a) {
+  const std::string_view s = text.view();
+  const std::string& wanted = a.text(0).bytes();
+  const auto [begin, end] = window(m, text, a, 1);
   if (begin > s.size()) return Value::integer(0);
-  const std::string_view part = std::string_view(s).substr(begin, end - begin);
+  const std::string_view part = s.substr(begin, end - begin);
   m.meter.scan(part.size());
   if (wanted.empty()) return Value::integer(static_cast<int64_t>(count_characters(part)) + 1);
   int64_t n = 0;
@@ -80,8 +90,9 @@ Value counted(Machine& m, const std::string& s, const Bound& a) {
     ++n;
   return Value::integer(n);
 }
-Value affixed(Machine& m, const std::string& s, const Bound& a, bool end) {
-  const std::pair<size_t, size_t> bounds = window(m, s, a, 1);
+Value affixed(Machine& m, const Str& text, const Bound& a, bool end) {
+  const std::string_view s = text.view();
+  const std::pair<size_t, size_t> bounds = window(m, text, a, 1);
   const size_t from = bounds.first, to = bounds.second;  // clang 14 captures no structured binding
   const auto matches = [&](const Value& v) {
     m.meter.step();
@@ -90,175 +101,224 @@ Value affixed(Machine& m, const std::string& s, const Bound& a, bool end) {
       fail(fmt::format("{} first arg must be str or a tuple of str, not {}", end ? "endswith" : "startswith",
                        type_name(v)));
     if (from > s.size()) return false;
-    const std::string_view part = std::string_view(s).substr(from, to - from);
-    m.meter.scan(std::min(v.str().size(), part.size()));
-    return end ? part.ends_with(v.str()) : part.starts_with(v.str());
+    const std::string_view part = s.substr(from, to - from);
+    m.meter.scan(std::min(v.bytes().size(), part.size()));
+    return end ? part.ends_with(v.bytes()) : part.starts_with(v.bytes());
   };
   if (!a[0]->is(Kind::kTuple)) return Value::boolean(matches(*a[0]));
   return Value::boolean(std::any_of(a[0]->items().begin(), a[0]->items().end(), matches));
 }
 
-Value split_at_space(Machine& m, std::string_view s, int64_t left, bool from_right) {
-  std::vector<std::string_view> out;
+// Words between runs of white space; the text after the last `left` splits (before, from the right) stays one.
+std::vector<Part> words_of(Machine& m, std::string_view s, int64_t left, bool from_right) {
   const auto space_at = [&](size_t i, size_t n) {
     return (n > 1 || static_cast<unsigned char>(s[i]) < 0x80) && is_space(code_point(s.substr(i, n)));
   };
-  s = strip(s, nullptr, true, true);
-  if (from_right && left >= 0) {  // the words before the last `left` stay one
-    const Value words = split_at_space(m, s, -1, false);
-    const size_t n = words.items().size(), keep = n > static_cast<size_t>(left) ? n - static_cast<size_t>(left) : 0;
-    List tail(words.items().begin() + static_cast<std::ptrdiff_t>(keep), words.items().end());
-    std::string_view head = s;
-    for (size_t i = tail.size(); keep && i-- > 0;) {
-      head.remove_suffix(tail[i].str().size());
-      head = strip(head, nullptr, false, true);
-    }
-    if (keep) tail.insert(tail.begin(), made(m, std::string(head)));
-    return Value::make_list(std::move(tail));
+  const std::string_view core = strip(s, nullptr, true, true);
+  const auto first = static_cast<size_t>(core.data() - s.data()), last = first + core.size();
+  std::vector<Part> out;
+  if (from_right && left >= 0) {
+    std::vector<Part> words = words_of(m, s, -1, false);
+    const size_t n = words.size(), keep = n > static_cast<size_t>(left) ? n - static_cast<size_t>(left) : 0;
+    if (keep) out.push_back({0, words[keep - 1].end});
+    out.insert(out.end(), words.begin() + static_cast<std::ptrdiff_t>(keep), words.end());
+    return out;
   }
-  size_t start = 0;
-  for (size_t i = 0; i < s.size();) {
+  size_t start = first;
+  for (size_t i = first; i < last;) {
     const size_t n = character_bytes(s, i);
     if (!space_at(i, n)) {
       i += n;
       continue;
     }
     if (left == 0) break;
-    out.push_back(s.substr(start, i - start));
-    m.meter.step();
+    m.meter.charge(sizeof(Part));
+    out.push_back({start, i});
     --left;
-    while (i < s.size() && space_at(i, character_bytes(s, i))) i += character_bytes(s, i);
+    while (i < last && space_at(i, character_bytes(s, i))) i += character_bytes(s, i);
     start = i;
   }
-  if (start < s.size()) out.push_back(s.substr(start));
-  return made_list(m, out);
+  if (start < last) out.push_back({start, left == 0 ? s.size() : last});
+  return out;
 }
-Value split(Machine& m, const std::string& s, const Bound& a, bool from_right) {
+Value split(Machine& m, const Str& text, const Bound& a, bool from_right) {
   int64_t left = a.given(1) ? a.integer(1, -1) : -1;
-  m.meter.scan(s.size());
-  if (!a.given(0)) return split_at_space(m, s, left, from_right);
-  const std::string by = a.text(m.meter, 0);
+  m.meter.scan(text.size());
+  const std::string_view all = text.view();
+  if (!a.given(0)) return cut_list(m, text, words_of(m, all, left, from_right));
+  const std::string& by = a.text(0).bytes();
   if (by.empty()) fail("empty separator");
-  std::vector<std::string_view> out;
-  const std::string_view all = s;
+  std::vector<Part> out;
   if (from_right) {
-    std::string_view head = all;
+    size_t end = all.size();
     while (left-- != 0) {
+      const std::string_view head = all.substr(0, end);
       const size_t at = head.rfind(by);
       m.meter.scan((at == std::string::npos ? head.size() : head.size() - at) * (1 + by.size() / 16));
       if (at == std::string::npos) break;
-      out.push_back(head.substr(at + by.size()));
-      head = head.substr(0, at);
+      m.meter.charge(sizeof(Part));
+      out.push_back({at + by.size(), end});
+      end = at;
     }
-    out.push_back(head);
+    out.push_back({0, end});
     std::reverse(out.begin(), out.end());
-    return made_list(m, out);
+    return cut_list(m, text, out);
   }
   size_t start = 0;
   for (size_t at; left-- != 0 && (at = find_text(all, by, start)) != std::string::npos; start = at + by.size()) {
-    m.meter.charge(sizeof(std::string_view));
-    out.push_back(all.substr(start, at - start));
+    m.meter.charge(sizeof(Part));
+    out.push_back({start, at});
   }
-  out.push_back(all.substr(start));
-  return made_list(m, out);
+  out.push_back({start, all.size()});
+  return cut_list(m, text, out);
 }
-Value partition(Machine& m, const std::string& s, const Bound& a, bool last) {
-  const std::string by = a.text(m.meter, 0);
+Value partition(Machine& m, const Str& text, const Bound& a, bool last) {
+  const std::string& by = a.text(0).bytes();
   if (by.empty()) fail("empty separator");
-  m.meter.scan(s.size() * (last ? 1 + by.size() / 16 : 1));
-  const std::string_view all = s;
-  const size_t at = last ? all.rfind(by) : find_text(all, by, 0);
-  if (at == std::string::npos) return last ? made_tuple(m, {"", "", all}) : made_tuple(m, {all, "", ""});
-  return made_tuple(m, {all.substr(0, at), by, all.substr(at + by.size())});
+  m.meter.scan(text.size() * (last ? 1 + by.size() / 16 : 1));
+  const std::string_view all = text.view();
+  const size_t at = last ? all.rfind(by) : find_text(all, by, 0), n = all.size();
+  if (at == std::string::npos && last) return cut_list(m, text, {{0, 0}, {0, 0}, {0, n}}, Kind::kTuple);
+  if (at == std::string::npos) return cut_list(m, text, {{0, n}, {n, n}, {n, n}}, Kind::kTuple);
+  // The middle is what stood in the text, not the separator that was looked for.
+  return cut_list(m, text, {{0, at}, {at, at + by.size()}, {at + by.size(), n}}, Kind::kTuple);
 }
-Value replaced(Machine& m, const std::string& s, const Bound& a) {
-  const std::string from = a.text(m.meter, 0), to = a.text(m.meter, 1);
+Value replaced(Machine& m, const Str& text, const Bound& a) {
+  const std::string& from = a.text(0).bytes();
+  const Str& to = a.text(1);
   int64_t left = a.given(2) ? a.integer(2, -1) : -1;
-  const std::string_view all = s;
+  const std::string_view all = text.view();
   Text out(m.meter);
-  m.meter.scan(s.size());
+  m.meter.scan(text.size());
   size_t at = 0;
   if (from.empty()) {  // before every character, and at the end
     for (; left != 0; --left) {
       out += to;
-      if (at >= s.size()) return Value::string(out.take());
+      if (at >= all.size()) return Value::string(out.take());
       const size_t n = character_bytes(all, at);
-      out += all.substr(at, n);
+      out.add(text, at, at + n);
       at += n;
     }
-    out += all.substr(at);
+    out.add(text, at, all.size());
     return Value::string(out.take());
   }
   for (size_t next; left != 0 && (next = find_text(all, from, at)) != std::string::npos; --left) {
-    out += all.substr(at, next - at);
+    out.add(text, at, next);
     out += to;
     at = next + from.size();
   }
-  out += all.substr(at);
+  out.add(text, at, all.size());
   return Value::string(out.take());
 }
-Value justified(Machine& m, const std::string& s, const Bound& a, char align) {
-  const std::string fill = a[1] ? a.text(m.meter, 1) : " ";
-  if (count_characters(fill) != 1) fail("The fill character must be exactly one character long");
-  m.meter.scan(s.size());
-  const int64_t width = a.integer(0, 0), n = width - static_cast<int64_t>(count_characters(s));
-  if (n <= 0) return Value::string(s);
+Value justified(Machine& m, const Str& text, const Bound& a, char align) {
+  const Str fill = a[1] ? a.text(1) : Str(" ", kTemplate);
+  if (count_characters(fill.view()) != 1) fail("The fill character must be exactly one character long");
+  m.meter.scan(text.size());
+  const int64_t width = a.integer(0, 0), n = width - static_cast<int64_t>(count_characters(text.view()));
+  if (n <= 0) return Value::string(text);
   // Python puts the odd one left if the width is odd.
   const int64_t left = align == '<' ? 0 : align == '>' ? n : n / 2 + (n & width & 1);
   Text out(m.meter);
   out.repeat(fill, left);
-  out += s;
+  out += text;
   out.repeat(fill, n - left);
   return Value::string(out.take());
 }
-Value zero_filled(Machine& m, const std::string& s, const Bound& a) {
+Value zero_filled(Machine& m, const Str& text, const Bound& a) {
+  const std::string_view s = text.view();
   const int64_t n = a.integer(0, 0) - static_cast<int64_t>(count_characters(s));
   const size_t sign = !s.empty() && (s[0] == '-' || s[0] == '+');
   Text out(m.meter);
-  out += std::string_view(s).substr(0, sign);
-  out.repeat("0", n);
-  out += std::string_view(s).substr(sign);
+  out.add(text, 0, sign);
+  out.repeat(Str("0", kTemplate), n);
+  out.add(text, sign, s.size());
   return Value::string(out.take());
 }
-Value without_affix(Machine& m, const std::string& s, const Bound& a, bool end) {
-  const std::string affix = a.text(m.meter, 0);
+Value without_affix(Machine& m, const Str& text, const Bound& a, bool end) {
+  const std::string& affix = a.text(0).bytes();
+  const std::string_view s = text.view();
   const bool has = end ? s.ends_with(affix) : s.starts_with(affix);
-  if (!has) return made(m, s);
-  return made(m, end ? s.substr(0, s.size() - affix.size()) : s.substr(affix.size()));
+  const size_t begin = has && !end ? affix.size() : 0;
+  return cut(m, text, {begin, has && end ? s.size() - affix.size() : s.size()});
 }
-Value lines(Machine& m, const std::string& s, const Bound& a) {
-  m.meter.charge(static_cast<int64_t>(s.size()) * 2);
-  return made_list(m, split_lines(s, a.flag(0)));
+Value lines(Machine& m, const Str& text, const Bound& a) {
+  std::vector<Part> out;
+  m.meter.scan(text.size());
+  for (const std::string_view line : split_lines(text.view(), a.flag(0))) out.push_back(part_of(text, line));
+  return cut_list(m, text, out);
 }
-Value joined(Machine& m, const std::string& s, const Bound& a) {
+Value joined(Machine& m, const Str& text, const Bound& a) {
   Text out(m.meter);
   int64_t index = 0;
   for (const Value& e : iterate(m.meter, *a[0])) {
     if (!e.is(Kind::kString))
       fail(fmt::format("sequence item {}: expected str instance, {} found", index, type_name(e)));
-    if (index++) out += s;
+    if (index++) out += text;
     out += e.str();
   }
   return Value::string(out.take());
 }
-std::string swap_case(std::string_view s) {
-  std::string out;
+Value expanded_tabs(Machine& m, const Str& text, const Bound& a) {
+  const std::string_view s = text.view();
+  const int64_t size = a.integer(0, 8);
+  int64_t column = 0;
+  Text out(m.meter);
   for (size_t i = 0; i < s.size();) {
     const size_t n = character_bytes(s, i);
-    const std::string_view c = s.substr(i, n);
-    out += is_upper(code_point(c)) ? lower(c) : upper(c);
+    if (s[i] == '\t') {
+      const int64_t missing = size > 0 ? size - column % size : 0;
+      out.repeat(Str(" ", text.owner_at(i)), missing);
+      column += missing;
+    } else {
+      out.add(text, i, i + n);
+      column = s[i] == '\n' || s[i] == '\r' ? 0 : column + 1;
+    }
     i += n;
   }
-  return out;
+  return Value::string(out.take());
+}
+// str.translate() with a dict or a list: what stands at a character's number is a number, a text, or none.
+Value translated(Machine& m, const Str& text, const Bound& a) {
+  const std::string_view s = text.view();
+  Text out(m.meter);
+  for (size_t i = 0; i < s.size();) {
+    const size_t n = character_bytes(s, i);
+    const Value number = Value::integer(code_point(s.substr(i, n)));
+    const Value* to = nullptr;
+    if (a[0]->is(Kind::kDict)) {
+      to = find(m.meter, *a[0], number);
+    } else if (a[0]->is_seq()) {
+      if (static_cast<size_t>(number.i) < a[0]->items().size()) to = &a[0]->items()[static_cast<size_t>(number.i)];
+    } else {
+      fail(fmt::format("'{}' object is not subscriptable", type_name(*a[0])));
+    }
+    m.meter.step();
+    if (!to) {
+      out.add(text, i, i + n);
+    } else if (to->is(Kind::kString)) {
+      out += to->str();
+    } else if (to->is_int()) {
+      if (to->i < 0 || to->i > 0x10FFFF || (to->i >= 0xD800 && to->i < 0xE000))
+        fail("character mapping must be in range(0x110000)");
+      std::string character;
+      append_utf8(character, static_cast<uint32_t>(to->i));
+      out.add(character, to->owner);
+    } else if (!to->is(Kind::kNone)) {
+      fail("character mapping must return integer, None or str");
+    }
+    i += n;
+  }
+  return Value::string(out.take());
 }
 
 // True if there is a character and all are of the kind.
 template <typename F>
-Value all_of(Machine& m, const std::string& s, const F& kind) {
+Value all_of(Machine& m, const Str& text, const F& kind) {
+  const std::string_view s = text.view();
   m.meter.scan(s.size());
   for (size_t i = 0; i < s.size();) {
     const size_t n = character_bytes(s, i);
-    if (!kind(code_point(std::string_view(s).substr(i, n)))) return Value::boolean(false);
+    if (!kind(code_point(s.substr(i, n)))) return Value::boolean(false);
     i += n;
   }
   return Value::boolean(!s.empty());
@@ -267,35 +327,38 @@ Value all_of(Machine& m, const std::string& s, const F& kind) {
 struct TextMethod {
   std::vector<const char*> params;
   size_t required;
-  Value (*apply)(Machine& m, const std::string& s, const Bound& a);
+  Value (*apply)(Machine& m, const Str& text, const Bound& a);
 };
-template <std::string (*kMap)(std::string_view)>
-Value mapped(Machine& m, const std::string& s, const Bound&) {
-  return made(m, kMap(s));
+template <Str (*kMap)(const Str&)>
+Value mapped(Machine& m, const Str& text, const Bound&) {
+  return made(m, kMap(text));
 }
 template <bool (*kKind)(uint32_t)>
-Value all_are(Machine& m, const std::string& s, const Bound&) {
-  return all_of(m, s, kKind);
+Value all_are(Machine& m, const Str& text, const Bound&) {
+  return all_of(m, text, kKind);
 }
-template <bool kUp>
-Value cased(Machine& m, const std::string& s, const Bound&) {
-  return Value::boolean(apply_test(m, kUp ? "upper" : "lower", Value::string(s), {}));
+template <bool (*kTest)(std::string_view)>
+Value tested(Machine& m, const Str& text, const Bound&) {
+  m.meter.scan(text.size() * 4);
+  return Value::boolean(kTest(text.view()));
 }
+
 const std::map<std::string, TextMethod>& text_methods() {
-  using S = const std::string&;
+  using S = const Str&;
   using B = const Bound&;
   static const std::map<std::string, TextMethod> kMethods = {
       {"capitalize", {{}, 0, mapped<capitalize>}},
-      {"casefold", {{}, 0, mapped<lower>}},
+      {"casefold", {{}, 0, mapped<casefold>}},
       {"center", {{"width", "fillchar"}, 1, [](Machine& m, S s, B a) { return justified(m, s, a, '^'); }}},
       {"count", {{"sub", "start", "end"}, 1, counted}},
       {"endswith", {{"suffix", "start", "end"}, 1, [](Machine& m, S s, B a) { return affixed(m, s, a, true); }}},
+      {"expandtabs", {{"tabsize"}, 0, expanded_tabs}},
       {"find", {{"sub", "start", "end"}, 1, [](Machine& m, S s, B a) { return search(m, s, a, false, false); }}},
       {"index", {{"sub", "start", "end"}, 1, [](Machine& m, S s, B a) { return search(m, s, a, false, true); }}},
       {"isalnum",
        {{},
         0,
-        [](Machine& m, S s, B) { return all_of(m, s, [](uint32_t c) { return is_letter(c) || is_digit(c); }); }}},
+        [](Machine& m, S s, B) { return all_of(m, s, [](uint32_t c) { return is_letter(c) || is_numeric(c); }); }}},
       {"isalpha", {{}, 0, all_are<is_letter>}},
       {"isascii",
        {{},
@@ -303,12 +366,16 @@ const std::map<std::string, TextMethod>& text_methods() {
         [](Machine& m, S s, B) {
           return Value::boolean(s.empty() || all_of(m, s, [](uint32_t c) { return c < 128; }).i);
         }}},
-      {"isdecimal", {{}, 0, all_are<is_digit>}},
+      {"isdecimal", {{}, 0, all_are<is_decimal>}},
       {"isdigit", {{}, 0, all_are<is_digit>}},
-      {"islower", {{}, 0, cased<false>}},
-      {"isnumeric", {{}, 0, all_are<is_digit>}},
+      {"isidentifier", {{}, 0, tested<is_identifier>}},
+      {"islower", {{}, 0, tested<is_lower_text>}},
+      {"isnumeric", {{}, 0, all_are<is_numeric>}},
+      {"isprintable",
+       {{}, 0, [](Machine& m, S s, B) { return Value::boolean(s.empty() || all_of(m, s, is_printable).i); }}},
       {"isspace", {{}, 0, all_are<is_space>}},
-      {"isupper", {{}, 0, cased<true>}},
+      {"istitle", {{}, 0, tested<is_title_text>}},
+      {"isupper", {{}, 0, tested<is_upper_text>}},
       {"join", {{"iterable"}, 1, joined}},
       {"ljust", {{"width", "fillchar"}, 1, [](Machine& m, S s, B a) { return justified(m, s, a, '<'); }}},
       {"lower", {{}, 0, mapped<lower>}},
@@ -327,8 +394,9 @@ const std::map<std::string, TextMethod>& text_methods() {
       {"splitlines", {{"keepends"}, 0, lines}},
       {"startswith", {{"prefix", "start", "end"}, 1, [](Machine& m, S s, B a) { return affixed(m, s, a, false); }}},
       {"strip", {{"chars"}, 0, [](Machine& m, S s, B a) { return stripped(m, s, a, true, true); }}},
-      {"swapcase", {{}, 0, mapped<swap_case>}},
+      {"swapcase", {{}, 0, mapped<swapcase>}},
       {"title", {{}, 0, mapped<title>}},
+      {"translate", {{"table"}, 1, translated}},
       {"upper", {{}, 0, mapped<upper>}},
       {"zfill", {{"width"}, 1, zero_filled}},
   };
@@ -368,7 +436,7 @@ Value list_method(Machine& m, const Value& self, const std::string& name, const 
   if (name == "index") {
     Text shown(m.meter);
     print_repr(shown, m.meter, *a[0]);
-    fail(self.is(Kind::kTuple) ? "tuple.index(x): x not in tuple" : shown.take() + " is not in list");
+    fail(self.is(Kind::kTuple) ? "tuple.index(x): x not in tuple" : shown.take().bytes() + " is not in list");
   }
   return Value::integer(n);
 }
@@ -385,6 +453,7 @@ bool has_method(const Value& v, const std::string& name) {
     case Kind::kList: return one_of(name, {"count", "index", "copy"});
     case Kind::kTuple: return one_of(name, {"count", "index"});
     case Kind::kLoop: return one_of(name, {"cycle", "changed"});
+    case Kind::kCycler: return one_of(name, {"next", "reset"});
     default: return false;
   }
 }
@@ -397,6 +466,13 @@ Value call_method(Machine& m, const Value& self, const std::string& name, const 
   m.meter.step();
   if (self.is(Kind::kDict)) return dict_method(m, self, name, args);
   if (self.is_seq()) return list_method(m, self, name, args);
+  if (self.is(Kind::kCycler)) {
+    Cycler& cycler = self.cycler();
+    const Bound none(name, args, {}, 0);
+    const size_t at = cycler.at;
+    cycler.at = name == "reset" ? 0 : (at + 1) % cycler.items.items().size();
+    return name == "reset" ? Value::none() : cycler.items.items()[at];
+  }
   if (self.is(Kind::kLoop)) {
     LoopState& loop = self.loop();
     if (!args.named.empty()) fail(fmt::format("{}() takes no keyword arguments", name));

@@ -10,6 +10,7 @@
 
 #include "fovea/base/result.h"
 #include "fovea/tokenizers/chat_template.h"
+#include "fovea/tokenizers/template/str.h"
 
 namespace fovea::tokenizers::jinja {
 
@@ -36,6 +37,10 @@ class Meter {
     if (--left_.depth < 0) fail_limit("chat template: it nests too deeply");
   }
   void leave() { ++left_.depth; }
+  void note_printed(Owner list) {
+    if (printed.empty() || printed.back() != list) printed.push_back(list);
+  }
+  std::vector<Owner> printed;  // lists of parts that were printed as lists
   int64_t output_bytes() const { return left_.output_bytes; }
   int64_t range_length() const { return left_.range_length; }
 
@@ -61,19 +66,25 @@ struct Nest {
 class Text {
  public:
   explicit Text(Meter& meter) : meter_(meter) {}
-  Text& operator+=(std::string_view s) {
-    meter_.charge(static_cast<int64_t>(s.size()));
-    out_ += s;
+  Text& operator+=(const Str& s) { return add(s, 0, s.size()); }
+  Text& add(const Str& s, size_t begin, size_t end) {
+    meter_.charge(s.cost(begin, end));
+    out_.append(s, begin, end - begin);
     return *this;
   }
-  Text& operator+=(char c) { return *this += std::string_view(&c, 1); }
-  Text& repeat(std::string_view s, int64_t n);
+  Text& add(std::string_view bytes, Owner owner) {
+    meter_.charge(static_cast<int64_t>(bytes.size()) + (out_.empty() ? 0 : static_cast<int64_t>(sizeof(Run))));
+    out_.append(bytes, owner);
+    return *this;
+  }
+  Text& own(std::string_view bytes) { return add(bytes, kTemplate); }  // words of the template or of the language
+  Text& repeat(const Str& s, int64_t n);
   size_t size() const { return out_.size(); }
-  std::string take() { return std::move(out_); }
+  Str take() { return std::move(out_); }
 
  private:
   Meter& meter_;
-  std::string out_;
+  Str out_;
 };
 
 struct Value;
@@ -86,6 +97,7 @@ struct Stmt;
 struct LoopState;
 struct MacroRef;
 struct Method;
+struct Cycler;
 
 enum class Kind : uint8_t {
   kUndefined,
@@ -104,22 +116,27 @@ enum class Kind : uint8_t {
   kLoop,
   kMacro,
   kGlobal,
-  kMethod
+  kMethod,
+  kCycler,
+  kJoiner
 };
 
 struct Value {
   Kind kind = Kind::kUndefined;
+  bool markup = false;      // a string that `safe` or `escape` made: + escapes what it meets
+  Owner owner = kTemplate;  // of what it prints as, but for a string, which knows itself
   union {
     int64_t i = 0;  // also a bool
     double f;
   };
-  std::shared_ptr<void> ref;  // a string (its text, why it is undefined, a global's name), Seq, Mapping, ...
+  std::shared_ptr<void> ref;  // Str (a string, why it is undefined, a global's name), Seq, Mapping, ...
 
   static Value none();
   static Value boolean(bool b);
   static Value integer(int64_t v);
   static Value number(double v);
-  static Value string(std::string v);
+  static Value string(Str v);
+  static Value own(std::string_view bytes) { return string(Str(bytes, kTemplate)); }  // written by the template
   static Value undefined(std::string why);
   static Value make_list(List v, Kind kind = Kind::kList, std::string label = {});
   static Value make_dict(Dict v, Kind kind = Kind::kDict);
@@ -131,19 +148,30 @@ struct Value {
   bool is_int() const { return kind == Kind::kInt || kind == Kind::kBool; }
   bool is_number() const { return is_int() || kind == Kind::kFloat; }
   double as_double() const { return kind == Kind::kFloat ? f : static_cast<double>(i); }
-  const std::string& str() const { return *static_cast<const std::string*>(ref.get()); }
+  const Str& str() const { return *static_cast<const Str*>(ref.get()); }
+  const std::string& bytes() const { return str().bytes(); }
+  Value marked() && {
+    markup = true;
+    return std::move(*this);
+  }
+  Value owned(Owner o) && {
+    owner = o;
+    return std::move(*this);
+  }
   const List& items() const;
   const Dict& entries() const;
   Seq& seq() const { return *static_cast<Seq*>(ref.get()); }
   Mapping& mapping() const { return *static_cast<Mapping*>(ref.get()); }
   LoopState& loop() const { return *static_cast<LoopState*>(ref.get()); }
   const MacroRef& macro() const { return *static_cast<const MacroRef*>(ref.get()); }
+  Cycler& cycler() const { return *static_cast<Cycler*>(ref.get()); }
   const Method& method() const { return *static_cast<const Method*>(ref.get()); }
 };
 
 // `depth` bounds every walk over a value, and its destruction: a container over kMaxValueDepth is refused
 // when it is made. (Namespaces may still hold each other in a ring.)
 constexpr int kMaxValueDepth = 100;
+constexpr const char* kParts = "parts";  // the label of a message's content, where that is a list
 struct Seq {
   List items;
   int depth = 1;
@@ -160,6 +188,10 @@ struct MacroRef {
 struct Method {
   Value self;
   std::string name;
+};
+struct Cycler {  // also a joiner, with its separator as the only item
+  Value items;   // a list
+  size_t at = 0;
 };
 struct LoopState {
   List items;
@@ -185,33 +217,36 @@ std::string object_name(const Value& v);  // as jinja2 says it in messages: "dic
 // Its items; a string gives its characters, a dict its keys; what a generator had left is taken.
 List iterate(Meter& m, const Value& v);
 int64_t length(Meter& m, const Value& v);
-List characters(Meter& m, std::string_view utf8);
+List characters(Meter& m, const Str& text);
 Value make_pairs(Meter& m, const Value& dict);  // a list of tuples
 
 // Printing: what str(), repr() and json.dumps() give.
 void print_str(Text& out, Meter& m, const Value& v);
 void print_repr(Text& out, Meter& m, const Value& v, int depth = 0);
-std::string to_str(Meter& m, const Value& v);
+Str to_str(Meter& m, const Value& v);
+Owner owner_of(const Value& v);  // whose it is as a whole
 std::string float_repr(double v);
 struct JsonStyle {
   bool ascii = false, sort = false, pretty = false;
-  std::string indent, comma = ", ", colon = ": ";
+  Str indent, comma{", ", kTemplate}, colon{": ", kTemplate};
 };
 void print_json(Text& out, Meter& m, const Value& v, const JsonStyle& style, int level = 0);
 
 struct Args {
   List pos;
-  std::vector<std::pair<std::string, Value>> named;
+  std::vector<std::pair<Str, Value>> named;
 };
 // Arguments by the names of a signature; surplus, unknown, repeated or missing ones fail.
 class Bound {
  public:
   Bound(const std::string& callee, const Args& args, const std::vector<const char*>& params, size_t required);
   const Value* operator[](size_t i) const { return values_[i]; }
+  Owner owner(size_t i) const { return values_[i] ? owner_of(*values_[i]) : kTemplate; }
   bool flag(size_t i) const { return values_[i] && truthy(*values_[i]); }
   const Value* given(size_t i) const { return values_[i] && !values_[i]->is(Kind::kNone) ? values_[i] : nullptr; }
   int64_t integer(size_t i, int64_t otherwise) const;
-  std::string text(Meter& m, size_t i, std::string otherwise = {}) const;
+  const Str& text(size_t i) const;  // precondition: it was given
+  std::string_view word(size_t i, std::string_view otherwise) const { return values_[i] ? text(i).view() : otherwise; }
 
  private:
   std::string callee_;
@@ -235,8 +270,8 @@ bool changes_itself(const Value& v, const std::string& name);  // a method that 
 Value call_method(Machine& m, const Value& self, const std::string& name, const Args& args);
 Value binary(Machine& m, const std::string& op, const Value& a, const Value& b);
 Value slice(Machine& m, const Value& v, const Value& from, const Value& to, const Value& by);
-Value percent_format(Machine& m, const std::string& format, const Value& values);
-Value brace_format(Machine& m, const std::string& format, const Args& args);
+Value percent_format(Machine& m, const Str& format, const Value& values);
+Value brace_format(Machine& m, const Str& format, const Args& args);
 std::string local_time(const std::string& format);
 
 }  // namespace fovea::tokenizers::jinja

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "fovea/tokenizers/template_text.h"
-#include "fovea/tokenizers/template_value.h"
+#include "fovea/tokenizers/template/text.h"
+#include "fovea/tokenizers/template/value.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
@@ -13,14 +13,18 @@ namespace {
 constexpr int kMaxWidth = 10'000;
 
 struct Spec {
-  std::string fill = " ";
+  Str fill{" ", kTemplate};
   char align = 0, sign = 0;  // align: < > ^ =
-  bool zero = false, alternate = false, comma = false;
+  bool zero = false, alternate = false;
+  char group = 0;  // between thousands: , or _
   int width = 0, precision = -1;
   char type = 0;
 };
 
-int read_int(const std::string& s, size_t& at) {
+// What stands for a field of the format: if the field is data, so is all that it brings in.
+Str filled_in(Str text, Owner field) { return field == kTemplate ? text : Str(text.view(), field); }
+
+int read_int(std::string_view s, size_t& at) {
   int n = 0;
   for (; at < s.size() && s[at] >= '0' && s[at] <= '9'; ++at) {
     n = n * 10 + (s[at] - '0');
@@ -29,26 +33,36 @@ int read_int(const std::string& s, size_t& at) {
   return n;
 }
 
-std::string pad(const Spec& spec, const std::string& text, char usual) {
-  const int n = spec.width - static_cast<int>(std::min<size_t>(count_characters(text), kMaxWidth));
+Str pad(const Spec& spec, const Str& text, char usual) {
+  const std::string_view s = text.view();
+  const int n = spec.width - static_cast<int>(std::min<size_t>(count_characters(s), kMaxWidth));
   if (n <= 0) return text;
   const char align = spec.align ? spec.align : usual;
-  const int left = align == '>' ? n : align == '^' ? n / 2 : 0;
-  std::string out;
-  if (align == '=') {
-    const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+' || text[0] == ' ');
-    out = text.substr(0, sign);
-    for (int i = 0; i < n; ++i) out += spec.fill;
-    return out + text.substr(sign);
+  const size_t sign = align == '=' && !s.empty() && (s[0] == '-' || s[0] == '+' || s[0] == ' ');
+  Str out = text.substr(0, sign);
+  if (align == '=' && spec.group && spec.fill.view() == "0") {  // the zeros are grouped too
+    std::string digits(s.substr(sign));
+    const size_t every = spec.type == 'x' || spec.type == 'X' || spec.type == 'o' || spec.type == 'b' ? 4 : 3;
+    size_t whole = std::min(digits.find_first_not_of("0123456789abcdefABCDEF,_"), digits.size());
+    for (size_t k = 0, last = whole; k < last; ++k) whole -= digits[k] == ',' || digits[k] == '_';
+    for (; digits.size() + sign < static_cast<size_t>(spec.width); ++whole)
+      digits.insert(0, whole % every || !whole ? "0" : std::string("0") + spec.group);
+    out.append(digits, text.blend());
+    return out;
   }
-  for (int i = 0; i < left; ++i) out += spec.fill;
-  out += text;
-  for (int i = left; i < n; ++i) out += spec.fill;
+  const int left = align == '>' || align == '=' ? n : align == '^' ? n / 2 : 0;
+  for (int i = 0; i < left; ++i) out.append(spec.fill);
+  out.append(text, sign);
+  for (int i = left; i < n; ++i) out.append(spec.fill);
   return out;
 }
 
 std::string with_sign(const Spec& spec, std::string digits, bool negative) {
   return (negative ? "-" : spec.sign == '+' ? "+" : spec.sign == ' ' ? " " : "") + std::move(digits);
+}
+
+void group(std::string& digits, size_t whole, char mark, size_t every) {
+  for (size_t at = whole; at > every; at -= every) digits.insert(at - every, 1, mark);
 }
 
 std::string integer_text(const Spec& spec, int64_t value) {
@@ -61,9 +75,7 @@ std::string integer_text(const Spec& spec, int64_t value) {
   } while (left);
   while (static_cast<int>(digits.size()) < spec.precision) digits += '0';
   std::reverse(digits.begin(), digits.end());
-  if (spec.comma) {
-    for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
-  }
+  if (spec.group) group(digits, digits.size(), spec.group, base == 10 ? 3 : 4);
   if (spec.alternate && base != 10)
     digits = std::string("0") + (base == 8 ? 'o' : base == 2 ? 'b' : spec.type) + digits;
   return with_sign(spec, std::move(digits), value < 0);
@@ -81,24 +93,23 @@ std::string real_text(const Spec& spec, double value, char type) {
     default: digits = fmt::format("{:.{}f}", a, precision);
   }
   if (type == '%') digits += '%';
-  if (spec.comma) {
-    for (size_t at = std::min(digits.find('.'), digits.size()); at > 3; at -= 3) digits.insert(at - 3, ",");
-  }
+  if (spec.group) group(digits, std::min(digits.find_first_not_of("0123456789"), digits.size()), spec.group, 3);
   return with_sign(spec, std::move(digits), std::signbit(value));
 }
 
-std::string cut(const std::string& text, int precision) {
-  return precision < 0 ? text : text.substr(0, byte_of(text, static_cast<size_t>(precision)));
+Str cut(const Str& text, int precision) {
+  return precision < 0 ? text : text.substr(0, byte_of(text.view(), static_cast<size_t>(precision)));
 }
 
-std::string repr(Machine& m, const Value& v) {
+Str repr(Machine& m, const Value& v) {
   Text out(m.meter);
   print_repr(out, m.meter, v);
   return out.take();
 }
 
 // One field of str.format(), after its colon.
-std::string formatted(Machine& m, const Value& v, const std::string& text) {
+Str formatted(Machine& m, const Value& v, const Str& format) {
+  const std::string_view text = format.view();
   Spec spec;
   size_t at = 0;
   const auto is_align = [&](size_t i) {
@@ -106,7 +117,7 @@ std::string formatted(Machine& m, const Value& v, const std::string& text) {
   };
   const size_t first = text.empty() ? 0 : character_bytes(text, 0);
   if (first && is_align(first)) {
-    spec.fill = text.substr(0, first);
+    spec.fill = format.substr(0, first);
     spec.align = text[first];
     at = first + 1;
   } else if (is_align(0)) {
@@ -116,11 +127,12 @@ std::string formatted(Machine& m, const Value& v, const std::string& text) {
   if (at < text.size() && (text[at] == '+' || text[at] == '-' || text[at] == ' ')) spec.sign = text[at++];
   if (take('#')) spec.alternate = true;
   if (take('0') && !spec.align) {
-    spec.fill = "0";
+    spec.fill = Str("0", format.blend());
     spec.align = v.is(Kind::kString) ? '<' : '=';
   }
   spec.width = read_int(text, at);
-  if (take(',')) spec.comma = true;
+  if (take(',')) spec.group = ',';
+  if (take('_')) spec.group = '_';
   if (take('.')) {
     const size_t start = at;
     spec.precision = read_int(text, at);
@@ -140,22 +152,25 @@ std::string formatted(Machine& m, const Value& v, const std::string& text) {
     if (!text.empty()) fail(fmt::format("unsupported format string passed to {}.__format__", type_name(v)));
     return to_str(m.meter, v);
   }
+  const auto number = [&](const std::string& digits) { return pad(spec, Str(digits, v.owner), '>'); };
   const std::string reals = "eEfFgG%", ints = "bdoxX";
-  if (reals.find(spec.type) != std::string::npos && spec.type)
-    return pad(spec, real_text(spec, v.as_double(), spec.type), '>');
+  if (reals.find(spec.type) != std::string::npos && spec.type) return number(real_text(spec, v.as_double(), spec.type));
   if (v.is(Kind::kFloat)) {
     if (spec.type) refuse();
-    if (spec.precision < 0) return pad(spec, with_sign(spec, float_repr(std::fabs(v.f)), std::signbit(v.f)), '>');
-    return pad(spec, real_text(spec, v.f, 'g'), '>');
+    if (spec.precision >= 0) return number(real_text(spec, v.f, 'g'));
+    std::string digits = float_repr(std::fabs(v.f));
+    if (spec.group) group(digits, std::min(digits.find_first_not_of("0123456789"), digits.size()), spec.group, 3);
+    return number(with_sign(spec, std::move(digits), std::signbit(v.f)));
   }
   if (spec.type && ints.find(spec.type) == std::string::npos) refuse();
   if (spec.precision >= 0) fail("Precision not allowed in integer format specifier");
-  return pad(spec, integer_text(spec, v.i), '>');
+  return number(integer_text(spec, v.i));
 }
 
 }  // namespace
 
-Value percent_format(Machine& m, const std::string& format, const Value& values) {
+Value percent_format(Machine& m, const Str& text, const Value& values) {
+  const std::string_view format = text.view();
   Text out(m.meter);
   size_t next = 0;
   const auto argument = [&]() -> Value {
@@ -170,18 +185,19 @@ Value percent_format(Machine& m, const std::string& format, const Value& values)
   bool named = false;
   for (size_t at = 0; at < format.size();) {
     const size_t percent = std::min(format.find('%', at), format.size());
-    out += std::string_view(format).substr(at, percent - at);
+    out.add(text, at, percent);
     if (percent == format.size()) break;
     at = percent + 1;
     Spec spec;
+    const auto insert = [&](const Str& piece) { out += filled_in(piece, text.substr(percent, at - percent).blend()); };
     Value value;
     bool have = false;
     if (at < format.size() && format[at] == '(') {
       const size_t close = format.find(')', at);
       if (close == std::string::npos) fail("incomplete format key");
       if (!values.is(Kind::kDict)) fail("format requires a mapping");
-      const std::string key = format.substr(at + 1, close - at - 1);
-      const Value* found = find(m.meter, values, Value::string(key));
+      const std::string key(format.substr(at + 1, close - at - 1));
+      const Value* found = find(m.meter, values, Value::own(key));
       if (!found) fail(fmt::format("'{}'", key));
       value = *found;
       have = named = true;
@@ -198,14 +214,14 @@ Value percent_format(Machine& m, const std::string& format, const Value& values)
     if (at >= format.size()) fail("incomplete format");
     const char type = format[at++];
     if (type == '%') {
-      out += '%';
+      out.add(text, percent, percent + 1);
       continue;
     }
     if (!have) value = argument();
     if (!spec.align) spec.align = spec.zero && type != 's' && type != 'r' ? '=' : '>';
-    if (spec.zero && spec.align == '=') spec.fill = "0";
+    if (spec.zero && spec.align == '=') spec.fill = Str("0", text.owner_at(percent));
     if (type == 's' || type == 'r' || type == 'a') {
-      out += pad(spec, cut(type == 's' ? to_str(m.meter, value) : repr(m, value), spec.precision), '>');
+      insert(pad(spec, cut(type == 's' ? to_str(m.meter, value) : repr(m, value), spec.precision), '>'));
       continue;
     }
     if (std::string("diuxXofFeEgGc").find(type) == std::string::npos) {
@@ -222,15 +238,16 @@ Value percent_format(Machine& m, const std::string& format, const Value& values)
       if (value.is(Kind::kFloat) && !(std::fabs(value.f) < 9.2e18))
         fail_limit("chat template: an integer does not fit 64 bits");
       spec.type = type;
-      out += pad(spec, integer_text(spec, value.is(Kind::kFloat) ? static_cast<int64_t>(value.f) : value.i), '>');
+      const int64_t number = value.is(Kind::kFloat) ? static_cast<int64_t>(value.f) : value.i;
+      insert(pad(spec, Str(integer_text(spec, number), value.owner), '>'));
     } else if (type == 'c') {
       if (!value.is_int() || value.i < 0 || value.i > 0x10FFFF || (value.i >= 0xD800 && value.i < 0xE000))
         fail("%c requires int or char");
       std::string character;
       append_utf8(character, static_cast<uint32_t>(value.i));
-      out += pad(spec, character, '>');
+      insert(pad(spec, Str(character, value.owner), '>'));
     } else {
-      out += pad(spec, real_text(spec, value.as_double(), type), '>');
+      insert(pad(spec, Str(real_text(spec, value.as_double(), type), value.owner), '>'));
     }
   }
   // A value with items of its own may go unused, as in Python.
@@ -242,13 +259,14 @@ Value percent_format(Machine& m, const std::string& format, const Value& values)
   return Value::string(out.take());
 }
 
-Value brace_format(Machine& m, const std::string& format, const Args& args) {
+Value brace_format(Machine& m, const Str& text, const Args& args) {
+  const std::string_view format = text.view();
   Text out(m.meter);
   size_t automatic = 0;
-  const auto lookup = [&](const std::string& field) {
+  const auto lookup = [&](std::string_view field) {
     m.meter.step();
     const size_t end = std::min(field.find_first_of(".["), field.size());
-    const std::string name = field.substr(0, end);
+    const std::string_view name = field.substr(0, end);
     Value v;
     if (name.empty() || name.find_first_not_of("0123456789") == std::string::npos) {
       size_t digits = 0;
@@ -258,7 +276,7 @@ Value brace_format(Machine& m, const std::string& format, const Args& args) {
       v = args.pos[index];
     } else {
       const auto at =
-          std::find_if(args.named.begin(), args.named.end(), [&](const auto& a) { return a.first == name; });
+          std::find_if(args.named.begin(), args.named.end(), [&](const auto& a) { return a.first.view() == name; });
       if (at == args.named.end()) fail(fmt::format("'{}'", name));
       v = at->second;
     }
@@ -266,21 +284,22 @@ Value brace_format(Machine& m, const std::string& format, const Args& args) {
       const bool index = field[at] == '[';
       const size_t stop = index ? field.find(']', at) : std::min(field.find_first_of(".[", at + 1), field.size());
       if (stop == std::string::npos || stop == at + 1) fail("Empty attribute in format string");
-      const std::string key = field.substr(at + 1, stop - at - 1);
+      const std::string key(field.substr(at + 1, stop - at - 1));
       size_t digits = 0;
       const bool number = index && key.find_first_not_of("0123456789") == std::string::npos;
-      v = !index ? m.attribute(v, key) : m.item(v, number ? Value::integer(read_int(key, digits)) : Value::string(key));
+      v = !index ? m.attribute(v, key) : m.item(v, number ? Value::integer(read_int(key, digits)) : Value::own(key));
       at = stop + index;
     }
     return v;
   };
   for (size_t at = 0; at < format.size();) {
     const size_t brace = std::min(format.find_first_of("{}", at), format.size());
-    out += std::string_view(format).substr(at, brace - at);
+    out.add(text, at, brace);
     if (brace == format.size()) break;
     at = brace + 1;
     if (at < format.size() && format[at] == format[brace]) {
-      out += format[at++];
+      out.add(text, at, at + 1);
+      ++at;
       continue;
     }
     if (format[brace] == '}') fail("Single '}' encountered in format string");
@@ -289,22 +308,24 @@ Value brace_format(Machine& m, const std::string& format, const Args& args) {
     for (; close < format.size() && open; ++close) open += format[close] == '{' ? 1 : format[close] == '}' ? -1 : 0;
     if (open)
       fail(at >= format.size() ? "Single '{' encountered in format string" : "expected '}' before end of string");
-    std::string field = format.substr(at, close - 1 - at), spec;
-    at = close;
+    std::string_view field = format.substr(at, close - 1 - at);
+    const Owner owner = text.substr(brace, close - brace).blend();
+    Str spec;
     char conversion = 0;
     if (const size_t colon = field.find(':'); colon != std::string::npos) {
-      spec = field.substr(colon + 1);
-      field.resize(colon);
+      spec = text.substr(at + colon + 1, field.size() - colon - 1);
+      field = field.substr(0, colon);
     }
     if (const size_t mark = field.find('!'); mark != std::string::npos) {
       conversion = mark + 1 < field.size() ? field[mark + 1] : 0;
-      field.resize(mark);
+      field = field.substr(0, mark);
     }
+    at = close;
     Value v = lookup(field);
-    if (spec.find('{') != std::string::npos) spec = brace_format(m, spec, args).str();
+    if (spec.view().find('{') != std::string::npos) spec = brace_format(m, spec, args).str();
     if (conversion == 'r' || conversion == 'a') v = Value::string(repr(m, v));
     if (conversion == 's') v = Value::string(to_str(m.meter, v));
-    out += formatted(m, v, spec);
+    out += filled_in(formatted(m, v, spec), owner);
   }
   return Value::string(out.take());
 }

@@ -3,14 +3,13 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "fovea/tokenizers/template_syntax.h"
-#include "fovea/tokenizers/template_text.h"
+#include "fovea/tokenizers/template/syntax.h"
+#include "fovea/tokenizers/template/text.h"
 
 namespace fovea::tokenizers::jinja {
 namespace {
 
 bool space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-bool name_char(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
 
 class Lexer {
  public:
@@ -50,7 +49,7 @@ class Lexer {
         count_lines(s_.substr(p_, close - p_));
         p_ = close + 2;
         trim_after(before, true);
-      } else if (kind == '%' && raw_tag("raw")) {
+      } else if (kind == '%' && raw_tag("raw", true)) {
         raw();
       } else {
         push(kind == '%' ? TokenKind::kBlockBegin : TokenKind::kVarBegin, "", line_);
@@ -83,18 +82,19 @@ class Lexer {
       ++p_, ++line_;
     }
   }
-  // At p_, after "{%" and its sign: reads `word %}` with its trimming, or leaves p_ alone.
-  bool raw_tag(const char* word) {
+  // At p_, after "{%" and its sign: reads `word %}` with its trimming, or leaves p_ alone. The newline after
+  // {% raw %} belongs to the text, the one after {% endraw %} is trimmed as after any block.
+  bool raw_tag(const char* word, bool opens) {
     size_t q = p_;
     while (q < s_.size() && space(s_[q])) ++q;
     if (s_.compare(q, std::strlen(word), word) != 0) return false;
     q += std::strlen(word);
     while (q < s_.size() && space(s_[q])) ++q;
     const char sign = q < s_.size() ? s_[q] : 0;
-    if (sign == '-' || sign == '+') ++q;
+    if (sign == '-' || (sign == '+' && !opens)) ++q;
     if (s_.compare(q, 2, "%}") != 0) return false;
     p_ = q + 2;
-    trim_after(sign, true);
+    trim_after(sign, !opens);
     return true;
   }
   void raw() {
@@ -103,7 +103,7 @@ class Lexer {
     for (size_t open = p_; (open = s_.find("{%", open)) != std::string::npos; ++open) {
       const char sign = open + 2 < s_.size() ? s_[open + 2] : 0;
       p_ = open + 2 + (sign == '-' || sign == '+');
-      if (!raw_tag("endraw")) continue;
+      if (!raw_tag("endraw", false)) continue;
       std::string text = s_.substr(start, open - start);
       count_lines(text);
       strip_before(text, '%', sign, start > 0 && s_[start - 1] == '\n');
@@ -132,9 +132,9 @@ class Lexer {
         number();
         continue;
       }
-      if (name_char(c)) {
+      if (name_starts()) {
         const size_t b = p_;
-        while (p_ < s_.size() && name_char(s_[p_])) ++p_;
+        while (p_ < s_.size() && name_goes_on()) p_ += character_bytes(s_, p_);
         push(TokenKind::kName, s_.substr(b, p_ - b), line_);
         continue;
       }
@@ -146,7 +146,7 @@ class Lexer {
       for (const char* two : {"==", "!=", ">=", "<=", "//", "**"})
         if (s_.compare(p_, 2, two) == 0) op = two;
       if (!std::strchr("+-*/%~<>=!.,:|()[]{};", c) || op == "!")
-        syntax_error(line_, fmt::format("unexpected character '{}'", c));
+        syntax_error(line_, fmt::format("unexpected character '{}'", s_.substr(p_, character_bytes(s_, p_))));
       if (std::strchr("([{", c)) brackets += c == '(' ? ')' : c == '[' ? ']' : '}';
       if (std::strchr(")]}", c)) {
         if (brackets.empty() || brackets.back() != c) syntax_error(line_, fmt::format("unexpected '{}'", c));
@@ -156,6 +156,11 @@ class Lexer {
       push(TokenKind::kOp, op, line_);
     }
   }
+  uint32_t character() const { return code_point(std::string_view(s_).substr(p_, character_bytes(s_, p_))); }
+  // A stray byte of 0x80 and up is no character.
+  bool whole() const { return static_cast<unsigned char>(s_[p_]) < 0x80 || character_bytes(s_, p_) > 1; }
+  bool name_starts() const { return whole() && starts_identifier(character()); }
+  bool name_goes_on() const { return whole() && continues_identifier(character()); }
   void number() {
     const auto digit_at = [&](size_t q, int base) {
       if (q >= s_.size() || !std::isxdigit(static_cast<unsigned char>(s_[q]))) return false;
