@@ -250,7 +250,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")
-      ->check(in_range(int64_t{1}, int64_t{1} << 20))
+      ->transform(in_range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   return [options, &common]() -> Status {
     if (options->small && !common.model.empty())

@@ -142,8 +142,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
                  "whose patterns and scores: all, or 5 (a layer), 3-9, 4.11 (layer 4, head 11), joined by +")
       ->capture_default_str();
   sub.add_option("--max-bytes", options->max_bytes,
-                 "refuse to hold more than this; 0: a quarter of this machine's memory")
-      ->transform(CLI::AsSizeValue(true))
+                 "refuse to hold more than this (500MB, 2GiB); 0: a quarter of this machine's memory")
+      ->transform(size_in_bytes())
       ->capture_default_str();
   sub.add_flag("--estimate", options->estimate, "only print names, shapes and sizes");
   sub.add_flag("--no-special", options->no_special,

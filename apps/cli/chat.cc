@@ -149,6 +149,7 @@ Status chat(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   Conversation conversation(model, *session, open_prefix_store(options.prefix), options.system);
   const bool by_hand = isatty(STDIN_FILENO) != 0;
+  show_seed(common, options.sampling.seed);
   if (by_hand) say(common, "/clear begins a new conversation, /exit ends; Ctrl+C stops an answer");
 
   nlohmann::json turns = nlohmann::json::array();
@@ -206,7 +207,7 @@ Status chat(const Options& options, const Common& common) {
   if (common.json) {
     nlohmann::json out = setting_json(*session);
     out["turns"] = turns;
-    out["seed"] = options.sampling.sampling.seed;
+    out["seed"] = options.sampling.seed.value;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   }
   return result;

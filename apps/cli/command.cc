@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/ranges.h"
 #include "fovea/base/temporary_files.h"
 
 namespace fovea::cli {
@@ -47,10 +48,13 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
   sub.footer(std::string("Example:\n  ") + command.example);
   std::function<Status()> run = command.setup(sub, common);
   sub.add_flag("--json", common.json, "print one JSON document on stdout, nothing else there");
-  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")->check(CLI::Range(1, 1024));
+  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")->transform(in_range(int64_t{1}, int64_t{1024}));
   sub.add_flag("-q,--quiet", common.quiet, "no progress, no warnings");
   sub.add_flag("-v,--verbose", common.verbose, "say more; -vv: debug lines");
   for (CLI::Option* option : sub.get_options()) {
+    // Given twice, the last one counts; what may be repeated says so.
+    const bool one_value = !option->get_positional() && option->get_items_expected_max() == 1;
+    if (one_value && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) option->take_last();
     const auto& names = option->get_lnames();
     if (!names.empty() && names[0] != "help" && option->get_envname().empty()) option->envname(env_name(names[0]));
   }

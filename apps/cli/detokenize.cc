@@ -1,12 +1,12 @@
 // fovea detokenize -m MODEL (-f FILE or ID...)
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/numbers.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/tokenizers/utf8.h"
@@ -27,8 +27,7 @@ Error bad_id(size_t index, std::string_view text) {
 // Ids are kept within int32: what is larger is no token of any model.
 Status add_id(std::string_view word, std::vector<int32_t>& ids) {
   int32_t id = 0;
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-  if (error != std::errc() || end != word.data() + word.size()) return bad_id(ids.size(), word);
+  if (!parse_number(word, id)) return bad_id(ids.size(), word);
   ids.push_back(id);
   return {};
 }

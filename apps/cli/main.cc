@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "apps/cli/arguments.h"
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
@@ -68,11 +69,12 @@ int run(int argc, char** argv) {
   app.footer("Example:\n  fovea pull smollm2-135m\n  fovea COMMAND --help says more of each command.");
   app.require_subcommand(0, 1);
 
-  const std::vector<std::string> args(argv + 1, argv + argc);
-  std::string wanted;
-  for (const std::string& arg : args) {
+  const auto found = find_command({argv + 1, argv + argc});
+  if (!found) return fail(found.error());
+  Arguments arguments = *found;
+  const std::string& wanted = arguments.command;
+  for (const std::string& arg : arguments.words) {
     if (arg == "--") break;
-    if (wanted.empty() && arg[0] != '-') wanted = arg;
     if (arg.size() > 3 && arg.starts_with("--") && arg.ends_with("=") && arg.find('=') == arg.size() - 1) {
       return usage(fmt::format("{} has no value", fovea::quoted(arg)));
     }
@@ -93,8 +95,12 @@ int run(int argc, char** argv) {
   if (!wanted.empty() && !chosen) {
     return usage(fmt::format("unknown command {}{}", fovea::quoted(wanted), did_you_mean(wanted, names)));
   }
+  if (chosen) {
+    if (const Status adopted = adopt_foreign_flags(*chosen, arguments); !adopted) return fail(adopted.error());
+  }
+  const std::vector<std::string>& args = arguments.words;
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::Success& help) {
     std::ostringstream out, err;
     app.exit(help, out, err);
@@ -121,6 +127,7 @@ int run(int argc, char** argv) {
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
     fmt::print(stderr, "fovea: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", text);
   });
+  for (const std::string& warning : arguments.warnings) log_line(LogLevel::kWarning, warning);
   if (common.threads > 0) set_threads(common.threads);
   const Status status = go();
   return status ? 0 : fail(status.error());

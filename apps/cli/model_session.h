@@ -13,6 +13,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/ranges.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model.h"
 #include "fovea/engine/session.h"
@@ -21,11 +22,11 @@ namespace fovea::cli {
 
 struct ModelFlags {
   int n_ctx = 0;  // 0: what the model was trained for
-  int chunk = 512;
+  int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
   bool repack_late = true;  // not a flag: a command that times something has it done at load
 };
-// -m, --numerics, -c, -b, --attention, --profile, --cache-type, --repack. A command may set other defaults in
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack. A command may set other defaults in
 // `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
@@ -36,6 +37,7 @@ struct SamplingFlags {
   engine::LookupOptions lookup;
   int n_predict = -1;  // -1: until the model ends or the context is full
   engine::SamplingOptions sampling;
+  Seed seed;
   std::vector<std::string> logit_bias, stop;
   bool ignore_eos = false;
 };
@@ -78,9 +80,5 @@ class PrefillProgress {
   bool quiet_;
   std::optional<Progress> bar_;
 };
-
-// Validators that name the range and refuse NaN: "--temp: nan is not in 0 to 100".
-CLI::Validator in_range(int64_t min, int64_t max);
-CLI::Validator in_range(double min, double max);
 
 }  // namespace fovea::cli

@@ -77,7 +77,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
           },
           ""));
   sub.add_option("--chunks", options->max_windows, "windows at most; 0: all")
-      ->check(in_range(int64_t{0}, int64_t{1} << 30))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   return [options, &common] { return perplexity(*options, common); };
 }

@@ -24,7 +24,7 @@ struct Options {
   std::vector<int> lengths;
   std::vector<std::string> files;
   int n_depths = 6;
-  uint64_t seed = 0;
+  Seed seed;
   std::string output, against;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
@@ -83,7 +83,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths,
                          lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));
   profile.needle.n_depths = options.n_depths;
-  profile.needle.seed = options.seed;
+  profile.needle.seed = options.seed.value;
   for (const std::string& file : options.files) {
     FOVEA_ASSIGN_OR_RETURN(std::string text, read_file(file));
     profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
@@ -168,11 +168,11 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   std::vector<CLI::Option*> measuring = {
       sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
           ->delimiter(',')
-          ->check(in_range(int64_t{128}, int64_t{1} << 20)),
+          ->transform(in_range(int64_t{128}, int64_t{1} << 20)),
       sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")
-          ->check(in_range(int64_t{1}, int64_t{100}))
+          ->transform(in_range(int64_t{1}, int64_t{100}))
           ->capture_default_str(),
-      sub.add_option("-s,--seed", options->seed, "which texts, and where in them")->capture_default_str(),
+      add_seed_option(sub, options->seed, "which texts, and where in them"),
       sub.add_option("--file", options->files,
                      "a text to hide needles in, may be repeated; default: this machine's licences")
           ->allow_extra_args(false)};

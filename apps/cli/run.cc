@@ -49,6 +49,7 @@ Status run(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, *model));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
+  show_seed(common, options.sampling.seed);
   AnswerStream stream(common, generate);
   const auto answer = engine::generate(*session, session->begin(), tokens, generate);
   FOVEA_RETURN_IF_ERROR(stream.end());
@@ -57,7 +58,7 @@ Status run(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
     nlohmann::json out = answer_json(answer.value(), *tokenizer);
     out.update(setting_json(*session));
-    out["seed"] = options.sampling.sampling.seed;
+    out["seed"] = options.sampling.seed.value;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else if (!common.quiet) {
     fmt::print(stderr, "fovea: {}\n", timings_line(answer.value()));

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
 #include "fovea/base/nearest.h"
+#include "fovea/base/numbers.h"
 #include "fovea/kernels/attention.h"
 
 namespace fovea::probe {
@@ -120,10 +120,8 @@ Result<Reduction> Reduction::parse(std::string_view text) {
   Reduction reduction{found->kind, found->default_size};
   if (colon == text.size()) return reduction;
   const std::string_view size = text.substr(colon + 1);
-  const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), reduction.size);
   constexpr int64_t kMost = 1 << 24;  // the longest context there can be
-  if (found->size_name.empty() || error != std::errc() || end != size.data() + size.size() || reduction.size < 1 ||
-      reduction.size > kMost) {
+  if (found->size_name.empty() || !parse_number(size, reduction.size) || reduction.size < 1 || reduction.size > kMost) {
     return make_error(ErrorCode::kUsage, "reducer {}: {}", fovea::quoted(text, 40),
                       found->size_name.empty()
                           ? fmt::format("{} takes no size", name)
