@@ -36,9 +36,7 @@ const ForeignFlag* find_foreign(std::string_view name) {
   return nullptr;
 }
 
-bool is_switch_value(std::string_view word) {
-  return contains("on,off,auto,true,false,enabled,disabled,0,1", word);
-}
+bool is_switch_value(std::string_view word) { return contains("on,off,auto,true,false,enabled,disabled,0,1", word); }
 
 bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
 
@@ -143,7 +141,8 @@ class Adoption {
     }
     const std::string& type = keys_ ? *keys_ : *values_;
     if (contains("f16,bf16,q4_0,q4_1,iq4_nl,q5_0,q5_1", type)) {
-      return make_error(ErrorCode::kUsage, "{} {}: keys and values are kept as i16 (16 bits each, the default), q8_0 or f32",
+      return make_error(ErrorCode::kUsage,
+                        "{} {}: keys and values are kept as i16 (16 bits each, the default), q8_0 or f32",
                         keys_ ? "-ctk" : "-ctv", type);
     }
     if (!keys_ || !values_) {
@@ -167,7 +166,8 @@ class Adoption {
       }
       const std::string rest = word.substr(i + 1);
       // Letters alone are more likely a flag of another program than a value without its space.
-      if (std::all_of(rest.begin(), rest.end(), [](unsigned char c) { return std::isalpha(c); }) && !rest.empty()) break;
+      if (std::all_of(rest.begin(), rest.end(), [](unsigned char c) { return std::isalpha(c); }) && !rest.empty())
+        break;
       return keep(word);
     }
     const std::string head = word.substr(0, 2);
@@ -207,7 +207,8 @@ Result<Arguments> find_command(const std::vector<std::string>& args) {
     }
     const size_t equals = std::min(word.find('='), word.size());
     const std::string name = word.substr(0, word.starts_with("--") ? equals : std::string::npos);
-    const bool attached = word.starts_with("-t") && word.size() > 2 && std::isdigit(static_cast<unsigned char>(word[2]));
+    const bool attached =
+        word.starts_with("-t") && word.size() > 2 && std::isdigit(static_cast<unsigned char>(word[2]));
     if (!attached && !contains(kWithValue, name) && !contains(kAlone, name)) {
       const auto later = std::find_if(args.begin() + static_cast<ptrdiff_t>(at), args.end(), is_command);
       if (later == args.end())

@@ -43,6 +43,23 @@ Status check_output(const std::string& path) {
   return {};
 }
 
+Result<std::vector<std::string>> hook_names(const std::vector<std::string>& lists) {
+  std::vector<std::string> names;
+  for (const std::string& list : lists) {
+    for (size_t begin = 0; begin <= list.size();) {
+      const size_t end = std::min(list.find(',', begin), list.size());
+      if (begin == end)
+        return make_error(ErrorCode::kUsage,
+                          "--hooks {}: a name between the commas is empty; fovea show MODEL --hooks "
+                          "lists the names",
+                          fovea::quoted(list, 80));
+      names.push_back(list.substr(begin, end - begin));
+      begin = end + 1;
+    }
+  }
+  return names;
+}
+
 nlohmann::json hooks_json(const probe::CapturePlan& plan) {
   nlohmann::json rows = nlohmann::json::array();
   for (const formats::SafeTensor& tensor : plan.tensors()) {
@@ -82,7 +99,7 @@ Status capture(const Options& options, const Common& common) {
   const Interrupt interrupt;
   if (!options.estimate) FOVEA_RETURN_IF_ERROR(check_output(options.out));
   probe::CaptureOptions wanted;
-  wanted.hooks = options.hooks;
+  FOVEA_ASSIGN_OR_RETURN(wanted.hooks, hook_names(options.hooks));
   wanted.max_bytes = options.max_bytes;
   FOVEA_ASSIGN_OR_RETURN(wanted.reduction, probe::Reduction::parse(options.reduce));
   FOVEA_ASSIGN_OR_RETURN(wanted.heads, attention::HeadSet::parse(options.heads));
@@ -131,7 +148,6 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   sub.add_option("--hooks", options->hooks,
                  "names, globs or other tools' names, joined by commas: blocks.*.attn.hook_pattern,q5")
       ->required()
-      ->delimiter(',')
       ->allow_extra_args(false);
   sub.add_option("-o,--output", options->out, "the .safetensors file to write");
   sub.add_option(

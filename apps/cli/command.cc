@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/ranges.h"
+#include "fovea/base/bytes.h"
 #include "fovea/base/temporary_files.h"
 
 namespace fovea::cli {
@@ -23,6 +24,23 @@ std::vector<Command>& registry() {
 std::string env_name(std::string option) {
   for (char& c : option) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return "FOVEA_ARG_" + option;
+}
+
+// Variables of the environment give a flag a value.
+CLI::Validator switch_value(int most) {
+  return CLI::Validator(
+      [most](std::string& value) {
+        if (value == "true" || value == "false") return std::string();
+        const bool yes = value == "1" || value == "on" || value == "yes",
+                   no = value == "0" || value == "off" || value == "no";
+        if (most > 1 && value == "2") return std::string();
+        if (!yes && !no)
+          return fmt::format("{} is not {}", quoted(value, 40),
+                             most > 1 ? "a whole number in 0 to 2" : "true or false");
+        value = yes ? "true" : "false";
+        return std::string();
+      },
+      "");
 }
 
 struct sigaction g_old_int, g_old_term;
@@ -48,10 +66,16 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
   sub.footer(std::string("Example:\n  ") + command.example);
   std::function<Status()> run = command.setup(sub, common);
   sub.add_flag("--json", common.json, "print one JSON document on stdout, nothing else there");
-  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")->transform(in_range(int64_t{1}, int64_t{1024}));
+  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")
+      ->transform(in_range(int64_t{1}, int64_t{1024}));
   sub.add_flag("-q,--quiet", common.quiet, "no progress, no warnings");
   sub.add_flag("-v,--verbose", common.verbose, "say more; -vv: debug lines");
+  sub.add_option("--log-file", common.log_file, "add warnings, what -v says and the error of a run to a file");
+  sub.add_flag_callback(
+      "--no-color", [] { setenv("NO_COLOR", "1", 1); }, "no colours, as with NO_COLOR=1");
   for (CLI::Option* option : sub.get_options()) {
+    if (option->get_items_expected_max() == 0 && !option->check_name("--help"))
+      option->transform(switch_value(option->check_name("--verbose") ? 2 : 1));
     // Given twice, the last one counts; what may be repeated says so.
     const bool one_value = !option->get_positional() && option->get_items_expected_max() == 1;
     if (one_value && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) option->take_last();

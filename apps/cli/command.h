@@ -29,6 +29,7 @@ struct Common {
   bool json = false, quiet = false;
   int verbose = 0;                // -v: 1, -vv: 2
   int threads = 0;                // 0 = one per physical core
+  std::string log_file;           // lines of the log go there too
   std::string model;              // -m NAME|PATH; only where add_model_options was called
   std::string numerics = "fast";  // fast|exact; likewise
 };
@@ -42,7 +43,7 @@ struct Command {
   Setup setup;
 };
 const std::vector<Command>& commands();  // by name
-// Adds what every command takes (--json, -t, -q, -v), its example, then its own options.
+// Adds what every command takes (--json, -t, -q, -v, --log-file, --no-color), its example, then its own options.
 std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& common);
 // -m/--model and --numerics, for commands that run a model.
 void add_model_options(CLI::App& sub, Common& common, bool required = true);

@@ -9,6 +9,7 @@
 
 #include "apps/cli/arguments.h"
 #include "apps/cli/command.h"
+#include "apps/cli/log_file.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
@@ -19,6 +20,7 @@ namespace {
 
 int fail(const Error& error) {
   fmt::print(stderr, "fovea: {}\n", error.message);
+  write_log_file(LogLevel::kError, error.message);
   return exit_code(error.code);
 }
 
@@ -122,7 +124,11 @@ int run(int argc, char** argv) {
   }
   if (!chosen) return usage("no command given; fovea --help lists them");
 
+  if (!common.log_file.empty()) {
+    if (const Status opened = open_log_file(common.log_file); !opened) return fail(opened.error());
+  }
   set_log_sink([&common](LogLevel level, std::string_view text) {
+    if (level != LogLevel::kDebug || common.verbose > 1) write_log_file(level, text);
     const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
     fmt::print(stderr, "fovea: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", text);

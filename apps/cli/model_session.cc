@@ -18,17 +18,6 @@
 namespace fovea::cli {
 namespace {
 
-// Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
-uint64_t available_bytes() {
-  std::ifstream in("/proc/meminfo");
-  std::string word;
-  uint64_t kib = 0;
-  while (in >> word) {
-    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
-  }
-  return 0;
-}
-
 std::optional<kernels::KvType> cache_type(std::string_view name) {
   for (const auto type : {kernels::KvType::kQ8_0, kernels::KvType::kF32, kernels::KvType::kI16}) {
     if (kernels::name_of(type) == name) return type;
@@ -52,6 +41,27 @@ Result<uint64_t> repack_budget(const Common& common, const std::string& repack) 
 
 }  // namespace
 
+uint64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string word;
+  uint64_t kib = 0;
+  while (in >> word) {
+    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+Status check_context(const ModelFlags& flags, int trained) {
+  if (flags.n_ctx <= trained) return {};
+  return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
+                    flags.n_ctx, trained);
+}
+
+kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags) {
+  return cache_type(flags.cache_type)
+      .value_or(common.numerics == "exact" ? kernels::KvType::kF32 : kernels::KvType::kI16);
+}
+
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required) {
   add_model_options(sub, common, model_required);
   sub.add_option("-c,--ctx-size", flags.n_ctx, "tokens of context; 0: as many as the model was trained for")
@@ -64,7 +74,7 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
       ->transform(in_range(int64_t{1}, int64_t{65'536}))
       ->capture_default_str();
   sub.add_option("--attention", flags.attention,
-                 "dense, auto, or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
+                 "dense, auto (dense today), or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
       ->capture_default_str();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
@@ -124,7 +134,13 @@ void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
   sub.add_option("--repeat-penalty", s.repeat_penalty, "divides the logits of recent tokens; 1: no penalty")
       ->transform(in_range(0.01, 100.0))
       ->capture_default_str();
-  sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalty looks back on; -1: all")
+  sub.add_option("--presence-penalty", s.presence_penalty, "taken once from the logits of recent tokens")
+      ->transform(in_range(-2.0, 2.0))
+      ->capture_default_str();
+  sub.add_option("--frequency-penalty", s.frequency_penalty, "taken from them as often as the token occurred")
+      ->transform(in_range(-2.0, 2.0))
+      ->capture_default_str();
+  sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalties look back on; -1: all")
       ->transform(in_range(int64_t{-1}, kMaxInt))
       ->capture_default_str();
   sub.add_option("--logit-bias", flags.logit_bias, "ID=VALUE, added to a token's logit; -inf bans it; may be repeated")
@@ -183,10 +199,7 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
 
 Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
                                                const ModelFlags& flags) {
-  if (flags.n_ctx > model.shape().n_ctx) {
-    return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
-                      flags.n_ctx, model.shape().n_ctx);
-  }
+  FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape().n_ctx));
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   options.cache_type = cache_type(flags.cache_type);

@@ -21,7 +21,7 @@
 namespace fovea::cli {
 
 struct ModelFlags {
-  int n_ctx = 0;  // 0: what the model was trained for
+  int n_ctx = 0;                           // 0: what the model was trained for
   int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
   bool repack_late = true;  // not a flag: a command that times something has it done at load
@@ -41,8 +41,7 @@ struct SamplingFlags {
   std::vector<std::string> logit_bias, stop;
   bool ignore_eos = false;
 };
-// -n, -s, --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --logit-bias, --stop,
-// --lookup.
+// -n, -s, --temp, --top-k, --top-p, --min-p, the penalties, --repeat-last-n, --logit-bias, --stop, --lookup.
 void add_sampling_flags(CLI::App& sub, SamplingFlags& flags);
 // What generate() takes; its prefill and decode stop at Interrupt's flag.
 Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model);
@@ -57,6 +56,13 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
 
 // kLimit with both numbers if `n_tokens` do not fit the session: said before any work.
 Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);
+
+// kUsage for a context over what the model was trained for.
+Status check_context(const ModelFlags& flags, int trained);
+// What --cache-type means with these numerics.
+kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags);
+// Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
+uint64_t available_bytes();
 
 // A text given as an argument, with -p, with -f, or on stdin ("-"); one of them.
 struct TextFlags {

@@ -30,5 +30,11 @@ struct DocumentPrompt {
 // questions about them share a prefix.
 Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, const std::string& question);
+// A conversation about them. `turns`: question, answer, question, ..., a question last. `system` in place of the
+// message that asks for short answers with the words of the text, if it is not empty. n_shared: as above, of the first
+// question.
+Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+                                            std::span<const Document> documents, std::span<const std::string> turns,
+                                            const std::string& system);
 
 }  // namespace fovea::probe
