@@ -254,8 +254,9 @@ TEST_F(Arguments, APenaltyKeepsAnAnswerFromRepeating) {
   const auto distinct = [&](const std::vector<std::string>& more) {
     std::vector<std::string> args = {"--ignore-eos", "-n", "40", "--logit-bias", "70=50", "--logit-bias", "71=49"};
     args.insert(args.end(), more.begin(), more.end());
+    const Json out = answer(args);
     std::set<int> ids;
-    for (const Json& token : answer(args)["tokens"]) ids.insert(token["id"].get<int>());
+    for (const Json& token : out["tokens"]) ids.insert(token["id"].get<int>());
     return ids.size();
   };
   EXPECT_EQ(distinct({}), 1u);

@@ -15,7 +15,8 @@ namespace {
 std::string mega(uint64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
 
 // Rows of float32 that a layer has at once: the residual and its norm, q, k, v and z, the two halves of the MLP and
-// their product. Within a third of what was measured on smollm2-135m and qwen2.5-coder-0.5b.
+// their product. From 32 to 512 tokens of a pass a process grew by 15 MB where this says 16 (smollm2-135m), and by 31
+// of 39 (qwen2.5-coder-0.5b).
 uint64_t activation_bytes(const attention::ModelShape& shape, int64_t n_tokens) {
   const int64_t heads = (2 * shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim;
   const int64_t row = 4 * shape.d_model + heads + 3 * shape.d_ff;
@@ -72,8 +73,8 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
                        {"available_bytes", available},
                        {"fits", available == 0 || total <= available}});
   }
-  std::string out = fmt::format("prompt           {} tokens in {} passes of at most {}, {:.1f} Gflop\n", n_prompt,
-                                n_passes, std::min(chunk, n_prompt), gflop);
+  std::string out = fmt::format("prompt           {} tokens, {} a pass, passes: {}, {:.1f} Gflop\n", n_prompt,
+                                std::min(chunk, n_prompt), n_passes, gflop);
   out += fmt::format("answer           at most {} tokens, one a pass\n", n_answer);
   out += fmt::format("weights          {}\n", mega(weights));
   out += fmt::format("keys and values  {} after the prompt, {} at the most ({}, dense)\n", mega(kv_prompt),

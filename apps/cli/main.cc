@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
@@ -101,6 +102,11 @@ int run(int argc, char** argv) {
     if (const Status adopted = adopt_foreign_flags(*chosen, arguments); !adopted) return fail(adopted.error());
   }
   const std::vector<std::string>& args = arguments.words;
+  const auto is_about_the_program = [](const std::string& word) {
+    return word == "--help" || word == "-h" || word == "--version";
+  };
+  if (!chosen && !args.empty() && std::none_of(args.begin(), args.end(), is_about_the_program))
+    return usage("no command given; fovea --help lists them");
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::Success& help) {
@@ -135,7 +141,9 @@ int run(int argc, char** argv) {
   });
   for (const std::string& warning : arguments.warnings) log_line(LogLevel::kWarning, warning);
   if (common.threads > 0) set_threads(common.threads);
-  const Status status = go();
+  Status status = go();
+  if (!status && status.error().code == ErrorCode::kUsage)
+    status.error().message = with_env_name(status.error().message, *chosen, args);
   return status ? 0 : fail(status.error());
 }
 
