@@ -209,7 +209,8 @@ TEST_F(CliAsk, RefusesWhatIsNoText) {
               HasSubstr("binary"));
   EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("empty", ""), "Which?"}), HasSubstr("no text"));
   EXPECT_THAT(fails(66, {"ask", "-m", kTiny, "--file", path("absent"), "Which?"}), HasSubstr("absent"));
-  fails(74, {"ask", "-m", kTiny, "--file", path("."), "Which?"});
+  std::filesystem::create_directories(path("folder"));
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", path("folder"), "Which?"}), HasSubstr("no text in it"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", good, " \n"}), HasSubstr("QUESTION"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--small", "--file", good, "Which?"}), HasSubstr("--small"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "Which?"}), HasSubstr("--file"));
