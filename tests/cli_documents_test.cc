@@ -58,7 +58,8 @@ TEST_F(CliDocuments, WhatIsNoTextInAFolderIsNamedAndSkipped) {
 
 TEST_F(CliDocuments, AChatAboutTextsShowsItsEvidenceWhenAsked) {
   stdin_ = file("turns", "Which colour?\n/evidence\nAnd the dog?\n/evidence\n/clear\nWhich colour?\n");
-  const std::vector<std::string> args = {"chat", "-m", kTiny, "-f", a_, b_, "-n", "6", "--temp", "0"};
+  const std::vector<std::string> args = {"chat",           "-m", kTiny, "-f", a_, b_, "-n", "6", "--temp", "0",
+                                         "--prefix-cache", "off"};
   const Ended ended = run(args);
   ASSERT_EQ(ended.code, 0) << ended.err;
   size_t n_shown = 0;
