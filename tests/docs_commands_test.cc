@@ -223,7 +223,7 @@ TEST_F(DocsCommands, EveryExampleOfTheHelpRuns) {
     const std::string example = page.substr(page.find("Example:\n") + 9);
     if (name == "pull") continue;  // fetches
     std::string command = example.substr(0, example.find_last_not_of(" \n") + 1);
-    if (name == "profile") command += " --lengths 300 --depths 1";  // minutes otherwise
+    if (name == "profile") command += " --lengths 400 --depths 1";  // minutes otherwise
     const Ended ended = shell(command);
     EXPECT_EQ(ended.code, 0) << command << "\n" << ended.err;
   }
