@@ -11,6 +11,7 @@
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/catalogue.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model_check.h"
@@ -56,8 +57,7 @@ Status fetch_if_absent(const Common& common) {
   const auto there = engine::resolve_model(common.model);
   if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
   FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
-  if (!common.quiet)
-    fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
+  if (!common.quiet) tell("{} is not here yet: fetching it once, {} MB", model->name, model->bytes / 1'000'000);
   Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
   const auto pulled = engine::pull_model(
       *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
@@ -94,10 +94,10 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
   if (found) return std::move(found->heads);
   if (found.error().code != ErrorCode::kNotFound) return found.error();
   if (!common.quiet) {
-    fmt::print(stderr,
-               "fovea: this model's heads were never measured; the evidence comes from all of them (fovea profile -m "
-               "{} tells them apart)\n",
-               common.model);
+    tell(
+        "this model's heads were never measured; the evidence comes from all of them (fovea profile -m {} tells them "
+        "apart)",
+        common.model);
   }
   return std::shared_ptr<const attention::HeadProfile>();
 }
@@ -131,13 +131,14 @@ std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
   std::string out = "\nevidence\n";
   for (size_t i = 0; i < spans.size(); ++i) {
     out += fmt::format("{}. {}  {:.2f}\n", i + 1,
-                       place_of(spans[i], documents[static_cast<size_t>(spans[i].document)].name), spans[i].score);
+                       place_of(spans[i], escaped_line(documents[static_cast<size_t>(spans[i].document)].name)),
+                       spans[i].score);
     std::string_view rest = spans[i].text;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find('\n'), rest.size());
       const std::string_view line = rest.substr(0, end);
       const size_t first = line.find_first_not_of(" \t");
-      if (first != std::string_view::npos) out += fmt::format("   {}\n", line.substr(first));
+      if (first != std::string_view::npos) out += fmt::format("   {}\n", escaped_text(line.substr(first)));
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }
   }
@@ -222,7 +223,7 @@ Status ask(const Options& options, const Common& common) {
                   {"key_share", cost.key_share}}}});
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
-    FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
+    FOVEA_RETURN_IF_ERROR(print(evidence_text(spans, documents)));
     const std::string stored =
         cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
     FOVEA_RETURN_IF_ERROR(print(
@@ -257,6 +258,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
     if (common.model.empty()) common.model = options->small ? kSmallModel : kDefaultModel;
     if (options->question.find_first_not_of(" \t\r\n") == std::string::npos)
       return make_error(ErrorCode::kUsage, "QUESTION is empty");
+    options->question = argument_text(options->question, "QUESTION");
     return ask(*options, common);
   };
 }

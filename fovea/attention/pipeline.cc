@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/base/nearest.h"
 
 namespace fovea::attention {
@@ -54,8 +54,7 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
 }
 
 Status Pipeline::add_policy_file(const std::string& path, const ModelShape& model) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, uint64_t{1} << 20));
-  const nlohmann::ordered_json policy = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json policy, read_json(path, uint64_t{1} << 20));
   if (!policy.is_array()) {
     return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]",
                       fovea::quoted(path));
