@@ -12,6 +12,7 @@
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/model_store.h"
@@ -71,8 +72,8 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
   const attention::KeyCount& keys = session.key_count();
   Cost cost;
   cost.kv_bytes = session.cache().bytes(sequence);
-  cost.kv_bytes_dense =
-      session.cache().ideal_bytes(0, session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+  cost.kv_bytes_dense = session.cache().ideal_bytes(0, session.length(sequence)) *
+                        static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
   if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
   return cost;
 }
@@ -138,7 +139,7 @@ Status ask(const Options& options, const Common& common) {
                   {"key_share", cost.key_share}}}});
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
-    FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
+    FOVEA_RETURN_IF_ERROR(print(evidence_text(spans, documents)));
     const std::string stored =
         cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
     FOVEA_RETURN_IF_ERROR(print(
@@ -211,6 +212,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
     if (common.model.empty()) common.model = options->small ? kSmallModel : kDefaultModel;
     if (options->question.find_first_not_of(" \t\r\n") == std::string::npos)
       return make_error(ErrorCode::kUsage, "QUESTION is empty");
+    options->question = argument_text(options->question, "QUESTION");
     return ask(*options, common);
   };
 }

@@ -9,6 +9,7 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/quality.h"
+#include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
 #include "fovea/base/random.h"
 #include "fovea/base/threads.h"
@@ -204,7 +205,7 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
                      "", "", "", "", "");
   for (const Row& row : rows) {
     out += fmt::format("| {:30} | {:>6.1f} MiB | {:>8.2f} M | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n",
-                       file.name + " " + file.quantization, static_cast<double>(file.bytes) / 1048576.0,
+                       escaped_line(file.name + " " + file.quantization), static_cast<double>(file.bytes) / 1048576.0,
                        static_cast<double>(file.n_params) / 1e6, kernels::name_of(kernels::active_isa()), pool().size(),
                        row.test, fmt::format("{:.2f} ± {:.2f}", row.median(), row.stddev()), row.peak_rss_bytes >> 20);
   }

@@ -1,6 +1,7 @@
 // fovea chat -m MODEL: a conversation, one line a turn.
 #include "fovea/engine/chat.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/text_file.h"
 #include "fovea/probe/answer.h"
 
 namespace fovea::cli {
@@ -44,6 +46,7 @@ class Lines {
         line = buffer_.substr(0, newline);
         buffer_.erase(0, newline == std::string::npos ? buffer_.size() : newline + 1);
         if (!line.empty() && line.back() == '\r') line.pop_back();
+        line = argument_text(std::move(line), "standard input");
         return true;
       }
       if (ended_) return false;
@@ -51,8 +54,21 @@ class Lines {
       char chunk[65536];
       const ssize_t n = ::read(STDIN_FILENO, chunk, sizeof(chunk));
       if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && errno == EAGAIN) {  // another program that shares the pipe made it so
+        pollfd ready{STDIN_FILENO, POLLIN, 0};
+        (void)poll(&ready, 1, -1);
+        continue;
+      }
       if (n < 0) return make_error(ErrorCode::kIo, "reading standard input: {}", std::strerror(errno));
       ended_ = n == 0;
+      if (!begun_) {
+        begun_ = true;
+        FOVEA_RETURN_IF_ERROR(refuse_known_kinds({chunk, static_cast<size_t>(n)}, "standard input"));
+        if (std::string_view(chunk, static_cast<size_t>(n)).starts_with("\xEF\xBB\xBF")) {
+          buffer_.assign(chunk + 3, static_cast<size_t>(n) - 3);
+          continue;
+        }
+      }
       buffer_.append(chunk, static_cast<size_t>(n));
       if (buffer_.size() > kMaxLine)
         return make_error(ErrorCode::kLimit, "a line of standard input is longer than {} bytes", kMaxLine);
@@ -61,7 +77,7 @@ class Lines {
 
  private:
   std::string buffer_;
-  bool ended_ = false;
+  bool begun_ = false, ended_ = false;
 };
 
 class Conversation {
@@ -182,7 +198,7 @@ class Conversation {
 };
 
 void say(const Common& common, std::string_view text) {
-  if (!common.quiet) fmt::print(stderr, "fovea: {}\n", text);
+  if (!common.quiet) tell_line(text);
 }
 
 constexpr const char* kCommands =
@@ -196,7 +212,7 @@ Status show_evidence(const Conversation& conversation, const Common& common) {
     return {};
   }
   if (common.json) return {};
-  return print(printable(evidence_text(conversation.evidence(), conversation.documents())) + "\n");
+  return print(evidence_text(conversation.evidence(), conversation.documents()) + "\n");
 }
 
 Status chat(const Options& options, const Common& common) {
@@ -224,10 +240,10 @@ Status chat(const Options& options, const Common& common) {
   Lines lines;
   Status result;
   for (std::string line;;) {
-    if (by_hand) fmt::print(stderr, "> ");
+    if (by_hand) to_stderr("> ");
     const Result<bool> more = lines.next(line);
     if (!more || !more.value()) {
-      if (by_hand) fmt::print(stderr, "\n");
+      if (by_hand) to_stderr("\n");
       if (!more) result = more.error();
       break;
     }
@@ -256,13 +272,13 @@ Status chat(const Options& options, const Common& common) {
     FOVEA_RETURN_IF_ERROR(stream.end());
     if (!answer) {
       // A person reads the sentence and goes on; a script must not take the next answer for this one's.
-      const bool stopped = answer.error().code == ErrorCode::kCancelled;
-      if (!by_hand) {
+      const ErrorCode code = answer.error().code;
+      const bool stopped = code == ErrorCode::kCancelled;
+      if (!by_hand || code == ErrorCode::kClosedPipe || code == ErrorCode::kIo || (stopped && !Interrupt::forgive())) {
         result = answer.error();
         break;
       }
       say(common, stopped ? "stopped" : answer.error().message);
-      Interrupt::flag() = false;
       continue;
     }
     nlohmann::json row = answer_json(answer.value(), *tokenizer);
@@ -273,14 +289,13 @@ Status chat(const Options& options, const Common& common) {
     turns.push_back(row);
     if (common.verbose > 0) say(common, timings_line(answer.value()));
     conversation.flush();
-    if (answer.value().finish == engine::Finish::kCancelled && !by_hand) {
+    if (answer.value().finish == engine::Finish::kCancelled && !(by_hand && Interrupt::forgive())) {
       result = make_error(ErrorCode::kCancelled, "interrupted");
       break;
     }
     if (answer.value().finish == engine::Finish::kLength && options.sampling.n_predict < 0) {
       say(common, "the context is full; /clear begins a new conversation");
     }
-    Interrupt::flag() = false;
   }
   if (common.json) {
     nlohmann::json out = setting_json(*session);

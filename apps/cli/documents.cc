@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
 #include "fovea/engine/catalogue.h"
 #include "fovea/engine/model_store.h"
@@ -31,8 +32,7 @@ Status fetch_if_absent(const Common& common) {
   if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
   FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
   if (!engine::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", engine::why_not(*model));
-  if (!common.quiet)
-    fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
+  if (!common.quiet) tell("{} is not here yet: fetching it once, {} MB", model->name, model->bytes / 1'000'000);
   Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
   const auto pulled = engine::pull_model(
       *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
@@ -46,10 +46,10 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
   if (found) return std::move(found->heads);
   if (found.error().code != ErrorCode::kNotFound) return found.error();
   if (!common.quiet) {
-    fmt::print(stderr,
-               "fovea: this model's heads were never measured; the evidence comes from all of them (fovea profile -m "
-               "{} tells them apart)\n",
-               common.model);
+    tell(
+        "this model's heads were never measured; the evidence comes from all of them (fovea profile -m {} tells them "
+        "apart)",
+        common.model);
   }
   return std::shared_ptr<const attention::HeadProfile>();
 }
@@ -60,13 +60,14 @@ std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
   std::string out = "\nevidence\n";
   for (size_t i = 0; i < spans.size(); ++i) {
     out += fmt::format("{}. {}  {:.2f}\n", i + 1,
-                       place_of(spans[i], documents[static_cast<size_t>(spans[i].document)].name), spans[i].score);
+                       place_of(spans[i], escaped_line(documents[static_cast<size_t>(spans[i].document)].name)),
+                       spans[i].score);
     std::string_view rest = spans[i].text;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find('\n'), rest.size());
       const std::string_view line = rest.substr(0, end);
       const size_t first = line.find_first_not_of(" \t");
-      if (first != std::string_view::npos) out += fmt::format("   {}\n", line.substr(first));
+      if (first != std::string_view::npos) out += fmt::format("   {}\n", escaped_text(line.substr(first)));
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }
   }

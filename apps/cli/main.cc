@@ -4,8 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "apps/cli/arguments.h"
@@ -20,9 +21,10 @@ namespace fovea::cli {
 namespace {
 
 int fail(const Error& error) {
-  fmt::print(stderr, "fovea: {}\n", error.message);
+  if (error.code == ErrorCode::kClosedPipe) return 0;  // nobody is there to read more
+  tell_line(error.message);
   write_log_file(LogLevel::kError, error.message);
-  return exit_code(error.code);
+  return error.code == ErrorCode::kCancelled ? Interrupt::exit_code() : exit_code(error.code);
 }
 
 int usage(const std::string& message) { return fail(Error{ErrorCode::kUsage, message, {}}); }
@@ -137,13 +139,19 @@ int run(int argc, char** argv) {
     if (level != LogLevel::kDebug || common.verbose > 1) write_log_file(level, text);
     const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
-    fmt::print(stderr, "fovea: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", text);
+    tell("{}{}", level == LogLevel::kWarning ? "warning: " : "", text);
   });
+  // Said before the work, not after it.
+  if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
+    return fail(make_error(ErrorCode::kIo, "standard output is closed: there is no place for the answer"));
   for (const std::string& warning : arguments.warnings) log_line(LogLevel::kWarning, warning);
   if (common.threads > 0) set_threads(common.threads);
   Status status = go();
   if (!status && status.error().code == ErrorCode::kUsage)
     status.error().message = with_env_name(status.error().message, *chosen, args);
+  // Some file systems say only here that the disk is full.
+  if (status && close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)
+    status = make_error(ErrorCode::kIo, "writing to standard output: {}", std::strerror(errno));
   return status ? 0 : fail(status.error());
 }
 
@@ -152,9 +160,12 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);  // print() sees EPIPE instead
+  signal(SIGXFSZ, SIG_IGN);  // and every writer EFBIG
+  fovea::cli::Interrupt::install();
   for (int fd = 0; fd < 3; ++fd) {
-    // A file opened later must not become stdin, stdout or stderr.
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return 74;
+    // A file opened later must not become stdin, stdout or stderr. What is printed to a stdout that is closed must
+    // fail, so that no answer is lost in silence.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) return 74;
   }
   try {
     return fovea::cli::run(argc, argv);

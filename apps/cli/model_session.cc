@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
 #include "fovea/base/numbers.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
@@ -190,9 +190,9 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   auto model = engine::Model::load(path, options);
   bar.clear();
   if (model && common.verbose > 0) {
-    fmt::print(stderr, "fovea: {}, repacks {} MB of weights within {} MB (--repack {}), {} kernels\n", path,
-               model.value()->packed_bytes() / 1'000'000, options.repack_bytes / 1'000'000, flags.repack,
-               kernels::name_of(kernels::active_isa()));
+    tell("{}, repacks {} MB of weights within {} MB (--repack {}), {} kernels", path,
+         model.value()->packed_bytes() / 1'000'000, options.repack_bytes / 1'000'000, flags.repack,
+         kernels::name_of(kernels::active_isa()));
   }
   return model;
 }
@@ -252,10 +252,10 @@ Result<std::string> read_text(const TextFlags& flags) {
   const std::string choice = fmt::format("{}", fmt::join(names, ", "));
   if (n_given == 0) return make_error(ErrorCode::kUsage, "no text: give {}, or - to read stdin", choice);
   if (n_given > 1) return make_error(ErrorCode::kUsage, "more than one text: give one of {}", choice);
-  if (given == flags.options.back()) return read_file(flags.file);
-  if (given != flags.options.front()) return flags.prompt;
-  if (flags.argument == "-") return read_file("-");
-  return flags.argument;
+  if (given == flags.options.back()) return read_text_file(flags.file);
+  if (given != flags.options.front()) return argument_text(flags.prompt, "--prompt");
+  if (flags.argument == "-") return read_text_file("-");
+  return argument_text(flags.argument, given->get_name(true));
 }
 
 void PrefillProgress::update(int64_t done, int64_t total) {

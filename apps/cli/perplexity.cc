@@ -41,8 +41,8 @@ Status perplexity(const Options& options, const Common& common) {
     }));
     if (common.verbose > 0) {
       bar.clear();
-      fmt::print(stderr, "fovea: window {} of {}: perplexity so far {:.4f}\n", w + 1, windows.count(),
-                 std::exp(sum / static_cast<double>((w + 1) * windows.n_scored())));
+      tell("window {} of {}: perplexity so far {:.4f}", w + 1, windows.count(),
+           std::exp(sum / static_cast<double>((w + 1) * windows.n_scored())));
     }
   }
   bar.clear();

@@ -34,9 +34,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
       return print_json(
           {{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}, {"runs", runs}});
     if (!common.quiet)
-      fmt::print(stderr, "fovea: {} {}, {} MB, hash checked\n", got.name, got.fetched ? "fetched" : "is already there",
-                 got.bytes / 1'000'000);
-    return print(got.path + "\n");
+      tell("{} {}, {} MB, hash checked", got.name, got.fetched ? "fetched" : "is already there", got.bytes / 1'000'000);
+    return print(printable(got.path) + "\n");
   };
 }
 

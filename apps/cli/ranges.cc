@@ -62,7 +62,7 @@ CLI::Option* add_seed_option(CLI::App& sub, Seed& seed, const std::string& help)
 }
 
 void show_seed(const Common& common, const Seed& seed) {
-  if (seed.random && !common.quiet) fmt::print(stderr, "fovea: seed {}\n", seed.value);
+  if (seed.random && !common.quiet) tell("seed {}", seed.value);
 }
 
 }  // namespace fovea::cli

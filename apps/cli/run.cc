@@ -76,7 +76,7 @@ Status run(const Options& options, const Common& common) {
     out["seed"] = options.sampling.seed.value;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else if (!common.quiet) {
-    fmt::print(stderr, "fovea: {}\n", timings_line(answer.value()));
+    tell_line(timings_line(answer.value()));
   }
   if (answer.value().finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};

@@ -1,12 +1,11 @@
 // fovea template -m MODEL --messages FILE.json
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
@@ -17,39 +16,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr uint64_t kMaxFileBytes = uint64_t{32} << 20;
-constexpr int kMaxDepth = 64;
 
 struct Options {
   std::string file;
   bool no_generation_prompt = false, tokens = false;
 };
 
-Result<Json> parse(const std::string& text, const std::string& name) {
-  int deepest = 0;
-  try {
-    const auto watch = [&](int depth, Json::parse_event_t, Json&) {
-      deepest = std::max(deepest, depth);
-      return depth <= kMaxDepth;  // what is deeper is left out
-    };
-    Json json = Json::parse(text, watch);
-    if (deepest > kMaxDepth) return make_error(ErrorCode::kLimit, "{}: it is nested deeper than {}", name, kMaxDepth);
-    return json;
-  } catch (const Json::parse_error& e) {
-    const size_t at = std::min<size_t>(e.byte > 0 ? e.byte - 1 : 0, text.size());
-    const std::string before = text.substr(0, at);
-    const size_t line_start = before.rfind('\n') == std::string::npos ? 0 : before.rfind('\n') + 1;
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const std::string_view what = at < text.size() ? std::string_view(text).substr(at, 1) : std::string_view();
-    const std::string seen = what.empty() ? "it ends there" : "unexpected " + quoted(what, SIZE_MAX);
-    return make_error(ErrorCode::kData, "{}, line {}, column {}: not JSON: {}", name, line, at - line_start + 1, seen);
-  }
-}
-
 // {"messages": [...]} as programs send it, or the list alone.
 Result<Json> read_messages(const std::string& path) {
-  const std::string name = path == "-" ? "standard input" : path;
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxFileBytes));
-  FOVEA_ASSIGN_OR_RETURN(Json json, parse(text, name));
+  const std::string name = path == "-" ? "standard input" : escaped_line(path);
+  FOVEA_ASSIGN_OR_RETURN(Json json, read_json(path, kMaxFileBytes));
   if (json.is_object() && json.contains("messages")) json = Json(json["messages"]);
   if (const Status shape = engine::check_messages(json); !shape) {
     Error e = shape.error();
@@ -67,14 +43,14 @@ Status show_template(const Options& options, const Common& common) {
   if (!options.tokens) {
     FOVEA_ASSIGN_OR_RETURN(const std::string prompt,
                            engine::render_chat(*gguf, *tokenizer, messages, !options.no_generation_prompt));
-    return common.json ? print_json({{"prompt", prompt}}) : print(printable(prompt));
+    return common.json ? print_json({{"prompt", prompt}}) : print(stdout_is_terminal() ? escaped_text(prompt) : prompt);
   }
   FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt,
                          engine::encode_chat(*gguf, *tokenizer, messages, !options.no_generation_prompt));
   if (!common.json) {
     std::string out;
     for (const int32_t id : prompt.tokens)
-      out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
+      out += fmt::format("{:>7}  {}\n", id, fovea::quoted(tokenizer->piece(id), SIZE_MAX));
     return print(out);
   }
   nlohmann::json tokens = nlohmann::json::array();

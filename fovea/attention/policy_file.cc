@@ -4,25 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/json.h"
+#include "fovea/base/text_file.h"
 
 namespace fovea::attention {
 namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
-constexpr int kMaxDepth = 64;
-
-std::string place_of(std::string_view text, size_t at) {
-  at = std::min(at, text.size());
-  const std::string_view before = text.substr(0, at);
-  const size_t newline = before.rfind('\n');
-  const size_t line_start = newline == before.npos ? 0 : newline + 1;
-  const std::string_view line = before.substr(line_start);
-  const auto starts_character = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-  return fmt::format("line {}, column {}", 1 + std::count(before.begin(), before.end(), '\n'),
-                     1 + std::count_if(line.begin(), line.end(), starts_character));
-}
 
 // Where each entry of a list begins, and each key of an entry: the parser keeps no places. The text is JSON.
 struct Places {
@@ -72,27 +61,12 @@ struct Places {
 }  // namespace
 
 Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
-  FOVEA_ASSIGN_OR_RETURN(std::string text, read_file(path, kMaxBytes));
-  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, {.max_bytes = kMaxBytes}));
   const std::string name = quoted(path, 4096);
   const auto error_at = [&](size_t at, const std::string& what) {
-    return make_error(ErrorCode::kData, "{}, {}: {}", name, place_of(text, at), what);
+    return make_error(ErrorCode::kData, "{}, {}: {}", name, place_in(text, at), what);
   };
-  Json policy;
-  int deepest = 0;
-  try {
-    policy = Json::parse(text, [&](int depth, Json::parse_event_t, Json&) {
-      deepest = std::max(deepest, depth);
-      return depth <= kMaxDepth;
-    });
-  } catch (const Json::exception& e) {
-    const auto* syntax = dynamic_cast<const Json::parse_error*>(&e);
-    if (!syntax) return error_at(0, "not JSON: a number is too large");
-    const size_t at = std::min<size_t>(syntax->byte > 0 ? syntax->byte - 1 : 0, text.size());
-    return error_at(at, at == text.size() ? "not JSON: it ends there"
-                                          : "not JSON: unexpected " + quoted(std::string_view(text).substr(at, 1), 40));
-  }
-  if (deepest > kMaxDepth) return make_error(ErrorCode::kLimit, "{}: it is nested deeper than {}", name, kMaxDepth);
+  FOVEA_ASSIGN_OR_RETURN(const Json policy, parse_json(text, name));
   if (!policy.is_array())
     return error_at(text.find_first_not_of(" \n\r\t"),
                     "not a policy; it should read [{\"method\": NAME, KNOB: VALUE}, ...]");
@@ -102,20 +76,16 @@ Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
     const Places::Entry& entry = places.entries[i];
     const Json& json = policy[i];
     if (!json.is_object()) return error_at(entry.at, "the entry has no \"method\" string");
-    for (auto key = entry.keys.begin(); key != entry.keys.end(); ++key) {
-      if (std::any_of(entry.keys.begin(), key, [&](const auto& before) { return before.name == key->name; }))
-        return error_at(key->at, fmt::format("{} is there twice", quoted(key->name, 40)));
-    }
     if (!json.contains("method") || !json["method"].is_string())
       return error_at(entry.at, "the entry has no \"method\" string");
-    PolicyEntry read{json["method"].get<std::string>(), place_of(text, entry.at), {}};
+    PolicyEntry read{json["method"].get<std::string>(), place_in(text, entry.at), {}};
     for (const Places::Key& key : entry.keys) {
       if (key.name == "method") continue;
       const Json& value = json[key.name];
       if (!value.is_primitive() || value.is_null())
         return error_at(key.at, fmt::format("knob {} must be a number, string or switch", quoted(key.name, 40)));
       read.knobs.push_back(
-          {key.name, value.is_string() ? value.get<std::string>() : value.dump(), place_of(text, key.at)});
+          {key.name, value.is_string() ? value.get<std::string>() : value.dump(), place_in(text, key.at)});
     }
     out.push_back(std::move(read));
   }
