@@ -20,7 +20,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   return [name, &common]() -> Status {
     FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(*name));
     const bool runs = engine::can_run(*model);
-    if (!runs && !common.quiet) fmt::print(stderr, "fovea: {}\n", engine::why_not(*model));
+    if (!runs && !common.quiet) tell_line(engine::why_not(*model));
     const Interrupt interrupt;
     Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
     engine::PullOptions options;
