@@ -209,7 +209,8 @@ TEST_F(CliAsk, RefusesWhatIsNoText) {
               HasSubstr("binary"));
   EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", text("empty", ""), "Which?"}), HasSubstr("no text"));
   EXPECT_THAT(fails(66, {"ask", "-m", kTiny, "--file", path("absent"), "Which?"}), HasSubstr("absent"));
-  fails(74, {"ask", "-m", kTiny, "--file", path("."), "Which?"});
+  std::filesystem::create_directories(path("folder"));
+  EXPECT_THAT(fails(65, {"ask", "-m", kTiny, "--file", path("folder"), "Which?"}), HasSubstr("no text in it"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", good, " \n"}), HasSubstr("QUESTION"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--small", "--file", good, "Which?"}), HasSubstr("--small"));
   EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "Which?"}), HasSubstr("--file"));
@@ -220,7 +221,11 @@ TEST_F(CliAsk, InvalidUtf8StaysOutOfTheJson) {
   const Ended ended =
       run({"ask", "-m", kTiny, "--file", text("latin1.txt", "caf\xE9 noir\n"), "Which?", "-n", "4", "--json"});
   ASSERT_EQ(ended.code, 0) << ended.err;
-  EXPECT_EQ(Json::parse(ended.out)["evidence"][0]["text"], "caf\xEF\xBF\xBD noir");
+  EXPECT_EQ(Json::parse(ended.out)["evidence"][0]["text"], "caf\xC3\xA9 noir");
+  const Ended damaged =
+      run({"ask", "-m", kTiny, "--file", text("cut.txt", "ol\xC3\xA9 caf\xC3 noir\n"), "Which?", "-n", "4", "--json"});
+  ASSERT_EQ(damaged.code, 0) << damaged.err;
+  EXPECT_EQ(Json::parse(damaged.out)["evidence"][0]["text"], "ol\xC3\xA9 caf\xEF\xBF\xBD noir");
 }
 
 TEST_F(CliAsk, SparseAttentionCostsLess) {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,9 +44,13 @@ class Cli : public ::testing::Test {
 
   Ended run(const std::vector<std::string>& args, const std::string& out = "") { return finish(start(args, out), out); }
   // The two halves of run(), for what is done to the program while it is at work.
-  pid_t start(const std::vector<std::string>& args, const std::string& out = "") {
+  pid_t start(const std::vector<std::string>& args, const std::string& out = "") { return spawn(kProgram, args, out); }
+  // A script of bash in this folder, with $FOVEA the program and $M a model.
+  Ended shell(const std::string& script) { return finish(spawn("/bin/bash", {"-c", script}, "")); }
+  pid_t spawn(const std::string& program, const std::vector<std::string>& args, const std::string& out) {
     const std::string out_path = out.empty() ? path("out") : out, err_path = path("err");
-    std::vector<std::string> words = {kProgram}, variables;
+    std::vector<std::string> words = {program};
+    std::vector<std::string> variables = {"FOVEA=" + kProgram, "M=" + kTiny, "D=" + root_.string()};
     words.insert(words.end(), args.begin(), args.end());
     for (const auto& [name, value] : env_) variables.push_back(name + "=" + value);
     std::vector<char*> argv, envp;
@@ -58,8 +63,17 @@ class Cli : public ::testing::Test {
     posix_spawn_file_actions_addopen(&files, 0, stdin_.c_str(), O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, 1, out_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     posix_spawn_file_actions_addopen(&files, 2, err_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    // However the tests were started: a job in the background of a script ignores Ctrl+C.
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ}) sigaddset(&defaults, signal);
+    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     pid_t child = 0;
-    EXPECT_EQ(posix_spawn(&child, kProgram.c_str(), &files, nullptr, argv.data(), envp.data()), 0);
+    EXPECT_EQ(posix_spawn(&child, program.c_str(), &files, &attributes, argv.data(), envp.data()), 0);
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     return child;
   }

@@ -64,7 +64,6 @@ TEST_F(Cli, L2_WrongValuesNameTheFlagAndTheRange) {
     EXPECT_THAT(fails(2, {"list", "-t", value}), AllOf(HasSubstr("--threads"), HasSubstr("1 to 1024"))) << value;
   }
   EXPECT_THAT(fails(2, {"list", "--threads="}), HasSubstr("no value"));
-  EXPECT_THAT(fails(2, {"list", "-t", "1", "-t", "2"}), HasSubstr("--threads"));
   EXPECT_THAT(fails(2, {"completion", "tcsh"}), HasSubstr("zsh"));
   EXPECT_THAT(fails(2, {"show"}), HasSubstr("MODEL"));
   EXPECT_THAT(fails(2, {"show", ""}), HasSubstr("empty"));

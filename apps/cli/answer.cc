@@ -1,5 +1,6 @@
 #include "apps/cli/answer.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "fovea/base/threads.h"
@@ -47,20 +48,43 @@ nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Token
   return rows;
 }
 
+nlohmann::json logprob_json(const engine::TokenLogprob& entry, const tokenizers::Tokenizer& tokenizer) {
+  constexpr float kImpossible = -9999;  // JSON has no infinity; OpenAI's API writes this
+  const std::string_view piece = tokenizer.piece(entry.token);
+  return {{"id", entry.token},
+          {"token", tokenizers::replace_invalid_utf8(piece)},
+          {"logprob", std::max(entry.logprob, kImpossible)},
+          {"bytes", std::vector<uint8_t>(piece.begin(), piece.end())}};
+}
+
+nlohmann::json logprobs_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer) {
+  nlohmann::json content = nlohmann::json::array();
+  for (const engine::PositionLogprobs& position : answer.logprobs) {
+    nlohmann::json row = logprob_json(position.chosen, tokenizer);
+    row["top_logprobs"] = nlohmann::json::array();
+    for (const engine::TokenLogprob& entry : position.top)
+      row["top_logprobs"].push_back(logprob_json(entry, tokenizer));
+    content.push_back(std::move(row));
+  }
+  return {{"content", std::move(content)}};
+}
+
 nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer) {
   const auto n_prompt = static_cast<double>(answer.n_prompt), n_predicted = static_cast<double>(answer.tokens.size());
-  return {{"text", answer.text},
-          {"tokens", tokens_json(answer.tokens, tokenizer)},
-          {"finish_reason", name_of(answer.finish)},
-          {"timings",
-           {{"prompt_n", answer.n_prompt},
-            {"prompt_ms", answer.prompt_seconds * 1e3},
-            {"prompt_per_second", per_second(n_prompt, answer.prompt_seconds)},
-            {"predicted_n", answer.tokens.size()},
-            {"predicted_ms", answer.predicted_seconds * 1e3},
-            {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)},
-            {"draft_n", answer.n_drafted},
-            {"draft_accepted_n", answer.n_accepted}}}};
+  nlohmann::json out = {{"text", answer.text},
+                        {"tokens", tokens_json(answer.tokens, tokenizer)},
+                        {"finish_reason", name_of(answer.finish)},
+                        {"timings",
+                         {{"prompt_n", answer.n_prompt},
+                          {"prompt_ms", answer.prompt_seconds * 1e3},
+                          {"prompt_per_second", per_second(n_prompt, answer.prompt_seconds)},
+                          {"predicted_n", answer.tokens.size()},
+                          {"predicted_ms", answer.predicted_seconds * 1e3},
+                          {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)},
+                          {"draft_n", answer.n_drafted},
+                          {"draft_accepted_n", answer.n_accepted}}}};
+  if (!answer.logprobs.empty()) out["logprobs"] = logprobs_json(answer, tokenizer);
+  return out;
 }
 
 nlohmann::json setting_json(const engine::Session& session) {

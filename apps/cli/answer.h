@@ -25,7 +25,7 @@ class AnswerStream {
 
 // [{"id", "piece"}]. A piece may be part of a character: its bytes are then given beside it, as numbers.
 nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Tokenizer& tokenizer);
-// {"text", "tokens", "finish_reason", "timings"}
+// {"text", "tokens", "finish_reason", "timings"}; "logprobs" as in OpenAI's API, if they were asked for.
 nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer);
 // What a run depends on, for every report: model, path, attention, numerics, cache_type, n_ctx, isa, threads.
 nlohmann::json setting_json(const engine::Session& session);

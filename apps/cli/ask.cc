@@ -7,64 +7,36 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
-#include "apps/cli/command.h"
+#include "apps/cli/documents.h"
+#include "apps/cli/estimate.h"
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
-#include "fovea/engine/catalogue.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/probe/evidence.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/answer.h"
 
 namespace fovea::cli {
 namespace {
 
-constexpr const char* kDefaultModel = "qwen2.5-coder-0.5b";
-constexpr const char* kSmallModel = "smollm2-135m";
-constexpr int kAnswerRoom = 32;                  // tokens that must be left for an answer
-constexpr size_t kRowsAhead = size_t{64} << 20;  // bytes of attention rows that drafts may keep waiting
+constexpr int kAnswerRoom = 32;  // tokens that must be left for an answer
 
 struct Options {
   ModelFlags model;
   PrefixFlags prefix;
+  std::vector<std::string> words;  // the question, and what follows a --file
   std::string question;
-  std::vector<std::string> files;
+  std::vector<std::string> named, files;  // behind each --file; all of them
   engine::LookupOptions lookup;
   int n_predict = 256;
-  bool small = false;
+  bool small = false, estimate = false;
 };
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-Result<std::vector<probe::Document>> read_documents(const std::vector<std::string>& files) {
-  if (std::count(files.begin(), files.end(), "-") > 1)
-    return make_error(ErrorCode::kUsage, "--file -: standard input can be read once");
-  std::vector<probe::Document> out;
-  for (const std::string& file : files) {
-    FOVEA_ASSIGN_OR_RETURN(probe::Document document, probe::read_document(file));
-    out.push_back(std::move(document));
-  }
-  return out;
-}
-
-// Fetches the model if it is one of ours and not there yet.
-Status fetch_if_absent(const Common& common) {
-  const auto there = engine::resolve_model(common.model);
-  if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
-  FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
-  if (!engine::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", engine::why_not(*model));
-  if (!common.quiet)
-    fmt::print(stderr, "fovea: {} is not here yet: fetching it once, {} MB\n", model->name, model->bytes / 1'000'000);
-  Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
-  const auto pulled = engine::pull_model(
-      *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
-  progress.clear();
-  return pulled ? Status() : Status(pulled.error());
-}
 
 // The prompt, from the file's metadata alone: that it fits is known before any weight is read.
 Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
@@ -88,21 +60,6 @@ Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Com
   return prompt;
 }
 
-// Null if the model was never measured, with a word on how to.
-Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::Session& session, const Common& common) {
-  if (session.shape().profile) return std::make_shared<const attention::HeadProfile>(*session.shape().profile);
-  auto found = probe::find_profile(session.model());
-  if (found) return std::move(found->heads);
-  if (found.error().code != ErrorCode::kNotFound) return found.error();
-  if (!common.quiet) {
-    fmt::print(stderr,
-               "fovea: this model's heads were never measured; the evidence comes from all of them (fovea profile -m "
-               "{} tells them apart)\n",
-               common.model);
-  }
-  return std::shared_ptr<const attention::HeadProfile>();
-}
-
 struct Cost {
   double prefill_seconds = 0;
   int32_t prefix_tokens = 0;  // of the prompt, that were not read again
@@ -115,41 +72,19 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
   const attention::KeyCount& keys = session.key_count();
   Cost cost;
   cost.kv_bytes = session.cache().bytes(sequence);
-  cost.kv_bytes_dense =
-      session.cache().ideal_bytes(0, session.length(sequence)) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+  cost.kv_bytes_dense = session.cache().ideal_bytes(0, session.length(sequence)) *
+                        static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
   if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
   return cost;
-}
-
-std::string place_of(const probe::EvidenceSpan& span, const std::string& name) {
-  return span.line_start == span.line_end ? fmt::format("{}:{}", name, span.line_start)
-                                          : fmt::format("{}:{}-{}", name, span.line_start, span.line_end);
-}
-
-std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
-                          const std::vector<probe::Document>& documents) {
-  if (spans.empty()) return "\nevidence  none: no head looked into the text\n";
-  std::string out = "\nevidence\n";
-  for (size_t i = 0; i < spans.size(); ++i) {
-    out += fmt::format("{}. {}  {:.2f}\n", i + 1,
-                       place_of(spans[i], documents[static_cast<size_t>(spans[i].document)].name), spans[i].score);
-    std::string_view rest = spans[i].text;
-    while (!rest.empty()) {
-      const size_t end = std::min(rest.find('\n'), rest.size());
-      const std::string_view line = rest.substr(0, end);
-      const size_t first = line.find_first_not_of(" \t");
-      if (first != std::string_view::npos) out += fmt::format("   {}\n", line.substr(first));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-  }
-  return out;
 }
 
 Status ask(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const std::vector<probe::Document> documents, read_documents(options.files));
-  FOVEA_RETURN_IF_ERROR(fetch_if_absent(common));
+  if (!options.estimate) FOVEA_RETURN_IF_ERROR(fetch_if_absent(common));
   FOVEA_ASSIGN_OR_RETURN(const probe::DocumentPrompt prompt, prompt_that_fits(options, common, documents));
+  if (options.estimate)
+    return print_estimate(common, options.model, static_cast<int64_t>(prompt.tokens.size()), options.n_predict);
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto profile, profile_of(*session, common));
@@ -160,35 +95,24 @@ Status ask(const Options& options, const Common& common) {
   generate.cancel = generate.prefill.cancel = &Interrupt::flag();
   AnswerStream stream(common, generate);
   probe::Evidence evidence(session->shape(), profile.get(), prompt);
-  generate.on_token = [&](int32_t token) { evidence.take(token); };
-  const size_t most_ahead = kRowsAhead / std::max<size_t>(1, evidence.bytes_per_row());
   generate.lookup = options.lookup;
-  generate.lookup.max_drafted = static_cast<int>(std::min(most_ahead, static_cast<size_t>(options.lookup.max_drafted)));
 
   // The text is read apart from the question, whether or not it is kept: methods that remember where a prompt was
-  // cut then answer the same. The last token alone is fed with the observer in place: its row gives the answer's
-  // first token.
+  // cut then answer the same.
   const std::span<const int32_t> tokens = prompt.tokens;
   const Clock::time_point start = Clock::now();
   engine::PrefixStore store = open_prefix_store(options.prefix);
   const auto found = store.find(*session, tokens, prompt.n_shared);
   const engine::SequenceId sequence = found ? found->sequence : session->begin();
   const auto n_found = static_cast<size_t>(session->length(sequence));
-  for (const size_t end : {prompt.n_shared, tokens.size() - 1}) {
-    const auto at = static_cast<size_t>(session->length(sequence));
-    if (at < end) {
-      const auto read = session->prefill(sequence, tokens.subspan(at, end - at), generate.prefill);
-      if (!read) return read.error();
-    }
-    if (end == prompt.n_shared && end >= n_found + engine::PrefixStore::kLeastTokens)
-      store.remember(*session, sequence, tokens.first(end));
+  if (n_found < prompt.n_shared) {
+    const auto read = session->prefill(sequence, tokens.subspan(n_found, prompt.n_shared - n_found), generate.prefill);
+    if (!read) return read.error();
   }
+  if (prompt.n_shared >= n_found + engine::PrefixStore::kLeastTokens)
+    store.remember(*session, sequence, tokens.first(prompt.n_shared));
   const double prefill_seconds = seconds_since(start);
-  session->observe(&evidence);
-  const auto n_read = static_cast<size_t>(session->length(sequence));
-  generate.before = tokens.first(n_read);
-  const auto answer = engine::generate(*session, sequence, tokens.subspan(n_read), generate);
-  session->stop_observing(&evidence);
+  const auto answer = probe::answer_with_evidence(*session, sequence, prompt, evidence, generate);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
 
@@ -197,17 +121,9 @@ Status ask(const Options& options, const Common& common) {
   cost.prefill_seconds = prefill_seconds + answer->prompt_seconds;
   cost.prefix_tokens = static_cast<int32_t>(n_found);
   if (common.json) {
-    nlohmann::json rows = nlohmann::json::array();
-    for (const probe::EvidenceSpan& span : spans) {
-      rows.push_back({{"file", documents[static_cast<size_t>(span.document)].name},
-                      {"line_start", span.line_start},
-                      {"line_end", span.line_end},
-                      {"text", span.text},
-                      {"score", span.score}});
-    }
     nlohmann::json out = setting_json(*session);
     out.update({{"answer", answer->text},
-                {"evidence", rows},
+                {"evidence", evidence_json(spans, documents)},
                 {"finish_reason", name_of(answer->finish)},
                 {"model", std::filesystem::path(model->path()).stem().string()},
                 {"cost",
@@ -223,7 +139,7 @@ Status ask(const Options& options, const Common& common) {
                   {"key_share", cost.key_share}}}});
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
-    FOVEA_RETURN_IF_ERROR(print(printable(evidence_text(spans, documents))));
+    FOVEA_RETURN_IF_ERROR(print(evidence_text(spans, documents)));
     const std::string stored =
         cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
     FOVEA_RETURN_IF_ERROR(print(
@@ -238,26 +154,65 @@ Status ask(const Options& options, const Common& common) {
   return {};
 }
 
+// `ask -f a b "Q"` and `ask "Q" -f a b`: what follows a --file belongs to it, but for the question, which is the first
+// word before any or else the last of all.
+Status tell_question_from_files(Options& options, const CLI::App& sub, const CLI::Option* words,
+                                const CLI::Option* file) {
+  std::vector<std::string> files;
+  size_t n_words = 0, n_named = 0;
+  bool asked = false, after_file = false;
+  for (const CLI::Option* option : sub.parse_order()) {
+    if (option == file) {
+      after_file = true;
+      files.push_back(options.named[n_named++]);
+    } else if (option == words) {
+      const std::string& word = options.words[n_words++];
+      if (!asked && (!after_file || n_words == options.words.size())) {
+        options.question = word;
+        asked = true;
+      } else if (after_file) {
+        files.push_back(word);
+      } else {
+        return make_error(ErrorCode::kUsage, "unexpected argument {}; the question is one argument, in quotes",
+                          quoted(word, 40));
+      }
+    }
+  }
+  std::error_code ignored;
+  if (after_file && std::filesystem::exists(options.question, ignored)) {
+    return make_error(ErrorCode::kUsage, "QUESTION is missing: the last word is it, and {} is a file",
+                      quoted(options.question, 4096));
+  }
+  options.files = after_file ? files : options.named;  // those of FOVEA_ARG_FILE have no order
+  return {};
+}
+
 std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("QUESTION", options->question, "what to ask about the files")->required();
-  sub.add_option("-f,--file", options->files, "a text to read, - is stdin; may be repeated")
-      ->required()
-      ->allow_extra_args(false);
+  CLI::Option* words =
+      sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last")->required();
+  CLI::Option* file = sub.add_option("-f,--file", options->named,
+                                     "texts to read: files, a folder of them, a pattern ('*.txt'); - is stdin; several "
+                                     "may follow one flag, which may be repeated")
+                          ->required()
+                          ->allow_extra_args(false);
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
   add_lookup_flag(sub, options->lookup);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")
-      ->check(in_range(int64_t{1}, int64_t{1} << 20))
+      ->transform(in_range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  return [options, &common]() -> Status {
+  sub.add_flag("--estimate", options->estimate, "only print what memory and time it would take");
+  return [options, &common, &sub, words, file]() -> Status {
+    FOVEA_RETURN_IF_ERROR(tell_question_from_files(*options, sub, words, file));
     if (options->small && !common.model.empty())
       return make_error(ErrorCode::kUsage, "--small names a model, and so does --model: give one of them");
     if (common.model.empty()) common.model = options->small ? kSmallModel : kDefaultModel;
     if (options->question.find_first_not_of(" \t\r\n") == std::string::npos)
       return make_error(ErrorCode::kUsage, "QUESTION is empty");
+    options->question = argument_text(options->question, "QUESTION");
     return ask(*options, common);
   };
 }

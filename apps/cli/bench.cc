@@ -9,6 +9,7 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/quality.h"
+#include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
 #include "fovea/base/random.h"
 #include "fovea/base/threads.h"
@@ -204,7 +205,7 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
                      "", "", "", "", "");
   for (const Row& row : rows) {
     out += fmt::format("| {:30} | {:>6.1f} MiB | {:>8.2f} M | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n",
-                       file.name + " " + file.quantization, static_cast<double>(file.bytes) / 1048576.0,
+                       escaped_line(file.name + " " + file.quantization), static_cast<double>(file.bytes) / 1048576.0,
                        static_cast<double>(file.n_params) / 1e6, kernels::name_of(kernels::active_isa()), pool().size(),
                        row.test, fmt::format("{:.2f} ± {:.2f}", row.median(), row.stddev()), row.peak_rss_bytes >> 20);
   }
@@ -259,29 +260,29 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   sub.add_option("-p,--n-prompt", options->prompts, "prompt lengths to time, as in 512,4096; 0: none")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   sub.add_option("-n,--n-gen", options->n_gen, "tokens to decode, one after the other; 0: none")
-      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   sub.add_option("-d,--depth", options->depths, "tokens in the context before decoding, as in 0,8192")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   sub.add_option("--sequences", options->sequences,
                  "sequences to decode at once, as in 1,8,32; the speed is their total")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->check(in_range(int64_t{1}, int64_t{1024}))
+      ->transform(in_range(int64_t{1}, int64_t{1024}))
       ->capture_default_str();
   sub.add_option("-r,--repetitions", options->repetitions, "the median of so many runs counts")
-      ->check(in_range(int64_t{1}, int64_t{1000}))
+      ->transform(in_range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   sub.add_flag("--quality", options->quality, "measure the divergence of fast from exact arithmetic on a text instead");
   sub.add_option("-f,--file", options->file, "with --quality: the text; - is stdin");
   sub.add_option("--chunks", options->max_windows, "with --quality: windows of --ctx-size tokens at most; 0: all")
-      ->check(in_range(int64_t{0}, int64_t{1} << 30))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   add_model_flags(sub, common, options->model);
   return [options, &common] { return bench(*options, common); };

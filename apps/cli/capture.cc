@@ -2,14 +2,16 @@
 #include "fovea/probe/capture.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/file_writer.h"
+#include "fovea/base/utf8.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/models/support/config.h"
@@ -26,21 +28,21 @@ struct Options {
   bool estimate = false, no_special = false, parse_special = false;
 };
 
-// Said before minutes of work, not after.
-Status check_output(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  if (path.empty()) return make_error(ErrorCode::kUsage, "--output is needed: the .safetensors file to write");
-  if (fs::is_directory(path, ignored))
-    return make_error(ErrorCode::kUsage, "--output: {} is a folder", fovea::quoted(path, 4096));
-  const fs::path parent = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
-  if (!fs::is_directory(parent, ignored)) {
-    return make_error(ErrorCode::kNotFound, "--output: there is no folder {}", fovea::quoted(parent.string(), 4096));
+Result<std::vector<std::string>> hook_names(const std::vector<std::string>& lists) {
+  std::vector<std::string> names;
+  for (const std::string& list : lists) {
+    for (size_t begin = 0; begin <= list.size();) {
+      const size_t end = std::min(list.find(',', begin), list.size());
+      if (begin == end)
+        return make_error(ErrorCode::kUsage,
+                          "--hooks {}: a name between the commas is empty; fovea show MODEL --hooks "
+                          "lists the names",
+                          fovea::quoted(list, 80));
+      names.push_back(list.substr(begin, end - begin));
+      begin = end + 1;
+    }
   }
-  if (access(parent.c_str(), W_OK) != 0) {
-    return make_error(ErrorCode::kPermission, "--output: cannot write into {}", fovea::quoted(parent.string(), 4096));
-  }
-  return {};
+  return names;
 }
 
 nlohmann::json hooks_json(const probe::CapturePlan& plan) {
@@ -73,16 +75,22 @@ Status report(const probe::CapturePlan& plan, size_t n_tokens, const Options& op
     out += fmt::format("{} tokens, {} tensors, {:.1f} MB; the limit is {:.1f} MB (--max-bytes)\n", n_tokens,
                        plan.tensors().size(), mega, static_cast<double>(plan.max_bytes()) / 1e6);
   } else {
-    out += fmt::format("{} tokens, {} tensors, {:.1f} MB in {}\n", n_tokens, plan.tensors().size(), mega, options.out);
+    out += fmt::format("{} tokens, {} tensors, {:.1f} MB in {}\n", n_tokens, plan.tensors().size(), mega,
+                       escaped_line(options.out));
   }
-  return print(printable(out));
+  return print(out);
 }
 
 Status capture(const Options& options, const Common& common) {
   const Interrupt interrupt;
-  if (!options.estimate) FOVEA_RETURN_IF_ERROR(check_output(options.out));
+  std::optional<FileWriter> file;
+  if (!options.estimate) {
+    if (options.out.empty()) return make_error(ErrorCode::kUsage, "--output is needed: the .safetensors file to write");
+    FOVEA_ASSIGN_OR_RETURN(FileWriter opened, open_output(options.out, common, OutputIs::kBytes));
+    file.emplace(std::move(opened));
+  }
   probe::CaptureOptions wanted;
-  wanted.hooks = options.hooks;
+  FOVEA_ASSIGN_OR_RETURN(wanted.hooks, hook_names(options.hooks));
   wanted.max_bytes = options.max_bytes;
   FOVEA_ASSIGN_OR_RETURN(wanted.reduction, probe::Reduction::parse(options.reduce));
   FOVEA_ASSIGN_OR_RETURN(wanted.heads, attention::HeadSet::parse(options.heads));
@@ -115,12 +123,15 @@ Status capture(const Options& options, const Common& common) {
   bar.clear();
   FOVEA_RETURN_IF_ERROR(done);
   if (Interrupt::requested()) return make_error(ErrorCode::kCancelled, "interrupted");
-  FOVEA_RETURN_IF_ERROR(run.write(options.out, {{"fovea_version", FOVEA_VERSION},
-                                                {"model", std::filesystem::path(path).stem().string()},
-                                                {"numerics", common.numerics},
-                                                {"attention", session->pipeline().spec()},
-                                                {"reduce", wanted.reduction.to_string()},
-                                                {"tokens", nlohmann::json(tokens).dump()}}));
+  const bool to_stdout = file->to_stdout();
+  FOVEA_RETURN_IF_ERROR(run.write(std::move(*file), options.out,
+                                  {{"fovea_version", FOVEA_VERSION},
+                                   {"model", replace_invalid_utf8(std::filesystem::path(path).stem().string())},
+                                   {"numerics", common.numerics},
+                                   {"attention", session->pipeline().spec()},
+                                   {"reduce", wanted.reduction.to_string()},
+                                   {"tokens", nlohmann::json(tokens).dump()}}));
+  if (to_stdout) return {};
   return report(plan, tokens.size(), options, common);
 }
 
@@ -131,9 +142,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   sub.add_option("--hooks", options->hooks,
                  "names, globs or other tools' names, joined by commas: blocks.*.attn.hook_pattern,q5")
       ->required()
-      ->delimiter(',')
       ->allow_extra_args(false);
-  sub.add_option("-o,--output", options->out, "the .safetensors file to write");
+  sub.add_option("-o,--output", options->out, "the .safetensors file to write; - is stdout");
   sub.add_option(
          "--reduce", options->reduce,
          fmt::format("what to keep of each row of attn.hook_pattern; {}", fmt::join(probe::Reduction::help(), "; ")))
@@ -142,8 +152,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
                  "whose patterns and scores: all, or 5 (a layer), 3-9, 4.11 (layer 4, head 11), joined by +")
       ->capture_default_str();
   sub.add_option("--max-bytes", options->max_bytes,
-                 "refuse to hold more than this; 0: a quarter of this machine's memory")
-      ->transform(CLI::AsSizeValue(true))
+                 "refuse to hold more than this (500MB, 2GiB); 0: a quarter of this machine's memory")
+      ->transform(size_in_bytes())
       ->capture_default_str();
   sub.add_flag("--estimate", options->estimate, "only print names, shapes and sizes");
   sub.add_flag("--no-special", options->no_special,

@@ -1,9 +1,8 @@
 #include "apps/cli/chat_flags.h"
 
-#include <algorithm>
-
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/tokenizers/chat_template.h"
 
 namespace fovea::cli {
@@ -11,43 +10,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 constexpr uint64_t kMaxFileBytes = uint64_t{32} << 20;
-constexpr int kMaxDepth = 64;
-
-Result<Json> parse(const std::string& text, const std::string& name) {
-  int deepest = 0;
-  try {
-    const auto watch = [&](int depth, Json::parse_event_t, Json&) {
-      deepest = std::max(deepest, depth);
-      return depth <= kMaxDepth;  // what is deeper is left out
-    };
-    Json json = Json::parse(text, watch);
-    if (deepest > kMaxDepth) return make_error(ErrorCode::kLimit, "{}: it is nested deeper than {}", name, kMaxDepth);
-    return json;
-  } catch (const Json::parse_error& e) {
-    const size_t at = std::min<size_t>(e.byte > 0 ? e.byte - 1 : 0, text.size());
-    const std::string before = text.substr(0, at);
-    const size_t line_start = before.rfind('\n') == std::string::npos ? 0 : before.rfind('\n') + 1;
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const std::string_view what = at < text.size() ? std::string_view(text).substr(at, 1) : std::string_view();
-    const std::string seen = what.empty() ? "it ends there" : "unexpected " + quoted(what, SIZE_MAX);
-    return make_error(ErrorCode::kData, "{}, line {}, column {}: not JSON: {}", name, line, at - line_start + 1, seen);
-  }
-}
 
 // A list, or an object with it under its own name, as requests have it.
 Result<Json> read_list(const std::string& path, const char* key) {
   FOVEA_ASSIGN_OR_RETURN(Json json, read_json_file(path));
   if (json.is_object() && json.contains(key)) json = Json(json[key]);
   if (!json.is_array())
-    return make_error(ErrorCode::kData, "{}: {} must be a list", path == "-" ? "standard input" : path, key);
+    return make_error(ErrorCode::kData, "{}: {} must be a list", path == "-" ? "standard input" : escaped_line(path), key);
   return json;
 }
 
 }  // namespace
 
 Result<Json> read_json_file(const std::string& path) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxFileBytes));
-  return parse(text, path == "-" ? "standard input" : path);
+  return read_json(path, kMaxFileBytes);
 }
 
 void add_chat_flags(CLI::App& sub, ChatFlags& flags) {
@@ -75,14 +51,14 @@ Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {
     if (equals == std::string::npos || equals == 0)
       return make_error(ErrorCode::kUsage, "--template-var wants NAME=JSON and got {}", quoted(variable, 80));
     const std::string name = variable.substr(0, equals);
-    auto value = parse(variable.substr(equals + 1), "--template-var " + name);
+    auto value = parse_json(variable.substr(equals + 1), "--template-var " + name);
     if (!value) return make_error(ErrorCode::kUsage, "{} (a text needs quotes)", value.error().message);
     out.variables[name] = std::move(*value);
   }
   out.source = flags.source;
   if (!flags.source_file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(out.source, read_file(flags.source_file, tokenizers::ChatTemplate::kMaxSourceBytes));
-    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", flags.source_file);
+    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", quoted(flags.source_file));
   }
   FOVEA_RETURN_IF_ERROR(engine::check_chat_options(out));
   return out;

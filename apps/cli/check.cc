@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/model_store.h"
 
@@ -62,11 +63,11 @@ Status check(const Options& options, const Common& common) {
         print_json({{"ok", problems.empty()}, {"path", path}, {"problems", rows}, {"warnings", warnings}}));
   } else {
     for (const std::string& warning : warnings) {
-      if (!common.quiet && !options.strict) fmt::print(stderr, "fovea: warning: {}\n", warning);
+      if (!common.quiet && !options.strict) tell("warning: {}", warning);
     }
     if (problems.empty()) return print("ok\n");
     if (problems.size() > 1) {
-      for (const Error& p : problems) FOVEA_RETURN_IF_ERROR(print(p.message + "\n"));
+      for (const Error& p : problems) FOVEA_RETURN_IF_ERROR(print(escaped_line(p.message) + "\n"));
     }
   }
   if (problems.empty()) return {};

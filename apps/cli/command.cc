@@ -9,7 +9,11 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/ranges.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/interrupt.h"
 #include "fovea/base/temporary_files.h"
+#include "fovea/base/utf8.h"
 
 namespace fovea::cli {
 namespace {
@@ -24,12 +28,60 @@ std::string env_name(std::string option) {
   return "FOVEA_ARG_" + option;
 }
 
-struct sigaction g_old_int, g_old_term;
+// Variables of the environment give a flag a value.
+CLI::Validator switch_value(int most) {
+  return CLI::Validator(
+      [most](std::string& value) {
+        if (value == "true" || value == "false") return std::string();
+        const bool yes = value == "1" || value == "on" || value == "yes",
+                   no = value == "0" || value == "off" || value == "no";
+        if (most > 1 && value == "2") return std::string();
+        if (!yes && !no)
+          return fmt::format("{} is not {}", quoted(value, 40),
+                             most > 1 ? "a whole number in 0 to 2" : "true or false");
+        value = yes ? "true" : "false";
+        return std::string();
+      },
+      "");
+}
 
-void on_interrupt(int) {
-  if (!Interrupt::flag().exchange(true)) return;
+// Characters that JSON leaves as they are and a terminal obeys or the eye does not see.
+bool hidden(uint32_t c) {
+  return (c >= 0x7F && c < 0xA0) || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
+         (c >= 0x2066 && c <= 0x2069);
+}
+
+std::atomic<int> g_signal{0};  // the first that came
+std::atomic<int> g_polled{0};  // Interrupts that live: somebody looks at the flag
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler uses them");
+
+void on_interrupt(int signal) {
+  int none = 0;
+  const bool first = g_signal.compare_exchange_strong(none, signal);
+  interrupt_flag().store(true);
+  if (first && g_polled.load() > 0) return;
+  // A terminal that closes says so twice, by its kernel and by its shell.
+  if (!first && signal == SIGHUP) return;
   remove_temporary_files();
-  _exit(130);
+  _exit(128 + signal);
+}
+
+// Signals that nobody waits out: they end the program as ever, but leave nothing behind.
+void on_end(int signal) {
+  remove_temporary_files();
+  ::signal(signal, SIG_DFL);
+  raise(signal);
+}
+
+// A hangup that is ignored stays ignored: that is what nohup is for.
+void handle(int signal, void (*handler)(int)) {
+  struct sigaction old {};
+  sigaction(signal, nullptr, &old);
+  if (signal == SIGHUP && old.sa_handler == SIG_IGN) return;
+  struct sigaction action {};
+  action.sa_handler = handler;
+  sigemptyset(&action.sa_mask);  // no SA_RESTART: a blocking read returns
+  sigaction(signal, &action, nullptr);
 }
 
 }  // namespace
@@ -47,10 +99,19 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
   sub.footer(std::string("Example:\n  ") + command.example);
   std::function<Status()> run = command.setup(sub, common);
   sub.add_flag("--json", common.json, "print one JSON document on stdout, nothing else there");
-  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")->check(CLI::Range(1, 1024));
+  sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")
+      ->transform(in_range(int64_t{1}, int64_t{1024}));
   sub.add_flag("-q,--quiet", common.quiet, "no progress, no warnings");
   sub.add_flag("-v,--verbose", common.verbose, "say more; -vv: debug lines");
+  sub.add_option("--log-file", common.log_file, "add warnings, what -v says and the error of a run to a file");
+  sub.add_flag_callback(
+      "--no-color", [] { setenv("NO_COLOR", "1", 1); }, "no colours, as with NO_COLOR=1");
   for (CLI::Option* option : sub.get_options()) {
+    if (option->get_items_expected_max() == 0 && !option->check_name("--help"))
+      option->transform(switch_value(option->check_name("--verbose") ? 2 : 1));
+    // Given twice, the last one counts; what may be repeated says so.
+    const bool one_value = !option->get_positional() && option->get_items_expected_max() == 1;
+    if (one_value && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) option->take_last();
     const auto& names = option->get_lnames();
     if (!names.empty() && names[0] != "help" && option->get_envname().empty()) option->envname(env_name(names[0]));
   }
@@ -66,22 +127,44 @@ void add_model_options(CLI::App& sub, Common& common, bool required) {
       ->capture_default_str();
 }
 
-Status print(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EPIPE) {
-      remove_temporary_files();
-      std::exit(0);
-    }
-    if (n < 0) return make_error(ErrorCode::kIo, "writing to standard output: {}", std::strerror(errno));
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return {};
-}
+Status print(std::string_view text) { return write_stdout(text); }
 
 Status print_json(const nlohmann::json& document) {
-  return print(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  const std::string text = document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string out;
+  out.reserve(text.size() + 1);
+  // Only strings hold such characters, and there \u says the same.
+  for (const char *p = text.data(), *end = p + text.size(); p < end;) {
+    const CodePoint c = code_point_at(p, end);
+    if (hidden(c.value)) {
+      out += fmt::format("\\u{:04x}", c.value);
+    } else {
+      out.append(p, c.bytes);
+    }
+    p += c.bytes;
+  }
+  return print(out += '\n');
+}
+
+void to_stderr(std::string_view raw) {
+  while (!raw.empty()) {
+    const ssize_t n = ::write(STDERR_FILENO, raw.data(), raw.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return;
+    raw.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void tell_line(std::string_view sentence) { to_stderr("fovea: " + escaped_line(sentence) + "\n"); }
+
+Result<FileWriter> open_output(const std::string& path, const Common& common, OutputIs what) {
+  if (path == "-" && common.json)
+    return make_error(ErrorCode::kUsage, "--output - and --json both want standard output: give one of them");
+  if (path == "-" && what == OutputIs::kBytes && stdout_is_terminal())
+    return make_error(ErrorCode::kUsage, "--output -: standard output is a terminal, and what comes is no text");
+  auto file = FileWriter::create(path);
+  if (!file) file.error().message = "--output: " + file.error().message;
+  return file;
 }
 
 bool stdout_is_terminal() {
@@ -90,10 +173,16 @@ bool stdout_is_terminal() {
 }
 
 std::string printable(std::string_view text) {
-  std::string out(text);
-  if (!stdout_is_terminal()) return out;
-  const auto is_control = [](unsigned char c) { return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7F; };
-  out.erase(std::remove_if(out.begin(), out.end(), is_control), out.end());
+  std::string out;
+  if (!stdout_is_terminal()) return out = text;
+  for (const char *p = text.data(), *end = p + text.size(); p < end;) {
+    const CodePoint c = code_point_at(p, end);
+    const bool control =
+        c.bytes == 0 || (c.value < 0x20 && c.value != '\n' && c.value != '\t') || (c.value >= 0x7F && c.value < 0xA0);
+    const uint32_t n = std::max<uint32_t>(c.bytes, 1);
+    if (!control) out.append(p, n);
+    p += n;
+  }
   return out;
 }
 
@@ -103,23 +192,26 @@ bool use_color() {
   return isatty(STDERR_FILENO) && !(no_color && *no_color) && !(term && std::strcmp(term, "dumb") == 0);
 }
 
-std::atomic<bool>& Interrupt::flag() {
-  static std::atomic<bool> requested{false};
-  return requested;
+std::atomic<bool>& Interrupt::flag() { return interrupt_flag(); }
+
+void Interrupt::install() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) handle(signal, on_interrupt);
+  for (const int signal : {SIGQUIT, SIGXCPU}) handle(signal, on_end);
 }
 
-Interrupt::Interrupt() {
+bool Interrupt::forgive() {
+  int expected = SIGINT;
+  if (!g_signal.compare_exchange_strong(expected, 0) && expected != 0) return false;
   flag() = false;
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;
-  sigemptyset(&action.sa_mask);  // no SA_RESTART: a blocking read returns
-  sigaction(SIGINT, &action, &g_old_int);
-  sigaction(SIGTERM, &action, &g_old_term);
+  return true;
 }
 
-Interrupt::~Interrupt() {
-  sigaction(SIGINT, &g_old_int, nullptr);
-  sigaction(SIGTERM, &g_old_term, nullptr);
+int Interrupt::exit_code() {
+  const int signal = g_signal.load();
+  return 128 + (signal > 0 ? signal : SIGINT);
 }
+
+Interrupt::Interrupt() { ++g_polled; }
+Interrupt::~Interrupt() { --g_polled; }
 
 }  // namespace fovea::cli

@@ -8,8 +8,8 @@
 //   FOVEA_COMMAND("list", "what is in the model store", "fovea list --json", setup_list)
 //
 // Every option also reads FOVEA_ARG_<NAME> from the environment (the flag wins). The answer goes
-// to stdout by print() or print_json(), all else to stderr; an Error becomes one sentence there
-// and its exit code.
+// to stdout by print() or print_json(), all else to stderr by tell(); an Error becomes one sentence
+// there and its exit code.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fovea/base/file_writer.h"
 #include "fovea/base/result.h"
 
 namespace fovea::cli {
@@ -29,6 +30,7 @@ struct Common {
   bool json = false, quiet = false;
   int verbose = 0;                // -v: 1, -vv: 2
   int threads = 0;                // 0 = one per physical core
+  std::string log_file;           // lines of the log go there too
   std::string model;              // -m NAME|PATH; only where add_model_options was called
   std::string numerics = "fast";  // fast|exact; likewise
 };
@@ -42,7 +44,7 @@ struct Command {
   Setup setup;
 };
 const std::vector<Command>& commands();  // by name
-// Adds what every command takes (--json, -t, -q, -v), its example, then its own options.
+// Adds what every command takes (--json, -t, -q, -v, --log-file, --no-color), its example, then its own options.
 std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& common);
 // -m/--model and --numerics, for commands that run a model.
 void add_model_options(CLI::App& sub, Common& common, bool required = true);
@@ -53,17 +55,30 @@ struct CommandRegistrar {
 #define FOVEA_COMMAND(name, description, example, setup) \
   static const ::fovea::cli::CommandRegistrar g_registrar{{name, description, example, setup}};
 
-// Status to hand on: kIo if stdout cannot be written. A reader that went away (EPIPE) ends the
-// program quietly with 0.
+// Status to hand on: kIo if stdout cannot be written; kClosedPipe, with which the program ends quietly, if its reader
+// went away. What came from a file or an argument goes through escaped_line() or escaped_text() of base first, but for
+// the answer itself: that is printed as it is where a program reads it, and with printable() for both.
 Status print(std::string_view text);
 Status print_json(const nlohmann::json& document);  // invalid UTF-8 is replaced, a newline follows
-// Text that came from a file (names, pieces, answers), safe for a terminal: control characters
-// other than newline and tab are dropped when stdout is one. JSON needs no such care.
-std::string printable(std::string_view text);
+std::string printable(std::string_view text);       // without control characters when stdout is a terminal
 bool stdout_is_terminal();
+
+// One line on stderr: "fovea: SENTENCE". Control characters in it, newlines too, are escaped. A stderr that cannot be
+// written loses it and nothing else.
+void tell_line(std::string_view sentence);
+template <typename... Args>
+void tell(fmt::format_string<Args...> format, Args&&... args) {
+  tell_line(fmt::format(format, std::forward<Args>(args)...));
+}
+void to_stderr(std::string_view raw);  // a prompt, a bar: as it is
+
+// The file of an option -o. "-" is stdout, which must then be free of the rest and no terminal for bytes: kUsage.
+enum class OutputIs { kText, kBytes };
+Result<FileWriter> open_output(const std::string& path, const Common& common, OutputIs what);
 bool use_color();  // stderr is a terminal, NO_COLOR is unset or empty, TERM is not dumb
 
-// While it lives, the first Ctrl+C (or SIGTERM) only sets the flag and the second exits with 130.
+// While it lives, the first Ctrl+C, SIGTERM or SIGHUP only sets the flag; a second Ctrl+C or SIGTERM ends the program,
+// as the first does where none lives. Nothing half-written is left behind either way. The exit code is 128 + signal.
 class Interrupt {
  public:
   Interrupt();
@@ -72,6 +87,10 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
   static bool requested() { return flag().load(std::memory_order_relaxed); }
   static std::atomic<bool>& flag();
+  // After a Ctrl+C that was for the work alone: true, and the flag is down. Any other signal stays.
+  static bool forgive();
+  static int exit_code();  // of a command that ended with kCancelled
+  static void install();   // once, at the start of the program
 };
 
 }  // namespace fovea::cli

@@ -1,18 +1,21 @@
 // fovea detokenize -m MODEL (-f FILE or ID...)
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/json.h"
+#include "fovea/base/numbers.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
 namespace {
+
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
 struct Options {
   std::vector<std::string> ids;
@@ -21,14 +24,13 @@ struct Options {
 };
 
 Error bad_id(size_t index, std::string_view text) {
-  return make_error(ErrorCode::kUsage, "token {} of the list is {}, which is no token id", index, quoted(text));
+  return make_error(ErrorCode::kUsage, "token {} of the list is {}, which is no token id", index, fovea::quoted(text));
 }
 
 // Ids are kept within int32: what is larger is no token of any model.
 Status add_id(std::string_view word, std::vector<int32_t>& ids) {
   int32_t id = 0;
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-  if (error != std::errc() || end != word.data() + word.size()) return bad_id(ids.size(), word);
+  if (!parse_number(word, id)) return bad_id(ids.size(), word);
   ids.push_back(id);
   return {};
 }
@@ -39,13 +41,14 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text, const std::string&
   constexpr std::string_view kBetween = " \t\r\n,";
   const size_t first = text.find_first_not_of(kBetween);
   if (first != text.npos && (text[first] == '[' || text[first] == '{')) {
-    nlohmann::json document = nlohmann::json::parse(text, nullptr, false);
-    if (document.is_discarded()) return make_error(ErrorCode::kData, "{}: not a JSON document", name);
-    if (document.is_object())
-      document = document.contains("tokens") ? nlohmann::json(document["tokens"]) : nlohmann::json();
+    FOVEA_ASSIGN_OR_RETURN(nlohmann::ordered_json document, parse_json(text, name));
+    if (document.is_object()) {
+      const auto tokens = document.find("tokens");
+      document = tokens == document.end() ? nlohmann::ordered_json() : nlohmann::ordered_json(*tokens);
+    }
     if (!document.is_array())
       return make_error(ErrorCode::kData, "{}: no list of token ids, nor an object with \"tokens\"", name);
-    for (const nlohmann::json& element : document) {
+    for (const nlohmann::ordered_json& element : document) {
       const bool object = element.is_object() && element.contains("id");
       FOVEA_RETURN_IF_ERROR(add_id(
           (object ? element["id"] : element).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), ids));
@@ -70,8 +73,9 @@ Status detokenize(const Options& options, const Common& common) {
   if (options.file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(fmt::format("{}", fmt::join(options.ids, " ")), "the arguments"));
   } else {
-    FOVEA_ASSIGN_OR_RETURN(const std::string content, read_file(options.file));
-    FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(content, options.file == "-" ? "standard input" : options.file));
+    FOVEA_ASSIGN_OR_RETURN(const std::string content, read_text_file(options.file, {.max_bytes = kMaxFileBytes}));
+    FOVEA_ASSIGN_OR_RETURN(
+        ids, parse_ids(content, options.file == "-" ? "standard input" : fovea::quoted(options.file, 4096)));
   }
   FOVEA_ASSIGN_OR_RETURN(const std::string text, tokenizer->decode(ids, !options.no_special));
   if (!common.json) return print(stdout_is_terminal() ? printable(text) + "\n" : text);

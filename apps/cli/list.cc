@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
 #include "fovea/engine/model_store.h"
 
 namespace fovea::cli {
@@ -24,17 +25,18 @@ Status list(const Common& common) {
   }
   if (models.empty() && !common.quiet) {
     FOVEA_ASSIGN_OR_RETURN(const std::string dir, engine::models_dir());
-    fmt::print(stderr, "fovea: no models in {} yet; fetch one: fovea pull smollm2-135m\n", dir);
+    tell("no models in {} yet; fetch one: fovea pull smollm2-135m", dir);
   }
   std::string out;
   if (!models.empty())
     out = fmt::format("{:24} {:>8} {:>9} {:12} {:8} {:>7}  {}\n", "NAME", "SIZE", "PARAMS", "ARCHITECTURE", "QUANT",
                       "CTX", "PATH");
   for (const auto& m : models) {
-    out += fmt::format("{:24} {:>5} MB {:>7.1f} M {:12} {:8} {:>7}  {}\n", m.name, m.bytes / 1'000'000,
-                       static_cast<double>(m.n_params) / 1e6, m.architecture, m.quantization, m.n_ctx, m.path);
+    out += fmt::format("{:24} {:>5} MB {:>7.1f} M {:12} {:8} {:>7}  {}\n", escaped_line(m.name), m.bytes / 1'000'000,
+                       static_cast<double>(m.n_params) / 1e6, escaped_line(m.architecture),
+                       escaped_line(m.quantization), m.n_ctx, escaped_line(m.path));
   }
-  return print(printable(out));
+  return print(out);
 }
 
 std::function<Status()> setup(CLI::App&, Common& common) {

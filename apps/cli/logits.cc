@@ -1,11 +1,9 @@
 // fovea logits -m MODEL -f FILE -o OUT.npy
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
 #include "apps/cli/model_session.h"
-#include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/file_writer.h"
 
 namespace fovea::cli {
 namespace {
@@ -30,19 +28,10 @@ std::string npy_header(int64_t rows, int64_t cols) {
   return out + dict;
 }
 
-Status check_space(const std::string& path, uint64_t bytes) {
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  const auto space = std::filesystem::space(folder.empty() ? "." : folder, error);
-  if (error || space.available >= bytes) return {};  // what is not known shows when it is written
-  return make_error(ErrorCode::kIo, "{}: the logits take {} MB and {} MB are free there", quoted(path, 4096),
-                    bytes / 1'000'000, space.available / 1'000'000);
-}
-
 Status logits(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
-  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(options.out));
+  FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
@@ -54,11 +43,10 @@ Status logits(const Options& options, const Common& common) {
   const int64_t vocab = session->shape().vocab_size;
   const std::string header = npy_header(n_tokens, vocab);
   const uint64_t bytes = header.size() + tokens.size() * static_cast<uint64_t>(vocab) * sizeof(float);
-  FOVEA_RETURN_IF_ERROR(check_space(options.out, bytes));
-  if (!common.quiet)
-    fmt::print(stderr, "fovea: {} tokens x {} logits, {:.1f} MB\n", n_tokens, vocab, static_cast<double>(bytes) / 1e6);
+  FOVEA_RETURN_IF_ERROR(file.check_space(bytes));
+  if (!common.quiet) tell("{} tokens x {} logits, {:.1f} MB", n_tokens, vocab, static_cast<double>(bytes) / 1e6);
 
-  FOVEA_RETURN_IF_ERROR(file.write(std::as_bytes(std::span(header))));
+  FOVEA_RETURN_IF_ERROR(file.write(header));
   PrefillProgress bar(common, "reading the text");
   engine::PrefillOptions prefill;
   prefill.cancel = &Interrupt::flag();
@@ -70,7 +58,8 @@ Status logits(const Options& options, const Common& common) {
   bar.clear();
   if (!done) return done.error();
   FOVEA_RETURN_IF_ERROR(file.commit());
-  if (!common.json) return print(options.out + "\n");
+  if (file.to_stdout()) return {};
+  if (!common.json) return print(printable(options.out) + "\n");
   nlohmann::json out = setting_json(*session);
   out.update({{"tokens", tokens_json(tokens, *tokenizer)},
               {"path", options.out},
@@ -83,7 +72,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.chunk = 128;  // each token has a row of logits as long as the vocabulary
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
-  sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]")->required();
+  sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]; - is stdout")
+      ->required();
   add_model_flags(sub, common, options->model);
   sub.add_flag("--parse-special", options->parse_special, "<|im_end|> and the like in the text are special tokens");
   return [options, &common] { return logits(*options, common); };

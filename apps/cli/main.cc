@@ -3,11 +3,15 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
+#include "apps/cli/arguments.h"
 #include "apps/cli/command.h"
+#include "apps/cli/log_file.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
@@ -17,8 +21,10 @@ namespace fovea::cli {
 namespace {
 
 int fail(const Error& error) {
-  fmt::print(stderr, "fovea: {}\n", error.message);
-  return exit_code(error.code);
+  if (error.code == ErrorCode::kClosedPipe) return 0;  // nobody is there to read more
+  tell_line(error.message);
+  write_log_file(LogLevel::kError, error.message);
+  return error.code == ErrorCode::kCancelled ? Interrupt::exit_code() : exit_code(error.code);
 }
 
 int usage(const std::string& message) { return fail(Error{ErrorCode::kUsage, message, {}}); }
@@ -68,11 +74,12 @@ int run(int argc, char** argv) {
   app.footer("Example:\n  fovea pull smollm2-135m\n  fovea COMMAND --help says more of each command.");
   app.require_subcommand(0, 1);
 
-  const std::vector<std::string> args(argv + 1, argv + argc);
-  std::string wanted;
-  for (const std::string& arg : args) {
+  const auto found = find_command({argv + 1, argv + argc});
+  if (!found) return fail(found.error());
+  Arguments arguments = *found;
+  const std::string& wanted = arguments.command;
+  for (const std::string& arg : arguments.words) {
     if (arg == "--") break;
-    if (wanted.empty() && arg[0] != '-') wanted = arg;
     if (arg.size() > 3 && arg.starts_with("--") && arg.ends_with("=") && arg.find('=') == arg.size() - 1) {
       return usage(fmt::format("{} has no value", fovea::quoted(arg)));
     }
@@ -93,8 +100,17 @@ int run(int argc, char** argv) {
   if (!wanted.empty() && !chosen) {
     return usage(fmt::format("unknown command {}{}", fovea::quoted(wanted), did_you_mean(wanted, names)));
   }
+  if (chosen) {
+    if (const Status adopted = adopt_foreign_flags(*chosen, arguments); !adopted) return fail(adopted.error());
+  }
+  const std::vector<std::string>& args = arguments.words;
+  const auto is_about_the_program = [](const std::string& word) {
+    return word == "--help" || word == "-h" || word == "--version";
+  };
+  if (!chosen && !args.empty() && std::none_of(args.begin(), args.end(), is_about_the_program))
+    return usage("no command given; fovea --help lists them");
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::Success& help) {
     std::ostringstream out, err;
     app.exit(help, out, err);
@@ -116,13 +132,26 @@ int run(int argc, char** argv) {
   }
   if (!chosen) return usage("no command given; fovea --help lists them");
 
+  if (!common.log_file.empty()) {
+    if (const Status opened = open_log_file(common.log_file); !opened) return fail(opened.error());
+  }
   set_log_sink([&common](LogLevel level, std::string_view text) {
+    if (level != LogLevel::kDebug || common.verbose > 1) write_log_file(level, text);
     const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
-    fmt::print(stderr, "fovea: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", text);
+    tell("{}{}", level == LogLevel::kWarning ? "warning: " : "", text);
   });
+  // Said before the work, not after it.
+  if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
+    return fail(make_error(ErrorCode::kIo, "standard output is closed: there is no place for the answer"));
+  for (const std::string& warning : arguments.warnings) log_line(LogLevel::kWarning, warning);
   if (common.threads > 0) set_threads(common.threads);
-  const Status status = go();
+  Status status = go();
+  if (!status && status.error().code == ErrorCode::kUsage)
+    status.error().message = with_env_name(status.error().message, *chosen, args);
+  // Some file systems say only here that the disk is full.
+  if (status && close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)
+    status = make_error(ErrorCode::kIo, "writing to standard output: {}", std::strerror(errno));
   return status ? 0 : fail(status.error());
 }
 
@@ -131,9 +160,12 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);  // print() sees EPIPE instead
+  signal(SIGXFSZ, SIG_IGN);  // and every writer EFBIG
+  fovea::cli::Interrupt::install();
   for (int fd = 0; fd < 3; ++fd) {
-    // A file opened later must not become stdin, stdout or stderr.
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) return 74;
+    // A file opened later must not become stdin, stdout or stderr. What is printed to a stdout that is closed must
+    // fail, so that no answer is lost in silence.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) < 0) return 74;
   }
   try {
     return fovea::cli::run(argc, argv);

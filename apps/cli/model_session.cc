@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <utility>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/numbers.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
@@ -16,35 +17,6 @@
 
 namespace fovea::cli {
 namespace {
-
-template <typename T>
-bool parse_all(std::string_view text, T& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && !text.empty();
-}
-
-template <typename T>
-CLI::Validator range_validator(T min, T max, std::string what) {
-  return CLI::Validator(
-      [min, max, what](std::string& input) {
-        T value{};
-        // NaN fails both comparisons.
-        if (parse_all(input, value) && value >= min && value <= max) return std::string();
-        return fmt::format("{} is not {}", quoted(input, 40), what);
-      },
-      "");
-}
-
-// Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
-uint64_t available_bytes() {
-  std::ifstream in("/proc/meminfo");
-  std::string word;
-  uint64_t kib = 0;
-  while (in >> word) {
-    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
-  }
-  return 0;
-}
 
 std::optional<kernels::KvType> cache_type(std::string_view name) {
   for (const auto type : {kernels::KvType::kQ8_0, kernels::KvType::kF32, kernels::KvType::kI16}) {
@@ -62,31 +34,47 @@ Result<uint64_t> repack_budget(const Common& common, const std::string& repack) 
     return available > 0 ? available / 2 : std::numeric_limits<uint64_t>::max();
   }
   uint64_t bytes = 0;
-  if (parse_all(repack, bytes)) return bytes;
-  return make_error(ErrorCode::kUsage, "--repack: {} is neither auto, off, nor a number of bytes", quoted(repack, 40));
+  if (parse_size(repack, bytes)) return bytes;
+  return make_error(ErrorCode::kUsage, "--repack: {} is neither auto, off, nor a size in 0 to {} bytes, as in 500MB",
+                    quoted(repack, 40), kMaxSize);
 }
 
 }  // namespace
 
-CLI::Validator in_range(int64_t min, int64_t max) {
-  return range_validator(min, max,
-                         max < std::numeric_limits<int>::max() ? fmt::format("a whole number in {} to {}", min, max)
-                                                               : fmt::format("a whole number of {} or more", min));
+uint64_t available_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string word;
+  uint64_t kib = 0;
+  while (in >> word) {
+    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
+  }
+  return 0;
 }
-CLI::Validator in_range(double min, double max) {
-  return range_validator(min, max, fmt::format("a number in {} to {}", min, max));
+
+Status check_context(const ModelFlags& flags, int trained) {
+  if (flags.n_ctx <= trained) return {};
+  return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
+                    flags.n_ctx, trained);
+}
+
+kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags) {
+  return cache_type(flags.cache_type)
+      .value_or(common.numerics == "exact" ? kernels::KvType::kF32 : kernels::KvType::kI16);
 }
 
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required) {
   add_model_options(sub, common, model_required);
   sub.add_option("-c,--ctx-size", flags.n_ctx, "tokens of context; 0: as many as the model was trained for")
-      ->check(in_range(int64_t{0}, int64_t{1} << 24))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   sub.add_option("-b,--batch-size", flags.chunk, "tokens of one prefill step; Ctrl+C is looked at between steps")
-      ->check(in_range(int64_t{1}, int64_t{65'536}))
+      ->transform(in_range(int64_t{1}, int64_t{65'536}))
+      ->capture_default_str();
+  sub.add_option("--ubatch-size", flags.most_at_once, "-b again, as llama.cpp's -ub says it: the smaller one counts")
+      ->transform(in_range(int64_t{1}, int64_t{65'536}))
       ->capture_default_str();
   sub.add_option("--attention", flags.attention,
-                 "dense, auto, or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
+                 "dense, auto (dense today), or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
       ->capture_default_str();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
@@ -101,7 +89,7 @@ void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool mode
           },
           ""))
       ->capture_default_str();
-  sub.add_option("--repack", flags.repack, "auto, off, or how many bytes repacked weights may take")
+  sub.add_option("--repack", flags.repack, "auto, off, or how many bytes (500MB) repacked weights may take")
       ->capture_default_str();
 }
 
@@ -110,7 +98,7 @@ void add_lookup_flag(CLI::App& sub, engine::LookupOptions& lookup) {
   const auto take = [&lookup](const std::string& text) {
     constexpr int kMost = engine::LookupOptions::kMost;
     int n = text == "auto" ? kMost : 0;
-    const bool known = text == "auto" || text == "off" || (parse_all(text, n) && n >= 1 && n <= kMost);
+    const bool known = text == "auto" || text == "off" || (parse_number(text, n) && n >= 1 && n <= kMost);
     if (!known) {
       throw CLI::ValidationError("--lookup", fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}",
                                                          quoted(text, 40), kMost));
@@ -128,29 +116,32 @@ void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
   engine::SamplingOptions& s = flags.sampling;
   sub.add_option("-n,--n-predict", flags.n_predict,
                  "tokens of answer at most; -1: until it ends or the context is full")
-      ->check(in_range(int64_t{-1}, kMaxInt))
+      ->transform(in_range(int64_t{-1}, kMaxInt))
       ->capture_default_str();
-  sub.add_option("-s,--seed", s.seed, "same seed, same answer")
-      ->check(range_validator(uint64_t{0}, std::numeric_limits<uint64_t>::max(),
-                              "a whole number in 0 to 18446744073709551615"))
-      ->capture_default_str();
-  sub.add_option("--temp", s.temperature, "temperature; 0: always the likeliest token")
-      ->check(in_range(0.0, 100.0))
+  add_seed_option(sub, flags.seed, "same seed, same answer");
+  sub.add_option("--temp,--temperature", s.temperature, "temperature; 0: always the likeliest token")
+      ->transform(in_range(0.0, 100.0))
       ->capture_default_str();
   sub.add_option("--top-k", s.top_k, "sample from the k likeliest tokens; 0: all")
-      ->check(in_range(int64_t{0}, kMaxInt))
+      ->transform(in_range(int64_t{0}, kMaxInt))
       ->capture_default_str();
   sub.add_option("--top-p", s.top_p, "sample from the likeliest tokens that hold this much; 1: all")
-      ->check(in_range(0.0, 1.0))
+      ->transform(in_range(0.0, 1.0))
       ->capture_default_str();
   sub.add_option("--min-p", s.min_p, "leave out what is less likely than this times the likeliest; 0: nothing")
-      ->check(in_range(0.0, 1.0))
+      ->transform(in_range(0.0, 1.0))
       ->capture_default_str();
   sub.add_option("--repeat-penalty", s.repeat_penalty, "divides the logits of recent tokens; 1: no penalty")
-      ->check(in_range(0.01, 100.0))
+      ->transform(in_range(0.01, 100.0))
       ->capture_default_str();
-  sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalty looks back on; -1: all")
-      ->check(in_range(int64_t{-1}, kMaxInt))
+  sub.add_option("--presence-penalty", s.presence_penalty, "taken once from the logits of recent tokens")
+      ->transform(in_range(-2.0, 2.0))
+      ->capture_default_str();
+  sub.add_option("--frequency-penalty", s.frequency_penalty, "taken from them as often as the token occurred")
+      ->transform(in_range(-2.0, 2.0))
+      ->capture_default_str();
+  sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalties look back on; -1: all")
+      ->transform(in_range(int64_t{-1}, kMaxInt))
       ->capture_default_str();
   sub.add_option("--logit-bias", flags.logit_bias, "ID=VALUE, added to a token's logit; -inf bans it; may be repeated")
       ->allow_extra_args(false);
@@ -163,16 +154,19 @@ Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, con
   engine::GenerateOptions options;
   options.n_predict = flags.n_predict;
   options.sampling = flags.sampling;
+  options.sampling.seed = flags.seed.value;
   options.lookup = flags.lookup;
   options.stop = flags.stop;
   options.ignore_eos = flags.ignore_eos;
   options.cancel = options.prefill.cancel = &Interrupt::flag();
   for (const std::string& text : flags.logit_bias) {
-    const size_t equals = text.find('=');
+    const size_t equals = text.find_first_of("=+-", 1);
     int32_t id = 0;
     float value = 0;
-    if (equals == std::string::npos || !parse_all(std::string_view(text).substr(0, equals), id) ||
-        !parse_all(std::string_view(text).substr(equals + 1), value)) {
+    // llama.cpp writes 42+1.5 and 42-1.5.
+    const size_t value_at = equals == std::string::npos ? equals : equals + (text[equals] == '-' ? 0 : 1);
+    if (equals == std::string::npos || !parse_number(std::string_view(text).substr(0, equals), id) ||
+        !parse_number(std::string_view(text).substr(value_at), value)) {
       return make_error(ErrorCode::kUsage, "--logit-bias: {} is not ID=VALUE, as in 42=-inf", quoted(text, 40));
     }
     options.sampling.logit_bias[id] = value;
@@ -196,24 +190,21 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   auto model = engine::Model::load(path, options);
   bar.clear();
   if (model && common.verbose > 0) {
-    fmt::print(stderr, "fovea: {}, repacks {} MB of weights within {} MB (--repack {}), {} kernels\n", path,
-               model.value()->packed_bytes() / 1'000'000, options.repack_bytes / 1'000'000, flags.repack,
-               kernels::name_of(kernels::active_isa()));
+    tell("{}, repacks {} MB of weights within {} MB (--repack {}), {} kernels", path,
+         model.value()->packed_bytes() / 1'000'000, options.repack_bytes / 1'000'000, flags.repack,
+         kernels::name_of(kernels::active_isa()));
   }
   return model;
 }
 
 Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
                                                const ModelFlags& flags) {
-  if (flags.n_ctx > model.shape().n_ctx) {
-    return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
-                      flags.n_ctx, model.shape().n_ctx);
-  }
+  FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape().n_ctx));
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   options.cache_type = cache_type(flags.cache_type);
   options.n_ctx = flags.n_ctx;
-  options.chunk = flags.chunk;
+  options.chunk = std::min(flags.chunk, flags.most_at_once);
   options.attention = flags.attention;
   if (!flags.profile.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model));
@@ -261,10 +252,10 @@ Result<std::string> read_text(const TextFlags& flags) {
   const std::string choice = fmt::format("{}", fmt::join(names, ", "));
   if (n_given == 0) return make_error(ErrorCode::kUsage, "no text: give {}, or - to read stdin", choice);
   if (n_given > 1) return make_error(ErrorCode::kUsage, "more than one text: give one of {}", choice);
-  if (given == flags.options.back()) return read_file(flags.file);
-  if (given != flags.options.front()) return flags.prompt;
-  if (flags.argument == "-") return read_file("-");
-  return flags.argument;
+  if (given == flags.options.back()) return read_text_file(flags.file);
+  if (given != flags.options.front()) return argument_text(flags.prompt, "--prompt");
+  if (flags.argument == "-") return read_text_file("-");
+  return argument_text(flags.argument, given->get_name(true));
 }
 
 void PrefillProgress::update(int64_t done, int64_t total) {

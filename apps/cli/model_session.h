@@ -13,6 +13,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/ranges.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model.h"
 #include "fovea/engine/session.h"
@@ -20,12 +21,12 @@
 namespace fovea::cli {
 
 struct ModelFlags {
-  int n_ctx = 0;  // 0: what the model was trained for
-  int chunk = 512;
+  int n_ctx = 0;                           // 0: what the model was trained for
+  int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
   bool repack_late = true;  // not a flag: a command that times something has it done at load
 };
-// -m, --numerics, -c, -b, --attention, --profile, --cache-type, --repack. A command may set other defaults in
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack. A command may set other defaults in
 // `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
@@ -36,11 +37,11 @@ struct SamplingFlags {
   engine::LookupOptions lookup;
   int n_predict = -1;  // -1: until the model ends or the context is full
   engine::SamplingOptions sampling;
+  Seed seed;
   std::vector<std::string> logit_bias, stop;
   bool ignore_eos = false;
 };
-// -n, -s, --temp, --top-k, --top-p, --min-p, --repeat-penalty, --repeat-last-n, --logit-bias, --stop,
-// --lookup.
+// -n, -s, --temp, --top-k, --top-p, --min-p, the penalties, --repeat-last-n, --logit-bias, --stop, --lookup.
 void add_sampling_flags(CLI::App& sub, SamplingFlags& flags);
 // What generate() takes; its prefill and decode stop at Interrupt's flag.
 Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model);
@@ -55,6 +56,13 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
 
 // kLimit with both numbers if `n_tokens` do not fit the session: said before any work.
 Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);
+
+// kUsage for a context over what the model was trained for.
+Status check_context(const ModelFlags& flags, int trained);
+// What --cache-type means with these numerics.
+kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags);
+// Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
+uint64_t available_bytes();
 
 // A text given as an argument, with -p, with -f, or on stdin ("-"); one of them.
 struct TextFlags {
@@ -78,9 +86,5 @@ class PrefillProgress {
   bool quiet_;
   std::optional<Progress> bar_;
 };
-
-// Validators that name the range and refuse NaN: "--temp: nan is not in 0 to 100".
-CLI::Validator in_range(int64_t min, int64_t max);
-CLI::Validator in_range(double min, double max);
 
 }  // namespace fovea::cli

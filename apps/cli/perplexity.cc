@@ -41,8 +41,8 @@ Status perplexity(const Options& options, const Common& common) {
     }));
     if (common.verbose > 0) {
       bar.clear();
-      fmt::print(stderr, "fovea: window {} of {}: perplexity so far {:.4f}\n", w + 1, windows.count(),
-                 std::exp(sum / static_cast<double>((w + 1) * windows.n_scored())));
+      tell("window {} of {}: perplexity so far {:.4f}", w + 1, windows.count(),
+           std::exp(sum / static_cast<double>((w + 1) * windows.n_scored())));
     }
   }
   bar.clear();
@@ -77,7 +77,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
           },
           ""));
   sub.add_option("--chunks", options->max_windows, "windows at most; 0: all")
-      ->check(in_range(int64_t{0}, int64_t{1} << 30))
+      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   return [options, &common] { return perplexity(*options, common); };
 }

@@ -1,5 +1,6 @@
 #include "apps/cli/prefix_cache.h"
 
+#include "apps/cli/ranges.h"
 #include "fovea/base/log.h"
 
 namespace fovea::cli {
@@ -10,7 +11,7 @@ void add_prefix_flags(CLI::App& sub, PrefixFlags& flags) {
                  "$XDG_CACHE_HOME or ~/.cache");
   sub.add_option("--prefix-cache-size", flags.max_bytes,
                  "bytes that it may take (2GB, 500MB); the longest unused files go first")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(size_in_bytes())
       ->capture_default_str();
 }
 

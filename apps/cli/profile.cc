@@ -7,11 +7,15 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
+#include "fovea/base/log.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/probe/compare_profiles.h"
@@ -24,7 +28,7 @@ struct Options {
   std::vector<int> lengths;
   std::vector<std::string> files;
   int n_depths = 6;
-  uint64_t seed = 0;
+  Seed seed;
   std::string output, against;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
@@ -83,9 +87,9 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths,
                          lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));
   profile.needle.n_depths = options.n_depths;
-  profile.needle.seed = options.seed;
+  profile.needle.seed = options.seed.value;
   for (const std::string& file : options.files) {
-    FOVEA_ASSIGN_OR_RETURN(std::string text, read_file(file));
+    FOVEA_ASSIGN_OR_RETURN(std::string text, read_text_file(file));
     profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
   }
   profile.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
@@ -103,8 +107,11 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(measured.heads.model_sha256));
   std::error_code ignored;  // write_file_atomic says why if the folder is not there
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
-  FOVEA_RETURN_IF_ERROR(write_file_atomic(path, measured.json));
-  if (!common.quiet) fmt::print(stderr, "fovea: kept in {}\n", path);
+  const Status kept = write_file_atomic(path, measured.json);
+  // Minutes of work: where it also goes elsewhere, a store that cannot be written does not lose it.
+  if (!kept && options.output.empty() && !common.json) return kept.error();
+  if (!kept) log_warning("the profile is not kept: {}", kept.error().message);
+  if (kept && !common.quiet) tell("kept in {}", fovea::quoted(path, 4096));
   return std::move(measured.json);
 }
 
@@ -128,15 +135,20 @@ Status compare(const attention::HeadProfile& mine, const std::string& path, cons
          {"top_in_common", found->common},
          {"retrieval_heads", {{"this", found->over_a}, {"other", found->over_b}, {"both", found->over_both}}}});
   }
-  return print(printable(fmt::format(
+  return print(fmt::format(
       "against    {}: {}\nretrieval  Pearson {:.3f}, Spearman {:.3f} over {} heads\nbest {:<5} {} in common\n0.1 or "
       "more {} here, {} there, {} in both\n",
-      path, same_file ? "the same model file" : "another model file", found->pearson, found->spearman, found->n_heads,
-      found->n_top, found->common, found->over_a, found->over_b, found->over_both)));
+      escaped_line(path), same_file ? "the same model file" : "another model file", found->pearson, found->spearman,
+      found->n_heads, found->n_top, found->common, found->over_a, found->over_b, found->over_both));
 }
 
 Status profile(const Options& options, const Common& common) {
   const Interrupt interrupt;
+  std::optional<FileWriter> file;
+  if (!options.output.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(FileWriter opened, open_output(options.output, common, OutputIs::kText));
+    file.emplace(std::move(opened));
+  }
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   std::string json;
   if (!options.again && !options.measures) {
@@ -144,35 +156,45 @@ Status profile(const Options& options, const Common& common) {
     if (!found && found.error().code != ErrorCode::kNotFound) return found.error();
     if (found) {
       json = std::move(found->json);
-      if (!common.quiet) fmt::print(stderr, "fovea: measured before ({}); --again measures it anew\n", found->name);
+      if (!common.quiet) tell("measured before ({}); --again measures it anew", found->name);
     }
   }
   if (json.empty()) {
     FOVEA_ASSIGN_OR_RETURN(json, measure(model, options, common));
   }
-  if (!options.output.empty()) FOVEA_RETURN_IF_ERROR(write_file_atomic(options.output, json));
+  if (file) {
+    FOVEA_RETURN_IF_ERROR(file->write(json));
+    FOVEA_RETURN_IF_ERROR(file->commit());
+    if (file->to_stdout()) return {};
+  }
   if (common.json && options.against.empty()) return print(json);
   FOVEA_ASSIGN_OR_RETURN(const auto heads, engine::parse_head_profile(json, "the profile", model->shape()));
   if (!options.against.empty()) return compare(heads, options.against, common);
-  const auto how = nlohmann::json::parse(json)["measured"];
-  return print(printable(fmt::format("samples    {} asked, {} answered with the needle\n{}", how["samples"].dump(),
-                                     how["accepted"].dump(), summary(heads))));
+  FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json document, parse_json(json, "the profile"));
+  const auto how_many = [&document](const char* key) {  // "?" for a file that does not say it
+    const auto& measured = document.value("measured", nlohmann::ordered_json());
+    const auto it = measured.is_object() ? measured.find(key) : measured.end();
+    return it != measured.end() && it->is_number() ? it->dump() : "?";
+  };
+  return print(fmt::format("samples    {} asked, {} answered with the needle\n{}", how_many("samples"),
+                           how_many("accepted"), summary(heads)));
 }
 
 std::function<Status()> setup(CLI::App& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_options(sub, common);
-  sub.add_option("-o,--output", options->output, "write the profile there too");
+  sub.add_option("-o,--output", options->output,
+                 "write the profile there too; - is stdout, and nothing else goes there");
   sub.add_option("--against", options->against,
                  "compare the retrieval scores with those of this profile: correlation, best heads in common");
   std::vector<CLI::Option*> measuring = {
       sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
           ->delimiter(',')
-          ->check(in_range(int64_t{128}, int64_t{1} << 20)),
+          ->transform(in_range(int64_t{128}, int64_t{1} << 20)),
       sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")
-          ->check(in_range(int64_t{1}, int64_t{100}))
+          ->transform(in_range(int64_t{1}, int64_t{100}))
           ->capture_default_str(),
-      sub.add_option("-s,--seed", options->seed, "which texts, and where in them")->capture_default_str(),
+      add_seed_option(sub, options->seed, "which texts, and where in them"),
       sub.add_option("--file", options->files,
                      "a text to hide needles in, may be repeated; default: this machine's licences")
           ->allow_extra_args(false)};

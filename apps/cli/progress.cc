@@ -7,6 +7,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "apps/cli/command.h"
+#include "fovea/base/bytes.h"
+
 namespace fovea::cli {
 
 using namespace std::chrono_literals;
@@ -41,7 +44,7 @@ void Progress::update(uint64_t done) {
   }
   if (rate > 0) line += fmt::format(", {:.1f} {}/s", rate, unit_);
   if (!bar_) {
-    fmt::print(stderr, "fovea: {}\n", line);
+    tell_line(line);
     return;
   }
   constexpr uint64_t kWidth = 24;
@@ -49,12 +52,12 @@ void Progress::update(uint64_t done) {
     const auto filled = static_cast<size_t>(std::min(done, total_) * kWidth / total_);
     line = fmt::format("[{}{}] {}", std::string(filled, '#'), std::string(kWidth - filled, '.'), line);
   }
-  fmt::print(stderr, "\r\x1b[K{}", line);
+  to_stderr("\r\x1b[K" + escaped_line(line));
   drawn_ = true;
 }
 
 void Progress::clear() {
-  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  if (drawn_) to_stderr("\r\x1b[K");
   drawn_ = false;
 }
 

@@ -20,7 +20,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   return [name, &common]() -> Status {
     FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(*name));
     const bool runs = engine::can_run(*model);
-    if (!runs && !common.quiet) fmt::print(stderr, "fovea: {}\n", engine::why_not(*model));
+    if (!runs && !common.quiet) tell_line(engine::why_not(*model));
     const Interrupt interrupt;
     Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
     engine::PullOptions options;
@@ -34,9 +34,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
       return print_json(
           {{"name", got.name}, {"path", got.path}, {"sha256", got.sha256}, {"bytes", got.bytes}, {"runs", runs}});
     if (!common.quiet)
-      fmt::print(stderr, "fovea: {} {}, {} MB, hash checked\n", got.name, got.fetched ? "fetched" : "is already there",
-                 got.bytes / 1'000'000);
-    return print(got.path + "\n");
+      tell("{} {}, {} MB, hash checked", got.name, got.fetched ? "fetched" : "is already there", got.bytes / 1'000'000);
+    return print(printable(got.path) + "\n");
   };
 }
 

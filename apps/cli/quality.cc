@@ -7,7 +7,7 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/windows.h"
-#include "fovea/base/file.h"
+#include "fovea/base/text_file.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
 
@@ -115,7 +115,7 @@ Status measure_quality(const Common& common, ModelFlags flags, const std::string
   if (flags.n_ctx < 4)
     return make_error(ErrorCode::kUsage, "--ctx-size: {} is too short a window; 4 or more tokens are needed",
                       flags.n_ctx);
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(file));
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text_file(file));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, flags));
   FOVEA_ASSIGN_OR_RETURN(const Windows windows, cut_windows(text, *model, flags.n_ctx, max_windows));
   FOVEA_ASSIGN_OR_RETURN(engine::SessionOptions options, session_options(*model, common, flags));

@@ -3,8 +3,11 @@
 
 #include "apps/cli/answer.h"
 #include "apps/cli/chat_flags.h"
+#include "apps/cli/estimate.h"
 #include "apps/cli/model_session.h"
 #include "fovea/engine/chat.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/engine/vocabulary.h"
 
 namespace fovea::cli {
 namespace {
@@ -15,20 +18,21 @@ struct Options {
   TextFlags text;
   ChatFlags chat;
   std::string system;
-  bool raw = false, parse_special = false;
+  bool raw = false, parse_special = false, estimate = false;
+  int n_logprobs = -1;
 };
 
 Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::string& text,
-                                           const engine::ChatOptions& chat, const engine::Model& model) {
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model.tokenizer());
+                                           const engine::ChatOptions& chat, const formats::Gguf& gguf,
+                                           const tokenizers::Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
   if (options.raw) {
-    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer->encode(text, {.parse_special = options.parse_special}));
+    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer.encode(text, {.parse_special = options.parse_special}));
   } else if (!text.empty()) {
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
     messages.push_back({{"role", "user"}, {"content", text}});
-    auto prompt = engine::encode_chat(model.gguf(), *tokenizer, messages, chat);
+    auto prompt = engine::encode_chat(gguf, tokenizer, messages, chat);
     if (!prompt && prompt.error().code == ErrorCode::kNotFound)
       prompt.error().message += "; --raw gives it the prompt as it is";
     if (!prompt) return prompt.error();
@@ -36,6 +40,16 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
   }
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the prompt is empty");
   return tokens;
+}
+
+// From the file's metadata: no weight is read.
+Status estimate(const Options& options, const std::string& text, const engine::ChatOptions& chat,
+                const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *gguf, *tokenizer));
+  return print_estimate(common, options.model, static_cast<int64_t>(tokens.size()), options.sampling.n_predict);
 }
 
 Status run(const Options& options, const Common& common) {
@@ -49,24 +63,29 @@ Status run(const Options& options, const Common& common) {
     return make_error(ErrorCode::kUsage, "--parse-special goes with --raw only");
   FOVEA_ASSIGN_OR_RETURN(const engine::ChatOptions chat, chat_options(options.chat));
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  if (options.n_logprobs >= 0 && !common.json) return make_error(ErrorCode::kUsage, "--logprobs goes with --json only");
+  if (options.estimate) return estimate(options, text, chat, common);
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *model));
+  generate.n_logprobs = options.n_logprobs;
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                         prompt_tokens(options, text, chat, model->gguf(), *tokenizer));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
+  show_seed(common, options.sampling.seed);
   AnswerStream stream(common, generate);
   const auto answer = engine::generate(*session, session->begin(), tokens, generate);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
   if (common.json) {
-    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
     nlohmann::json out = answer_json(answer.value(), *tokenizer);
     out.update(setting_json(*session));
-    out["seed"] = options.sampling.sampling.seed;
+    out["seed"] = options.sampling.seed.value;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else if (!common.quiet) {
-    fmt::print(stderr, "fovea: {}\n", timings_line(answer.value()));
+    tell_line(timings_line(answer.value()));
   }
   if (answer.value().finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};
@@ -82,6 +101,10 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   sub.add_flag("--raw", options->raw, "no chat template: the prompt as it is, the model goes on from there");
   sub.add_flag("--parse-special", options->parse_special,
                "with --raw: <|im_end|> and the like in the prompt are special tokens");
+  sub.add_option("--logprobs", options->n_logprobs,
+                 "with --json: how likely each token of the answer was, and so many of the likeliest in its place")
+      ->transform(in_range(int64_t{0}, int64_t{engine::GenerateOptions::kMostLogprobs}));
+  sub.add_flag("--estimate", options->estimate, "only print what memory and time it would take");
   return [options, &common] { return run(*options, common); };
 }
 

@@ -6,6 +6,7 @@
 
 #include "apps/cli/command.h"
 #include "fovea/attention/hooks.h"
+#include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/model_store.h"
 
@@ -71,11 +72,12 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
       "heads\nwidth         {}, {} in the MLP\n"
       "vocabulary    {}\ncontext       {}\ntensors\n{}hooks         {} names, such as {}; all of them: fovea show {} "
       "--hooks\n",
-      path, s.architecture, model.n_params, model.quantization, s.n_layers, s.n_heads, s.head_dim, s.n_kv_heads,
-      s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*gguf), hooks.size(),
-      attention::hook_name(attention::Site::kPattern, 0), name);
-  out += chat_template ? fmt::format("chat template\n{}\n", chat_template.value()) : "chat template none\n";
-  return print(printable(out));
+      escaped_line(path), escaped_line(s.architecture), model.n_params, escaped_line(model.quantization), s.n_layers,
+      s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*gguf),
+      hooks.size(), attention::hook_name(attention::Site::kPattern, 0), escaped_line(name));
+  out +=
+      chat_template ? fmt::format("chat template\n{}\n", escaped_text(chat_template.value())) : "chat template none\n";
+  return print(out);
 }
 
 std::function<Status()> setup(CLI::App& sub, Common& common) {

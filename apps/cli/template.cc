@@ -23,7 +23,7 @@ struct Options {
 
 // {"messages": [...]} as programs send it, or the list alone.
 Result<Json> read_messages(const std::string& path) {
-  const std::string name = path == "-" ? "standard input" : path;
+  const std::string name = path == "-" ? "standard input" : escaped_line(path);
   FOVEA_ASSIGN_OR_RETURN(Json json, read_json_file(path));
   if (json.is_object() && json.contains("messages")) json = Json(json["messages"]);
   if (const Status shape = engine::check_messages(json); !shape) {
@@ -43,13 +43,13 @@ Status show_template(const Options& options, const Common& common) {
   chat.add_generation_prompt = !options.no_generation_prompt;
   if (!options.tokens) {
     FOVEA_ASSIGN_OR_RETURN(const std::string prompt, engine::render_chat(*gguf, *tokenizer, messages, chat));
-    return common.json ? print_json({{"prompt", prompt}}) : print(printable(prompt));
+    return common.json ? print_json({{"prompt", prompt}}) : print(stdout_is_terminal() ? escaped_text(prompt) : prompt);
   }
   FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(*gguf, *tokenizer, messages, chat));
   if (!common.json) {
     std::string out;
     for (const int32_t id : prompt.tokens)
-      out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
+      out += fmt::format("{:>7}  {}\n", id, fovea::quoted(tokenizer->piece(id), SIZE_MAX));
     return print(out);
   }
   nlohmann::json tokens = nlohmann::json::array();

@@ -6,7 +6,7 @@
 #include "apps/cli/answer.h"
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
+#include "fovea/base/text_file.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 
@@ -25,7 +25,8 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
   std::string text = options.text;
   if (!options.file.empty()) {
-    FOVEA_ASSIGN_OR_RETURN(text, read_file(options.file, tokenizers::Tokenizer::kMaxTextBytes));
+    FOVEA_ASSIGN_OR_RETURN(
+        text, read_text_file(options.file, {.max_bytes = tokenizers::Tokenizer::kMaxTextBytes, .keep_bytes = true}));
   }
   FOVEA_ASSIGN_OR_RETURN(const auto ids, tokenizer->encode(text, {.add_special = !options.no_special,
                                                                   .parse_special = options.parse_special}));

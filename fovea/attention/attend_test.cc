@@ -75,7 +75,7 @@ TEST(Attend, HeadsOfOneGroupMayFollowDifferentRules) {
 }
 
 TEST(Attend, TwoRulesOfWhichNeitherHoldsTheOtherMeet) {
-  OneLayer layer("test-rule:n_sink=20:window=5,test-rule:n_sink=3:window=70");
+  OneLayer layer("test-rule:n_sink=20:window=5,test-rule-too:n_sink=3:window=70");
   const std::vector<float> z = layer.feed(90);
   const auto both = [](int32_t key) { return (key < 20 || key > 84) && (key < 3 || key > 19); };
   for (int head = 0; head < 4; ++head)
@@ -195,7 +195,7 @@ TEST(Attend, TheShapeStageMovesRotationsAndValues) {
 }
 
 TEST(Attend, ShapeStagesOfTwoMethodsAddUp) {
-  OneLayer twice("test-positions:shift=7,test-positions:shift=5"), once("test-positions:shift=12"), dense;
+  OneLayer twice("test-positions:shift=7,test-positions-too:shift=5"), once("test-positions:shift=12"), dense;
   std::vector<float> rot_q[2];
   for (OneLayer* layer : {&twice, &once}) {
     ASSERT_TRUE(layer->hooks

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -58,8 +59,8 @@ class Setter final : public KnobVisitor {
     if (!mine(name)) return;
     double number = 0;
     if (!parse(number, limits)) return;
-    if (number != std::floor(number) || std::abs(number) > 2147483647.0) {
-      fail("a whole number");
+    if (number != std::floor(number) || std::abs(number) > kMost) {
+      fail(fmt::format("a whole number in {} to {}", std::max(limits.min, -kMost), std::min(limits.max, kMost)));
     } else {
       value = static_cast<int>(number);
     }
@@ -106,6 +107,7 @@ class Setter final : public KnobVisitor {
     found_ = found_ || same;
     return same;
   }
+  static constexpr double kMost = std::numeric_limits<int>::max();
   void fail(std::string_view wanted) {
     error_ =
         make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, fovea::quoted(text_));

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
+#include "fovea/attention/policy_file.h"
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
 #include "fovea/base/nearest.h"
 
 namespace fovea::attention {
@@ -27,6 +27,20 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
+// The heads that a method was told to act on; nothing if it has no such knob.
+std::optional<std::vector<bool>> heads_of(Method& method, const ModelShape& model) {
+  for (const KnobInfo& knob : list_knobs(method)) {
+    if (knob.kind != KnobInfo::Kind::kHeads) continue;
+    const auto set = HeadSet::parse(knob.value);
+    std::vector<bool> out;
+    for (int layer = 0; layer < model.n_layers; ++layer) {
+      for (int head = 0; head < model.n_heads; ++head) out.push_back(set && set->contains(layer, head));
+    }
+    return out;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape& model) {
@@ -41,12 +55,26 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
     }
   }
   std::string text(info.name);
-  for (const auto& [knob, value] : knobs) {
+  for (auto it = knobs.begin(); it != knobs.end(); ++it) {
+    const auto& [knob, value] = *it;
+    if (std::any_of(knobs.begin(), it, [&](const auto& before) { return before.first == knob; }))
+      return make_error(ErrorCode::kUsage, "{}: knob {} is given twice", info.name, fovea::quoted(knob, 40));
     FOVEA_RETURN_IF_ERROR(set_knob(*method, knob, value));
     text += fmt::format(":{}={}", knob, value);
   }
   if (Status bound = method->bind(model); !bound) {
     return make_error(bound.error().code, "{}: {}", info.name, bound.error().message);
+  }
+  for (const auto& other : methods_) {
+    if (other->info().name != info.name) continue;
+    const auto mine = heads_of(*method, model), theirs = heads_of(*other, model);
+    if (!mine || !theirs)
+      return make_error(ErrorCode::kUsage, "{} is named twice; all its knobs go behind one name", info.name);
+    for (size_t i = 0; i < mine->size(); ++i) {
+      if (!(*mine)[i] || !(*theirs)[i]) continue;
+      const auto n_heads = static_cast<size_t>(model.n_heads);
+      return make_error(ErrorCode::kUsage, "{} is named twice for head {}.{}", info.name, i / n_heads, i % n_heads);
+    }
   }
   spec_ = methods_.empty() ? text : spec_ + "," + text;
   methods_.push_back(std::move(method));
@@ -54,27 +82,20 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
 }
 
 Status Pipeline::add_policy_file(const std::string& path, const ModelShape& model) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, uint64_t{1} << 20));
-  const nlohmann::ordered_json policy = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!policy.is_array()) {
-    return make_error(ErrorCode::kData, "{}: not a policy; it should read [{{\"method\": NAME, KNOB: VALUE}}, ...]",
-                      fovea::quoted(path));
-  }
-  for (const auto& entry : policy) {
-    if (!entry.is_object() || !entry.contains("method") || !entry["method"].is_string()) {
-      return make_error(ErrorCode::kData, "{}: an entry has no \"method\" string", fovea::quoted(path));
-    }
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<PolicyEntry> entries, read_policy_file(path));
+  for (const PolicyEntry& entry : entries) {
     Knobs knobs;
-    for (const auto& [key, value] : entry.items()) {
-      if (key == "method") continue;
-      if (!value.is_primitive())
-        return make_error(ErrorCode::kData, "{}: knob {} must be a number, string or switch", fovea::quoted(path),
-                          fovea::quoted(key));
-      knobs.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+    for (const PolicyEntry::Knob& knob : entry.knobs) {
+      // Tried alone first, so that a bad one is told from its neighbours.
+      if (const std::unique_ptr<Method> trial = make_method(entry.method)) {
+        if (const Status set = set_knob(*trial, knob.name, knob.value); !set)
+          return make_error(set.error().code, "{}, {}: {}", fovea::quoted(path, 4096), knob.place, set.error().message);
+      }
+      knobs.emplace_back(knob.name, knob.value);
     }
-    if (Status added = add(entry["method"].get<std::string>(), knobs, model); !added) {
-      return make_error(added.error().code, "{}: {}", fovea::quoted(path), added.error().message);
-    }
+    if (const Status added = add(entry.method, knobs, model); !added)
+      return make_error(added.error().code, "{}, {}: {}", fovea::quoted(path, 4096), entry.place,
+                        added.error().message);
   }
   return {};
 }

@@ -18,7 +18,8 @@ class Pipeline {
   // "dense", "auto" (dense, until something beats it), or methods with knobs:
   // "streaming-llm:n_sink=4:window=1020,scale:heads=3.1:value=0". A comma before name=value also
   // separates knobs. "@policy.json" reads [{"method": NAME, knob: value, ...}, ...].
-  // kUsage: unknown method (with the nearest), unknown or bad knob, a pair that cannot compose.
+  // kUsage: unknown method (with the nearest), unknown or bad knob, a knob twice, a method twice (but for one that acts
+  // on chosen heads, on others each time), a pair that cannot compose. Of a file with its line and column.
   static Result<Pipeline> parse(std::string_view spec, const ModelShape& model);
 
   const std::string& spec() const { return spec_; }  // with every knob that was set

@@ -105,6 +105,36 @@ TEST(Pipeline, ABadPolicyFileIsNamed) {
               AllOf(HasSubstr("policy.json"), HasSubstr("scale"), HasSubstr("valu")));
 }
 
+TEST(Pipeline, ARepeatedKnobOrMethodIsRefused) {
+  EXPECT_THAT(refusal("scale:value=1:value=2"), AllOf(HasSubstr("value"), HasSubstr("twice")));
+  EXPECT_THAT(refusal("scale:value=2,value=2"), HasSubstr("twice"));
+  EXPECT_THAT(refusal("test-rule:window=4,test-rule:window=8"), AllOf(HasSubstr("test-rule"), HasSubstr("twice")));
+  EXPECT_THAT(refusal("scale:value=2,scale:value=3"), HasSubstr("twice for head 0.0"));
+  EXPECT_THAT(refusal("scale:heads=0:value=2,scale:heads=0.1:value=3"), HasSubstr("twice for head 0.1"));
+  ASSERT_TRUE(parse("scale:heads=0.0:value=2,scale:heads=0.1:value=3").has_value());  // each on heads of its own
+}
+
+TEST(Pipeline, ErrorsOfAPolicyFileHaveLineAndColumn) {
+  const auto place = [](const std::string& text, ErrorCode code = ErrorCode::kData) {
+    return refusal("@" + policy_file(text), code);
+  };
+  EXPECT_THAT(place("[\n {\"method\": \"scale\",\n  \"value\": 1,}\n]"), HasSubstr("line 3, column 14: not JSON"));
+  EXPECT_THAT(place("[{\"method\": \"scale\", \"value\": 1e400}]"), HasSubstr("line 1, column"));
+  EXPECT_THAT(place("\n{}"), HasSubstr("line 2, column 1: not a policy"));
+  EXPECT_THAT(place("[{\"method\": \"scale\"},\n 7]"), HasSubstr("line 2, column 2: the entry has no"));
+  EXPECT_THAT(place("[{\"method\": \"scale\",\n  \"value\": 1, \"value\": 2}]"),
+              AllOf(HasSubstr("line 2, column 15"), HasSubstr("\"value\" stands twice")));
+  EXPECT_THAT(place("[{\"method\": \"scale\",\n \"m\\u0065thod\": \"scale\"}]"), HasSubstr("\"method\" stands twice"));
+  EXPECT_THAT(place("[{\"method\": \"scale\",\n  \"value\": null}]"), HasSubstr("line 2, column 3"));
+  EXPECT_THAT(place("[{\"method\": \"scale\", \"heads\": \"}],[{\\\"\",\n  \"valu\": 1}]", ErrorCode::kUsage),
+              HasSubstr("line 1, column 22: scale: knob heads"));
+  EXPECT_THAT(place("[{\"method\": \"test-rule\"},\n {\"n_sink\": 1, \"window\": 0, \"method\": \"test-rule\"}]",
+                    ErrorCode::kUsage),
+              AllOf(HasSubstr("line 2, column 16"), HasSubstr("window")));
+  EXPECT_THAT(place("[{\"method\": \"test-rule\"},\n {\"method\": \"test-rule\"}]", ErrorCode::kUsage),
+              AllOf(HasSubstr("line 2, column 2"), HasSubstr("twice")));
+}
+
 // A state that counts calls.
 class Counting final : public Method {
  public:

@@ -44,7 +44,7 @@ class StridedKeys final : public Method {
 };
 
 // A fixed rule, without dropping anything.
-class FixedRule final : public Method {
+class FixedRule : public Method {
  public:
   static constexpr MethodInfo kInfo{
       .name = "test-rule", .title = "Rule", .paper = "none", .stages = kChoose, .summary = "for tests"};
@@ -88,7 +88,7 @@ class RowEdits final : public Method {
 };
 
 // Every token is rotated as if it stood `shift` places later, and its values are negated.
-class MovedPositions final : public Method {
+class MovedPositions : public Method {
  public:
   static constexpr MethodInfo kInfo{
       .name = "test-positions", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
@@ -137,8 +137,11 @@ class ListedPages final : public Method {
 
  private:
   void choose_pages(const Call& call, KeyPlan& plan, KeyPlan::Tile& tile, KeyPlan::Part& part) const {
-    const auto own = [&](int64_t row) { return call.q_pos[static_cast<size_t>(tile.first + row)] / kernels::kPageKeys; };
-    std::erase_if(part.pages, [&](const KeyPlan::Page& page) { return page.index % every_ != 0 && page.index < own(0) - 1; });
+    const auto own = [&](int64_t row) {
+      return call.q_pos[static_cast<size_t>(tile.first + row)] / kernels::kPageKeys;
+    };
+    std::erase_if(part.pages,
+                  [&](const KeyPlan::Page& page) { return page.index % every_ != 0 && page.index < own(0) - 1; });
     for (KeyPlan::Page& page : part.pages) {
       if (page.index % every_ == 0 || page.index >= own(tile.n - 1) - 1) continue;
       const std::span<uint32_t> bits = plan.mask(tile, page);
@@ -228,12 +231,28 @@ class NearerPositions final : public Method {
   double bias_ = 0;
 };
 
+// The same under other names: a method is named once in a pipeline.
+class FixedRuleToo final : public FixedRule {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-rule-too", .title = "Rule", .paper = "none", .stages = kChoose, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+};
+class MovedPositionsToo final : public MovedPositions {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-positions-too", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+};
+
 FOVEA_REGISTER_METHOD(ListedPages);
 FOVEA_REGISTER_METHOD(KeyClasses);
 FOVEA_REGISTER_METHOD(NearerPositions);
 FOVEA_REGISTER_METHOD(StridedKeys);
 FOVEA_REGISTER_METHOD(FixedRule);
+FOVEA_REGISTER_METHOD(FixedRuleToo);
 FOVEA_REGISTER_METHOD(RowEdits);
 FOVEA_REGISTER_METHOD(MovedPositions);
+FOVEA_REGISTER_METHOD(MovedPositionsToo);
 
 }  // namespace fovea::attention

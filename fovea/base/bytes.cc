@@ -2,33 +2,10 @@
 
 #include <algorithm>
 
+#include "fovea/base/utf8.h"
+
 namespace fovea {
 namespace {
-
-// Length of the valid UTF-8 sequence at the start of `text`, or 0 (overlong forms, surrogates and
-// code points past U+10FFFF are invalid).
-size_t utf8_length(std::string_view text) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = at(0);
-  size_t n = 0;
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead <= 0xDF)
-    n = 2;
-  else if (lead >= 0xE0 && lead <= 0xEF)
-    n = 3;
-  else if (lead >= 0xF0 && lead <= 0xF4)
-    n = 4;
-  if (n == 0 || text.size() < n) return 0;
-  for (size_t i = 1; i < n; ++i) {
-    if ((at(i) & 0xC0) != 0x80) return 0;
-  }
-  const unsigned char second = at(1);
-  if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
-      (lead == 0xF4 && second > 0x8F)) {
-    return 0;
-  }
-  return n;
-}
 
 // C1 controls (a terminal may obey them), line separators and the marks that reorder text.
 bool deceives(std::string_view c) {
@@ -72,24 +49,47 @@ Status ByteReader::seek(uint64_t offset, std::string_view what) {
   return {};
 }
 
-std::string quoted(std::string_view text, size_t max_bytes) {
-  std::string out = "\"";
-  for (size_t i = 0; i < text.size();) {
-    const size_t n = utf8_length(text.substr(i));
-    const std::string_view c = text.substr(i, std::max<size_t>(n, 1));
-    if (i + c.size() > max_bytes) return out + "\"...";
+namespace {
+
+// Appends `text` with what a terminal would obey or the eye not see as \xNN. False once it would pass `max_bytes`.
+bool append_escaped(std::string& out, std::string_view text, std::string_view kept, bool quotes, size_t max_bytes) {
+  const char *p = text.data(), *end = p + text.size();
+  while (p < end) {
+    const size_t n = code_point_at(p, end).bytes;
+    const std::string_view c(p, std::max<size_t>(n, 1));
+    p += c.size();
+    if (static_cast<size_t>(p - text.data()) > max_bytes) return false;
     const auto byte = static_cast<unsigned char>(c[0]);
-    if (c == "\"" || c == "\\") {
+    if (quotes && (c == "\"" || c == "\\")) {
       out += '\\';
       out += c;
-    } else if (n == 0 || byte < 0x20 || byte == 0x7F || deceives(c)) {
+    } else if (n == 0 || ((byte < 0x20 || byte == 0x7F) && kept.find(c[0]) == kept.npos) || deceives(c)) {
       for (const char raw : c) out += fmt::format("\\x{:02X}", static_cast<unsigned char>(raw));
     } else {
       out += c;
     }
-    i += c.size();
   }
-  return out + "\"";
+  return true;
+}
+
+}  // namespace
+
+std::string quoted(std::string_view text, size_t max_bytes) {
+  std::string out = "\"";
+  const bool whole = append_escaped(out, text, "", /*quotes=*/true, max_bytes);
+  return out + (whole ? "\"" : "\"...");
+}
+
+std::string escaped_line(std::string_view text) {
+  std::string out;
+  append_escaped(out, text, "", /*quotes=*/false, std::string_view::npos);
+  return out;
+}
+
+std::string escaped_text(std::string_view text) {
+  std::string out;
+  append_escaped(out, text, "\n\t", /*quotes=*/false, std::string_view::npos);
+  return out;
 }
 
 }  // namespace fovea

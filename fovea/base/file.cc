@@ -2,37 +2,20 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <memory>
-#include <random>
-#include <utility>
 #include <vector>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/temporary_files.h"
+#include "fovea/base/interrupt.h"
 
 namespace fovea {
 namespace {
-
-Error file_error(const std::string& path, const char* doing, int code) {
-  const ErrorCode kind = code == ENOENT || code == ENOTDIR ? ErrorCode::kNotFound
-                         : code == EACCES || code == EPERM ? ErrorCode::kPermission
-                                                           : ErrorCode::kIo;
-  return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
-}
-
-std::string random_letters() {
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789";
-  std::random_device random;
-  std::string out(6, 'a');
-  for (char& c : out) c = kLetters[random() % kLetters.size()];
-  return out;
-}
 
 struct Descriptor {
   int fd;
@@ -42,25 +25,42 @@ struct Descriptor {
   }
 };
 
-// Calls take(chunk) until the end of the file.
-template <typename Take>
-Status read_chunks(const std::string& path, Take take) {
-  const bool is_stdin = path == "-";
-  const Descriptor file{is_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC), !is_stdin};
-  if (file.fd < 0) return file_error(path, "open", errno);
+}  // namespace
+
+Error file_error(const std::string& path, const char* doing, int code) {
+  const ErrorCode kind = code == ENOENT || code == ENOTDIR || code == ELOOP || code == ENAMETOOLONG
+                             ? ErrorCode::kNotFound
+                         : code == EACCES || code == EPERM || code == EROFS ? ErrorCode::kPermission
+                                                                            : ErrorCode::kIo;
+  return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
+}
+
+Status read_chunks(const std::string& path, const std::function<Status(std::string_view chunk)>& take) {
+  Descriptor file{STDIN_FILENO, path != "-"};
+  const std::string name = file.owned ? path : "standard input";
+  while (file.owned) {  // a FIFO: until somebody writes to it
+    file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (file.fd >= 0 || errno != EINTR) break;
+    if (interrupted()) return interrupted_error();
+  }
+  if (file.fd < 0) return file_error(name, "open", errno);
   struct stat info {};
-  if (fstat(file.fd, &info) == 0 && S_ISDIR(info.st_mode)) return file_error(path, "read", EISDIR);
+  if (fstat(file.fd, &info) == 0 && S_ISDIR(info.st_mode)) return file_error(name, "read", EISDIR);
   std::vector<char> buffer(1 << 18);
   for (;;) {
+    if (interrupted()) return interrupted_error();
     const ssize_t n = ::read(file.fd, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return file_error(path, "read", errno);
+    if (n < 0 && errno == EAGAIN) {  // another program that shares the pipe made it so
+      pollfd ready{file.fd, POLLIN, 0};
+      (void)poll(&ready, 1, -1);
+      continue;
+    }
+    if (n < 0) return file_error(name, "read", errno);
     if (n == 0) return {};
     FOVEA_RETURN_IF_ERROR(take(std::string_view(buffer.data(), static_cast<size_t>(n))));
   }
 }
-
-}  // namespace
 
 struct Sha256::State {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(), &EVP_MD_CTX_free};
@@ -110,59 +110,6 @@ Result<FileIdentity> identity_of(const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) return file_error(path, "open", errno);
   return identity_of(info);
-}
-
-Status write_file_atomic(const std::string& path, std::string_view content) {
-  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
-  FOVEA_RETURN_IF_ERROR(file.write({reinterpret_cast<const std::byte*>(content.data()), content.size()}));
-  return file.commit();
-}
-
-AtomicFile::AtomicFile(std::string path, std::string temp, int fd)
-    : path_(std::move(path)), temp_(std::move(temp)), fd_(fd) {}
-
-AtomicFile::AtomicFile(AtomicFile&& other) noexcept
-    : path_(std::move(other.path_)), temp_(std::move(other.temp_)), fd_(std::exchange(other.fd_, -1)) {}
-
-AtomicFile::~AtomicFile() {
-  if (fd_ < 0) return;
-  close(fd_);
-  unlink(temp_.c_str());
-  forget_temporary_file(temp_);
-}
-
-Result<AtomicFile> AtomicFile::create(const std::string& path, unsigned mode) {
-  std::string temp;
-  int fd = -1;
-  do {  // like mkstemp, but on the list of temporary files before it is there
-    temp = path + ".part-" + random_letters();
-    add_temporary_file(temp);
-    fd = ::open(temp.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    const int code = errno;
-    if (fd < 0) forget_temporary_file(temp);
-    errno = code;
-  } while (fd < 0 && errno == EEXIST);
-  if (fd < 0) return file_error(path, "write", errno);
-  fchmod(fd, mode);
-  return AtomicFile(path, std::move(temp), fd);
-}
-
-Status AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return file_error(path_, "write", errno);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
-  return {};
-}
-
-Status AtomicFile::commit(bool durable) {
-  if (durable && fsync(fd_) != 0) return file_error(path_, "write", errno);
-  if (std::rename(temp_.c_str(), path_.c_str()) != 0) return file_error(path_, "write", errno);
-  forget_temporary_file(temp_);
-  close(std::exchange(fd_, -1));
-  return {};
 }
 
 Result<std::string> sha256_of_file(const std::string& path) {

@@ -1,22 +1,28 @@
-// Whole-file reads and writes. A write is atomic: readers see the old file or the new one.
+// Whole-file reads, what tells one file from another, and SHA-256. Writing: file_writer.h.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "fovea/base/file_writer.h"
 #include "fovea/base/result.h"
 
 struct stat;
 
 namespace fovea {
 
-Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 31);  // "-" = stdin
-Status write_file_atomic(const std::string& path, std::string_view content);
+// "-" is standard input. Ctrl+C ends a wait for a FIFO or for standard input with kCancelled.
+Result<std::string> read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 31);
+// Hands every piece that was read to `take` until the end, or until `take` fails.
+Status read_chunks(const std::string& path, const std::function<Status(std::string_view chunk)>& take);
+// "PATH: cannot DOING: ..." with the code that an errno stands for.
+Error file_error(const std::string& path, const char* doing, int code);
 
 // Tells a file from every other, and from itself after a change. The times are nanoseconds since 1970.
 struct FileIdentity {
@@ -26,24 +32,6 @@ struct FileIdentity {
 };
 Result<FileIdentity> identity_of(const std::string& path);
 FileIdentity identity_of(const struct ::stat& info);
-
-// Streams into a temporary file beside `path`; commit() syncs and renames it, the destructor
-// removes it if commit() was never reached.
-class AtomicFile {
- public:
-  static Result<AtomicFile> create(const std::string& path, unsigned mode = 0644);
-  AtomicFile(AtomicFile&& other) noexcept;
-  AtomicFile& operator=(AtomicFile&&) = delete;
-  ~AtomicFile();
-  Status write(std::span<const std::byte> bytes);
-  // Without `durable` a power cut may leave a damaged file: for what carries a checksum and can be made again.
-  Status commit(bool durable = true);
-
- private:
-  AtomicFile(std::string path, std::string temp, int fd);
-  std::string path_, temp_;
-  int fd_ = -1;
-};
 
 // SHA-256 piece by piece; digest() or hex() (lower case) ends it.
 class Sha256 {

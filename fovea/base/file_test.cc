@@ -41,11 +41,11 @@ TEST_F(FileTest, L4_AProcessThatEndsAtOnceCanRemoveItsHalfWrittenFiles) {
   ASSERT_TRUE(write_file_atomic(path("done"), "whole"));
   EXPECT_EXIT(
       {
-        auto a = AtomicFile::create(path("a"));
-        const auto b = AtomicFile::create(path("b"));
+        auto a = FileWriter::create(path("a"));
+        const auto b = FileWriter::create(path("b"));
         auto moved = std::move(a).value();
-        { const auto gone = AtomicFile::create(path("c")); }
-        if (!moved.write({}) || !b || entries() != 3) _exit(1);
+        { const auto gone = FileWriter::create(path("c")); }
+        if (!moved.write("half") || !b || entries() != 3) _exit(1);
         remove_temporary_files();
         _exit(130);
       },
@@ -55,23 +55,23 @@ TEST_F(FileTest, L4_AProcessThatEndsAtOnceCanRemoveItsHalfWrittenFiles) {
 }
 
 TEST_F(FileTest, MoreFilesThanTheListHoldsAreStillWritten) {
-  std::vector<AtomicFile> files;
+  std::vector<FileWriter> files;
   for (int i = 0; i < 70; ++i) {
-    auto file = AtomicFile::create(path(std::to_string(i)));
+    auto file = FileWriter::create(path(std::to_string(i)));
     ASSERT_TRUE(file.has_value()) << file.error().message;
     files.push_back(std::move(file).value());
   }
-  for (AtomicFile& file : files) EXPECT_TRUE(file.commit().has_value());
+  for (FileWriter& file : files) EXPECT_TRUE(file.commit().has_value());
   EXPECT_EQ(entries(), 70);
 }
 
 TEST_F(FileTest, AWriteThatIsNotCommittedLeavesTheOldFile) {
   ASSERT_TRUE(write_file_atomic(path("a"), "old"));
   {
-    auto file = AtomicFile::create(path("a"));
+    auto file = FileWriter::create(path("a"));
     ASSERT_TRUE(file.has_value()) << file.error().message;
     const std::byte half[] = {std::byte{1}};
-    ASSERT_TRUE(file.value().write(half));
+    ASSERT_TRUE(file.value().write(std::span(half)));
   }
   EXPECT_EQ(read_file(path("a")).value(), "old");
   EXPECT_EQ(entries(), 1);

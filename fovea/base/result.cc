@@ -16,6 +16,7 @@ int exit_code(ErrorCode code) {
     case ErrorCode::kIo: return 74;
     case ErrorCode::kPermission: return 77;
     case ErrorCode::kCancelled: return 130;
+    case ErrorCode::kClosedPipe: return 0;
   }
   return 70;
 }
@@ -34,6 +35,7 @@ const char* name_of(ErrorCode code) {
     case ErrorCode::kIo: return "io";
     case ErrorCode::kPermission: return "permission";
     case ErrorCode::kCancelled: return "cancelled";
+    case ErrorCode::kClosedPipe: return "closed_pipe";
   }
   return "internal";
 }

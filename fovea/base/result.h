@@ -24,6 +24,7 @@ enum class ErrorCode {
   kIo,           // 74
   kPermission,   // 77
   kCancelled,    // 130
+  kClosedPipe,   // 0   whoever read the answer went away: nothing is left to say
 };
 
 int exit_code(ErrorCode code);

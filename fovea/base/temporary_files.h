@@ -1,5 +1,5 @@
 // The temporary files that this process has open right now, so that a signal handler can remove them before it ends
-// the process. AtomicFile keeps the list.
+// the process. FileWriter keeps the list.
 #pragma once
 
 #include <string>

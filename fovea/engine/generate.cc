@@ -156,6 +156,10 @@ Status check_generation(const GenerateOptions& options, int vocab_size) {
     return make_error(ErrorCode::kUsage, "lookup.max_drafted is {}; it must be in 0 to {}", options.lookup.max_drafted,
                       LookupOptions::kMost);
   }
+  if (options.n_logprobs < -1 || options.n_logprobs > GenerateOptions::kMostLogprobs) {
+    return make_error(ErrorCode::kUsage, "n_logprobs is {}; it must be in 0 to {}, or -1 for none", options.n_logprobs,
+                      GenerateOptions::kMostLogprobs);
+  }
   FOVEA_RETURN_IF_ERROR(check_stop_strings(options.stop));
   return check_sampling(options.sampling, vocab_size);
 }
@@ -189,6 +193,8 @@ Result<Generation> generate(Session& session, SequenceId sequence, std::span<con
       break;
     }
     out.tokens.push_back(token);
+    if (options.n_logprobs >= 0)
+      out.logprobs.push_back(logprobs_of(rows.logits().first(static_cast<size_t>(n_ids)), token, options.n_logprobs));
     history.push_back(token);
     if (options.on_token) options.on_token(token);
     FOVEA_RETURN_IF_ERROR(text.push(token));

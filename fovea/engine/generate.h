@@ -16,14 +16,16 @@
 
 namespace fovea::engine {
 
-// Names, meaning and order as in llama.cpp: bias, repeat penalty, top-k, top-p, min-p, temperature.
+// Names, meaning and order as in llama.cpp: bias, penalties, top-k, top-p, min-p, temperature.
 struct SamplingOptions {
   float temperature = 0.8f;     // 0: greedy (the first of equals)
   int top_k = 40;               // 0: all
   float top_p = 0.95f;          // 1: all
   float min_p = 0.05f;          // 0: all
   float repeat_penalty = 1.0f;  // 1: none; divides positive and multiplies negative logits
-  int repeat_last_n = 64;       // tokens that the penalty looks back; -1: all
+  float presence_penalty = 0;   // taken once from the logit of a token that occurred; -2 to 2 as in OpenAI's API
+  float frequency_penalty = 0;  // taken as often as it occurred
+  int repeat_last_n = 64;       // tokens that the three penalties look back; -1: all
   uint64_t seed = 0;
   std::map<int32_t, float> logit_bias = {};  // added to the logits; -inf bans a token
 };
@@ -62,12 +64,26 @@ struct LookupOptions {
   bool adapt = true;    // as many as pay, by what they cost and bring; false: always as many as are found
 };
 
+// How likely the model itself holds a token, before bias, penalties and temperature.
+struct TokenLogprob {
+  int32_t token;
+  float logprob;  // ln
+};
+struct PositionLogprobs {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;  // the likeliest first, the lower id of equals
+};
+// NaN is taken for impossible; n_top over the number of logits is that number.
+PositionLogprobs logprobs_of(std::span<const float> logits, int32_t chosen, int n_top);
+
 struct GenerateOptions {
+  static constexpr int kMostLogprobs = 20;
   int n_predict = -1;  // -1: until the model ends or the context is full
   SamplingOptions sampling;
   LookupOptions lookup;
   std::vector<std::string> stop;  // the answer ends before the first of these
   bool ignore_eos = false;        // end tokens are banned
+  int n_logprobs = -1;            // Generation::logprobs with so many of the likeliest; -1: none
   PrefillOptions prefill;
   const std::atomic<bool>* cancel = nullptr;  // looked at before every token
   std::span<const int32_t> before = {};       // what the sequence holds already: for the repeat penalty and lookups
@@ -83,7 +99,8 @@ Status check_generation(const GenerateOptions& options, int vocab_size);
 
 struct Generation {
   std::string text;
-  std::vector<int32_t> tokens;  // without the end token; with those that spelt a stop string
+  std::vector<int32_t> tokens;             // without the end token; with those that spelt a stop string
+  std::vector<PositionLogprobs> logprobs;  // of each token, if they were asked for
   Finish finish = Finish::kLength;
   int64_t n_prompt = 0;                   // tokens prefilled now
   int64_t n_drafted = 0, n_accepted = 0;  // tokens that lookups drafted, and those of them that the answer has

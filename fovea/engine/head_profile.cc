@@ -5,6 +5,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
 
 namespace fovea::engine {
 namespace {
@@ -13,7 +14,7 @@ constexpr int kVersion = 1;
 constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 
 // The number at a key of an entry, in [0, n).
-Result<int> index_of(const nlohmann::json& entry, const char* key, int n, size_t i, const std::string& name) {
+Result<int> index_of(const nlohmann::ordered_json& entry, const char* key, int n, size_t i, const std::string& name) {
   const auto it = entry.find(key);
   if (it == entry.end() || !it->is_number_integer() || it->get<int64_t>() < 0 || it->get<int64_t>() >= n) {
     return make_error(ErrorCode::kData, "{}: heads[{}].{} must be a whole number in 0 to {}", name, i, key, n - 1);
@@ -25,7 +26,7 @@ Result<int> index_of(const nlohmann::json& entry, const char* key, int n, size_t
 
 Result<attention::HeadProfile> parse_head_profile(const std::string& text, const std::string& name,
                                                   const attention::ModelShape& shape) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, parse_json(text, name));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: not a head profile (no JSON object)", name);
   const auto version = json.find("version");
   if (version == json.end() || *version != kVersion) {
@@ -48,7 +49,7 @@ Result<attention::HeadProfile> parse_head_profile(const std::string& text, const
   }
   std::vector<bool> seen(n_all);
   for (size_t i = 0; i < heads->size(); ++i) {
-    const nlohmann::json& entry = (*heads)[i];
+    const nlohmann::ordered_json& entry = (*heads)[i];
     if (!entry.is_object()) return make_error(ErrorCode::kData, "{}: heads[{}] must be an object", name, i);
     FOVEA_ASSIGN_OR_RETURN(const int layer, index_of(entry, "layer", shape.n_layers, i, name));
     FOVEA_ASSIGN_OR_RETURN(const int head, index_of(entry, "head", shape.n_heads, i, name));
@@ -67,11 +68,12 @@ Result<attention::HeadProfile> parse_head_profile(const std::string& text, const
 
 Result<std::shared_ptr<const attention::HeadProfile>> read_head_profile(const std::string& path, const Model& model) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
-  FOVEA_ASSIGN_OR_RETURN(attention::HeadProfile profile, parse_head_profile(text, quoted(path, 4096), model.shape()));
+  FOVEA_ASSIGN_OR_RETURN(attention::HeadProfile profile,
+                         parse_head_profile(text, fovea::quoted(path, 4096), model.shape()));
   FOVEA_ASSIGN_OR_RETURN(const std::string sha256, model.sha256());
   if (profile.model_sha256 != sha256) {
-    return make_error(ErrorCode::kData, "{}: a profile of another model file ({}, this one is {})", quoted(path, 4096),
-                      fovea::quoted(profile.model_sha256), sha256);
+    return make_error(ErrorCode::kData, "{}: a profile of another model file ({}, this one is {})",
+                      fovea::quoted(path, 4096), fovea::quoted(profile.model_sha256), sha256);
   }
   return std::make_shared<const attention::HeadProfile>(std::move(profile));
 }

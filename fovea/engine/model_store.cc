@@ -1,13 +1,17 @@
 #include "fovea/engine/model_store.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <map>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/environment.h"
+#include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
 
@@ -51,8 +55,9 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-// Name to path of every model file in the store (of a sharded model: its first shard).
-std::map<std::string, std::string> files_in(const std::string& dir) {
+// Name to path of every model file in the store (of a sharded model: its first shard). A folder that is not there
+// holds none; one that cannot be looked into is no empty one.
+Result<std::map<std::string, std::string>> files_in(const std::string& dir) {
   std::map<std::string, std::string> out;
   std::error_code error;
   for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
@@ -61,6 +66,8 @@ std::map<std::string, std::string> files_in(const std::string& dir) {
     const Shard shard = shard_of(path.stem().string());
     if (shard.number <= 1) out.emplace(shard.model, path.string());
   }
+  if (!error && faccessat(AT_FDCWD, dir.c_str(), X_OK, AT_EACCESS) != 0) error.assign(errno, std::generic_category());
+  if (error && error != std::errc::no_such_file_or_directory) return file_error(dir, "read", error.value());
   return out;
 }
 
@@ -101,7 +108,8 @@ StoredModel describe_model(const std::string& path, const formats::Gguf& gguf) {
 Result<std::vector<StoredModel>> list_models() {
   FOVEA_ASSIGN_OR_RETURN(const std::string dir, models_dir());
   std::vector<StoredModel> out;
-  for (const auto& [name, path] : files_in(dir)) {
+  FOVEA_ASSIGN_OR_RETURN(const auto files, files_in(dir));
+  for (const auto& [name, path] : files) {
     const auto gguf = formats::Gguf::open(path);
     if (gguf) {
       out.push_back(describe_model(path, *gguf.value()));
@@ -119,11 +127,16 @@ Result<std::string> resolve_model(const std::string& name) {
   if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return name;
   const Result<std::string> dir = models_dir();
   std::map<std::string, std::string> files;
-  if (dir) files = files_in(dir.value());
+  Status looked = dir ? Status() : Status(dir.error());
+  if (dir) {
+    auto found = files_in(*dir);
+    if (found) files = std::move(*found);
+    if (!found) looked = std::move(found.error());
+  }
   if (const auto it = files.find(name); it != files.end()) return it->second;
   std::error_code ignored;
   if (fs::exists(name, ignored)) return name;
-  if (!dir) return dir.error();
+  FOVEA_RETURN_IF_ERROR(std::move(looked));
 
   std::vector<std::string> names;
   names.reserve(files.size());

@@ -91,7 +91,7 @@ Status write_prefix_file(const std::string& path, const PrefixHead& head, const 
   }
   out.append(digest_of(out.all()));
 
-  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, 0600));
+  FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(path, WriteTo::kOwnFile, 0600));
   const auto put = [&](std::span<const std::byte> part) -> Status {
     out.append(part);
     if (out.all().size() < (1 << 20)) return {};

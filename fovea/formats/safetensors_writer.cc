@@ -38,12 +38,15 @@ uint64_t bytes_of(SafeDtype dtype) {
   return 0;
 }
 
-Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, const std::vector<SafeTensor>& tensors,
-                                                    const std::map<std::string, std::string>& metadata) {
+namespace {
+
+// What stands before the data: a length and a JSON object. Counts the data's bytes.
+Result<std::string> header_of(const std::string& path, const std::vector<SafeTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata, uint64_t& total) {
   constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
-  uint64_t total = 0;
+  total = 0;
   for (const SafeTensor& tensor : tensors) {
     if (tensor.name == "__metadata__" || header.contains(tensor.name)) {
       return make_error(ErrorCode::kUsage, "{}: a tensor cannot be called {}: {}", fovea::quoted(path, 4096),
@@ -71,14 +74,30 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, con
     return make_error(ErrorCode::kUsage, "{}: a name or a metadata value is not UTF-8", fovea::quoted(path, 4096));
   }
   text.append((8 - text.size() % 8) % 8, ' ');  // the data starts at a multiple of 8
-  if (text.size() > kMaxHeaderBytes) {
+  if (text.size() > SafetensorsWriter::kMaxHeaderBytes) {
     return make_error(ErrorCode::kLimit, "{}: names and metadata take {} bytes, over the {} that readers allow",
-                      fovea::quoted(path, 4096), text.size(), kMaxHeaderBytes);
+                      fovea::quoted(path, 4096), text.size(), SafetensorsWriter::kMaxHeaderBytes);
   }
-  FOVEA_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
   const uint64_t length = text.size();
-  FOVEA_RETURN_IF_ERROR(file.write(std::as_bytes(std::span(&length, 1))));
-  FOVEA_RETURN_IF_ERROR(file.write(std::as_bytes(std::span(text.data(), text.size()))));
+  return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + text;
+}
+
+}  // namespace
+
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, const std::vector<SafeTensor>& tensors,
+                                                    const std::map<std::string, std::string>& metadata) {
+  uint64_t total = 0;
+  FOVEA_RETURN_IF_ERROR(header_of(path, tensors, metadata, total));  // nothing is made for what cannot be written
+  FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(path));
+  return create(std::move(file), path, tensors, metadata);
+}
+
+Result<SafetensorsWriter> SafetensorsWriter::create(FileWriter file, const std::string& path,
+                                                    const std::vector<SafeTensor>& tensors,
+                                                    const std::map<std::string, std::string>& metadata) {
+  uint64_t total = 0;
+  FOVEA_ASSIGN_OR_RETURN(const std::string header, header_of(path, tensors, metadata, total));
+  FOVEA_RETURN_IF_ERROR(file.write(header));
   return SafetensorsWriter(std::move(file), total);
 }
 

@@ -33,6 +33,10 @@ class SafetensorsWriter {
   // kLimit: a header over the cap.
   static Result<SafetensorsWriter> create(const std::string& path, const std::vector<SafeTensor>& tensors,
                                           const std::map<std::string, std::string>& metadata = {});
+  // Into a file that was opened before; `path` names it in messages.
+  static Result<SafetensorsWriter> create(FileWriter file, const std::string& path,
+                                          const std::vector<SafeTensor>& tensors,
+                                          const std::map<std::string, std::string>& metadata = {});
   // The next bytes of the data, little-endian. More than was announced is a caller's mistake.
   Status write(std::span<const std::byte> bytes);
   Status write(std::span<const float> values) { return write(std::as_bytes(values)); }
@@ -41,8 +45,8 @@ class SafetensorsWriter {
   Status commit();
 
  private:
-  SafetensorsWriter(AtomicFile file, uint64_t bytes) : file_(std::move(file)), due_(bytes) {}
-  AtomicFile file_;
+  SafetensorsWriter(FileWriter file, uint64_t bytes) : file_(std::move(file)), due_(bytes) {}
+  FileWriter file_;
   uint64_t due_;  // bytes still to come
 };
 

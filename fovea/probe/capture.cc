@@ -281,8 +281,14 @@ std::span<const int32_t> Capture::integers(const std::string& name) const {
 }
 
 Status Capture::write(const std::string& path, std::map<std::string, std::string> metadata) const {
+  FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(path));
+  return write(std::move(file), path, std::move(metadata));
+}
+
+Status Capture::write(FileWriter file, const std::string& path, std::map<std::string, std::string> metadata) const {
   for (const auto& [name, heads] : plan_.heads_) metadata[name + ".heads"] = fmt::format("{}", fmt::join(heads, ","));
-  FOVEA_ASSIGN_OR_RETURN(auto writer, formats::SafetensorsWriter::create(path, plan_.tensors_, metadata));
+  FOVEA_ASSIGN_OR_RETURN(auto writer,
+                         formats::SafetensorsWriter::create(std::move(file), path, plan_.tensors_, metadata));
   for (const SafeTensor& tensor : plan_.tensors_) {
     FOVEA_RETURN_IF_ERROR(tensor.dtype == SafeDtype::kI32 ? writer.write(integers(tensor.name))
                                                           : writer.write(values(tensor.name)));

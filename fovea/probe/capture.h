@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fovea/attention/hooks.h"
+#include "fovea/base/file_writer.h"
 #include "fovea/engine/session.h"
 #include "fovea/formats/safetensors_writer.h"
 #include "fovea/probe/reducers.h"
@@ -66,6 +67,8 @@ class Capture {
   std::span<const int32_t> integers(const std::string& name) const;
   // Atomic. `metadata` goes into the file with the heads of each tensor.
   Status write(const std::string& path, std::map<std::string, std::string> metadata = {}) const;
+  // Into a file that was opened before; `path` names it in messages.
+  Status write(FileWriter file, const std::string& path, std::map<std::string, std::string> metadata) const;
 
  private:
   struct Buffer {

@@ -8,6 +8,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/engine/head_profile.h"
 
 namespace fovea::probe {
@@ -94,7 +95,7 @@ Result<HeadAgreement> compare_heads(const attention::HeadProfile& a, const atten
 Result<attention::HeadProfile> read_any_profile(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
   const std::string name = quoted(path, 4096);
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, parse_json(text, name));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: not a head profile (no JSON object)", name);
   attention::ModelShape shape;
   for (const auto& [key, size] : {std::pair("n_layers", &shape.n_layers), std::pair("n_heads", &shape.n_heads)}) {

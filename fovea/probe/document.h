@@ -16,8 +16,8 @@ struct Document {
 // No model here reads more than a fraction of this.
 inline constexpr uint64_t kMaxDocumentBytes = uint64_t{16} << 20;
 
-// "-" is stdin. Line ends become '\n', a byte order mark goes, bytes that are not UTF-8 become U+FFFD:
-// line numbers stay those of the file. kData: nothing in it, or a binary file; kLimit: over the maximum.
+// "-" is stdin. Read by read_text_file(), and line ends become '\n': line numbers stay those of the file.
+// kData: nothing in it, or no text; kLimit: over the maximum.
 Result<Document> read_document(const std::string& path);
 
 }  // namespace fovea::probe

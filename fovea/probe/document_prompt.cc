@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "fovea/base/check.h"
 #include "fovea/engine/chat.h"
 
 namespace fovea::probe {
@@ -65,18 +66,33 @@ size_t tokens_before(std::span<const uint32_t> offsets, size_t byte) {
 
 Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, const std::string& question) {
-  const Content content = write_content(documents, question);
-  const Json messages = {{{"role", "system"}, {"content", kSystem}}, {{"role", "user"}, {"content", content.text}}};
+  return make_document_prompt(gguf, tokenizer, documents, {&question, 1}, "");
+}
+
+Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+                                            std::span<const Document> documents, std::span<const std::string> turns,
+                                            const std::string& system, const engine::ChatOptions& options) {
+  FOVEA_CHECK(turns.size() % 2 == 1, "make_document_prompt: {} turns do not end with a question", turns.size());
+  const std::string rules = system.empty() ? kSystem : system;
+  const Content content = write_content(documents, turns[0]);
+  Json messages = {{{"role", "system"}, {"content", rules}}, {{"role", "user"}, {"content", content.text}}};
+  for (size_t i = 1; i < turns.size(); ++i)
+    messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", turns[i]}});
   DocumentPrompt out;
-  auto chat = engine::encode_chat(gguf, tokenizer, messages);
-  if (!chat && chat.error().code == ErrorCode::kLimit) return std::move(chat.error());
+  auto chat = engine::encode_chat(gguf, tokenizer, messages, options);
+  const bool asked = !options.source.empty() || !options.tools.is_null() || !options.documents.is_null() ||
+                     (options.variables.is_object() && !options.variables.empty());
+  if (!chat && (asked || chat.error().code == ErrorCode::kLimit)) return std::move(chat.error());
   if (chat && chat->contents[1].first != std::string::npos) {
     out.places = place_tokens(chat->offsets, chat->text.size(), chat->contents[1].first, content.documents);
     out.n_shared = tokens_before(chat->offsets, chat->contents[1].first + content.question);
     out.tokens = std::move(chat->tokens);
     return out;
   }
-  const std::string before = std::string(kSystem) + "\n\n", text = before + content.text + "\nAnswer:";
+  const std::string before = rules + "\n\n";
+  std::string text = before + content.text + "\nAnswer:";
+  for (size_t i = 1; i + 1 < turns.size(); i += 2)
+    text += fmt::format(" {}\n\nQuestion: {}\nAnswer:", turns[i], turns[i + 1]);
   std::vector<uint32_t> offsets;
   FOVEA_ASSIGN_OR_RETURN(out.tokens, tokenizer.encode(text, {}, &offsets));
   out.places = place_tokens(offsets, text.size(), before.size(), content.documents);

@@ -126,6 +126,9 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
   int64_t accepted = 0;
   for (const ProfileSample& sample : profile.samples) accepted += sample.accepted ? 1 : 0;
   const NeedleOptions& needle = options.needle;
+  const auto dumped = [](const Json& json) {  // names of files need not be UTF-8
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  };
   const Json how = {{"samples", profile.samples.size()},
                     {"accepted", accepted},
                     {"lengths", needle.lengths},
@@ -143,7 +146,7 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
   std::string out = fmt::format(
       "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"measured\": {},\n\"heads\": "
       "[\n",
-      Json(profile.heads.model_sha256).dump(), profile.heads.n_layers, profile.heads.n_heads, how.dump());
+      dumped(profile.heads.model_sha256), profile.heads.n_layers, profile.heads.n_heads, dumped(how));
   const int n_all = profile.heads.n_layers * profile.heads.n_heads;
   for (int head = 0; head < n_all; ++head) {
     Json row = {{"layer", head / profile.heads.n_heads}, {"head", head % profile.heads.n_heads}};
@@ -151,7 +154,7 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
     for (const char* name : {"retrieval", "retrieval_code", "activation_frequency", "kv_group_max"})
       row[name] = nullptr;
     for (const auto& [name, values] : profile.heads.values) row[name] = rounded(values[static_cast<size_t>(head)]);
-    out += row.dump() + (head + 1 < n_all ? ",\n" : "\n");
+    out += dumped(row) + (head + 1 < n_all ? ",\n" : "\n");
   }
   return out + "]\n}\n";
 }

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
 #include "fovea/base/nearest.h"
+#include "fovea/base/numbers.h"
 #include "fovea/kernels/attention.h"
 
 namespace fovea::probe {
@@ -120,10 +120,8 @@ Result<Reduction> Reduction::parse(std::string_view text) {
   Reduction reduction{found->kind, found->default_size};
   if (colon == text.size()) return reduction;
   const std::string_view size = text.substr(colon + 1);
-  const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), reduction.size);
   constexpr int64_t kMost = 1 << 24;  // the longest context there can be
-  if (found->size_name.empty() || error != std::errc() || end != size.data() + size.size() || reduction.size < 1 ||
-      reduction.size > kMost) {
+  if (found->size_name.empty() || !parse_number(size, reduction.size) || reduction.size < 1 || reduction.size > kMost) {
     return make_error(ErrorCode::kUsage, "reducer {}: {}", fovea::quoted(text, 40),
                       found->size_name.empty()
                           ? fmt::format("{} takes no size", name)
@@ -148,10 +146,12 @@ std::string Reduction::to_string() const {
   return row_of(kind).size_name.empty() ? std::string(name()) : fmt::format("{}:{}", name(), size);
 }
 
+int64_t Reduction::kept(int64_t n_tokens) const { return std::min(size, n_tokens); }
+
 std::vector<int64_t> Reduction::shape(int64_t n_heads, int64_t n_tokens) const {
   switch (kind) {
     case Kind::kFull: return {n_heads, n_tokens, n_tokens};
-    case Kind::kTopK: return {n_heads, n_tokens, size};
+    case Kind::kTopK: return {n_heads, n_tokens, kept(n_tokens)};
     case Kind::kBlock: return {n_heads, (n_tokens + size - 1) / size, (n_tokens + size - 1) / size};
     default: return {n_heads, n_tokens};
   }
@@ -195,6 +195,7 @@ void RowReducer::see(const attention::RowView& row, std::span<const float> patte
   Layer& layer = layers_[static_cast<size_t>(row.call.layer)];
   const auto head = static_cast<size_t>(slot(row.call.layer, row.head)), i = static_cast<size_t>(row.q_pos);
   const auto n = static_cast<size_t>(n_tokens_), size = static_cast<size_t>(reduction_.size);
+  const auto kept = static_cast<size_t>(reduction_.kept(n_tokens_));
   const std::span<const int32_t> positions = row.key_positions;
   const auto per_row = [&](float value) { layer.values[head * n + i] = value; };
   ++layer.rows[head];
@@ -206,8 +207,8 @@ void RowReducer::see(const attention::RowView& row, std::span<const float> patte
       }
       break;
     case Kind::kTopK:
-      top(positions, pattern, std::span(layer.values).subspan((head * n + i) * size, size),
-          std::span(layer.positions).subspan((head * n + i) * size, size));
+      top(positions, pattern, std::span(layer.values).subspan((head * n + i) * kept, kept),
+          std::span(layer.positions).subspan((head * n + i) * kept, kept));
       break;
     case Kind::kBlock: {
       const size_t blocks = (n + size - 1) / size;

@@ -16,7 +16,7 @@ namespace fovea::probe {
 
 // What becomes of each row p of a head's pattern, query i of n, keys j by position:
 //   full       p itself                                     [heads, n, n]
-//   topk:K     the K largest weights, largest first         [heads, n, K], and their positions (-1: none)
+//   topk:K     the K largest weights, largest first         [heads, n, K], and their positions (-1: none); K at most n
 //   block:B    sums over B x B blocks                       [heads, ceil(n/B), ceil(n/B)]
 //   entropy    -sum p ln p, in nats                         [heads, n]
 //   sink:N     sum over the first N positions               [heads, n]
@@ -32,6 +32,7 @@ struct Reduction {
   static std::vector<std::string> help();                 // a line for each
   std::string_view name() const;                          // "topk"
   std::string to_string() const;                          // "topk:16"
+  int64_t kept(int64_t n_tokens) const;                   // K of topk: no row has more than n_tokens weights
   std::vector<int64_t> shape(int64_t n_heads, int64_t n_tokens) const;
 };
 

@@ -135,6 +135,7 @@ TEST(Reducers, SpecsAreCheckedAndNamed) {
   EXPECT_THAT(message(""), HasSubstr("all: full, topk"));
   EXPECT_THAT(Reduction::parse("block:64")->shape(9, 130), ElementsAre(9, 3, 3));
   EXPECT_THAT(Reduction::parse("topk:4")->shape(9, 130), ElementsAre(9, 130, 4));
+  EXPECT_THAT(Reduction::parse("topk:100000")->shape(9, 2), ElementsAre(9, 2, 2));  // no row has more
 }
 
 }  // namespace

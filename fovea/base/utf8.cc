@@ -1,8 +1,8 @@
-#include "fovea/tokenizers/utf8.h"
+#include "fovea/base/utf8.h"
 
 #include <algorithm>
 
-namespace fovea::tokenizers {
+namespace fovea {
 namespace {
 
 // How many bytes at `p`, where no valid character starts, are the beginning of one (at least 1).
@@ -72,4 +72,4 @@ size_t incomplete_tail(std::string_view text) {
   return 0;
 }
 
-}  // namespace fovea::tokenizers
+}  // namespace fovea

@@ -1,8 +1,8 @@
-#include "fovea/tokenizers/utf8.h"
+#include "fovea/base/utf8.h"
 
 #include <gtest/gtest.h>
 
-namespace fovea::tokenizers {
+namespace fovea {
 namespace {
 
 constexpr char kBad[] = "\xEF\xBF\xBD";
@@ -58,4 +58,4 @@ TEST(Utf8, OnlyWhatCanStillBecomeACharacterIsIncomplete) {
 }
 
 }  // namespace
-}  // namespace fovea::tokenizers
+}  // namespace fovea

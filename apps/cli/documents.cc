@@ -1,0 +1,90 @@
+#include "apps/cli/documents.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/log.h"
+#include "fovea/engine/catalogue.h"
+#include "fovea/engine/model_store.h"
+#include "fovea/probe/profile.h"
+
+namespace fovea::cli {
+namespace {
+
+std::string place_of(const probe::EvidenceSpan& span, const std::string& name) {
+  return span.line_start == span.line_end ? fmt::format("{}:{}", name, span.line_start)
+                                          : fmt::format("{}:{}-{}", name, span.line_start, span.line_end);
+}
+
+}  // namespace
+
+Result<std::vector<probe::Document>> read_documents(const std::vector<std::string>& names) {
+  FOVEA_ASSIGN_OR_RETURN(probe::Documents documents, probe::read_documents(names));
+  for (const std::string& sentence : documents.skipped) log_warning("skipped: {}", sentence);
+  return std::move(documents.read);
+}
+
+Status fetch_if_absent(const Common& common) {
+  const auto there = engine::resolve_model(common.model);
+  if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
+  FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
+  if (!engine::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", engine::why_not(*model));
+  if (!common.quiet) tell("{} is not here yet: fetching it once, {} MB", model->name, model->bytes / 1'000'000);
+  Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
+  const auto pulled = engine::pull_model(
+      *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
+  progress.clear();
+  return pulled ? Status() : Status(pulled.error());
+}
+
+Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::Session& session, const Common& common) {
+  if (session.shape().profile) return std::make_shared<const attention::HeadProfile>(*session.shape().profile);
+  auto found = probe::find_profile(session.model());
+  if (found) return std::move(found->heads);
+  if (found.error().code != ErrorCode::kNotFound) return found.error();
+  if (!common.quiet) {
+    tell(
+        "this model's heads were never measured; the evidence comes from all of them (fovea profile -m {} tells them "
+        "apart)",
+        common.model);
+  }
+  return std::shared_ptr<const attention::HeadProfile>();
+}
+
+std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
+                          const std::vector<probe::Document>& documents) {
+  if (spans.empty()) return "\nevidence  none: no head looked into the text\n";
+  std::string out = "\nevidence\n";
+  for (size_t i = 0; i < spans.size(); ++i) {
+    out += fmt::format("{}. {}  {:.2f}\n", i + 1,
+                       place_of(spans[i], escaped_line(documents[static_cast<size_t>(spans[i].document)].name)),
+                       spans[i].score);
+    std::string_view rest = spans[i].text;
+    while (!rest.empty()) {
+      const size_t end = std::min(rest.find('\n'), rest.size());
+      const std::string_view line = rest.substr(0, end);
+      const size_t first = line.find_first_not_of(" \t");
+      if (first != std::string_view::npos) out += fmt::format("   {}\n", escaped_text(line.substr(first)));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+  }
+  return out;
+}
+
+nlohmann::json evidence_json(const std::vector<probe::EvidenceSpan>& spans,
+                             const std::vector<probe::Document>& documents) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const probe::EvidenceSpan& span : spans) {
+    rows.push_back({{"file", documents[static_cast<size_t>(span.document)].name},
+                    {"line_start", span.line_start},
+                    {"line_end", span.line_end},
+                    {"text", span.text},
+                    {"score", span.score}});
+  }
+  return rows;
+}
+
+}  // namespace fovea::cli
