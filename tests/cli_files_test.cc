@@ -231,7 +231,7 @@ TEST_F(CliFiles, ACommandThatWaitsForItsInputIsStoppedAtOnce) {
   }
 }
 
-TEST_F(CliFiles, WhatIsIgnoredStaysIgnored) {
+TEST_F(CliFiles, AHangupThatIsIgnoredStaysIgnored) {
   const Ended ended =
       shell("trap '' HUP; $FOVEA bench -m $M -p 256 -n 0 -r 20 -q & p=$!; sleep 0.2; kill -HUP $p; wait $p");
   EXPECT_EQ(ended.code, 0) << ended.err;

@@ -55,11 +55,11 @@ void on_end(int signal) {
   raise(signal);
 }
 
-// What is ignored stays ignored: nohup, and jobs in the background of a script.
+// A hangup that is ignored stays ignored: that is what nohup is for.
 void handle(int signal, void (*handler)(int)) {
   struct sigaction old {};
   sigaction(signal, nullptr, &old);
-  if (old.sa_handler == SIG_IGN) return;
+  if (signal == SIGHUP && old.sa_handler == SIG_IGN) return;
   struct sigaction action {};
   action.sa_handler = handler;
   sigemptyset(&action.sa_mask);  // no SA_RESTART: a blocking read returns

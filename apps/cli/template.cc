@@ -24,7 +24,7 @@ struct Options {
 
 // {"messages": [...]} as programs send it, or the list alone.
 Result<Json> read_messages(const std::string& path) {
-  const std::string name = path == "-" ? "standard input" : fovea::quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : escaped_line(path);
   FOVEA_ASSIGN_OR_RETURN(Json json, read_json(path, kMaxFileBytes));
   if (json.is_object() && json.contains("messages")) json = Json(json["messages"]);
   if (const Status shape = engine::check_messages(json); !shape) {

@@ -165,7 +165,7 @@ Result<Json> parse_json(std::string_view text, const std::string& name) {
 
 Result<Json> read_json(const std::string& path, uint64_t max_bytes) {
   FOVEA_ASSIGN_OR_RETURN(const std::string bytes, read_file(path, max_bytes));
-  const std::string name = path == "-" ? "standard input" : fovea::quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : escaped_line(path);
   return parse_json(decode_marked(bytes).value_or(bytes), name);
 }
 

@@ -34,7 +34,7 @@ TEST(HeadProfile, WhatIsNoneIsRefusedByNameAndKey) {
     const auto profile = parse_head_profile(text, "p.json", shape());
     return profile ? "accepted" : profile.error().message;
   };
-  EXPECT_THAT(problem(""), HasSubstr("p.json: not a head profile"));
+  EXPECT_THAT(problem(""), HasSubstr("p.json, line 1, column 1: not JSON"));
   EXPECT_THAT(problem("[1]"), HasSubstr("not a head profile"));
   EXPECT_THAT(problem(R"({"version": 2})"), HasSubstr("version must be 1"));
   EXPECT_THAT(problem(R"({"version": 1})"), HasSubstr("model_sha256"));
