@@ -1,5 +1,5 @@
-// A product of activations with a random quantised weight, with everything it needs, and its check against plain loops
-// over the dequantised weight and the quantised activations.
+// A product of activations with a random weight, with everything it needs, and its check against plain loops over the
+// dequantised weight and, where the weight is quantised, the quantised activations.
 #pragma once
 
 #include <fmt/core.h>
@@ -40,6 +40,19 @@ inline Bytes random_weight(DType dtype, int64_t rows, int64_t cols) {
   Bytes w = allocate(bytes);
   Rng rng(7);
   auto* p = reinterpret_cast<uint8_t*>(w.get());
+  if (kernels::is_float_dtype(dtype)) {  // 1 to 2, of either sign
+    for (size_t i = 0; i < bytes; i += stride / static_cast<size_t>(cols)) {
+      const uint64_t bits = rng.next();
+      const auto sign = static_cast<uint32_t>(bits >> 63) << 31, fraction = static_cast<uint32_t>(bits & 0x7fffffu);
+      const uint32_t single = sign | 0x3f800000u | fraction;
+      const auto half = static_cast<uint16_t>(sign >> 16 | 0x3c00u | fraction >> 13);
+      const auto bf16 = static_cast<uint16_t>(single >> 16);
+      if (dtype == DType::kF32) std::memcpy(p + i, &single, 4);
+      if (dtype == DType::kF16) std::memcpy(p + i, &half, 2);
+      if (dtype == DType::kBF16) std::memcpy(p + i, &bf16, 2);
+    }
+    return w;
+  }
   for (size_t i = 0; i < bytes; i += 8) {
     const uint64_t eight = rng.next();
     std::memcpy(p + i, &eight, std::min<size_t>(8, bytes - i));
@@ -122,7 +135,7 @@ class Product {
         worst = std::max(worst, std::abs(double{y_[static_cast<size_t>(t * rows + r)]} - sum) / size);
       }
     }
-    // Float sums of up to cols / 32 * 2 terms: 2^-24 each.
+    // Float sums of up to cols / 32 * 2 terms (cols, of float weights): 2^-24 each.
     if (worst < 1e-6) return true;
     fmt::print(stderr, "{}: off by {} of the sum of magnitudes\n", kernels::dtype_info(args_.w.dtype).name, worst);
     return false;
@@ -130,6 +143,7 @@ class Product {
 
  private:
   double rounded(int64_t t, int64_t c) const {  // x as the int8 form says it, from its documented rule
+    if (kernels::is_float_dtype(args_.w.dtype)) return x_[static_cast<size_t>(t * args_.w.cols + c)];
     const float* block = x_.data() + t * args_.w.cols + c / 32 * 32;
     float most = 0;
     for (int i = 0; i < 32; ++i) most = std::max(most, std::abs(block[i]));
@@ -148,5 +162,6 @@ class Product {
 
 inline constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                     DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+inline constexpr DType kFloatTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
 }  // namespace fovea::bench

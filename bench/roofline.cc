@@ -162,8 +162,11 @@ struct Pages {
 const Pages kPages[] = {{kernels::AttentionArgs{}.k_type, "pages"}, {kernels::KvType::kQ8_0, "q8_0 pages"}};
 
 bool answers_are_right(Isa isa) {
-  for (const DType dtype : kDTypes) {
-    for (const int64_t n : {1, 5, 13}) {
+  for (const int64_t n : {1, 5, 13}) {
+    for (const DType dtype : kDTypes) {
+      if (!Product(dtype, 37, 512, n).is_right()) return false;
+    }
+    for (const DType dtype : kFloatTypes) {
       if (!Product(dtype, 37, 512, n).is_right()) return false;
     }
   }
@@ -202,23 +205,26 @@ bool answers_are_right(Isa isa) {
 // Products with one token walk a weight of 150 to 330 MB, a slice per round: no cache holds those of all threads.
 class Slices {
  public:
-  static constexpr int64_t kSlices = 12, kRows = kSlices * 16384;
-  Slices(DType dtype, int64_t cols) : product_(dtype, kRows, cols, 1) {}
+  static constexpr int64_t kSlices = 12;
+  Slices(DType dtype, int64_t cols)
+      : rows_(16384 / (kernels::is_float_dtype(dtype) ? static_cast<int64_t>(kernels::row_bytes(dtype, 1)) : 1)),
+        product_(dtype, kSlices * rows_, cols, 1) {}
 
   // The bytes read, or read and written.
   double multiply() {
     const int64_t begin = next();
-    product_.run(begin, begin + kRows / kSlices);
+    product_.run(begin, begin + rows_);
     return static_cast<double>(product_.bytes()) / kSlices;
   }
   double pack() {
     const int64_t begin = next();
-    product_.pack(begin, begin + kRows / kSlices);
+    product_.pack(begin, begin + rows_);
     return static_cast<double>(product_.file_bytes() + product_.bytes()) / kSlices;
   }
 
  private:
-  int64_t next() { return next_++ % kSlices * (kRows / kSlices); }
+  int64_t next() { return next_++ % kSlices * rows_; }
+  int64_t rows_;  // of a slice
   Product product_;
   int64_t next_ = 0;
 };
@@ -236,12 +242,21 @@ class Shares {
             return p.operations();
           });
     }
-    for (const DType dtype : kDTypes) {
+    for (const DType dtype : kFloatTypes) {
+      add(fmt::format("{} product, 256 tokens", kernels::dtype_info(dtype).name), "float32", limits_.f32, 15,
+          each<Product>(dtype, 16 * 48, kCols, 256), [](Product& p) {
+            p.run();
+            return p.operations();
+          });
+    }
+    const auto from_memory = [&](DType dtype) {
       const std::string name(kernels::dtype_info(dtype).name);
       const auto slices = each<Slices>(dtype, kCols);
       read_bound(name + " product, 1 token", 3 * Slices::kSlices, slices, [](Slices& s) { return s.multiply(); });
       read_bound(name + " pack", 2 * Slices::kSlices, slices, [](Slices& s) { return s.pack(); });
-    }
+    };
+    for (const DType dtype : kDTypes) from_memory(dtype);
+    for (const DType dtype : kFloatTypes) from_memory(dtype);
   }
   void prefill() {
     for (const int head_dim : {64, 128}) {

@@ -14,7 +14,7 @@
 #include "fovea/attention/key_plan.h"
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
-#include "fovea/tensor/ops/rope.h"
+#include "fovea/tensor/ops/attention/rope.h"
 #include "fovea/tensor/scratch.h"
 #include "fovea/tensor/tensor.h"
 
@@ -53,7 +53,7 @@ class AttendMemory {
     int64_t begin, end;  // rows of the batch
     std::span<const int32_t> positions;
     Phase phase;
-    Pipeline* pipeline;  // null: dense
+    Pipeline* pipeline;                       // null: dense
     std::span<RowObserver* const> observers;  // of the sequence alone
     std::span<const Span> spans;
     int64_t n() const { return end - begin; }
@@ -79,8 +79,8 @@ class AttendMemory {
   std::vector<Piece> pieces;
   std::vector<RowTask> row_tasks;
   std::vector<std::vector<tensor::Tensor>> turned_q;  // of each run: q for turn i of its plan at i - 1
-  std::vector<tensor::RopeAngles> angles;  // by table of the model; made at first use
-  struct Turned {                          // of rows as if they stood elsewhere
+  std::vector<tensor::RopeAngles> angles;             // by table of the model; made at first use
+  struct Turned {                                     // of rows as if they stood elsewhere
     int rope;
     std::vector<int32_t> positions;
     tensor::RopeAngles angles;
@@ -99,7 +99,7 @@ class Attend {
     Hooks* hooks = nullptr;
     std::span<RowObserver* const> observers = {};
     std::span<const SequenceContext> sequences = {};
-    AttendMemory* memory = nullptr;  // null: its own
+    AttendMemory* memory = nullptr;             // null: its own
     const std::atomic<bool>* cancel = nullptr;  // looked at in every layer: throws Cancelled
   };
   explicit Attend(const Context& context);

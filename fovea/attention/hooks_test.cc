@@ -7,7 +7,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/exec.h"
-#include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::attention {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fovea/attention/attend.h"
-#include "fovea/tensor/ops/rope.h"
+#include "fovea/tensor/ops/attention/rope.h"
 
 namespace fovea::attention {
 
@@ -84,7 +84,8 @@ class OneLayer {
   // The slow twin: z of one row and head over the positions for which `sees` holds.
   using Sees = std::function<bool(int32_t key)>;
   std::vector<double> pattern(int head, int32_t q_pos, const Sees& sees, SequenceId sequence = 0, int layer = 0) const {
-    return pattern_at(head, q_pos, sees, [q_pos](int32_t) { return q_pos; }, sequence, layer);
+    return pattern_at(
+        head, q_pos, sees, [q_pos](int32_t) { return q_pos; }, sequence, layer);
   }
   // The same where the query stands at `stands(key)` for each key.
   std::vector<double> pattern_at(int head, int32_t q_pos, const Sees& sees,

@@ -1,34 +1,12 @@
 #include "fovea/kernels/matmul.h"
 
+#include "fovea/kernels/float_panels.h"
 #include "fovea/kernels/matmul_lanes.h"
+#include "fovea/kernels/with_tokens.h"
 
 namespace fovea::kernels {
 namespace FOVEA_ISA_NS {
 namespace {
-
-template <int T>
-struct Count {
-  static constexpr int value = T;
-};
-
-// fn(Count<n>()), n in 1..T: the number of tokens becomes a constant.
-template <int T, typename Fn>
-void with_tokens(int n, const Fn& fn) {
-  if constexpr (T > 0) {
-    if (n == T) {
-      fn(Count<T>());
-    } else {
-      with_tokens<T - 1>(n, fn);
-    }
-  }
-}
-
-// Tokens of one pass over a panel. A sanitizer build takes minutes for each size, so it has few.
-#ifdef FOVEA_FEW_TILES
-constexpr int kTileTokens = kMostTokens < 2 ? kMostTokens : 2;
-#else
-constexpr int kTileTokens = kMostTokens;
-#endif
 
 // Few tokens read the packed codes directly; from here on spreading them to bytes first pays off.
 constexpr int64_t kSpreadFrom = kDirectTokens + 1;
@@ -105,6 +83,7 @@ void quantized_matmul(const MatmulArgs& args) {
 }
 
 void float_matmul(const MatmulArgs& args) {
+  if (args.packed) return float_panels_matmul(args);
   const int64_t cols = args.w.cols;
   auto* panel = static_cast<float*>(args.scratch);
   float* one_row = panel + cols * kPanelRows;

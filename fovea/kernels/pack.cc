@@ -188,6 +188,27 @@ void pack_panels(const WeightView& w, int64_t panel_begin, int64_t panel_end, ui
   }
 }
 
+// [cols][kPanelRows] in the file's own type, zeros past the last row.
+template <typename T>
+void pack_floats(const WeightView& w, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
+  constexpr int64_t kStep = 16;  // columns at a time: a tile of both sides stays in the first-level cache
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    const int64_t first = panel * kPanelRows, left = w.rows - first, n_rows = left < kPanelRows ? left : kPanelRows;
+    const auto* from = static_cast<const uint8_t*>(w.data) + first * w.cols * static_cast<int64_t>(sizeof(T));
+    uint8_t* to = out + first * w.cols * static_cast<int64_t>(sizeof(T));
+    for (int64_t c = 0; c < w.cols; c += kStep) {
+      const int64_t n = w.cols - c < kStep ? w.cols - c : kStep;
+      T tile[kStep][kPanelRows] = {};
+      for (int64_t r = 0; r < n_rows; ++r) {
+        T row[kStep];
+        std::memcpy(row, from + (r * w.cols + c) * static_cast<int64_t>(sizeof(T)), static_cast<size_t>(n) * sizeof(T));
+        for (int64_t i = 0; i < n; ++i) tile[i][r] = row[i];
+      }
+      std::memcpy(to + c * kPanelRows * static_cast<int64_t>(sizeof(T)), tile, static_cast<size_t>(n) * sizeof tile[0]);
+    }
+  }
+}
+
 void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, void* out) {
   auto* to = static_cast<uint8_t*>(out);
   const auto pack = [&](auto panels) { panels(w, panel_begin, panel_end, to); };
@@ -200,6 +221,9 @@ void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, v
     case DType::kQ4_K: return pack(pack_panels<kPackQ4_K, PairScales, read_q4_k_codes>);
     case DType::kQ5_K: return pack(pack_panels<kPackQ5_K, PairScales, read_q5_k_codes>);
     case DType::kQ6_K: return pack(pack_panels<kPackQ6_K, SignedScales, read_q6_k_codes>);
+    case DType::kF32: return pack(pack_floats<uint32_t>);
+    case DType::kF16:
+    case DType::kBF16: return pack(pack_floats<uint16_t>);
     default: return;
   }
 }
@@ -211,6 +235,7 @@ FOVEA_KERNEL(pack_weights)
 size_t packed_bytes(const WeightView& w) {
   const PackKind kind = kind_of(w.dtype);
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
+  if (is_float_dtype(w.dtype)) return static_cast<size_t>(panels * kPanelRows) * row_bytes(w.dtype, w.cols);
   return kind.bits ? static_cast<size_t>(panels * (w.cols / 32) * kind.block_bytes()) : 0;
 }
 
@@ -223,12 +248,12 @@ size_t quantized_bytes(int64_t n_tokens, int64_t cols) {
          static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
 }
 
-// Two packed panels made on the fly and their codes spread to bytes, or a panel of floats with one row.
+// Two packed panels made on the fly and their codes spread to bytes, or two panels of floats.
 size_t matmul_scratch_bytes(const WeightView& w) {
   const auto cols = static_cast<size_t>(w.cols);
   const PackKind kind = kind_of(w.dtype);
   const size_t packed = kind.bits ? (cols / 32 * static_cast<size_t>(kind.block_bytes()) + 63) / 64 * 64 : 0;
-  const size_t spread = 2 * cols * kPanelRows, floats = cols * (kPanelRows + 1) * sizeof(float);
+  const size_t spread = 2 * cols * kPanelRows, floats = cols * 2 * kPanelRows * sizeof(float);
   return 2 * packed + (spread > floats ? spread : floats) + 64;
 }
 

@@ -10,7 +10,7 @@
 #include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
 #include "fovea/formats/gguf.h"
-#include "fovea/tensor/ops/rope.h"
+#include "fovea/tensor/ops/attention/rope.h"
 
 namespace fovea::models {
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/silu.h"
+#include "fovea/tensor/ops/math/silu.h"
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/gradients.h"

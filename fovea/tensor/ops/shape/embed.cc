@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/embed.h"
+#include "fovea/tensor/ops/shape/embed.h"
 
 #include <cstddef>
 #include <vector>

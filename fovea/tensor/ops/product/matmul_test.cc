@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/matmul.h"
+#include "fovea/tensor/ops/product/matmul.h"
 
 #include <gtest/gtest.h>
 
@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/add.h"
-#include "fovea/tensor/ops/cross_entropy.h"
-#include "fovea/tensor/ops/embed.h"
 #include "fovea/tensor/ops/gradient_check.h"
-#include "fovea/tensor/ops/silu.h"
+#include "fovea/tensor/ops/loss/cross_entropy.h"
+#include "fovea/tensor/ops/math/add.h"
+#include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/shape/embed.h"
 
 namespace fovea::tensor {
 namespace {

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/ops/math/add.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/rope.h"
+#include "fovea/tensor/ops/attention/rope.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/mul.h"
+#include "fovea/tensor/ops/math/mul.h"
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/gradients.h"

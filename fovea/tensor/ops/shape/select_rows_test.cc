@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/select_rows.h"
+#include "fovea/tensor/ops/shape/select_rows.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/matmul.h"
+#include "fovea/tensor/ops/product/matmul.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -10,9 +10,9 @@
 #include "fovea/kernels/sgemm.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/exec.h"
-#include "fovea/tensor/ops/add.h"
 #include "fovea/tensor/ops/for_rows.h"
-#include "fovea/tensor/ops/silu.h"
+#include "fovea/tensor/ops/math/add.h"
+#include "fovea/tensor/ops/math/silu.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/rms_norm.h"
+#include "fovea/tensor/ops/norm/rms_norm.h"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,10 @@
-#include "fovea/tensor/ops/view.h"
+#include "fovea/tensor/ops/shape/view.h"
 
 #include <gtest/gtest.h>
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/gradient_check.h"
-#include "fovea/tensor/ops/mul.h"
+#include "fovea/tensor/ops/math/mul.h"
 
 namespace fovea::tensor {
 namespace {

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/cross_entropy.h"
+#include "fovea/tensor/ops/loss/cross_entropy.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/view.h"
+#include "fovea/tensor/ops/shape/view.h"
 
 #include "fovea/base/check.h"
 

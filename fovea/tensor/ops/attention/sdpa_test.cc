@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/sdpa.h"
+#include "fovea/tensor/ops/attention/sdpa.h"
 
 #include <gtest/gtest.h>
 

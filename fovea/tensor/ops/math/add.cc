@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/add.h"
+#include "fovea/tensor/ops/math/add.h"
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/vector.h"

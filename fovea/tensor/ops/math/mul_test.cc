@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/mul.h"
+#include "fovea/tensor/ops/math/mul.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "fovea/tensor/ops/silu.h"
+#include "fovea/tensor/ops/math/silu.h"
 
 #include <gtest/gtest.h>
 
