@@ -24,7 +24,7 @@ inline constexpr int64_t kPrefetchBytes = 4096;
 // How far codes must move left for their zero point to be 128.
 constexpr int to_128(const PackKind& kind) { return kind.zero_log2 < 0 ? 0 : 7 - kind.zero_log2; }
 
-// What the zero point takes from the sum over scale s of a block, times 2^to_128.
+// What the zero point takes from the sum over scale s of a block, as BlockMeta says it.
 template <const PackKind& K>
 inline int32_t negative_of(const BlockMeta& m, int s) {
   return K.n_scales == 1 ? m.negative : m.negative_half[s];
@@ -301,10 +301,13 @@ void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t
 // feeds two products.
 template <const PackKind& K, int T, bool kSpread>
 void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
-  // maddubs adds two products in 16 bits: codes up to 15, 31 and 63 leave room for 8, 4 and 2 of them.
-  // 8-bit codes are made signed and the sign moved to the activations: |w| <= 128, |q| <= 127.
-  constexpr int kRoom = K.bits == 4 ? 8 : K.bits == 5 ? 4 : K.bits == 6 ? 2 : 1;
+  // maddubs adds two products in 16 bits: codes up to 15 and 31 leave room for 8 and 4 of them. With a zero point
+  // all of a scale's sums fit as |code - zero| <= zero and |q| <= 127, so what it takes away is where they begin, and
+  // that they wrap around in between does no harm. 8-bit codes, of which only one product fits, are made signed and the
+  // sign moved to the activations.
   constexpr int kSteps = 8 / K.n_scales;
+  constexpr bool kFromZero = K.zero_log2 >= 0 && K.bits != 8;
+  constexpr int kRoom = K.bits == 8 ? 1 : kFromZero ? kSteps : K.bits == 4 ? 8 : 4;
   const __m256i ones = _mm256_set1_epi16(1);
   __m256 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
@@ -320,6 +323,13 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
     const BlockMeta* meta = a.meta + b;
     for (int s = 0; s < K.n_scales; ++s) {
       __m256i dot[T][2], sum[T][2];
+      if constexpr (kFromZero) {
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          const __m256i pairs = _mm256_set1_epi32(negative_of<K>(meta[t * a.n_blocks], s));
+          sum[t][0] = sum[t][1] = _mm256_slli_epi16(pairs, K.zero_log2);
+        }
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < kSteps; ++i) {
         const int j = s * kSteps + i;
@@ -339,7 +349,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           for (int h = 0; h < 2; ++h) {
             const __m256i product = K.bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(c[h]), _mm256_sign_epi8(x, c[h]))
                                                 : _mm256_maddubs_epi16(c[h], x);
-            sum[t][h] = i % kRoom == 0 ? product : pinned(_mm256_add_epi16(sum[t][h], product));
+            sum[t][h] = i % kRoom == 0 && !kFromZero ? product : pinned(_mm256_add_epi16(sum[t][h], product));
           }
         }
         if (i % kRoom < kRoom - 1 && i < kSteps - 1) continue;
@@ -354,15 +364,11 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
       }
 #pragma GCC unroll 4
       for (int t = 0; t < T; ++t) {
-        const BlockMeta& m = meta[t * a.n_blocks];
-        __m256i zero = _mm256_setzero_si256();
-        if constexpr (K.zero_log2 >= 0 && K.bits != 8)
-          zero = _mm256_srai_epi32(_mm256_set1_epi32(negative_of<K>(m, s)), to_128(K));
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
-          if constexpr (K.zero_log2 >= 0 && K.bits != 8) dot[t][h] = _mm256_add_epi32(dot[t][h], zero);
-          acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t][h]),
-                                      _mm256_mul_ps(factor(s, h), _mm256_set1_ps(m.scale)), acc[t][h]);
+          acc[t][h] =
+              _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t][h]),
+                              _mm256_mul_ps(factor(s, h), _mm256_set1_ps(meta[t * a.n_blocks].scale)), acc[t][h]);
         }
       }
     }

@@ -73,7 +73,8 @@ struct BlockMeta {
   float scale;  // x = scale * q
   float sum;    // scale * (sum of q)
   // -128 * (sum of q), and of its first and last 16: what a zero point of 128 takes away. A smaller zero
-  // point of 2^n takes these shifted right by 7 - n.
+  // point of 2^n takes these shifted right by 7 - n. With AVX2 each holds two 16-bit numbers instead, -1 * (sum of q)
+  // of the first two and of the last two of every four columns, and a zero point of 2^n takes 2^n of them.
   int32_t negative, negative_half[2];
 };
 
