@@ -74,6 +74,12 @@ FOVEA_INLINE void store_pairs(F32 even, F32 odd, float* p) {
 
 #elif FOVEA_ISA_LEVEL == 1
 
+// An integer sum that stays in its register: g++ gathers the terms of many such additions first, and spills them.
+FOVEA_INLINE __m256i pinned(__m256i sum) {
+  asm("" : "+x"(sum));
+  return sum;
+}
+
 struct F32 {
   static constexpr int kLanes = 8;
   using Mask = __m256;

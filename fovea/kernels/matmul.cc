@@ -17,9 +17,9 @@ struct QuantizedMatmul {
   int64_t cols = args.w.cols, n_blocks = cols / 32, ld_q = (cols + 63) / 64 * 64;
   const int8_t* q = static_cast<const int8_t*>(args.quantized);
   const BlockMeta* meta = reinterpret_cast<const BlockMeta*>(q + args.n_tokens * ld_q);
-  int64_t panel_bytes = n_blocks * K.block_bytes();
+  int64_t panel_bytes = K.panel_bytes(n_blocks);
   int64_t own_bytes = (panel_bytes + 63) / 64 * 64;
-  uint8_t* own = static_cast<uint8_t*>(args.scratch);  // two panels packed on the fly, then two spread to bytes
+  uint8_t* own = static_cast<uint8_t*>(args.scratch);  // two panels packed on the fly, then two spread
   uint8_t* spread = own + 2 * own_bytes;
 
   const uint8_t* panel_at(int64_t row, uint8_t* room) const {
@@ -57,22 +57,22 @@ struct QuantizedMatmul {
 #if FOVEA_ISA_LEVEL == 2
     for (; spreads && args.row_end - row > kPanelRows; row += 2 * kPanelRows) {
       const uint8_t* packed[2] = {panel_at(row, own), panel_at(row + kPanelRows, own + own_bytes)};
-      constexpr int64_t kLd = 2 * 512;
-      for (int p = 0; p < 2; ++p) spread_panel<K>(packed[p], n_blocks, spread + p * 512, kLd);
+      constexpr int64_t kSecond = K.spread_bytes(), kLd = 2 * kSecond;
+      for (int p = 0; p < 2; ++p) spread_panel<K>(packed[p], n_blocks, spread + p * kSecond, kLd);
       const int64_t left = args.row_end - row;
       const int n_rows = static_cast<int>(left < 2 * kPanelRows ? left : 2 * kPanelRows);
       int64_t t = args.token_begin;
       for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
-        pair_tile<K>(part(packed[0], spread, kLd, t), packed[1], args.y + t * args.ld_y + row, args.ld_y,
+        pair_tile<K>(part(packed[0], spread, kLd, t), args.y + t * args.ld_y + row, args.ld_y,
                      args.bias ? args.bias + row : nullptr, n_rows);
       }
-      for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * 512, kLd, row + p * kPanelRows, t);
+      for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * kSecond, kLd, row + p * kPanelRows, t);
     }
 #endif
     for (; row < args.row_end; row += kPanelRows) {
       const uint8_t* packed = panel_at(row, own);
-      if (spreads) spread_panel<K>(packed, n_blocks, spread, 512);
-      panel(packed, spreads ? spread : nullptr, 512, row, args.token_begin);
+      if (spreads) spread_panel<K>(packed, n_blocks, spread, K.spread_bytes());
+      panel(packed, spreads ? spread : nullptr, K.spread_bytes(), row, args.token_begin);
     }
   }
 };

@@ -120,6 +120,7 @@ void put_codes(const PanelBlocks& blocks, int group, uint8_t* out) {
 // What stands before the codes: half floats as they are in the file, one or two at the start of a block.
 template <const PackKind& K>
 struct HalfScales {
+  static void put_header(const PanelBlocks&, uint8_t*) {}
   void read(const PanelBlocks&) {}
   void put(const PanelBlocks& blocks, int, uint8_t* out) const {
     for (int r = 0; r < kPanelRows; ++r) {
@@ -129,38 +130,37 @@ struct HalfScales {
   }
 };
 
-// Q4_K, Q5_K: products of two half floats of the block with eight pairs of 6-bit numbers.
+// Q4_K, Q5_K: two half floats of the block and eight pairs of 6-bit numbers.
 struct PairScales {
-  float scale[kPanelRows], min[kPanelRows];
   uint8_t scales[8][kPanelRows], mins[8][kPanelRows];
+  static void put_header(const PanelBlocks& blocks, uint8_t* out) {
+    for (int r = 0; r < kPanelRows; ++r) {
+      std::memcpy(out + 2 * r, blocks.at[r], 2);
+      out[32 + 2 * r] = blocks.at[r][2];
+      out[33 + 2 * r] = blocks.at[r][3] ^ 0x80u;  // a minimum is taken away
+    }
+  }
   void read(const PanelBlocks& blocks) {
     for (int r = 0; r < kPanelRows; ++r) {
-      scale[r] = load_half(blocks.at[r]), min[r] = load_half(blocks.at[r] + 2);
       for (int j = 0; j < 8; ++j) k_scale_min(blocks.at[r] + 4, j, scales[j][r], mins[j][r]);
     }
   }
   void put(const PanelBlocks&, int group, uint8_t* out) const {
-    float s[kPanelRows], m[kPanelRows];
-    for (int r = 0; r < kPanelRows; ++r) s[r] = scale[r] * static_cast<float>(scales[group][r]);
-    for (int r = 0; r < kPanelRows; ++r) m[r] = -(min[r] * static_cast<float>(mins[group][r]));
-    std::memcpy(out, s, sizeof s);
-    std::memcpy(out + sizeof s, m, sizeof m);
+    std::memcpy(out, scales[group], kPanelRows);
+    std::memcpy(out + kPanelRows, mins[group], kPanelRows);
   }
 };
 
-// Q6_K: products of a half float of the block with sixteen signed bytes.
+// Q6_K: a half float of the block and sixteen signed bytes.
 struct SignedScales {
-  float scale[kPanelRows];
-  void read(const PanelBlocks& blocks) {
-    for (int r = 0; r < kPanelRows; ++r) scale[r] = load_half(blocks.at[r] + 208);
+  static void put_header(const PanelBlocks& blocks, uint8_t* out) {
+    for (int r = 0; r < kPanelRows; ++r) std::memcpy(out + 2 * r, blocks.at[r] + 208, 2);
   }
+  void read(const PanelBlocks&) {}
   void put(const PanelBlocks& blocks, int group, uint8_t* out) const {
-    float s[2][kPanelRows];
     for (int r = 0; r < kPanelRows; ++r) {
-      for (int i = 0; i < 2; ++i)
-        s[i][r] = scale[r] * static_cast<float>(static_cast<int8_t>(blocks.at[r][192 + 2 * group + i]));
+      for (int i = 0; i < 2; ++i) out[i * kPanelRows + r] = blocks.at[r][192 + 2 * group + i];
     }
-    std::memcpy(out, s, sizeof s);
   }
 };
 
@@ -174,12 +174,14 @@ void pack_panels(const WeightView& w, int64_t panel_begin, int64_t panel_end, ui
   for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
     const int64_t first = panel * kPanelRows;
     const uint8_t* at = static_cast<const uint8_t*>(w.data) + first * stride;
-    uint8_t* to = out + panel * (w.cols / 32) * K.block_bytes();
+    uint8_t* to = out + panel * K.panel_bytes(w.cols / 32);
     for (int64_t b = 0; b < n_blocks; ++b, at += block_bytes) {
       PanelBlocks blocks;
       for (int64_t r = 0; r < kPanelRows; ++r) blocks.at[r] = first + r < w.rows ? at + r * stride : kNoRow;
       Scales scales;
       scales.read(blocks);
+      scales.put_header(blocks, to);
+      to += K.header_bytes();
       for (int group = 0; group < groups; ++group, to += K.block_bytes()) {
         scales.put(blocks, group, to);
         put_codes<Read, K, kFifths>(blocks, group, to);
@@ -236,7 +238,7 @@ size_t packed_bytes(const WeightView& w) {
   const PackKind kind = kind_of(w.dtype);
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
   if (is_float_dtype(w.dtype)) return static_cast<size_t>(panels * kPanelRows) * row_bytes(w.dtype, w.cols);
-  return kind.bits ? static_cast<size_t>(panels * (w.cols / 32) * kind.block_bytes()) : 0;
+  return kind.bits ? static_cast<size_t>(panels * kind.panel_bytes(w.cols / 32)) : 0;
 }
 
 bool uses_quantized(DType dtype, int64_t cols, Numerics numerics) {
@@ -248,12 +250,13 @@ size_t quantized_bytes(int64_t n_tokens, int64_t cols) {
          static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
 }
 
-// Two packed panels made on the fly and their codes spread to bytes, or two panels of floats.
+// Two packed panels made on the fly and two spread, or two panels of floats.
 size_t matmul_scratch_bytes(const WeightView& w) {
-  const auto cols = static_cast<size_t>(w.cols);
+  const auto cols = static_cast<size_t>(w.cols), blocks = cols / 32;
   const PackKind kind = kind_of(w.dtype);
-  const size_t packed = kind.bits ? (cols / 32 * static_cast<size_t>(kind.block_bytes()) + 63) / 64 * 64 : 0;
-  const size_t spread = 2 * cols * kPanelRows, floats = cols * 2 * kPanelRows * sizeof(float);
+  const size_t packed = kind.bits ? (static_cast<size_t>(kind.panel_bytes(w.cols / 32)) + 63) / 64 * 64 : 0;
+  const size_t spread = kind.bits ? 2 * blocks * static_cast<size_t>(kind.spread_bytes()) : 0;
+  const size_t floats = cols * 2 * kPanelRows * sizeof(float);
   return 2 * packed + (spread > floats ? spread : floats) + 64;
 }
 

@@ -36,8 +36,8 @@ using Ints = __m256i;
 FOVEA_INLINE Ints ints(int lane) { return _mm256_set1_epi32(lane); }
 FOVEA_INLINE Ints plus(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
 // As the products do it: the sums of pairs stay 16 bits wide for a while.
-FOVEA_INLINE Ints dot8(Ints sum, Ints a) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(sum, a)); }
-FOVEA_INLINE Ints dot16(Ints sum, Ints a) { return _mm256_add_epi32(sum, _mm256_madd_epi16(sum, a)); }
+FOVEA_INLINE Ints dot8(Ints sum, Ints a) { return pinned(_mm256_add_epi16(sum, _mm256_maddubs_epi16(sum, a))); }
+FOVEA_INLINE Ints dot16(Ints sum, Ints a) { return pinned(_mm256_add_epi32(sum, _mm256_madd_epi16(sum, a))); }
 FOVEA_INLINE int64_t first(Ints a) { return _mm_cvtsi128_si32(_mm256_castsi256_si128(a)); }
 FOVEA_INLINE Ints read(const char* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
 #else
@@ -63,12 +63,14 @@ constexpr int64_t kBytes = 4, kShorts = 4;  // no dot products: a lane is one pr
 template <Ints (*Dot)(Ints, Ints)>
 int64_t ints_peak(int64_t rounds, int64_t products) {
   Ints sums[kChains], a = ints(0x01010101);
+  FOVEA_UNROLL
   for (int i = 0; i < kChains; ++i) sums[i] = ints(i);
   for (int64_t round = 0; round < rounds; ++round) {
     FOVEA_UNROLL
     for (int i = 0; i < kChains; ++i) sums[i] = Dot(sums[i], a);
   }
   Ints all = sums[0];
+  FOVEA_UNROLL
   for (int i = 1; i < kChains; ++i) all = plus(all, sums[i]);
   return rounds * kChains * products * 2 + (first(all) == 12345 ? 1 : 0);
 }

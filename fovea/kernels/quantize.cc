@@ -45,6 +45,10 @@ inline float ratio(__m256 a, __m256 b) {
   return low > 0 ? _mm_cvtss_f32(both) / low : 1.0f;
 }
 
+#endif
+
+#if FOVEA_ISA_LEVEL == 2
+
 // Sums of the first and the last 16 of 32 codes.
 inline void half_sums(__m256i q, int32_t* sums) {
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
@@ -55,8 +59,25 @@ inline void half_sums(__m256i q, int32_t* sums) {
 
 #endif
 
+#if FOVEA_ISA_LEVEL == 1
+
+// The numbers of BlockMeta that say what a zero point takes away: the whole block's first, then its halves'.
+inline void negative_pairs(__m256i q, int32_t* negative) {
+  __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+  pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4e));
+  pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xb1));
+  pairs = _mm256_sub_epi16(_mm256_setzero_si256(), pairs);
+  const __m128i first = _mm256_castsi256_si128(pairs), second = _mm256_extracti128_si256(pairs, 1);
+  negative[0] = _mm_cvtsi128_si32(_mm_add_epi16(first, second));
+  negative[1] = _mm_cvtsi128_si32(first), negative[2] = _mm_cvtsi128_si32(second);
+}
+
+#endif
+
 void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
+#if FOVEA_ISA_LEVEL != 1
   int32_t sums[2] = {0, 0};
+#endif
 #if FOVEA_ISA_LEVEL == 2
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
@@ -101,7 +122,10 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
         _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts0, shorts1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), codes);
-  half_sums(codes, sums);
+  int32_t negative[3];
+  negative_pairs(codes, negative);
+  const int32_t negative_sum = static_cast<int16_t>(negative[0] & 0xffff) + (negative[0] >> 16);
+  meta = {fitted, fitted * static_cast<float>(-negative_sum), negative[0], {negative[1], negative[2]}};
 #else
   uint32_t most = 0;
   for (int i = 0; i < 32; ++i) {
@@ -122,9 +146,11 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
   }
   const float fitted = qq > 0 ? by.scale * (rq / qq) : by.scale;
 #endif
+#if FOVEA_ISA_LEVEL != 1
   // The analyzer misses that half_sums stores both.  NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult)
   const int32_t sum = sums[0] + sums[1];
   meta = {fitted, fitted * static_cast<float>(sum), -128 * sum, {-128 * sums[0], -128 * sums[1]}};
+#endif
 }
 
 void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
