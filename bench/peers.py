@@ -23,7 +23,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import re
 import shutil
 import statistics
@@ -34,15 +33,10 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import result  # noqa: E402  (its folder is not on the path of who imports this file)
+
 FIRST_TOKEN_PROMPT = "Hello, who are you?"
-
-
-def cpu():
-    info = dict(l.split(":", 1) for l in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in l)
-    info = {k.strip(): v.strip() for k, v in info.items()}
-    wanted = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
-    return {"cpu": info.get("model name", platform.machine()), "cores": os.cpu_count(),
-            "isa": [f for f in wanted if f in info.get("flags", "").split()], "kernel": platform.release()}
 
 
 class Run:
@@ -235,11 +229,22 @@ def quality(args):
 
 
 def keep(path, report):
-    """Written beside and moved: an interruption leaves the last whole report."""
     if path:
-        part = Path(str(path) + ".part")
-        part.write_text(json.dumps(report, indent=1) + "\n")
-        part.replace(path)
+        result.keep(path, report)
+
+
+def earlier(path, report, samples):
+    """What an earlier run of the same model, machine and commit measured, to go on from."""
+    before = json.loads(Path(path).read_text())
+    for key in ("benchmark", "kind", "commit", "models", "threads"):
+        if before.get(key) != report[key]:
+            sys.exit(f"{path}: {key} is {before.get(key)}, here it is {report[key]}; give another file")
+    if before["command"] != report["command"]:
+        report["command"] = f"{before['command']}; {report['command']}"
+    report["isa"].update(before["isa"])
+    for name, test, taken in before["samples"]:
+        samples.setdefault(name, {})[tuple(test)] = [tuple(sample) for sample in taken]
+    return samples, list(dict.fromkeys(tuple(test) for _, test, _ in before["samples"]))
 
 
 def number(text):
@@ -269,17 +274,20 @@ def parse():
     built = Path(__file__).resolve().parent.parent / "build" / "fovea"
     parser.add_argument("--fovea", default=env("FOVEA") or (str(built) if built.is_file() else None),
                         help="the fovea program; default: FOVEA=, or build/fovea")
+    parser.add_argument("--commit", help="what the program was built from; default: this checkout")
     parser.add_argument("--fovea-args", default="", help="more flags for fovea bench")
     parser.add_argument("--llama", default=env("LLAMA_BENCH"), help="llama.cpp's llama-bench; default: LLAMA_BENCH=")
     parser.add_argument("--llama-cli", default=env("LLAMA_CLI"), help="its llama-completion or llama-cli")
     parser.add_argument("--ik", default=env("IK_LLAMA_BENCH"), help="ik_llama.cpp's; default: IK_LLAMA_BENCH=")
+    parser.add_argument("--ik-repack", choices=("both", "0", "1"), default="both", help="which of its -rtr to run")
     parser.add_argument("--ik-cli", default=env("IK_LLAMA_CLI"), help="its llama-cli")
     here = sys.executable if importlib.util.find_spec("xllamacpp") else None
     parser.add_argument("--xllamacpp", nargs="?", const=sys.executable, default=env("XLLAMACPP_PYTHON", here),
                         help="a Python that has xllamacpp; default: this one, if it has; '' for none")
     parser.add_argument("--quality", metavar="TEXT", help="measure the divergence from exact arithmetic on it as well")
     parser.add_argument("--quality-chunks", type=int, default=12, help="windows of it")
-    parser.add_argument("--json", help="where to keep everything measured")
+    parser.add_argument("-o", "--json", help="where to keep everything measured, in the form of bench/result.py")
+    parser.add_argument("--add", action="store_true", help="to what --json holds already: runs of a minute each")
     parser.add_argument("--xllamacpp-worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.llama_cli = args.llama_cli or beside(args.llama, "llama-completion", "llama-cli")
@@ -298,16 +306,23 @@ def main():
     if args.xllamacpp_worker:
         return xllamacpp_worker(args)
     engines = {name: bench for name, bench, wanted in (
-        ("fovea", fovea, args.fovea), ("ik_llama.cpp -rtr 0", ik(0), args.ik), ("ik_llama.cpp -rtr 1", ik(1), args.ik),
+        ("fovea", fovea, args.fovea), ("ik_llama.cpp -rtr 0", ik(0), args.ik and args.ik_repack != "1"),
+        ("ik_llama.cpp -rtr 1", ik(1), args.ik and args.ik_repack != "0"),
         ("llama.cpp -fa 0", llama(0), args.llama), ("llama.cpp -fa 1", llama(1), args.llama),
         ("xllamacpp", xllamacpp, args.xllamacpp)) if wanted}
     tests = [(p, 0, 0) for p in args.prompt] + [(0, args.gen, d) for d in args.depth]
-    report = {"machine": cpu(), "model": Path(args.model).name, "model_bytes": Path(args.model).stat().st_size,
-              "threads": args.threads, "rounds": args.rounds, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-              "load_before": os.getloadavg(), "isa": args.isa, "failed": {}, "rows": []}
+    report = result.head("peers", ["python3", *sys.argv], [args.model])
+    report |= {"commit": args.commit or report["commit"], "model": Path(args.model).name,
+               "model_bytes": Path(args.model).stat().st_size, "threads": args.threads, "rounds": args.rounds,
+               "load_before": os.getloadavg(), "isa": args.isa, "failed": {}, "rows": []}
     if args.first_token:
         tests.insert(0, FIRST)
     samples = {name: {} for name in engines}
+    if args.add and args.json and Path(args.json).is_file():
+        samples, tests_before = earlier(args.json, report, samples)
+    else:
+        tests_before = []
+    shown = tests_before + [test for test in tests if test not in tests_before]
     for round_ in range(args.rounds):
         for test in tests:
             for _ in range(args.first_token if test == FIRST else 1):
@@ -321,7 +336,9 @@ def main():
                     except (RuntimeError, OSError, LookupError, ValueError) as problem:  # the rest still counts
                         report["failed"].setdefault(name, {})[label(test)] = str(problem)
                         print(f"{name} failed: {problem}", file=sys.stderr)
-                    report |= {"load_after": os.getloadavg(), "rows": summary(samples, tests)}
+                    report |= {"load_after": os.getloadavg(), "rows": summary(samples, shown),
+                               "samples": [[name, test, taken] for name, of in samples.items()
+                                           for test, taken in of.items()]}
                     keep(args.json, report)
 
     machine = report["machine"]

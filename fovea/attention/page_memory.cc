@@ -57,6 +57,10 @@ void* PageMemory::take() {
 #ifdef MADV_HUGEPAGE
     if (many) (void)madvise(first, bytes, MADV_HUGEPAGE);  // advice only
 #endif
+#ifdef MADV_POPULATE_WRITE
+    // A block is soon full: all of it in one call, instead of a fault for every 4 KB.
+    if (!many) (void)madvise(first, bytes, MADV_POPULATE_WRITE);
+#endif
     held_ += bytes;
     Block& block = blocks_[first];
     block.bytes = bytes;

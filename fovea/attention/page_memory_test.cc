@@ -1,6 +1,7 @@
 #include "fovea/attention/page_memory.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -39,6 +40,25 @@ TEST(PageMemory, AFreedPageIsUsedAgainBeforeABlockIsAdded) {
   EXPECT_EQ(memory.bytes_held(), held);
   memory.give(first);
   memory.give(second);
+}
+
+TEST(PageMemory, ASmallBlockIsThereAsAWholeAtItsFirstPage) {
+#ifdef MADV_POPULATE_WRITE
+  constexpr size_t kBlock = size_t{128} << 10, kSystemPage = 4096;
+  void* probe = ::mmap(nullptr, kSystemPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(probe, MAP_FAILED);
+  const bool populates = ::madvise(probe, kSystemPage, MADV_POPULATE_WRITE) == 0;
+  ::munmap(probe, kSystemPage);
+  if (!populates) GTEST_SKIP() << "this system has no MADV_POPULATE_WRITE";
+  PageMemory memory(8320);
+  void* page = memory.take();  // nothing was written
+  std::vector<unsigned char> resident(kBlock / kSystemPage);
+  ASSERT_EQ(::mincore(page, kBlock, resident.data()), 0);
+  EXPECT_TRUE(std::all_of(resident.begin(), resident.end(), [](unsigned char there) { return there & 1; }));
+  memory.give(page);
+#else
+  GTEST_SKIP() << "this system has no MADV_POPULATE_WRITE";
+#endif
 }
 
 TEST(PageMemory, ABlockWithoutPagesInUseGoesBack) {

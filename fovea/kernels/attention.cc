@@ -3,6 +3,7 @@
 #include "fovea/base/check.h"
 #include "fovea/kernels/attention_codes.h"
 #include "fovea/kernels/attention_tile.h"
+#include "fovea/kernels/codes.h"
 #include "fovea/kernels/page_layout.h"
 
 namespace fovea::kernels {
@@ -10,6 +11,7 @@ namespace fovea::kernels {
 // Rows (query, head) that walk the pages together, so that a page is read once for them.
 inline constexpr int kStripRows = 192;
 inline constexpr int kRowPadding = 16;
+inline constexpr int kMostColumns = 256;
 
 // Throws; compiled once, because formatting is made of standard-library templates.
 void check_attention(const AttentionArgs& args, int head);
@@ -17,7 +19,8 @@ void check_attention(const AttentionArgs& args, int head);
 #if FOVEA_ISA_LEVEL == 0
 void check_attention(const AttentionArgs& args, int head) {
   for (const int dim : {args.k_dim, args.v_dim})
-    FOVEA_CHECK(dim >= 8 && dim <= 256 && dim % 8 == 0, "attention: a head of {} is no multiple of 8 up to 256", dim);
+    FOVEA_CHECK(dim >= 8 && dim <= kMostColumns && dim % 8 == 0, "attention: a head of {} is no multiple of 8 up to {}",
+                dim, kMostColumns);
   FOVEA_CHECK((args.k_type == KvType::kF32) == (args.v_type == KvType::kF32),
               "attention: keys as {} do not go with values as {}", name_of(args.k_type), name_of(args.v_type));
   FOVEA_CHECK(args.group > 0 && args.n_queries >= 0 && args.n_blocks >= 0 && args.scratch,
@@ -32,7 +35,7 @@ size_t attention_scratch_bytes(const AttentionArgs& args) {
   const size_t k_width = static_cast<size_t>(args.k_dim + 15) / 16 * 16;
   const size_t v_width = static_cast<size_t>(args.v_dim + 15) / 16 * 16;
   constexpr size_t kKeys = kTilePages * kPageKeys;
-  const size_t floats = rows * (k_width + v_width + 16 + 5)       // q, o, l; q_scales, m, position, floor, sink
+  const size_t floats = rows * (k_width + v_width + 16 + 5)           // q, o, l; q_scales, m, position, floor, sink
                         + 2 * kRowPadding * kKeys + kKeys * v_width;  // s, w; v
   return (floats + 16 * 16) * sizeof(float);
 }
@@ -132,7 +135,7 @@ struct Strip {
   const AttentionArgs& args;
   int64_t begin;  // first row; row = head * n_queries + query, so that neighbours are near in position
   int n_rows;
-  int height;  // rows of every block but the last
+  int height;          // rows of every block but the last
   int k_width, width;  // k_dim and v_dim in whole registers of any set
   float *q, *o, *l, *m, *s, *w, *v, *q_scales;
   RowRule* rules;
@@ -172,9 +175,7 @@ struct Strip {
             l + static_cast<int64_t>(first) * kLanes,
             s};
   }
-  int16_t* q_codes(int first) const {
-    return reinterpret_cast<int16_t*>(q) + static_cast<int64_t>(first) * args.k_dim;
-  }
+  int16_t* q_codes(int first) const { return reinterpret_cast<int16_t*>(q) + static_cast<int64_t>(first) * args.k_dim; }
   CodeRows code_rows(int first) const {
     return {q_codes(first),
             q_scales + first,
@@ -217,17 +218,10 @@ struct Strip {
 
   // A row of q (null: zeros) as codes [k_dim / 2][r_block][2] -> its scale: above 0, or NaN.
   float pack_codes(const float* source, int query_codes, int16_t* to, int r_block) const {
-    float largest = 0.0f, zeros = 0.0f;
-    for (int d = 0; d < args.k_dim && source; ++d) {
-      largest = __builtin_fabsf(source[d]) > largest ? __builtin_fabsf(source[d]) : largest;
-      zeros += source[d] * 0.0f;  // NaN if one is not finite
-    }
-    const float step = largest / static_cast<float>(query_codes) + zeros;
-    const float up = step >= __FLT_MIN__ ? 1.0f / step : 0.0f;
-    for (int d = 0; d < args.k_dim; ++d) {
-      const float code = source && up > 0.0f ? __builtin_nearbyintf(source[d] * up) : 0.0f;
-      to[d / 2 * 2 * r_block + d % 2] = static_cast<int16_t>(code);
-    }
+    const float step = source ? largest_of(source, args.k_dim) / static_cast<float>(query_codes) : 0.0f;
+    int32_t codes[kMostColumns];
+    round_codes(source, args.k_dim, step >= __FLT_MIN__ ? 1.0f / step : 0.0f, query_codes, codes);
+    spread_pairs(codes, args.k_dim, 2 * r_block, to);
     return step < __FLT_MIN__ ? 1.0f : step;
   }
 

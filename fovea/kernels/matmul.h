@@ -39,6 +39,10 @@ size_t quantized_bytes(int64_t n_tokens, int64_t cols);
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, void* out)>
     quantize_activations;
+// The same for columns [col_begin, col_end) of it, multiples of 32: for whoever makes x part by part.
+extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
+                       int64_t token_end, int64_t col_begin, int64_t col_end, void* out)>
+    quantize_columns;
 // What `first`, the form of x, leaves of x, in the same form: x is the sum of both to about 16 bits.
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, const void* first, void* out)>

@@ -165,6 +165,36 @@ TEST_P(QuantisedMatmul, AFormAndTheFormOfItsRestHoldSixteenBitsOfX) {
   }
 }
 
+TEST_P(QuantisedMatmul, AFormHasTheSameBitsInOnePieceAndBlockByBlock) {
+  for (int64_t cols = 32; cols <= 11 * 32; cols += 32) {
+    constexpr int64_t kTokens = 3;
+    std::vector<float> x = random_x(kTokens * cols);
+    for (int64_t i = 0; i < cols; ++i) x[static_cast<size_t>(i)] *= std::exp2(static_cast<float>(i / 32 * 20 - 100));
+    std::fill_n(x.begin() + cols + cols / 32 / 2 * 32, 32, 0.0f);
+    x[static_cast<size_t>(2 * cols + cols / 2)] = std::numeric_limits<float>::quiet_NaN();
+    const size_t bytes = quantized_bytes(kTokens, cols);
+    const Bytes whole = allocate(bytes), parts = allocate(bytes), rest = allocate(bytes), rest_parts = allocate(bytes);
+    quantize_activations(x.data(), cols, kTokens, cols, 0, kTokens, whole.get());
+    quantize_rest(x.data(), cols, kTokens, cols, 0, kTokens, whole.get(), rest.get());
+    for (int64_t c = 0; c < cols; c += 32)
+      quantize_columns(x.data(), cols, kTokens, cols, 0, kTokens, c, c + 32, parts.get());
+    EXPECT_EQ(std::memcmp(whole.get(), parts.get(), bytes), 0) << cols;
+    // The rest, from its definition.
+    const int64_t ld = (cols + 63) / 64 * 64;
+    const auto* codes = reinterpret_cast<const int8_t*>(whole.get());
+    const auto* meta = reinterpret_cast<const BlockMeta*>(codes + kTokens * ld);
+    std::vector<float> left(x.size());
+    for (int64_t i = 0; i < kTokens * cols; ++i) {
+      const float known =
+          meta[i / 32].scale * static_cast<float>(codes[i / cols * ld + i % cols]);  // cols is whole blocks
+      left[static_cast<size_t>(i)] = x[static_cast<size_t>(i)] - known;
+    }
+    for (int64_t c = 0; c < cols; c += 32)
+      quantize_columns(left.data(), cols, kTokens, cols, 0, kTokens, c, c + 32, rest_parts.get());
+    EXPECT_EQ(std::memcmp(rest.get(), rest_parts.get(), bytes), 0) << cols;
+  }
+}
+
 TEST_P(QuantisedMatmul, IsTheProductOfTheCodesAtEveryNumberOfTokensAndRows) {
   for (const DType dtype : kDTypes) {
     const int64_t cols = is_super(dtype) ? 512 : 96;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "fovea/kernels/attention.h"
 
@@ -39,5 +40,38 @@ struct ValueLayout {
   explicit constexpr ValueLayout(int v_dim)
       : scales(int64_t{sizeof(typename Codes::Code)} * kPageKeys * v_dim), bytes(scales + 2 * kPageKeys) {}
 };
+
+// One slot of a page of codes: those of columns 2 i and 2 i + 1 of a key stand together, and each column of a value
+// beside its neighbour's.
+template <typename Codes>
+struct KeySlot {
+  using Code = typename Codes::Code;
+  Code* codes;
+  uint16_t* scales;
+
+  KeySlot(void* keys, int k_dim, int slot)
+      : codes(static_cast<Code*>(keys) + 2 * slot),
+        scales(reinterpret_cast<uint16_t*>(static_cast<char*>(keys) + KeyLayout<Codes>(k_dim).scales) + slot) {}
+  Code& code(int d) const { return codes[d / 2 * 2 * kPageKeys + d % 2]; }
+  uint16_t& scale(int d) const { return scales[d / Codes::kGroupColumns * kPageKeys]; }
+};
+template <typename Codes>
+struct ValueSlot {
+  using Code = typename Codes::Code;
+  Code* codes;
+  uint16_t* scale;
+
+  ValueSlot(void* values, int v_dim, int slot)
+      : codes(static_cast<Code*>(values) + int64_t{slot / 2} * 2 * v_dim + slot % 2),
+        scale(reinterpret_cast<uint16_t*>(static_cast<char*>(values) + ValueLayout<Codes>(v_dim).scales) + slot) {}
+  Code& code(int d) const { return codes[2 * d]; }
+};
+
+inline float from_bf16(uint16_t high) {
+  const uint32_t bits = uint32_t{high} << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
 
 }  // namespace fovea::kernels::FOVEA_ISA_NS

@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
+#include "fovea/base/random.h"
 #include "fovea/kernels/attention.h"
 
 namespace fovea::kernels {
@@ -39,6 +41,36 @@ TEST(Page, HoldsEveryKeyAndValueOfEverySlot) {
       for (int d = 0; d < kDim; ++d) {
         EXPECT_NEAR(k[static_cast<size_t>(d)], element(slot, d), largest / 4095 / 2);
         EXPECT_NEAR(v[static_cast<size_t>(d)], -element(slot, d) - 1, largest / 2047 / 2);
+      }
+    }
+  }
+}
+
+TEST(Page, EveryInstructionSetWritesTheSameBytesAndNoOtherSlot) {
+  Rng rng(4);
+  for (KvType type : {KvType::kF32, KvType::kI16, KvType::kQ8_0}) {
+    for (const int head_dim : {8, 16, 24, 64, 80, 128, 256}) {
+      const auto n = static_cast<size_t>(head_dim);
+      for (const int slot : {0, 1, 17, 30, 31}) {
+        std::vector<float> k(n), v(n);
+        for (size_t d = 0; d < n; ++d) k[d] = static_cast<float>(rng.normal()), v[d] = static_cast<float>(rng.normal());
+        if (slot == 17) k[n / 2] = -std::numeric_limits<float>::infinity(), v[0] = std::nanf("");
+        if (slot == 30) std::fill(k.begin(), k.end(), 0.0f);
+        const auto values_at = static_cast<std::ptrdiff_t>(key_bytes(type, head_dim));
+        const std::vector<char> blank(key_bytes(type, head_dim) + value_bytes(type, head_dim), 0x5a);
+        const auto write = [&](Isa isa, std::vector<char>& page) {
+          key_write.for_isa(isa)(page.data(), type, head_dim, slot, k.data());
+          value_write.for_isa(isa)(page.data() + values_at, type, head_dim, slot, v.data());
+        };
+        std::vector<char> want = blank;
+        write(Isa::kPortable, want);
+        EXPECT_NE(want, blank);
+        for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
+          if (!machine_has(isa)) continue;
+          std::vector<char> got = blank;
+          write(isa, got);
+          EXPECT_EQ(got, want) << name_of(type) << " " << head_dim << " " << slot << " " << name_of(isa);
+        }
       }
     }
   }

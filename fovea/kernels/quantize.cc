@@ -153,14 +153,159 @@ void quantize_block(const float* x, int8_t* q, BlockMeta& meta) {
 #endif
 }
 
-void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
-                          int64_t token_end, void* out) {
+#if FOVEA_ISA_LEVEL == 2
+
+// Four blocks side by side: lane i of 128 bits belongs to block i in everything that is one number per block, and the
+// horizontal sums of four cost little more than those of one. Every sum has the order of quantize_block's.
+struct Floats4 {
+  __m512 v[8];
+};
+
+// 128-bit lanes 0 and 1 of a, then of b; and 2 and 3.
+FOVEA_INLINE __m512 lower(__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0x44); }
+FOVEA_INLINE __m512 upper(__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0xee); }
+// Lanes 0 and 2 of a, then of b; and 1 and 3.
+FOVEA_INLINE __m512 even(__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0x88); }
+FOVEA_INLINE __m512 odd(__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0xdd); }
+
+FOVEA_INLINE __m512 sums_of_four(const __m512* x) {
+  __m512 a = _mm512_add_ps(lower(x[0], x[1]), upper(x[0], x[1]));
+  __m512 b = _mm512_add_ps(lower(x[2], x[3]), upper(x[2], x[3]));
+  a = _mm512_add_ps(a, _mm512_permute_ps(a, 0xb1)), b = _mm512_add_ps(b, _mm512_permute_ps(b, 0xb1));
+  const __m512 c = _mm512_add_ps(even(a, b), odd(a, b));
+  return _mm512_add_ps(c, _mm512_permute_ps(c, 0x4e));
+}
+
+FOVEA_INLINE __m512i largest_of_four(const Floats4& x) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512 m[4];
+  FOVEA_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    m[i] = _mm512_castsi512_ps(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(x.v[2 * i]), magnitude),
+                                                _mm512_and_si512(_mm512_castps_si512(x.v[2 * i + 1]), magnitude)));
+  }
+  const auto most = [](__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  };
+  const __m512 a = most(lower(m[0], m[1]), upper(m[0], m[1])), b = most(lower(m[2], m[3]), upper(m[2], m[3]));
+  __m512 c = most(even(a, b), odd(a, b));
+  c = most(c, _mm512_permute_ps(c, 0x4e));
+  return _mm512_castps_si512(most(c, _mm512_permute_ps(c, 0xb1)));
+}
+
+// 64 codes of two blocks, in order.
+FOVEA_INLINE __m512i narrow(const __m512i* whole) {
+  const __m512i bytes =
+      _mm512_packs_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+}
+
+// The sum of 16 codes in each 128-bit lane.
+FOVEA_INLINE __m512i sums_of_codes(__m512i codes) {
+  __m512i s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), codes);
+  s = _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_BADC));
+  return _mm512_add_epi32(s, _mm512_shuffle_epi32(s, _MM_PERM_CDAB));
+}
+
+// False, with nothing written, if a block is zeros or not finite: those are for quantize_block.
+FOVEA_INLINE bool quantize_four(const Floats4& x, int8_t* q, BlockMeta* meta) {
+  const __m512i bits = largest_of_four(x);
+  const __m512 most = _mm512_castsi512_ps(bits);
+  if ((_mm512_cmp_ps_mask(most, _mm512_set1_ps(kLeast), _CMP_GT_OQ) &
+       _mm512_cmplt_epu32_mask(bits, _mm512_set1_epi32(static_cast<int>(kInfinityBits)))) != 0xffff)
+    return false;
+  const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(127.0f), most);
+  const __m512 by[4] = {_mm512_shuffle_f32x4(inverse, inverse, 0x00), _mm512_shuffle_f32x4(inverse, inverse, 0x55),
+                        _mm512_shuffle_f32x4(inverse, inverse, 0xaa), _mm512_shuffle_f32x4(inverse, inverse, 0xff)};
+  __m512i whole[8];
+  __m512 rq[4], qq[4];
+  FOVEA_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const __m512 r0 = _mm512_mul_ps(x.v[2 * i], by[i]), r1 = _mm512_mul_ps(x.v[2 * i + 1], by[i]);
+    whole[2 * i] = _mm512_cvtps_epi32(r0), whole[2 * i + 1] = _mm512_cvtps_epi32(r1);
+    const __m512 q0 = _mm512_cvtepi32_ps(whole[2 * i]), q1 = _mm512_cvtepi32_ps(whole[2 * i + 1]);
+    rq[i] = _mm512_fmadd_ps(r0, q0, _mm512_mul_ps(r1, q1)), qq[i] = _mm512_fmadd_ps(q0, q0, _mm512_mul_ps(q1, q1));
+  }
+  const __m512 fitted = _mm512_mul_ps(_mm512_mul_ps(most, _mm512_set1_ps(1.0f / 127.0f)),
+                                      _mm512_div_ps(sums_of_four(rq), sums_of_four(qq)));
+  const __m512i codes[2] = {narrow(whole), narrow(whole + 4)};
+  _mm512_storeu_si512(q, codes[0]);
+  _mm512_storeu_si512(q + 64, codes[1]);
+  const __m512i low = sums_of_codes(codes[0]), high = sums_of_codes(codes[1]);
+  const __m512i first = _mm512_shuffle_i32x4(low, high, 0x88), second = _mm512_shuffle_i32x4(low, high, 0xdd);
+  const __m512i sum = _mm512_add_epi32(first, second), zero = _mm512_setzero_si512();
+  const auto negative = [zero](__m512i n) { return _mm512_sub_epi32(zero, _mm512_slli_epi32(n, 7)); };
+  // The first four words of each block's numbers in its lane; the fifth comes from `last`.
+  __m512i words = _mm512_castps_si512(fitted);
+  words = _mm512_mask_mov_epi32(words, 0x2222, _mm512_castps_si512(_mm512_mul_ps(fitted, _mm512_cvtepi32_ps(sum))));
+  words = _mm512_mask_mov_epi32(words, 0x4444, negative(sum));
+  words = _mm512_mask_mov_epi32(words, 0x8888, negative(first));
+  const __m512i last = negative(second);
+  static_assert(sizeof(BlockMeta) == 20);
+  auto* to = reinterpret_cast<char*>(meta);
+  const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 16, 4, 5, 6, 7, 20, 8, 9, 10, 11, 24, 12);
+  _mm512_storeu_si512(to, _mm512_permutex2var_epi32(words, order, last));
+  const __m512i end =
+      _mm512_permutex2var_epi32(words, _mm512_setr_epi32(13, 14, 15, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), last);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 64), _mm512_castsi512_si128(end));
+  return true;
+}
+
+#endif
+
+#if FOVEA_ISA_LEVEL == 2
+void quantize_at_four(const float* x, int8_t* q, BlockMeta* meta) {
+  Floats4 four;
+  FOVEA_UNROLL
+  for (int i = 0; i < 8; ++i) four.v[i] = _mm512_loadu_ps(x + 16 * i);
+  if (quantize_four(four, q, meta)) return;
+  for (int i = 0; i < 4; ++i) quantize_block(x + i * 32, q + i * 32, meta[i]);
+}
+#endif
+
+// Blocks [begin, end) of one token.
+void quantize_blocks(const float* x, int64_t begin, int64_t end, int8_t* q, BlockMeta* meta) {
+  int64_t b = begin;
+#if FOVEA_ISA_LEVEL == 2
+  for (; b + 4 <= end; b += 4) quantize_at_four(x + b * 32, q + b * 32, meta + b);
+  if (b < end && end - begin >= 4) {  // the last four once more, in part: the same bits
+    b = end - 4;
+    return quantize_at_four(x + b * 32, q + b * 32, meta + b);
+  }
+#endif
+  for (; b < end; ++b) quantize_block(x + b * 32, q + b * 32, meta[b]);
+}
+
+void quantize_columns(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
+                      int64_t token_end, int64_t col_begin, int64_t col_end, void* out) {
   const int64_t ld_q = (cols + 63) / 64 * 64, n_blocks = cols / 32;
   auto* q = static_cast<int8_t*>(out);
   auto* meta = reinterpret_cast<BlockMeta*>(q + n_tokens * ld_q);
-  for (int64_t t = token_begin; t < token_end; ++t) {
-    for (int64_t b = 0; b < n_blocks; ++b)
-      quantize_block(x + t * ld_x + b * 32, q + t * ld_q + b * 32, meta[t * n_blocks + b]);
+  for (int64_t t = token_begin; t < token_end; ++t)
+    quantize_blocks(x + t * ld_x, col_begin / 32, col_end / 32, q + t * ld_q, meta + t * n_blocks);
+}
+
+void quantize_activations(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
+                          int64_t token_end, void* out) {
+  quantize_columns(x, ld_x, n_tokens, cols, token_begin, token_end, 0, cols, out);
+}
+
+// What `scale` times the codes leaves of a block.
+FOVEA_INLINE void rest_of_block(const float* x, const int8_t* q, float scale, float* rest) {
+  const F32 by = F32::all(scale);
+  for (int i = 0; i < 32; i += F32::kLanes) {
+#if FOVEA_ISA_LEVEL == 2
+    const F32 code = {
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q + i))))};
+#elif FOVEA_ISA_LEVEL == 1
+    const F32 code = {
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(q + i))))};
+#else
+    float lanes[F32::kLanes];
+    for (int lane = 0; lane < F32::kLanes; ++lane) lanes[lane] = static_cast<float>(q[i + lane]);
+    const F32 code = F32::load(lanes);
+#endif
+    (F32::load(x + i) - by * code).store(rest + i);
   }
 }
 
@@ -171,19 +316,21 @@ void quantize_rest(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols,
   const auto* meta = reinterpret_cast<const BlockMeta*>(q + n_tokens * ld_q);
   auto* rest_q = static_cast<int8_t*>(out);
   auto* rest_meta = reinterpret_cast<BlockMeta*>(rest_q + n_tokens * ld_q);
+  constexpr int64_t kBlocks = 4;  // at once
   for (int64_t t = token_begin; t < token_end; ++t) {
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      const float scale = meta[t * n_blocks + b].scale;
-      float rest[32];
-      for (int i = 0; i < 32; ++i)
-        rest[i] = x[t * ld_x + b * 32 + i] - scale * static_cast<float>(q[t * ld_q + b * 32 + i]);
-      quantize_block(rest, rest_q + t * ld_q + b * 32, rest_meta[t * n_blocks + b]);
+    for (int64_t b = 0; b < n_blocks; b += kBlocks) {
+      const int64_t n = n_blocks - b < kBlocks ? n_blocks - b : kBlocks;
+      float rest[32 * kBlocks];
+      for (int64_t i = b; i < b + n; ++i)
+        rest_of_block(x + t * ld_x + i * 32, q + t * ld_q + i * 32, meta[t * n_blocks + i].scale, rest + (i - b) * 32);
+      quantize_blocks(rest, 0, n, rest_q + t * ld_q + b * 32, rest_meta + t * n_blocks + b);
     }
   }
 }
 
 }  // namespace
 FOVEA_KERNEL(quantize_activations)
+FOVEA_KERNEL(quantize_columns)
 FOVEA_KERNEL(quantize_rest)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

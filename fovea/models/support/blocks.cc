@@ -11,11 +11,18 @@ namespace fovea::models {
 using attention::Hooks;
 using attention::kNoLayer;
 using attention::Site;
+using tensor::Next;
 using tensor::Tensor;
 using tensor::Weight;
 
 Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int layer, Site scale, Site normalized) {
-  if (!hook.wants(scale, layer) && !hook.wants(normalized, layer)) return rms_norm(x, weight, eps);
+  if (!hook.wants(scale, layer) && !hook.wants(normalized, layer)) {
+    // In a block the result goes into products at once; the final one has a hook to pass.
+    const Next next = layer == kNoLayer          ? Next::kAnything
+                      : scale == Site::kLn1Scale ? Next::kFineProducts
+                                                 : Next::kProducts;
+    return rms_norm(x, weight, eps, next);
+  }
   const Tensor s = hook(scale, layer, tensor::rms_scale(x, eps));
   return tensor::scale_columns(hook(normalized, layer, tensor::rms_normalize(x, s)), weight);
 }
@@ -109,7 +116,8 @@ Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Weight& w_down, Hooks
 
 Tensor gated(const Tensor& h, const Weight& w_gate, const Weight& w_up, Hooks& hook, int layer) {
   if (!hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer))
-    return hook(Site::kMlpPost, layer, matmul_swiglu(h, w_gate, w_up));
+    return hook(Site::kMlpPost, layer,
+                matmul_swiglu(h, w_gate, w_up, hook.wants(Site::kMlpPost, layer) ? Next::kAnything : Next::kProducts));
   const Tensor gate = hook(Site::kMlpPre, layer, matmul(h, w_gate));
   const Tensor up = hook(Site::kMlpPreLinear, layer, matmul(h, w_up));
   return hook(Site::kMlpPost, layer, swiglu(gate, up));

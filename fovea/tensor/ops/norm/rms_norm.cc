@@ -6,6 +6,7 @@
 #include "fovea/kernels/gradients.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/quantized_form.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -38,15 +39,20 @@ void accumulate_weight(const float* x, const float* dy, const float* scales, int
 
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Weight& weight, float eps) {
+Tensor rms_norm(const Tensor& x, const Weight& weight, float eps, Next next) {
   const int64_t n_rows = rows_of(x, "rms_norm"), n = x.dim(-1);
   Tensor hold;
   const float* w = vector_of(weight, n, "rms_norm", hold);
   Tensor y = Tensor::empty(x.shape());
   const float* px = x.data();
   float* py = y.data();
+  QuantizedForm* form =
+      wants_form(next, n) ? &QuantizedForm::begin(y, n_rows, n, next == Next::kFineProducts) : nullptr;
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) kernels::rms_norm(px + t * n, w, eps, n, py + t * n);
+    for (int64_t t = begin; t < end; ++t) {
+      kernels::rms_norm(px + t * n, w, eps, n, py + t * n);
+      if (form) form->fill(py, t, t + 1);
+    }
   });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x, weight.value}, [x, weight, eps, n_rows, n, y = ValueId(y)](Tape& t) {

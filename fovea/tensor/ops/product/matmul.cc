@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
@@ -13,6 +12,8 @@
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/quantized_form.h"
+#include "fovea/tensor/scratch.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -20,65 +21,6 @@ namespace {
 
 using kernels::kPanelRows;
 using kernels::MatmulArgs;
-
-// Bytes that only grow, so that steady state never reaches the heap.
-class Buffer {
- public:
-  Buffer() = default;
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { ::operator delete(data_, kAlignment); }
-  void* at_least(size_t bytes) {
-    if (bytes > size_) {
-      ::operator delete(data_, kAlignment);
-      data_ = nullptr, size_ = 0;
-      data_ = ::operator new(bytes, kAlignment);
-      size_ = bytes;
-    }
-    return data_;
-  }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  void* data_ = nullptr;
-  size_t size_ = 0;
-};
-
-// The int8 form of the last two tensors multiplied on this thread: q, k and v share one, gate and up
-// the next. Keyed by the identity of the values; the instruction set decides the layout.
-struct QuantizedForm {
-  uint64_t id = 0;
-  int64_t n_tokens = 0, cols = 0;
-  kernels::Isa isa = kernels::Isa::kPortable;
-  bool has_rest = false;
-  Buffer bytes, rest;  // `rest`: what int8 leaves of x, for fine products
-};
-thread_local QuantizedForm t_forms[2];
-thread_local int t_newest = 0;
-
-QuantizedForm& quantized_form(const Tensor& x, int64_t n_tokens, int64_t cols, bool with_rest) {
-  const kernels::Isa isa = kernels::active_isa();
-  for (const int i : {0, 1}) {
-    QuantizedForm& form = t_forms[i];
-    if (form.id == x.id() && form.n_tokens == n_tokens && form.cols == cols && form.isa == isa &&
-        form.has_rest >= with_rest) {
-      t_newest = i;
-      return form;
-    }
-  }
-  t_newest = 1 - t_newest;
-  QuantizedForm& form = t_forms[t_newest];
-  form.id = 0;  // until it is whole
-  const size_t bytes = kernels::quantized_bytes(n_tokens, cols);
-  void* out = form.bytes.at_least(bytes);
-  void* rest = with_rest ? form.rest.at_least(bytes) : nullptr;
-  for_rows(n_tokens, cols, [&](int64_t begin, int64_t end) {
-    kernels::quantize_activations(x.data(), cols, n_tokens, cols, begin, end, out);
-    if (with_rest) kernels::quantize_rest(x.data(), cols, n_tokens, cols, begin, end, out, rest);
-  });
-  form.id = x.id(), form.n_tokens = n_tokens, form.cols = cols, form.isa = isa, form.has_rest = with_rest;
-  return form;
-}
 
 // How a product is cut into tasks: panels of rows, and blocks of tokens where those are many. The
 // kernel gives the same bits for any cut.
@@ -102,6 +44,7 @@ struct Job {
   const float* residual = nullptr;   // [n_tokens, rows]: y = residual + y
   const MatmulArgs* up = nullptr;    // y = silu(y) * up, its product with the same rows
   const MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
+  QuantizedForm* form = nullptr;     // y's, for the product that follows `up`
 };
 
 void do_part(const Job& job, const MatmulArgs& part) {
@@ -121,6 +64,7 @@ void do_part(const Job& job, const MatmulArgs& part) {
     if (job.up) kernels::swiglu(part.y + at, job.up->y + at, n, part.y + at);
     if (job.rest) kernels::add(job.rest->y + at, part.y + at, n, part.y + at);
     if (job.residual) kernels::add(job.residual + at, part.y + at, n, part.y + at);
+    if (job.form) job.form->fill_columns(part.y, part.ld_y, t, t + 1, part.row_begin, part.row_end);
   }
 }
 
@@ -159,10 +103,11 @@ void run(std::span<const Job> jobs) {
   }
   if (n_panels == 0 || n_tokens == 0) return;
   // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
-  thread_local Buffer scratch;
+  thread_local Scratch scratch;
   const size_t slice = (scratch_bytes + 127) / 128 * 128;
-  auto* slices = static_cast<std::byte*>(scratch.at_least(slice * static_cast<size_t>(pool().size())));
-  const Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
+  std::byte* slices = scratch.at_least(slice * static_cast<size_t>(pool().size()));
+  Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
+  if (jobs[0].form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
   const int64_t step = cut.panels * kPanelRows;
   const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
   int64_t row_tasks = 0;  // of all products
@@ -263,7 +208,7 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
           .numerics = numerics,
           .x = x.data(),
           .ld_x = w.cols(),
-          .quantized = quantized ? quantized_form(x, n, w.cols(), with_rest).bytes.at_least(0) : nullptr,
+          .quantized = quantized ? QuantizedForm::of(x, n, w.cols(), with_rest).codes() : nullptr,
           .n_tokens = n,
           .bias = bias_data,
           .y = y.data(),
@@ -316,7 +261,7 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     if (!products[i].fine || !args.quantized) continue;
     rest_values[i] = Tensor::empty(y[i].shape());
     rests[i] = args;
-    rests[i].quantized = quantized_form(x, args.n_tokens, args.w.cols, true).rest.at_least(0);
+    rests[i].quantized = QuantizedForm::of(x, args.n_tokens, args.w.cols, true).rest();
     rests[i].bias = nullptr;
     rests[i].y = rest_values[i].data();
     jobs[i].rest = &rests[i];
@@ -334,7 +279,7 @@ Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
   return y;
 }
 
-Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up) {
+Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next) {
   if (current_tape()) return swiglu(matmul(x, w_gate), matmul(x, w_up));
   FOVEA_CHECK(w_gate.rows() == w_up.rows(), "matmul_swiglu: {} has {} rows, {} has {}", w_gate.name, w_gate.rows(),
               w_up.name, w_up.rows());
@@ -342,6 +287,8 @@ Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up) 
   Job job{args_of(x, w_gate, Weight(), y, hold)};
   const MatmulArgs up_product = args_of(x, w_up, Weight(), up, hold);
   job.up = &up_product;
+  const int64_t n = x.dim(0), cols = w_gate.rows();
+  if (wants_form(next, cols)) job.form = &QuantizedForm::begin(y, n, cols, /*with_rest=*/false);
   run({&job, 1});
   return y;
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <span>
 
+#include "fovea/tensor/ops/next.h"
 #include "fovea/tensor/weight.h"
 
 namespace fovea::tensor {
@@ -29,5 +30,5 @@ std::array<Tensor, N> matmuls(const Tensor& x, const Product (&products)[N]) {
 // add(residual, matmul(x, w)) and swiglu(matmul(x, w_gate), matmul(x, w_up)) in one job each: a part of the
 // product is finished while it is in the cache.
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w);
-Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up);
+Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next = Next::kAnything);
 }  // namespace fovea::tensor

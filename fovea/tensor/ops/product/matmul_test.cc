@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "fovea/base/check.h"
+#include "fovea/base/threads.h"
 #include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/shape/embed.h"
 
 namespace fovea::tensor {
@@ -170,6 +172,38 @@ TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
     EXPECT_TRUE(same_bits(y[2], matmul(x, c.weight))) << n;
     EXPECT_TRUE(same_bits(matmul_add(residual, x, b.weight), add(residual, matmul(x, b.weight)))) << n;
     EXPECT_TRUE(same_bits(matmul_swiglu(x, b.weight, c.weight), swiglu(matmul(x, b.weight), y[2]))) << n;
+  }
+}
+
+TEST(MatmulQuantized, AFormMadeWithItsXGivesTheBitsOfOneMadeAfterInOneJobLess) {
+  for (const int64_t n : {1, 8, 300}) {
+    Q8Matrix a(70, 256, 3), gate(608, 256, 4), up(608, 256, 5), down(70, 608, 6);
+    const Tensor x = random_tensor({n, 256}, 7);
+    const Weight norm = Weight::from("norm", random_tensor({256}, 8)), none;
+    Arena arena;
+    Exec exec{.arena = &arena};
+    ExecScope scope(exec);
+    const auto after = [&](Next of_norm, Next of_swiglu) {
+      for (const uint64_t seed : {9, 10})  // no form holds what an earlier round left
+        matmuls(random_tensor({n, 608}, seed), {{down.weight, none, true}});
+      const Tensor h = rms_norm(x, norm, 1e-5f, of_norm);
+      const auto y = matmuls(h, {{a.weight, none}, {a.weight, none, true}});
+      const Tensor wide = matmul_swiglu(h, gate.weight, up.weight, of_swiglu);
+      const uint64_t before = pool().n_jobs();
+      const Tensor last = matmul(wide, down.weight);
+      return std::tuple(y[0], y[1], wide, last, pool().n_jobs() - before);
+    };
+    const auto plain = after(Next::kAnything, Next::kAnything);
+    for (const Next of_norm : {Next::kProducts, Next::kFineProducts}) {
+      const auto with = after(of_norm, Next::kProducts);
+      EXPECT_TRUE(same_bits(std::get<0>(with), std::get<0>(plain))) << n;
+      EXPECT_TRUE(same_bits(std::get<1>(with), std::get<1>(plain))) << n;
+      EXPECT_TRUE(same_bits(std::get<2>(with), std::get<2>(plain))) << n;
+      EXPECT_TRUE(same_bits(std::get<3>(with), std::get<3>(plain))) << n;
+      if (n == 300 && pool().size() > 1) {
+        EXPECT_EQ(std::get<4>(with), std::get<4>(plain) - 1);
+      }
+    }
   }
 }
 
