@@ -122,11 +122,11 @@ class Bench {
     if (*prompt.file != '\0') {
       const std::string path = std::string("/usr/share/common-licenses/") + prompt.file;
       documents.push_back(must(probe::read_document(path)));
-      tokens = must(probe::make_document_prompt(model_->gguf(), *tokenizer_, documents, prompt.text));
+      tokens = must(probe::make_document_prompt(model_->source(), *tokenizer_, documents, prompt.text));
     } else {
       nlohmann::ordered_json messages = nlohmann::ordered_json::array();
       messages.push_back({{"role", "user"}, {"content", prompt.text}});
-      tokens.tokens = must(engine::encode_chat(model_->gguf(), *tokenizer_, messages)).tokens;
+      tokens.tokens = must(engine::encode_chat(model_->source(), *tokenizer_, messages)).tokens;
     }
     if (static_cast<int>(tokens.tokens.size()) + n_predict_ > session_->n_ctx()) {
       fmt::print("-- {} does not fit this model\n", prompt.file);

@@ -132,7 +132,7 @@ Task needle_task(const Model& model, const Tokenizer& tokenizer, const Options& 
   needle->seed = static_cast<uint64_t>(options.seed);
   const auto haystacks = must(probe::default_haystacks());
   Task task{"needle", "ROUGE-1 recall of the needle's answer", {}};
-  for (const auto& prompt : must(probe::make_needle_prompts(model->gguf(), *tokenizer, haystacks, *needle))) {
+  for (const auto& prompt : must(probe::make_needle_prompts(model->source(), *tokenizer, haystacks, *needle))) {
     const std::string read = must(tokenizer->decode(prompt.tokens));
     task.questions.push_back(
         {prompt.tokens, needle->decode_max, true, [=](const std::string& answer) {
@@ -196,7 +196,7 @@ Task extract_task(const Model& model, const Tokenizer& tokenizer) {
     const size_t end = text->find('\n', std::min(at + kAround, text->size()));
     const probe::Document passage{fact.file, text->substr(begin, end - begin)};
     task.questions.push_back(
-        {must(probe::make_document_prompt(model->gguf(), *tokenizer, {&passage, 1}, fact.question)).tokens, 40, true,
+        {must(probe::make_document_prompt(model->source(), *tokenizer, {&passage, 1}, fact.question)).tokens, 40, true,
          [&fact](const std::string& answer) {
            const bool right = plain(answer).find(plain(fact.answer)) != std::string::npos ||
                               (fact.or_answer && plain(answer).find(plain(fact.or_answer)) != std::string::npos);
@@ -216,7 +216,7 @@ Task known_task(const Model& model, const Tokenizer& tokenizer) {
   for (const auto& [country, capital] : kCapitals) {
     const nlohmann::ordered_json messages = {
         {{"role", "user"}, {"content", fmt::format("What is the capital of {}?", country)}}};
-    task.questions.push_back({must(engine::encode_chat(model->gguf(), *tokenizer, messages)).tokens, 24, true,
+    task.questions.push_back({must(engine::encode_chat(model->source(), *tokenizer, messages)).tokens, 24, true,
                               [wanted = std::string(capital)](const std::string& answer) {
                                 const bool right = plain(answer).find(plain(wanted)) != std::string::npos;
                                 return Question::Verdict{right ? 1.0 : 0.0, right ? "right" : "wrong"};
@@ -308,7 +308,7 @@ Task problem_task(const Model& model, const Tokenizer& tokenizer, const Options&
   for (const Problem& problem : make_problems(options)) {
     nlohmann::ordered_json messages = examples;
     messages.push_back(says("user", problem.text));
-    task.questions.push_back({must(engine::encode_chat(model->gguf(), *tokenizer, messages)).tokens, chain ? 100 : 12,
+    task.questions.push_back({must(engine::encode_chat(model->source(), *tokenizer, messages)).tokens, chain ? 100 : 12,
                               true, [answer = problem.answer](const std::string& text) {
                                 const int got = last_number(text);
                                 return Question::Verdict{got == answer ? 1.0 : 0.0, got == answer ? "right"
@@ -428,7 +428,7 @@ int run(int argc, char** argv) {
   }
   const Options options = read_options(argc, argv);
   const Model model = must(engine::Model::load(must(engine::resolve_model(argv[1]))));
-  const Tokenizer tokenizer = must(engine::load_tokenizer(model->gguf()));
+  const Tokenizer tokenizer = must(engine::load_tokenizer(model->source()));
   const auto profile = must(probe::find_profile(*model));
   fmt::print("{}, sha256 {}, {} kernels, numerics fast, seed {}; heads ranked by {}\n", argv[1],
              must(model->sha256()).substr(0, 16), kernels::name_of(kernels::active_isa()), options.seed, profile.name);

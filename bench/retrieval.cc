@@ -164,7 +164,7 @@ void look_at_causality(const Model& model, const Tokenizer& tokenizer, const Mea
   options.n_depths = 3;
   options.seed = 7;  // other places of the texts than the profile's
   const auto haystacks = must(probe::default_haystacks());
-  const auto prompts = must(probe::make_needle_prompts(model->gguf(), *tokenizer, haystacks, options));
+  const auto prompts = must(probe::make_needle_prompts(model->source(), *tokenizer, haystacks, options));
   const double plain = recall(model, tokenizer, prompts, options, "dense", profile);
   const double masked =
       recall(model, tokenizer, prompts, options, fmt::format("retrieval-heads:mask_top={}", kMasked), profile);
@@ -239,7 +239,7 @@ int run(int argc, char** argv) {
   }
   const std::string name = argv[1];
   const Model model = must(engine::Model::load(must(engine::resolve_model(name))));
-  const Tokenizer tokenizer = must(engine::load_tokenizer(model->gguf()));
+  const Tokenizer tokenizer = must(engine::load_tokenizer(model->source()));
   probe::ProfileOptions options;
   const auto variable = [](const char* key) {
     const char* value = std::getenv(key);

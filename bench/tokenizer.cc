@@ -75,13 +75,13 @@ std::string random_words(size_t n) {
 
 int main(int argc, char** argv) {
   const std::string path = need(engine::resolve_model(argc > 1 ? argv[1] : "qwen2.5-coder-0.5b"));
-  const auto gguf = need(formats::Gguf::open(path));
-  const auto tokenizer = need(engine::load_tokenizer(*gguf));
-  const auto slow = need(tokenizers::SlowTokenizer::create(need(engine::read_vocabulary(*gguf))));
+  const auto source = need(formats::open_model(path));
+  const auto tokenizer = need(engine::load_tokenizer(*source));
+  const auto slow = need(tokenizers::SlowTokenizer::create(need(engine::read_vocabulary(*source))));
   fmt::print("{}: {} tokens\n", path, tokenizer->vocab_size());
-  fmt::print("{:28} {:8.1f} ms\n", "metadata (all of it)", 1e3 * seconds([&] { need(formats::Gguf::open(path)); }));
+  fmt::print("{:28} {:8.1f} ms\n", "metadata (all of it)", 1e3 * seconds([&] { need(formats::open_model(path)); }));
   fmt::print("{:28} {:8.1f} ms\n", "vocabulary and merges",
-             1e3 * seconds([&] { need(engine::load_tokenizer(*gguf)); }));
+             1e3 * seconds([&] { need(engine::load_tokenizer(*source)); }));
 
   std::vector<std::pair<std::string, std::string>> texts;
   std::vector<std::string> files(argv + std::min(argc, 2), argv + argc);

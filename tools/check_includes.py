@@ -19,7 +19,7 @@ ALLOWED = {
     "kernels": {"base"},
     "tensor": {"base", "kernels"},
     "tokenizers": {"base"},
-    "formats": BELOW_TENSOR,
+    "formats": BELOW_TENSOR | {"tokenizers"},
     "vision": BELOW_TENSOR,
     "attention": BELOW_TENSOR,
     "methods": BELOW_MODELS,

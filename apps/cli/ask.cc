@@ -42,11 +42,11 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
                                                std::span<const probe::Document> documents) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes sizes, engine::read_sizes(*gguf));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes sizes, engine::read_sizes(*source));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   FOVEA_ASSIGN_OR_RETURN(probe::DocumentPrompt prompt,
-                         probe::make_document_prompt(*gguf, *tokenizer, documents, options.question));
+                         probe::make_document_prompt(*source, *tokenizer, documents, options.question));
   const auto trained = static_cast<int64_t>(sizes.n_ctx);
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, trained) : trained;
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());

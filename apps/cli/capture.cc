@@ -98,9 +98,9 @@ Status capture(const Options& options, const Common& common) {
 
   // The file's metadata say how large everything will be: refused before the weights are read.
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*gguf));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   tokenizers::EncodeOptions encode;
   encode.add_special = !options.no_special;
   encode.parse_special = options.parse_special;

@@ -125,12 +125,12 @@ class Conversation {
   Result<probe::DocumentPrompt> prompt() const {
     FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model_->tokenizer());
     if (!documents_.empty())
-      return probe::make_document_prompt(model_->gguf(), *tokenizer, documents_, turns_, system_, chat_);
+      return probe::make_document_prompt(model_->source(), *tokenizer, documents_, turns_, system_, chat_);
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!system_.empty()) messages.push_back({{"role", "system"}, {"content", system_}});
     for (size_t i = 0; i < turns_.size(); ++i)
       messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", turns_[i]}});
-    FOVEA_ASSIGN_OR_RETURN(engine::ChatPrompt chat, engine::encode_chat(model_->gguf(), *tokenizer, messages, chat_));
+    FOVEA_ASSIGN_OR_RETURN(engine::ChatPrompt chat, engine::encode_chat(model_->source(), *tokenizer, messages, chat_));
     const size_t n_tokens = chat.tokens.size();
     return probe::DocumentPrompt{std::move(chat.tokens), {}, n_tokens};
   }

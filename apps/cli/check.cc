@@ -5,6 +5,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/model_store.h"
+#include "fovea/formats/gguf.h"
 
 namespace fovea::cli {
 namespace {
@@ -48,11 +49,11 @@ Status check(const Options& options, const Common& common) {
   if (options.path.empty()) return make_error(ErrorCode::kUsage, "PATH is required");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(options.path));
   engine::CheckReport report;
-  const auto gguf = formats::Gguf::open(path, {.strict = options.strict});
-  if (gguf) {
-    report = engine::check_model(*gguf.value(), {.strict = options.strict});
+  const auto source = formats::open_model(path, {.strict = options.strict});
+  if (source) {
+    report = engine::check_model(*source.value(), {.strict = options.strict});
   } else {
-    report.problems.push_back(gguf.error());
+    report.problems.push_back(source.error());
   }
   const auto& [problems, warnings] = report;
   if (common.json) {

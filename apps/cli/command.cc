@@ -18,11 +18,6 @@
 namespace fovea::cli {
 namespace {
 
-std::vector<Command>& registry() {
-  static std::vector<Command> list;
-  return list;
-}
-
 std::string env_name(std::string option) {
   for (char& c : option) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return "FOVEA_ARG_" + option;
@@ -86,12 +81,12 @@ void handle(int signal, void (*handler)(int)) {
 
 }  // namespace
 
-CommandRegistrar::CommandRegistrar(const Command& command) { registry().push_back(command); }
-
 const std::vector<Command>& commands() {
-  std::vector<Command>& list = registry();
-  std::sort(list.begin(), list.end(),
-            [](const Command& a, const Command& b) { return std::string_view(a.name) < b.name; });
+  static const std::vector<Command> list = [] {
+    std::vector<Command> all;
+    for (const auto& entry : command_registry()) all.push_back(entry.second);
+    return all;
+  }();
   return list;
 }
 

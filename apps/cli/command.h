@@ -15,12 +15,14 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <functional>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "fovea/base/file_writer.h"
+#include "fovea/base/registry.h"
 #include "fovea/base/result.h"
 
 namespace fovea::cli {
@@ -49,8 +51,12 @@ std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& co
 // -m/--model and --numerics, for commands that run a model.
 void add_model_options(CLI::App& sub, Common& common, bool required = true);
 
+inline std::map<std::string, Command>& command_registry() {
+  static std::map<std::string, Command> commands;
+  return commands;
+}
 struct CommandRegistrar {
-  explicit CommandRegistrar(const Command& command);
+  explicit CommandRegistrar(const Command& command) { add_once(command_registry(), "commands", command.name, command); }
 };
 #define FOVEA_COMMAND(name, description, example, setup) \
   static const ::fovea::cli::CommandRegistrar g_registrar{{name, description, example, setup}};

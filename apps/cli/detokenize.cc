@@ -67,8 +67,8 @@ Status detokenize(const Options& options, const Common& common) {
   if (options.ids.empty() == options.file.empty())
     return make_error(ErrorCode::kUsage, "give either token ids or --file");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   std::vector<int32_t> ids;
   if (options.file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(fmt::format("{}", fmt::join(options.ids, " ")), "the arguments"));

@@ -27,8 +27,8 @@ uint64_t activation_bytes(const attention::ModelShape& shape, int64_t n_tokens) 
 
 Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_prompt, int64_t n_predict) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   const attention::ModelShape& shape = config.shape;
   FOVEA_RETURN_IF_ERROR(check_context(flags, shape.n_ctx));
   const int64_t n_ctx = flags.n_ctx > 0 ? flags.n_ctx : shape.n_ctx;
@@ -39,7 +39,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const int64_t n_passes = (n_prompt + chunk - 1) / chunk;
 
   uint64_t weights = 0;
-  for (const auto& tensor : gguf->tensors()) weights += tensor.bytes;
+  for (const auto& tensor : source->tensors()) weights += tensor.bytes;
   const kernels::KvType type = cache_type_of(common, flags);
   const attention::KvCache cache(
       attention::CacheShape::uniform(shape.n_layers, shape.n_kv_heads, shape.head_dim, type));
@@ -50,7 +50,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const uint64_t activations = activation_bytes(shape, std::min(chunk, n_prompt));
   const uint64_t total = weights + kv_all + activations, available = available_bytes();
   // Two operations for each weight and token, and for each of a query's keys and values.
-  const double n_params = static_cast<double>(engine::describe_model(path, *gguf).n_params);
+  const double n_params = static_cast<double>(engine::describe_model(path, *source).n_params);
   const double keys = static_cast<double>(n_prompt) * static_cast<double>(n_prompt + 1) / 2;
   const double attention = 4 * keys * shape.n_layers * shape.n_heads * shape.head_dim;
   const double gflop = (2 * n_params * static_cast<double>(n_prompt) + attention) / 1e9;

@@ -82,7 +82,7 @@ Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const p
 
 Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options,
                             const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->gguf()));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->source()));
   probe::ProfileOptions profile;
   FOVEA_ASSIGN_OR_RETURN(profile.needle.lengths,
                          lengths_that_fit(options.lengths, profile.needle, model->shape().n_ctx));

@@ -23,7 +23,7 @@ struct Options {
 };
 
 Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::string& text,
-                                           const engine::ChatOptions& chat, const formats::Gguf& gguf,
+                                           const engine::ChatOptions& chat, const formats::ModelSource& source,
                                            const tokenizers::Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
   if (options.raw) {
@@ -32,7 +32,7 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
     messages.push_back({{"role", "user"}, {"content", text}});
-    auto prompt = engine::encode_chat(gguf, tokenizer, messages, chat);
+    auto prompt = engine::encode_chat(source, tokenizer, messages, chat);
     if (!prompt && prompt.error().code == ErrorCode::kNotFound)
       prompt.error().message += "; --raw gives it the prompt as it is";
     if (!prompt) return prompt.error();
@@ -46,9 +46,9 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
 Status estimate(const Options& options, const std::string& text, const engine::ChatOptions& chat,
                 const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *gguf, *tokenizer));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *source, *tokenizer));
   return print_estimate(common, options.model, static_cast<int64_t>(tokens.size()), options.sampling.n_predict);
 }
 
@@ -71,7 +71,7 @@ Status run(const Options& options, const Common& common) {
   generate.n_logprobs = options.n_logprobs;
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                         prompt_tokens(options, text, chat, model->gguf(), *tokenizer));
+                         prompt_tokens(options, text, chat, model->source(), *tokenizer));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
   show_seed(common, options.sampling.seed);

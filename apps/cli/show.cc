@@ -13,9 +13,9 @@
 namespace fovea::cli {
 namespace {
 
-nlohmann::json tensors_json(const formats::Gguf& gguf) {
+nlohmann::json tensors_json(const formats::ModelSource& source) {
   nlohmann::json rows = nlohmann::json::array();
-  for (const auto& t : gguf.tensors()) {
+  for (const auto& t : source.tensors()) {
     // Row-major, as the rest of the program says it: the file has the fastest dimension first.
     const std::vector<int64_t> shape(t.dims.rbegin(), t.dims.rend());
     rows.push_back(
@@ -25,9 +25,9 @@ nlohmann::json tensors_json(const formats::Gguf& gguf) {
 }
 
 // How many tensors of each type, and their bytes.
-std::string tensor_summary(const formats::Gguf& gguf) {
+std::string tensor_summary(const formats::ModelSource& source) {
   std::map<std::string, std::pair<int, uint64_t>> by_type;
-  for (const auto& t : gguf.tensors()) {
+  for (const auto& t : source.tensors()) {
     auto& [n, bytes] = by_type[std::string(kernels::dtype_info(t.dtype).name)];
     ++n;
     bytes += t.bytes;
@@ -40,12 +40,12 @@ std::string tensor_summary(const formats::Gguf& gguf) {
 
 Status show(const std::string& name, bool list_hooks, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(name));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*gguf));
-  const engine::StoredModel model = engine::describe_model(path, *gguf);
-  const auto chat_template = gguf->get_string("tokenizer.chat_template");
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));
+  const engine::StoredModel model = engine::describe_model(path, *source);
+  const auto chat_template = source->get_string("tokenizer.chat_template");
   const std::vector<std::string> hooks = attention::all_hook_names(static_cast<int>(s.n_layers));
-  FOVEA_RETURN_IF_ERROR(gguf->check_intact());
+  FOVEA_RETURN_IF_ERROR(source->check_intact());
   if (common.json) {
     nlohmann::json out = {{"name", model.name},
                           {"path", path},
@@ -61,7 +61,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
                           {"vocab_size", s.vocab_size},
                           {"n_ctx", s.n_ctx},
                           {"n_params", model.n_params},
-                          {"tensors", tensors_json(*gguf)},
+                          {"tensors", tensors_json(*source)},
                           {"hooks", hooks}};
     out["chat_template"] = chat_template ? nlohmann::json(chat_template.value()) : nlohmann::json();
     return print_json(out);
@@ -73,7 +73,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
       "vocabulary    {}\ncontext       {}\ntensors\n{}hooks         {} names, such as {}; all of them: fovea show {} "
       "--hooks\n",
       escaped_line(path), escaped_line(s.architecture), model.n_params, escaped_line(model.quantization), s.n_layers,
-      s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*gguf),
+      s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*source),
       hooks.size(), attention::hook_name(attention::Site::kPattern, 0), escaped_line(name));
   out +=
       chat_template ? fmt::format("chat template\n{}\n", escaped_text(chat_template.value())) : "chat template none\n";

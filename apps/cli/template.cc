@@ -38,14 +38,14 @@ Status show_template(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const Json messages, read_messages(options.file));
   FOVEA_ASSIGN_OR_RETURN(engine::ChatOptions chat, chat_options(options.chat));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   chat.add_generation_prompt = !options.no_generation_prompt;
   if (!options.tokens) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string prompt, engine::render_chat(*gguf, *tokenizer, messages, chat));
+    FOVEA_ASSIGN_OR_RETURN(const std::string prompt, engine::render_chat(*source, *tokenizer, messages, chat));
     return common.json ? print_json({{"prompt", prompt}}) : print(stdout_is_terminal() ? escaped_text(prompt) : prompt);
   }
-  FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(*gguf, *tokenizer, messages, chat));
+  FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(*source, *tokenizer, messages, chat));
   if (!common.json) {
     std::string out;
     for (const int32_t id : prompt.tokens)

@@ -21,8 +21,8 @@ struct Options {
 Status tokenize(const Options& options, bool has_text, const Common& common) {
   if (has_text != options.file.empty()) return make_error(ErrorCode::kUsage, "give either TEXT or --file");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto gguf, formats::Gguf::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*gguf));
+  FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   std::string text = options.text;
   if (!options.file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(

@@ -8,6 +8,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/nearest.h"
+#include "fovea/base/registry.h"
 
 namespace fovea::attention {
 namespace {
@@ -69,7 +70,7 @@ double allowed_distance(const MethodInfo& info, std::string_view law) {
 }
 
 bool register_method(std::string_view name, MethodFactory make) {
-  return registry().emplace(std::string(name), make).second;
+  return add_once(registry(), "attention methods", name, make);
 }
 
 std::unique_ptr<Method> make_method(std::string_view name) {

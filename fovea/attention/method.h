@@ -149,8 +149,9 @@ Error no_such_method(std::string_view name);  // kUsage with the nearest names
 
 using MethodFactory = std::unique_ptr<Method> (*)();
 bool register_method(std::string_view name, MethodFactory make);
-#define FOVEA_REGISTER_METHOD(Type)                                                    \
-  [[maybe_unused]] const bool Type##_registered = ::fovea::attention::register_method( \
+// Inline: a header of test methods registers them once, however many files include it.
+#define FOVEA_REGISTER_METHOD(Type)                                                           \
+  [[maybe_unused]] inline const bool Type##_registered = ::fovea::attention::register_method( \
       Type::kInfo.name, []() -> std::unique_ptr<::fovea::attention::Method> { return std::make_unique<Type>(); })
 
 }  // namespace fovea::attention

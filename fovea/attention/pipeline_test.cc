@@ -149,6 +149,11 @@ class Counting final : public Method {
 };
 FOVEA_REGISTER_METHOD(Counting);
 
+TEST(RegisterMethod, RefusesADoubleName) {
+  EXPECT_THROW(register_method(Counting::kInfo.name, [] { return std::unique_ptr<Method>(); }), CheckFailed);
+  EXPECT_NE(make_method(Counting::kInfo.name), nullptr);
+}
+
 TEST(Pipeline, StatesBelongToASequenceAndFollowItsForks) {
   auto pipeline = parse("scale,test-counting");
   ASSERT_TRUE(pipeline.has_value());

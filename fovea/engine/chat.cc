@@ -77,17 +77,17 @@ Json without_nulls(const Json& message) {
 // A conversation and the template that it goes through.
 class Prompt {
  public:
-  static Result<Prompt> create(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
+  static Result<Prompt> create(const formats::ModelSource& model, const Tokenizer& tokenizer, const Json& messages,
                                const ChatOptions& options) {
-    if (options.source.empty() && !gguf.has("tokenizer.chat_template"))
-      return make_error(ErrorCode::kNotFound, "{}: it has no chat template (tokenizer.chat_template)", gguf.name());
+    if (options.source.empty() && !model.has("tokenizer.chat_template"))
+      return make_error(ErrorCode::kNotFound, "{}: it has no chat template (tokenizer.chat_template)", model.name());
     FOVEA_RETURN_IF_ERROR(check_messages(messages));
     FOVEA_RETURN_IF_ERROR(check_chat_options(options));
     Prompt p;
-    p.name_ = options.source.empty() ? gguf.name() : "the chat template given";
+    p.name_ = options.source.empty() ? model.name() : "the chat template given";
     std::string source = options.source;
     if (source.empty()) {
-      FOVEA_ASSIGN_OR_RETURN(source, gguf.get_string("tokenizer.chat_template"));
+      FOVEA_ASSIGN_OR_RETURN(source, model.get_string("tokenizer.chat_template"));
     }
     auto parsed = ChatTemplate::parse(std::move(source));
     if (!parsed) return p.named(parsed.error());
@@ -106,7 +106,7 @@ class Prompt {
     token("eos_token", tokenizer.eos());
     for (const auto& [variable, key] : {std::pair{"unk_token", "tokenizer.ggml.unknown_token_id"},
                                         std::pair{"pad_token", "tokenizer.ggml.padding_token_id"}}) {
-      if (const auto id = gguf.get_i64(key)) token(variable, *id);
+      if (const auto id = model.get_i64(key)) token(variable, *id);
     }
     return p;
   }
@@ -286,16 +286,16 @@ Status check_chat_options(const ChatOptions& options) {
   return {};
 }
 
-Result<std::string> render_chat(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
+Result<std::string> render_chat(const formats::ModelSource& model, const Tokenizer& tokenizer, const Json& messages,
                                 const ChatOptions& options) {
-  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(gguf, tokenizer, messages, options));
+  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(model, tokenizer, messages, options));
   FOVEA_ASSIGN_OR_RETURN(Rendered rendered, prompt.render());
   return std::move(rendered.text);
 }
 
-Result<ChatPrompt> encode_chat(const formats::Gguf& gguf, const Tokenizer& tokenizer, const Json& messages,
+Result<ChatPrompt> encode_chat(const formats::ModelSource& model, const Tokenizer& tokenizer, const Json& messages,
                                const ChatOptions& options) {
-  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(gguf, tokenizer, messages, options));
+  FOVEA_ASSIGN_OR_RETURN(Prompt prompt, Prompt::create(model, tokenizer, messages, options));
   FOVEA_ASSIGN_OR_RETURN(Rendered rendered, prompt.render());
   ChatPrompt out;
   out.contents = contents_of(rendered, prompt.messages());

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::engine {
@@ -31,7 +31,7 @@ Status check_chat_options(const ChatOptions& options);
 // parts as a list, or fails, it is asked again with the texts joined (a line each), then without null members.
 // kNotFound if the file has no template; kData with the template's own words if it refuses the messages (bad-inputs
 // T10).
-Result<std::string> render_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<std::string> render_chat(const formats::ModelSource& model, const tokenizers::Tokenizer& tokenizer,
                                 const nlohmann::ordered_json& messages, const ChatOptions& options = {});
 
 // The prompt's tokens: only what the template's author wrote is read with special tokens ("<|im_end|>" in a document,
@@ -44,7 +44,7 @@ struct ChatPrompt {
   std::vector<uint32_t> offsets;
   std::vector<std::pair<size_t, size_t>> contents;
 };
-Result<ChatPrompt> encode_chat(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<ChatPrompt> encode_chat(const formats::ModelSource& model, const tokenizers::Tokenizer& tokenizer,
                                const nlohmann::ordered_json& messages, const ChatOptions& options = {});
 
 }  // namespace fovea::engine

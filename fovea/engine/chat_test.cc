@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "fovea/formats/gguf.h"
 #include "fovea/formats/gguf_writer.h"
 
 namespace fovea::engine {

@@ -1,5 +1,6 @@
 #include "fovea/engine/model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "fovea/base/bytes.h"
@@ -14,10 +15,10 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   auto model = std::make_shared<Model>();
   model->path_ = path;
   model->repack_budget_ = options.repack_bytes;
-  FOVEA_ASSIGN_OR_RETURN(model->gguf_, formats::Gguf::open(path));
-  const formats::Gguf& gguf = *model->gguf_;
-  FOVEA_ASSIGN_OR_RETURN(model->family_, models::make_family(gguf));
-  if (auto problems = models::bind_weights(gguf, *model->family_); !problems.empty()) return std::move(problems[0]);
+  FOVEA_ASSIGN_OR_RETURN(model->source_, formats::open_model(path));
+  const formats::ModelSource& source = *model->source_;
+  FOVEA_ASSIGN_OR_RETURN(model->family_, models::make_family(source));
+  if (auto problems = models::bind_weights(source, *model->family_); !problems.empty()) return std::move(problems[0]);
 
   const auto table = model->family_->weights();
   uint64_t total = 0, done = 0;
@@ -25,7 +26,9 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     total += spec.target->defined() ? kernels::row_bytes(spec.target->view.dtype, spec.target->cols()) *
                                           static_cast<uint64_t>(spec.target->rows())
                                     : 0;
-  const bool tied = gguf.find_tensor("output.weight") == nullptr;
+  const bool tied = std::none_of(table.begin(), table.end(), [](const tensor::Parameter& p) {
+    return p.name == "output.weight" && p.target->defined();
+  });
   for (const auto& spec : table) {
     tensor::Weight& w = *spec.target;
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
@@ -39,27 +42,27 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
     if (multiplied && model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
       // The file's own copy is not read again, but for the rows of a tied embedding.
-      model->packed_bytes_ +=
-          tensor::pack_weight_later(w, [file = model->gguf_](std::span<const std::byte> rows) { file->release(rows); });
+      model->packed_bytes_ += tensor::pack_weight_later(
+          w, [file = model->source_](std::span<const std::byte> rows) { file->release(rows); });
       if (!options.repack_late) tensor::pack_weight(w);
     }
     done += bytes;
     if (options.progress) options.progress(done, total);
   }
-  FOVEA_RETURN_IF_ERROR(gguf.check_intact());
+  FOVEA_RETURN_IF_ERROR(source.check_intact());
   return std::shared_ptr<const Model>(std::move(model));
 }
 
 Result<std::string> Model::sha256() const {
   std::string hashes;
-  for (const auto& file : gguf_->files()) {
+  for (const auto& file : source_->files()) {
     FOVEA_ASSIGN_OR_RETURN(const std::string hash, cached_sha256(file->path()));
     FOVEA_ASSIGN_OR_RETURN(const FileIdentity now, identity_of(file->path()));
     if (!(now == file->identity()))
       return make_error(ErrorCode::kIo, "{}: not the file that was loaded any more", quoted(file->path(), 4096));
     hashes += hash;
   }
-  return gguf_->files().size() == 1 ? hashes : sha256_of(std::as_bytes(std::span(hashes)));
+  return source_->files().size() == 1 ? hashes : sha256_of(std::as_bytes(std::span(hashes)));
 }
 
 }  // namespace fovea::engine

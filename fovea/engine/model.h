@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/models/family.h"
 #include "fovea/tokenizers/tokenizer.h"
 
@@ -31,7 +31,7 @@ class Model {
   static Result<std::shared_ptr<const Model>> load(const std::string& path, const ModelOptions& options = {});
 
   const std::string& path() const { return path_; }
-  const formats::Gguf& gguf() const { return *gguf_; }
+  const formats::ModelSource& source() const { return *source_; }
   const models::Family& family() const { return *family_; }
   const models::Config& config() const { return family_->config(); }
   const attention::ModelShape& shape() const { return family_->config().shape; }
@@ -45,7 +45,7 @@ class Model {
 
  private:
   std::string path_;
-  std::shared_ptr<const formats::Gguf> gguf_;
+  std::shared_ptr<const formats::ModelSource> source_;
   std::unique_ptr<models::Family> family_;
   std::vector<std::vector<std::byte>> vectors_;  // norms and biases, as they are in the file
   uint64_t repack_budget_ = 0, packed_bytes_ = 0;

@@ -13,21 +13,21 @@
 namespace fovea::engine {
 namespace {
 
-using formats::Gguf;
+using formats::ModelSource;
 
 // The prompt that `run` would make of a word. A file without a template runs raw prompts.
-Status check_template(const Gguf& gguf, const tokenizers::Tokenizer& tokenizer) {
-  const auto prompt = encode_chat(gguf, tokenizer, {{{"role", "user"}, {"content", "Hello"}}});
+Status check_template(const ModelSource& source, const tokenizers::Tokenizer& tokenizer) {
+  const auto prompt = encode_chat(source, tokenizer, {{{"role", "user"}, {"content", "Hello"}}});
   return prompt || prompt.error().code == ErrorCode::kNotFound ? Status() : prompt.error();
 }
 
-void check_values(const Gguf& gguf, std::vector<Error>& out) {
-  for (const auto& tensor : gguf.tensors()) {
+void check_values(const ModelSource& source, std::vector<Error>& out) {
+  for (const auto& tensor : source.tensors()) {
     const uint64_t bad = formats::count_non_finite(tensor);
     if (bad == 0) continue;
     const bool blocks = kernels::dtype_info(tensor.dtype).block_elements > 1;
     out.push_back({ErrorCode::kData,
-                   fmt::format("{}: tensor {} has {} {} NaN or Inf", gguf.name(), tensor.name, bad,
+                   fmt::format("{}: tensor {} has {} {} NaN or Inf", source.name(), tensor.name, bad,
                                blocks ? "blocks with a scale that is" : "values that are"),
                    "tensor " + tensor.name});
   }
@@ -35,30 +35,30 @@ void check_values(const Gguf& gguf, std::vector<Error>& out) {
 
 }  // namespace
 
-CheckReport check_model(const Gguf& gguf, const CheckOptions& options) {
-  CheckReport report{.problems = {}, .warnings = gguf.warnings()};
+CheckReport check_model(const ModelSource& source, const CheckOptions& options) {
+  CheckReport report{.problems = {}, .warnings = source.warnings()};
   std::vector<Error>& out = report.problems;
-  const auto family = models::make_family(gguf);
+  const auto family = models::make_family(source);
   if (family) {
-    out = models::bind_weights(gguf, *family.value());
+    out = models::bind_weights(source, *family.value());
   } else {
     out.push_back(family.error());
   }
-  if (read_sizes(gguf)) {  // else it is no model of a kind known here, and its vocabulary may be of any kind
-    const auto tokenizer = load_tokenizer(gguf, &report.warnings);
+  if (read_sizes(source)) {  // else it is no model of a kind known here, and its vocabulary may be of any kind
+    const auto tokenizer = load_tokenizer(source, &report.warnings);
     if (!tokenizer) {
       out.push_back(tokenizer.error());
-    } else if (const Status good = check_template(gguf, *tokenizer.value()); !good) {
+    } else if (const Status good = check_template(source, *tokenizer.value()); !good) {
       out.push_back(good.error());
     }
   }
   if (options.strict) {
-    for (const std::string& warning : report.warnings) out.push_back(Error{ErrorCode::kData, warning, gguf.name()});
+    for (const std::string& warning : report.warnings) out.push_back(Error{ErrorCode::kData, warning, source.name()});
   }
-  if (options.weights) check_values(gguf, out);
-  if (const Status intact = gguf.check_intact(); !intact) out.push_back(intact.error());
+  if (options.weights) check_values(source, out);
+  if (const Status intact = source.check_intact(); !intact) out.push_back(intact.error());
   for (Error& error : out) {
-    if (error.where.empty()) error.where = gguf.name();
+    if (error.where.empty()) error.where = source.name();
   }
   return report;
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/models/support/config.h"
 
 namespace fovea::engine {
@@ -24,6 +24,6 @@ struct CheckOptions {
   bool weights = true;  // read all weights and look for NaN and Inf
 };
 // Every problem of the weights, and the first of the configuration, the vocabulary and the template.
-CheckReport check_model(const formats::Gguf& gguf, const CheckOptions& options);
+CheckReport check_model(const formats::ModelSource& source, const CheckOptions& options);
 
 }  // namespace fovea::engine

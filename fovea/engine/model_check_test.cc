@@ -10,6 +10,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "fovea/formats/gguf.h"
 #include "fovea/models/support/model_recipe.h"
 
 namespace fovea::engine {

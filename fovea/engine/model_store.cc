@@ -35,16 +35,17 @@ Shard shard_of(const std::string& stem) {
 }
 
 // llama.cpp's file types by number, where a file says so; otherwise what most of its bytes are.
-std::string quantization_of(const formats::Gguf& gguf) {
+std::string quantization_of(const formats::ModelSource& source) {
   static const std::map<uint64_t, const char*> names = {
       {0, "F32"},     {1, "F16"},     {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},    {8, "Q5_0"},    {9, "Q5_1"},
       {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"}, {13, "Q3_K_L"}, {14, "Q4_K_S"}, {15, "Q4_K_M"}, {16, "Q5_K_S"},
       {17, "Q5_K_M"}, {18, "Q6_K"},   {25, "IQ4_NL"}, {30, "IQ4_XS"}, {32, "BF16"},   {38, "MXFP4"}};
-  if (const auto type = gguf.get_u64("general.file_type")) {
+  if (const auto type = source.get_u64("general.file_type")) {
     if (const auto it = names.find(type.value()); it != names.end()) return it->second;
   }
   std::map<std::string, uint64_t> bytes;
-  for (const auto& tensor : gguf.tensors()) bytes[std::string(kernels::dtype_info(tensor.dtype).name)] += tensor.bytes;
+  for (const auto& tensor : source.tensors())
+    bytes[std::string(kernels::dtype_info(tensor.dtype).name)] += tensor.bytes;
   const auto most =
       std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? "" : most->first;
@@ -81,7 +82,7 @@ Result<std::string> models_dir() {
                     "where the models are is not known: neither FOVEA_MODELS nor HOME is set in the environment");
 }
 
-StoredModel describe_model(const std::string& path, const formats::Gguf& gguf) {
+StoredModel describe_model(const std::string& path, const formats::ModelSource& source) {
   StoredModel model;
   const Shard shard = shard_of(fs::path(path).stem().string());
   model.name = shard.model;
@@ -94,14 +95,14 @@ StoredModel describe_model(const std::string& path, const formats::Gguf& gguf) {
     if (!error) model.bytes += size;
   }
   model.architecture =
-      gguf.get_string("general.architecture").has_value() ? gguf.get_string("general.architecture").value() : "";
-  model.quantization = quantization_of(gguf);
-  for (const auto& tensor : gguf.tensors()) {
+      source.get_string("general.architecture").has_value() ? source.get_string("general.architecture").value() : "";
+  model.quantization = quantization_of(source);
+  for (const auto& tensor : source.tensors()) {
     uint64_t n = 1;
     for (const int64_t dim : tensor.dims) n *= static_cast<uint64_t>(dim);
     model.n_params += n;
   }
-  if (const auto n = gguf.get_u64(model.architecture + ".context_length")) model.n_ctx = n.value();
+  if (const auto n = source.get_u64(model.architecture + ".context_length")) model.n_ctx = n.value();
   return model;
 }
 
@@ -110,11 +111,11 @@ Result<std::vector<StoredModel>> list_models() {
   std::vector<StoredModel> out;
   FOVEA_ASSIGN_OR_RETURN(const auto files, files_in(dir));
   for (const auto& [name, path] : files) {
-    const auto gguf = formats::Gguf::open(path);
-    if (gguf) {
-      out.push_back(describe_model(path, *gguf.value()));
+    const auto source = formats::open_model(path);
+    if (source) {
+      out.push_back(describe_model(path, *source.value()));
     } else {
-      log_warning("{}", gguf.error().message);
+      log_warning("{}", source.error().message);
     }
   }
   return out;

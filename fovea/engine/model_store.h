@@ -10,7 +10,7 @@
 
 #include "fovea/base/result.h"
 #include "fovea/engine/catalogue.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 
 namespace fovea::engine {
 
@@ -25,7 +25,7 @@ Result<std::string> models_dir();  // need not exist; kUsage if the environment 
 
 // What is in the store, by name. A file that cannot be read is logged and left out.
 Result<std::vector<StoredModel>> list_models();
-StoredModel describe_model(const std::string& path, const formats::Gguf& gguf);
+StoredModel describe_model(const std::string& path, const formats::ModelSource& source);
 
 // The path of NAME in the store, or a path as it is (it has a slash, or ends in .gguf, or is a
 // file here). kNotFound offers the nearest names and `fovea pull`.

@@ -4,7 +4,7 @@
 namespace fovea::engine {
 
 Result<std::shared_ptr<const tokenizers::Tokenizer>> Model::tokenizer() const {
-  std::call_once(tokenizer_once_, [this] { tokenizer_ = load_tokenizer(*gguf_); });
+  std::call_once(tokenizer_once_, [this] { tokenizer_ = load_tokenizer(*source_); });
   return *tokenizer_;
 }
 

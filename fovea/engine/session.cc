@@ -32,9 +32,9 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       options_(options),
       shape_(model_->shape()),
       n_ctx_(shape_.n_ctx),
-      cache_(attention::CacheShape::of(shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact
-                                                                 ? kernels::KvType::kF32
-                                                                 : kernels::KvType::kI16))),
+      cache_(attention::CacheShape::of(
+          shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32
+                                                                                            : kernels::KvType::kI16))),
       hooks_(shape_.n_layers) {
   shape_.profile = options_.profile.get();
 }
@@ -46,8 +46,8 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   FOVEA_ASSIGN_OR_RETURN(session->pipeline_, attention::Pipeline::parse(options.attention, session->shape_));
   const int most = session->context_of(session->pipeline_);
   if (options.n_ctx < 0 || options.n_ctx > most) {
-    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}{}", options.n_ctx,
-                      most, session->pipeline_.dense() ? "" : " with this attention");
+    return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}{}",
+                      options.n_ctx, most, session->pipeline_.dense() ? "" : " with this attention");
   }
   session->n_ctx_ = options.n_ctx > 0 ? options.n_ctx : options.beyond_training ? session->shape_.n_ctx : most;
   return session;
@@ -124,7 +124,8 @@ bool Session::can_truncate(SequenceId sequence, int32_t n) const {
   for (int layer = 0; layer < shape_.n_layers; ++layer) {
     const attention::AttentionShape at = shape_.site(layer);
     // Row n sees no key before this: a layer with a window has let the older ones go, and needs them no more.
-    const int64_t first_seen = at.window == INT_MAX || drops_keys(sequence) ? 0 : std::max<int64_t>(0, n + 1 - int64_t{at.window});
+    const int64_t first_seen =
+        at.window == INT_MAX || drops_keys(sequence) ? 0 : std::max<int64_t>(0, n + 1 - int64_t{at.window});
     for (int kv_head = 0; kv_head < at.n_kv_heads; ++kv_head) {
       if (fed - cache_.n_keys(sequence, layer, kv_head) > first_seen) return false;
     }
@@ -198,11 +199,11 @@ Result<Tensor> Session::forward(const Batch& batch, const std::atomic<bool>* can
                             .cancel = cancel});
   const attention::HookBatch rows(hooks_, batch);
   Tensor logits = model_->family().forward(batch, attend, hooks_);
-  FOVEA_RETURN_IF_ERROR(model_->gguf().check_intact());
+  FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
     return make_error(ErrorCode::kData,
                       "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
-                      model_->gguf().name());
+                      model_->source().name());
   }
   keys_.seen += attend.key_count().seen;
   keys_.dense += attend.key_count().dense;

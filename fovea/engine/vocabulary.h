@@ -6,15 +6,16 @@
 #include <vector>
 
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::engine {
 
 // Views into `gguf`. kData names the key that is missing or wrong. What is odd, but runs, is logged, or
 // added to `warnings` if they are given.
-Result<tokenizers::Vocabulary> read_vocabulary(const formats::Gguf& gguf, std::vector<std::string>* warnings = nullptr);
-Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::Gguf& gguf,
+Result<tokenizers::Vocabulary> read_vocabulary(const formats::ModelSource& source,
+                                               std::vector<std::string>* warnings = nullptr);
+Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::ModelSource& source,
                                                                     std::vector<std::string>* warnings = nullptr);
 
 }  // namespace fovea::engine

@@ -14,6 +14,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
+#include "fovea/formats/gguf.h"
 #include "fovea/formats/gguf_writer.h"
 
 namespace fovea::engine {

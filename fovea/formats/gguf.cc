@@ -372,23 +372,6 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
   return std::shared_ptr<const Gguf>(std::make_shared<Gguf>(std::move(first)));
 }
 
-void Gguf::release(std::span<const std::byte> bytes) const {
-  for (const auto& file : files_) {
-    const std::span<const std::byte> all = file->bytes();
-    if (bytes.data() >= all.data() && bytes.data() + bytes.size() <= all.data() + all.size()) file->release(bytes);
-  }
-}
-
-Status Gguf::check_intact() const {
-  for (const auto& file : files_) FOVEA_RETURN_IF_ERROR(file->check_intact());
-  return {};
-}
-
-const TensorInfo* Gguf::find_tensor(std::string_view name) const {
-  const auto it = tensor_index_.find(name);
-  return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
-}
-
 Error Gguf::wrong_kind(std::string_view key, const Value& value, std::string_view wanted) const {
   const bool array = value.type == kArray;
   return Error{ErrorCode::kData,

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 
 namespace fovea::formats {
 

@@ -1,5 +1,7 @@
 // Llama 1-3, SmolLM, Mistral without a window: pre-norm, RoPE, grouped-query attention, SwiGLU.
 // Touvron et al., arXiv:2302.13971; grouped queries: Ainslie et al., arXiv:2305.13245.
+#include <fmt/core.h>
+
 #include <utility>
 
 #include "fovea/models/family.h"
@@ -11,36 +13,36 @@ namespace {
 
 using attention::kNoLayer;
 using attention::Site;
+using tensor::Parameter;
 using tensor::Tensor;
 using tensor::Weight;
 
 class Llama final : public Family {
  public:
-  explicit Llama(const Config& config) : cfg_(config), blocks_(static_cast<size_t>(config.shape.n_layers)) {
-    cfg_.rope.pairing = tensor::RopePairing::kAdjacent;  // q and k rows were permuted on conversion
-  }
+  explicit Llama(const Config& config) : cfg_(config), blocks_(static_cast<size_t>(config.shape.n_layers)) {}
 
   const Config& config() const override { return cfg_; }
 
-  std::vector<WeightSpec> weights() override {
+  std::vector<Parameter> weights() override {
     const auto& s = cfg_.shape;
     const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim,
                   kv = int64_t{s.n_kv_heads} * s.head_dim;
-    std::vector<WeightSpec> table = {{"token_embd.weight", {d, s.vocab_size}, &embed_},
-                                     {"output_norm.weight", {d}, &final_norm_},
-                                     {"output.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
+    std::vector<Parameter> table = {
+        {"token_embd.weight", "model.embed_tokens.weight", {d, s.vocab_size}, &embed_},
+        {"output_norm.weight", "model.norm.weight", {d}, &final_norm_},
+        {"output.weight", "lm_head.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
     for (int l = 0; l < s.n_layers; ++l) {
       Block& w = blocks_[static_cast<size_t>(l)];
-      const std::string at = "blk." + std::to_string(l) + ".";
-      table.push_back({at + "attn_norm.weight", {d}, &w.attn_norm});
-      table.push_back({at + "attn_q.weight", {d, q}, &w.w_q});
-      table.push_back({at + "attn_k.weight", {d, kv}, &w.w_k});
-      table.push_back({at + "attn_v.weight", {d, kv}, &w.w_v});
-      table.push_back({at + "attn_output.weight", {q, d}, &w.w_o});
-      table.push_back({at + "ffn_norm.weight", {d}, &w.mlp_norm});
-      table.push_back({at + "ffn_gate.weight", {d, ff}, &w.w_gate});
-      table.push_back({at + "ffn_up.weight", {d, ff}, &w.w_up});
-      table.push_back({at + "ffn_down.weight", {ff, d}, &w.w_down});
+      const std::string at = fmt::format("blk.{}.", l), hf = fmt::format("model.layers.{}.", l);
+      table.push_back({at + "attn_norm.weight", hf + "input_layernorm.weight", {d}, &w.attn_norm});
+      table.push_back({at + "attn_q.weight", hf + "self_attn.q_proj.weight", {d, q}, &w.w_q});
+      table.push_back({at + "attn_k.weight", hf + "self_attn.k_proj.weight", {d, kv}, &w.w_k});
+      table.push_back({at + "attn_v.weight", hf + "self_attn.v_proj.weight", {d, kv}, &w.w_v});
+      table.push_back({at + "attn_output.weight", hf + "self_attn.o_proj.weight", {q, d}, &w.w_o});
+      table.push_back({at + "ffn_norm.weight", hf + "post_attention_layernorm.weight", {d}, &w.mlp_norm});
+      table.push_back({at + "ffn_gate.weight", hf + "mlp.gate_proj.weight", {d, ff}, &w.w_gate});
+      table.push_back({at + "ffn_up.weight", hf + "mlp.up_proj.weight", {d, ff}, &w.w_up});
+      table.push_back({at + "ffn_down.weight", hf + "mlp.down_proj.weight", {ff, d}, &w.w_down});
     }
     return table;
   }
@@ -80,7 +82,6 @@ class Llama final : public Family {
   Weight embed_, final_norm_, lm_head_;
   std::vector<Block> blocks_;
 };
-// The layout is the one that kAdjacent stands for.
 FOVEA_REGISTER_FAMILY(Llama, "llama",
                       decoder_keys({{"tensor_data_layout", FamilyKey::Use::kOnly, "Meta AI original pth"}}));
 

@@ -1,4 +1,6 @@
 // Qwen2, Qwen2.5 and its coders: Llama with biases on q, k and v. Yang et al., arXiv:2407.10671.
+#include <fmt/core.h>
+
 #include <utility>
 
 #include "fovea/models/family.h"
@@ -10,39 +12,39 @@ namespace {
 
 using attention::kNoLayer;
 using attention::Site;
+using tensor::Parameter;
 using tensor::Tensor;
 using tensor::Weight;
 
 class Qwen2 final : public Family {
  public:
-  explicit Qwen2(const Config& config) : cfg_(config), blocks_(static_cast<size_t>(config.shape.n_layers)) {
-    cfg_.rope.pairing = tensor::RopePairing::kHalves;
-  }
+  explicit Qwen2(const Config& config) : cfg_(config), blocks_(static_cast<size_t>(config.shape.n_layers)) {}
 
   const Config& config() const override { return cfg_; }
 
-  std::vector<WeightSpec> weights() override {
+  std::vector<Parameter> weights() override {
     const auto& s = cfg_.shape;
     const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim,
                   kv = int64_t{s.n_kv_heads} * s.head_dim;
-    std::vector<WeightSpec> table = {{"token_embd.weight", {d, s.vocab_size}, &embed_},
-                                     {"output_norm.weight", {d}, &final_norm_},
-                                     {"output.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
+    std::vector<Parameter> table = {
+        {"token_embd.weight", "model.embed_tokens.weight", {d, s.vocab_size}, &embed_},
+        {"output_norm.weight", "model.norm.weight", {d}, &final_norm_},
+        {"output.weight", "lm_head.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
     for (int l = 0; l < s.n_layers; ++l) {
       Block& w = blocks_[static_cast<size_t>(l)];
-      const std::string at = "blk." + std::to_string(l) + ".";
-      table.push_back({at + "attn_norm.weight", {d}, &w.attn_norm});
-      table.push_back({at + "attn_q.weight", {d, q}, &w.w_q});
-      table.push_back({at + "attn_k.weight", {d, kv}, &w.w_k});
-      table.push_back({at + "attn_v.weight", {d, kv}, &w.w_v});
-      table.push_back({at + "attn_q.bias", {q}, &w.b_q});
-      table.push_back({at + "attn_k.bias", {kv}, &w.b_k});
-      table.push_back({at + "attn_v.bias", {kv}, &w.b_v});
-      table.push_back({at + "attn_output.weight", {q, d}, &w.w_o});
-      table.push_back({at + "ffn_norm.weight", {d}, &w.mlp_norm});
-      table.push_back({at + "ffn_gate.weight", {d, ff}, &w.w_gate});
-      table.push_back({at + "ffn_up.weight", {d, ff}, &w.w_up});
-      table.push_back({at + "ffn_down.weight", {ff, d}, &w.w_down});
+      const std::string at = fmt::format("blk.{}.", l), hf = fmt::format("model.layers.{}.", l);
+      table.push_back({at + "attn_norm.weight", hf + "input_layernorm.weight", {d}, &w.attn_norm});
+      table.push_back({at + "attn_q.weight", hf + "self_attn.q_proj.weight", {d, q}, &w.w_q});
+      table.push_back({at + "attn_k.weight", hf + "self_attn.k_proj.weight", {d, kv}, &w.w_k});
+      table.push_back({at + "attn_v.weight", hf + "self_attn.v_proj.weight", {d, kv}, &w.w_v});
+      table.push_back({at + "attn_q.bias", hf + "self_attn.q_proj.bias", {q}, &w.b_q});
+      table.push_back({at + "attn_k.bias", hf + "self_attn.k_proj.bias", {kv}, &w.b_k});
+      table.push_back({at + "attn_v.bias", hf + "self_attn.v_proj.bias", {kv}, &w.b_v});
+      table.push_back({at + "attn_output.weight", hf + "self_attn.o_proj.weight", {q, d}, &w.w_o});
+      table.push_back({at + "ffn_norm.weight", hf + "post_attention_layernorm.weight", {d}, &w.mlp_norm});
+      table.push_back({at + "ffn_gate.weight", hf + "mlp.gate_proj.weight", {d, ff}, &w.w_gate});
+      table.push_back({at + "ffn_up.weight", hf + "mlp.up_proj.weight", {d, ff}, &w.w_up});
+      table.push_back({at + "ffn_down.weight", hf + "mlp.down_proj.weight", {ff, d}, &w.w_down});
     }
     return table;
   }

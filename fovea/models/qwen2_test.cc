@@ -33,7 +33,7 @@ TEST(Qwen2, BiasesShiftQueriesKeysAndValues) {
   for (const auto& [hook, name] : pairs) {
     const std::vector<float> with = values(hook);
     std::vector<float> bias;
-    for (const WeightSpec& spec : model.family().weights()) {
+    for (const tensor::Parameter& spec : model.family().weights()) {
       if (spec.name != name) continue;
       const Tensor b = tensor::weight_values(*spec.target);
       bias.assign(b.values().begin(), b.values().end());

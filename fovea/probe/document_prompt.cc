@@ -64,12 +64,12 @@ size_t tokens_before(std::span<const uint32_t> offsets, size_t byte) {
 
 }  // namespace
 
-Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, const std::string& question) {
-  return make_document_prompt(gguf, tokenizer, documents, {&question, 1}, "");
+  return make_document_prompt(source, tokenizer, documents, {&question, 1}, "");
 }
 
-Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, std::span<const std::string> turns,
                                             const std::string& system, const engine::ChatOptions& options) {
   FOVEA_CHECK(turns.size() % 2 == 1, "make_document_prompt: {} turns do not end with a question", turns.size());
@@ -79,7 +79,7 @@ Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tok
   for (size_t i = 1; i < turns.size(); ++i)
     messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", turns[i]}});
   DocumentPrompt out;
-  auto chat = engine::encode_chat(gguf, tokenizer, messages, options);
+  auto chat = engine::encode_chat(source, tokenizer, messages, options);
   const bool asked = !options.source.empty() || !options.tools.is_null() || !options.documents.is_null() ||
                      (options.variables.is_object() && !options.variables.empty());
   if (!chat && (asked || chat.error().code == ErrorCode::kLimit)) return std::move(chat.error());

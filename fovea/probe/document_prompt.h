@@ -9,7 +9,7 @@
 
 #include "fovea/base/result.h"
 #include "fovea/engine/chat.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/probe/document.h"
 #include "fovea/tokenizers/tokenizer.h"
 
@@ -29,12 +29,12 @@ struct DocumentPrompt {
 // The documents, then the question, in the chat template of the file; as plain text where the file has
 // none, or where the template changes what is put into it. The documents come first, so that several
 // questions about them share a prefix.
-Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, const std::string& question);
 // A conversation about them. `turns`: question, answer, question, ..., a question last. `system` in place of the
 // message that asks for short answers with the words of the text, if it is not empty. n_shared: as above, of the first
 // question. `chat`: what the template gets beside them; what it says of those is an error then, never plain text.
-Result<DocumentPrompt> make_document_prompt(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
                                             std::span<const Document> documents, std::span<const std::string> turns,
                                             const std::string& system, const engine::ChatOptions& chat = {});
 

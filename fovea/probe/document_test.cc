@@ -8,6 +8,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/formats/gguf.h"
 #include "fovea/probe/document_prompt.h"
 
 namespace fovea::probe {

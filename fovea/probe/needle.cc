@@ -49,9 +49,9 @@ std::vector<size_t> starts_with_room(std::string_view text, size_t n_bytes) {
 
 class PromptMaker {
  public:
-  PromptMaker(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer, std::span<const Document> haystacks,
-              const NeedleOptions& options)
-      : gguf_(gguf), tokenizer_(tokenizer), haystacks_(haystacks), options_(options), random_(options.seed) {}
+  PromptMaker(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
+              std::span<const Document> haystacks, const NeedleOptions& options)
+      : source_(source), tokenizer_(tokenizer), haystacks_(haystacks), options_(options), random_(options.seed) {}
 
   // The prompts of one needle and length, deepest first: then each shares its prefix with the one before.
   Status make(size_t needle_index, int length, std::vector<NeedlePrompt>& out) {
@@ -84,7 +84,7 @@ class PromptMaker {
  private:
   Result<DocumentPrompt> prompt_of(std::string text, const Needle& needle) const {
     const Document document{"text", std::move(text)};
-    return make_document_prompt(gguf_, tokenizer_, {&document, 1}, needle.question);
+    return make_document_prompt(source_, tokenizer_, {&document, 1}, needle.question);
   }
 
   // About `n_tokens` of a text, from the start of a paragraph; both drawn by the seed.
@@ -106,7 +106,7 @@ class PromptMaker {
     return make_error(ErrorCode::kUsage, "none of the texts is long enough to hide a needle in {} tokens", n_tokens);
   }
 
-  const formats::Gguf& gguf_;
+  const formats::ModelSource& source_;
   const tokenizers::Tokenizer& tokenizer_;
   std::span<const Document> haystacks_;
   const NeedleOptions& options_;
@@ -199,10 +199,11 @@ Result<std::vector<Document>> default_haystacks() {
   return out;
 }
 
-Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::ModelSource& source,
+                                                      const tokenizers::Tokenizer& tokenizer,
                                                       std::span<const Document> haystacks,
                                                       const NeedleOptions& options) {
-  PromptMaker maker(gguf, tokenizer, haystacks, options);
+  PromptMaker maker(source, tokenizer, haystacks, options);
   std::vector<NeedlePrompt> out;
   for (const int length : options.lengths) {
     for (size_t needle = 0; needle < options.needles.size(); ++needle)

@@ -63,7 +63,8 @@ struct NeedlePrompt {
 };
 // All prompts, such that neighbours share long prefixes. kUsage for a length that the haystacks cannot
 // fill or that leaves no room for a text.
-Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::Gguf& gguf, const tokenizers::Tokenizer& tokenizer,
+Result<std::vector<NeedlePrompt>> make_needle_prompts(const formats::ModelSource& source,
+                                                      const tokenizers::Tokenizer& tokenizer,
                                                       std::span<const Document> haystacks,
                                                       const NeedleOptions& options);
 

@@ -176,7 +176,7 @@ Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> mod
     FOVEA_ASSIGN_OR_RETURN(haystacks, default_haystacks());
   }
   MeasuredProfile out;
-  FOVEA_ASSIGN_OR_RETURN(out.prompts, make_needle_prompts(model->gguf(), tokenizer, haystacks, options.needle));
+  FOVEA_ASSIGN_OR_RETURN(out.prompts, make_needle_prompts(model->source(), tokenizer, haystacks, options.needle));
   // Always dense: a score taken through a sparse or compressed cache tells about the cache.
   FOVEA_ASSIGN_OR_RETURN(const auto session, engine::Session::create(model, {.numerics = options.numerics}));
   FOVEA_ASSIGN_OR_RETURN(out.heads.model_sha256, model->sha256());

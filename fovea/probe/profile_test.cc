@@ -42,10 +42,10 @@ NeedleOptions short_task() {
 
 TEST(Needle, IsPutAtTheEndOfTheSentenceBeforeEachDepth) {
   const auto model = tiny();
-  const auto tokenizer = engine::load_tokenizer(model->gguf()).value();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
   const Document hay = haystack();
   const NeedleOptions options = short_task();
-  const auto prompts = make_needle_prompts(model->gguf(), *tokenizer, {&hay, 1}, options);
+  const auto prompts = make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options);
   ASSERT_TRUE(prompts.has_value()) << prompts.error().message;
   ASSERT_EQ(prompts->size(), 3u);
   int32_t place = INT32_MAX;
@@ -68,16 +68,16 @@ TEST(Needle, IsPutAtTheEndOfTheSentenceBeforeEachDepth) {
 
 TEST(Needle, RefusesAPromptThatIsTooShortForIt) {
   const auto model = tiny();
-  const auto tokenizer = engine::load_tokenizer(model->gguf()).value();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
   const Document hay = haystack();
   NeedleOptions options = short_task();
   options.lengths = {40};
-  const auto prompts = make_needle_prompts(model->gguf(), *tokenizer, {&hay, 1}, options);
+  const auto prompts = make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options);
   ASSERT_FALSE(prompts.has_value());
   EXPECT_EQ(prompts.error().code, ErrorCode::kUsage);
   options.lengths = {500};
   const Document little{"hay", "Too little."};
-  EXPECT_FALSE(make_needle_prompts(model->gguf(), *tokenizer, {&little, 1}, options).has_value());
+  EXPECT_FALSE(make_needle_prompts(model->source(), *tokenizer, {&little, 1}, options).has_value());
 }
 
 TEST(Rouge1Recall, CountsEachWordAsOftenAsItIsThere) {
@@ -104,10 +104,10 @@ TEST(LabelAnswer, TellsTheWaysToFailApart) {
 
 TEST(NeedleReader, AnswersTheSameWithAndWithoutASharedPrefix) {
   const auto model = tiny();
-  const auto tokenizer = engine::load_tokenizer(model->gguf()).value();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
   const Document hay = haystack();
   const NeedleOptions options = short_task();
-  const auto prompts = make_needle_prompts(model->gguf(), *tokenizer, {&hay, 1}, options).value();
+  const auto prompts = make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options).value();
   const auto shared = engine::Session::create(model, {}).value();
   NeedleReader reader(*shared, *tokenizer);
   for (const NeedlePrompt& prompt : prompts) {
@@ -122,7 +122,7 @@ TEST(NeedleReader, AnswersTheSameWithAndWithoutASharedPrefix) {
 
 TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
   const auto model = tiny();
-  const auto tokenizer = engine::load_tokenizer(model->gguf()).value();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
   ProfileOptions options;
   options.needle = short_task();
   options.haystacks = {haystack()};

@@ -13,7 +13,7 @@
 namespace fovea::models {
 namespace {
 
-using formats::Gguf;
+using formats::ModelSource;
 
 template <typename... Args>
 Error problem(ErrorCode code, const std::string& where, fmt::format_string<Args...> format, Args&&... args) {
@@ -21,24 +21,24 @@ Error problem(ErrorCode code, const std::string& where, fmt::format_string<Args.
 }
 
 // An integer key within [min, max].
-Result<int64_t> size_key(const Gguf& gguf, const std::string& key, int64_t min, int64_t max) {
-  FOVEA_ASSIGN_OR_RETURN(const uint64_t n, gguf.get_u64(key));
+Result<int64_t> size_key(const ModelSource& source, const std::string& key, int64_t min, int64_t max) {
+  FOVEA_ASSIGN_OR_RETURN(const uint64_t n, source.get_u64(key));
   if (n >= static_cast<uint64_t>(min) && n <= static_cast<uint64_t>(max)) return static_cast<int64_t>(n);
   return problem(n > static_cast<uint64_t>(max) ? ErrorCode::kLimit : ErrorCode::kData, key,
-                 "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), n, min, max);
+                 "{}: key {} is {}; {} to {} are allowed", source.name(), fovea::quoted(key), n, min, max);
 }
 
 // A float key, if there, is finite and within [min, max].
-Status float_key(const Gguf& gguf, const std::string& key, double min, double max) {
-  if (!gguf.has(key)) return {};
-  FOVEA_ASSIGN_OR_RETURN(const double x, gguf.get_f64(key));
+Status float_key(const ModelSource& source, const std::string& key, double min, double max) {
+  if (!source.has(key)) return {};
+  FOVEA_ASSIGN_OR_RETURN(const double x, source.get_f64(key));
   if (x >= min && x <= max) return {};  // false for NaN
-  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", gguf.name(), fovea::quoted(key), x,
+  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", source.name(), fovea::quoted(key), x,
                  min, max);
 }
 
-Error unsupported(const Gguf& gguf, std::string_view what) {
-  return problem(ErrorCode::kUnsupported, "general.architecture", "{}: this is {}, not a language model", gguf.name(),
+Error unsupported(const ModelSource& source, std::string_view what) {
+  return problem(ErrorCode::kUnsupported, "general.architecture", "{}: this is {}, not a language model", source.name(),
                  what);
 }
 
@@ -65,53 +65,55 @@ class KeyNames {
   std::string architecture_;
 };
 
-Status refuse_unknown_keys(const Gguf& gguf, const std::string& architecture) {
+Status refuse_unknown_keys(const ModelSource& source, const std::string& architecture) {
   const std::string prefix = architecture + ".";
-  for (const std::string& name : gguf.keys_under(prefix)) {
+  for (const std::string& name : source.keys_under(prefix)) {
     const FamilyKey* key = find_key(architecture, std::string_view(name).substr(prefix.size()));
     if (!key) {
       return problem(ErrorCode::kUnsupported, name, "{}: key {} asks for something the {} family here does not do",
-                     gguf.name(), fovea::quoted(name), architecture);
+                     source.name(), fovea::quoted(name), architecture);
     }
-    if (key->use == FamilyKey::Use::kOnly && gguf.text_of(name) != key->only) {
-      return problem(ErrorCode::kUnsupported, name, "{}: key {} is {}; the {} family here does only {}", gguf.name(),
-                     fovea::quoted(name), fovea::quoted(gguf.text_of(name)), architecture, fovea::quoted(key->only));
+    if (key->use == FamilyKey::Use::kOnly && source.text_of(name) != key->only) {
+      return problem(ErrorCode::kUnsupported, name, "{}: key {} is {}; the {} family here does only {}", source.name(),
+                     fovea::quoted(name), fovea::quoted(source.text_of(name)), architecture, fovea::quoted(key->only));
     }
   }
   return {};
 }
 
 // Angles per pair; scaling that is not known here is refused, never ignored.
-Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
+Result<tensor::RopeTable> read_rope(const ModelSource& source, const ModelSizes& s) {
   const KeyNames a(s.architecture);
   const std::string factors_at = fmt::format("tensor {}", kRopeFactors);
   tensor::RopeTable rope;
+  rope.pairing = source.rope_pairing();
   double base = 10000.0, factor = 1.0;
   int64_t turned = s.head_dim;
-  if (gguf.has(a("rope.freq_base"))) {
-    FOVEA_ASSIGN_OR_RETURN(base, gguf.get_f64(a("rope.freq_base")));
+  if (source.has(a("rope.freq_base"))) {
+    FOVEA_ASSIGN_OR_RETURN(base, source.get_f64(a("rope.freq_base")));
   }
-  if (gguf.has(a("rope.dimension_count"))) {
-    FOVEA_ASSIGN_OR_RETURN(turned, gguf.get_i64(a("rope.dimension_count")));
+  if (source.has(a("rope.dimension_count"))) {
+    FOVEA_ASSIGN_OR_RETURN(turned, source.get_i64(a("rope.dimension_count")));
   }
-  if (gguf.has(a("rope.scaling.type"))) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a("rope.scaling.type")));
+  if (source.has(a("rope.scaling.type"))) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, source.get_string(a("rope.scaling.type")));
     if (scaling == "linear") {
-      FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a("rope.scaling.factor")));
+      FOVEA_ASSIGN_OR_RETURN(factor, source.get_f64(a("rope.scaling.factor")));
     } else if (scaling != "none") {
       return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
-                     "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
+                     "{}: rope scaling {} is not supported; none and linear are", source.name(),
+                     fovea::quoted(scaling));
     }
   } else {  // a factor alone is linear
     for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
-      if (!gguf.has(a(key))) continue;
-      FOVEA_ASSIGN_OR_RETURN(factor, gguf.get_f64(a(key)));
+      if (!source.has(a(key))) continue;
+      FOVEA_ASSIGN_OR_RETURN(factor, source.get_f64(a(key)));
       break;
     }
   }
-  const formats::TensorInfo* freqs = gguf.find_tensor(kRopeFactors);
+  const formats::TensorInfo* freqs = source.find_tensor(kRopeFactors);
   if (freqs && (freqs->dtype != kernels::DType::kF32 || freqs->dims != std::vector<int64_t>{turned / 2})) {
-    return problem(ErrorCode::kData, factors_at, "{}: {} should be F32 [{}]", gguf.name(), factors_at, turned / 2);
+    return problem(ErrorCode::kData, factors_at, "{}: {} should be F32 [{}]", source.name(), factors_at, turned / 2);
   }
   for (int64_t i = 0; i < turned / 2; ++i) {
     double divisor = factor;
@@ -119,7 +121,7 @@ Result<tensor::RopeTable> read_rope(const Gguf& gguf, const ModelSizes& s) {
       float value;
       std::memcpy(&value, freqs->data.data() + i * static_cast<int64_t>(sizeof(float)), sizeof(float));
       if (!std::isfinite(value) || value <= 0) {
-        return problem(ErrorCode::kData, factors_at, "{}: {} holds {}", gguf.name(), factors_at, value);
+        return problem(ErrorCode::kData, factors_at, "{}: {} holds {}", source.name(), factors_at, value);
       }
       divisor *= value;
     }
@@ -160,103 +162,104 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
   return keys;
 }
 
-Result<ModelSizes> read_sizes(const Gguf& gguf) {
+Result<ModelSizes> read_sizes(const ModelSource& source) {
   ModelSizes s;
-  FOVEA_ASSIGN_OR_RETURN(s.architecture, gguf.get_string("general.architecture"));
-  const auto type = gguf.get_string("general.type");
+  FOVEA_ASSIGN_OR_RETURN(s.architecture, source.get_string("general.architecture"));
+  const auto type = source.get_string("general.type");
   const std::string kind = type ? type.value() : "model";
-  if (s.architecture == "clip" || kind == "mmproj") return unsupported(gguf, "a projector file");
-  if (kind == "adapter") return unsupported(gguf, "a LoRA adapter");
-  if (kind == "vocab" || gguf.tensors().empty()) return unsupported(gguf, "a vocabulary without weights");
+  if (s.architecture == "clip" || kind == "mmproj") return unsupported(source, "a projector file");
+  if (kind == "adapter") return unsupported(source, "a LoRA adapter");
+  if (kind == "vocab" || source.tensors().empty()) return unsupported(source, "a vocabulary without weights");
   const std::vector<std::string> known = family_names();
   if (std::find(known.begin(), known.end(), s.architecture) == known.end()) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
-                   gguf.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
+                   source.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
   }
   const KeyNames a(s.architecture);
-  FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(gguf, a("block_count"), 1, ModelSizes::kMaxLayers));
-  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, size_key(gguf, a("context_length"), 1, ModelSizes::kMaxContext));
-  FOVEA_ASSIGN_OR_RETURN(s.d_model, size_key(gguf, a("embedding_length"), 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.d_ff, size_key(gguf, a("feed_forward_length"), 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.n_heads, size_key(gguf, a("attention.head_count"), 1, ModelSizes::kMaxHeads));
+  FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(source, a("block_count"), 1, ModelSizes::kMaxLayers));
+  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, size_key(source, a("context_length"), 1, ModelSizes::kMaxContext));
+  FOVEA_ASSIGN_OR_RETURN(s.d_model, size_key(source, a("embedding_length"), 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.d_ff, size_key(source, a("feed_forward_length"), 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.n_heads, size_key(source, a("attention.head_count"), 1, ModelSizes::kMaxHeads));
   s.n_kv_heads = s.n_heads;
-  if (gguf.has(a("attention.head_count_kv"))) {
-    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(gguf, a("attention.head_count_kv"), 1, s.n_heads));
+  if (source.has(a("attention.head_count_kv"))) {
+    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(source, a("attention.head_count_kv"), 1, s.n_heads));
   }
   if (s.n_heads % s.n_kv_heads != 0) {
     return problem(ErrorCode::kData, a("attention.head_count_kv"), "{}: {} query heads cannot share {} KV heads evenly",
-                   gguf.name(), s.n_heads, s.n_kv_heads);
+                   source.name(), s.n_heads, s.n_kv_heads);
   }
-  if (gguf.has(a("attention.key_length"))) {
-    FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(gguf, a("attention.key_length"), 2, ModelSizes::kMaxHeadDim));
+  if (source.has(a("attention.key_length"))) {
+    FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(source, a("attention.key_length"), 2, ModelSizes::kMaxHeadDim));
   } else if (s.d_model % s.n_heads != 0) {
-    return problem(ErrorCode::kData, a("attention.head_count"), "{}: {} heads do not divide the width {}", gguf.name(),
-                   s.n_heads, s.d_model);
+    return problem(ErrorCode::kData, a("attention.head_count"), "{}: {} heads do not divide the width {}",
+                   source.name(), s.n_heads, s.d_model);
   } else {
     s.head_dim = s.d_model / s.n_heads;
   }
   if (s.head_dim % 2 != 0 || s.head_dim > ModelSizes::kMaxHeadDim) {
     return problem(ErrorCode::kData, a("attention.key_length"),
-                   "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", gguf.name(),
+                   "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", source.name(),
                    s.head_dim, ModelSizes::kMaxHeadDim);
   }
-  if (gguf.has(a("attention.value_length"))) {
+  if (source.has(a("attention.value_length"))) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim,
-                           size_key(gguf, a("attention.value_length"), 1, ModelSizes::kMaxHeadDim));
+                           size_key(source, a("attention.value_length"), 1, ModelSizes::kMaxHeadDim));
     if (value_dim != s.head_dim)
       return problem(ErrorCode::kUnsupported, a("attention.value_length"),
-                     "{}: values are {} wide and keys {}; only equal widths are supported", gguf.name(), value_dim,
+                     "{}: values are {} wide and keys {}; only equal widths are supported", source.name(), value_dim,
                      s.head_dim);
   }
-  if (gguf.has(a("rope.dimension_count"))) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(gguf, a("rope.dimension_count"), 2, s.head_dim));
+  if (source.has(a("rope.dimension_count"))) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(source, a("rope.dimension_count"), 2, s.head_dim));
     if (turned % 2 != 0)
       return problem(ErrorCode::kData, a("rope.dimension_count"),
-                     "{}: {} turned dimensions per head; the number must be even", gguf.name(), turned);
+                     "{}: {} turned dimensions per head; the number must be even", source.name(), turned);
   }
   // Normal positive floats, whichever family reads them: a base or an epsilon of 0, NaN or Inf would
   // make every output NaN.
   const std::string prefix = s.architecture + ".";
   for (const char* key : {"rope.freq_base", "rope.freq_base_swa"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1, 1e12));
+    FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1, 1e12));
   for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1e-6, 1e6));
+    FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-6, 1e6));
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-    FOVEA_RETURN_IF_ERROR(float_key(gguf, prefix + key, 1e-3, 1e6));
-  FOVEA_RETURN_IF_ERROR(float_key(gguf, a("attention.layer_norm_rms_epsilon"), 1e-20, 1));
-  if (!gguf.has(a("attention.layer_norm_rms_epsilon"))) {
-    return problem(ErrorCode::kData, a("attention.layer_norm_rms_epsilon"), "{}: key {} is missing", gguf.name(),
+    FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-3, 1e6));
+  FOVEA_RETURN_IF_ERROR(float_key(source, a("attention.layer_norm_rms_epsilon"), 1e-20, 1));
+  if (!source.has(a("attention.layer_norm_rms_epsilon"))) {
+    return problem(ErrorCode::kData, a("attention.layer_norm_rms_epsilon"), "{}: key {} is missing", source.name(),
                    fovea::quoted(a("attention.layer_norm_rms_epsilon")));
   }
-  if (gguf.has(a("rope.scaling.type"))) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, gguf.get_string(a("rope.scaling.type")));
+  if (source.has(a("rope.scaling.type"))) {
+    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, source.get_string(a("rope.scaling.type")));
     if (scaling != "none" && scaling != "linear") {
       return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
-                     "{}: rope scaling {} is not supported; none and linear are", gguf.name(), fovea::quoted(scaling));
+                     "{}: rope scaling {} is not supported; none and linear are", source.name(),
+                     fovea::quoted(scaling));
     }
   }
-  FOVEA_ASSIGN_OR_RETURN(const auto tokens, gguf.get_strings("tokenizer.ggml.tokens"));
+  FOVEA_ASSIGN_OR_RETURN(const auto tokens, source.get_strings("tokenizer.ggml.tokens"));
   s.vocab_size = static_cast<int64_t>(tokens.size());
   if (s.vocab_size < 1 || s.vocab_size > ModelSizes::kMaxVocab) {
     return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed",
-                   gguf.name(), s.vocab_size, ModelSizes::kMaxVocab);
+                   source.name(), s.vocab_size, ModelSizes::kMaxVocab);
   }
-  if (gguf.has(a("vocab_size"))) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t n, size_key(gguf, a("vocab_size"), 1, ModelSizes::kMaxVocab));
+  if (source.has(a("vocab_size"))) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t n, size_key(source, a("vocab_size"), 1, ModelSizes::kMaxVocab));
     if (n != s.vocab_size)
       return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
-                     gguf.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
+                     source.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.
-  if (s.n_layers > static_cast<int64_t>(gguf.tensors().size())) {
-    return problem(ErrorCode::kData, a("block_count"), "{}: {} layers, but the file has only {} tensors", gguf.name(),
-                   s.n_layers, gguf.tensors().size());
+  if (s.n_layers > static_cast<int64_t>(source.tensors().size())) {
+    return problem(ErrorCode::kData, a("block_count"), "{}: {} layers, but the file has only {} tensors", source.name(),
+                   s.n_layers, source.tensors().size());
   }
   return s;
 }
 
-Result<Config> read_config(const Gguf& gguf) {
-  FOVEA_ASSIGN_OR_RETURN(const ModelSizes s, read_sizes(gguf));
+Result<Config> read_config(const ModelSource& source) {
+  FOVEA_ASSIGN_OR_RETURN(const ModelSizes s, read_sizes(source));
   Config config;
   config.architecture = s.architecture;
   config.shape = {.n_layers = static_cast<int>(s.n_layers),
@@ -267,10 +270,11 @@ Result<Config> read_config(const Gguf& gguf) {
                   .d_ff = static_cast<int>(s.d_ff),
                   .vocab_size = static_cast<int>(s.vocab_size),
                   .n_ctx = static_cast<int>(s.n_ctx)};
-  FOVEA_ASSIGN_OR_RETURN(const double eps, gguf.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
+  FOVEA_ASSIGN_OR_RETURN(const double eps,
+                         source.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
   config.norm_eps = static_cast<float>(eps);
-  FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(gguf, s));
-  FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(gguf, s.architecture));
+  FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(source, s));
+  FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(source, s.architecture));
   return config;
 }
 

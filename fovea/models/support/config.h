@@ -9,7 +9,7 @@
 
 #include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/tensor/ops/attention/rope.h"
 
 namespace fovea::models {
@@ -25,7 +25,7 @@ struct ModelSizes {
 
 // kUnsupported for a projector, an adapter, a bare vocabulary or an architecture Fovea does not
 // know; kData or kLimit naming the key and what is allowed.
-Result<ModelSizes> read_sizes(const formats::Gguf& gguf);
+Result<ModelSizes> read_sizes(const formats::ModelSource& source);
 
 // A metadata key of an architecture that a family knows. Any other key of its architecture may change
 // the maths: read_config refuses the file and names it.
@@ -47,10 +47,10 @@ struct Config {
   std::string architecture;
   attention::ModelShape shape;
   float norm_eps = 0;
-  tensor::RopeTable rope;  // `pairing` is the family's to set
+  tensor::RopeTable rope;
 };
 // The one tensor that read_config reads: Llama 3's divisor of each pair's angle.
 inline constexpr std::string_view kRopeFactors = "rope_freqs.weight";
-Result<Config> read_config(const formats::Gguf& gguf);
+Result<Config> read_config(const formats::ModelSource& source);
 
 }  // namespace fovea::models

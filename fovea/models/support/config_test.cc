@@ -10,6 +10,7 @@
 #include <limits>
 #include <tuple>
 
+#include "fovea/formats/gguf.h"
 #include "fovea/models/family.h"
 #include "fovea/models/support/model_recipe.h"
 

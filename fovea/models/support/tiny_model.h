@@ -28,13 +28,13 @@ class TinyModel {
  public:
   explicit TinyModel(const std::string& name) {
     const std::string source = FOVEA_SOURCE_DIR;
-    auto gguf = formats::Gguf::open(source + "/tests/data/" + name + ".gguf");
-    EXPECT_TRUE(gguf.has_value()) << gguf.error().message;
-    gguf_ = std::move(gguf).value();
-    const auto config = read_config(*gguf_);
+    auto opened = formats::open_model(source + "/tests/data/" + name + ".gguf");
+    EXPECT_TRUE(opened.has_value()) << opened.error().message;
+    source_ = std::move(opened).value();
+    const auto config = read_config(*source_);
     EXPECT_TRUE(config.has_value()) << config.error().message;
     family_ = make_family(*config);
-    for (const Error& problem : bind_weights(*gguf_, *family_)) ADD_FAILURE() << problem.message;
+    for (const Error& problem : bind_weights(*source_, *family_)) ADD_FAILURE() << problem.message;
     std::ifstream file(source + "/tests/golden/logits/" + name + ".json");
     golden_ = nlohmann::json::parse(file);
     ids_ = golden_["ids"].get<std::vector<int32_t>>();
@@ -79,7 +79,7 @@ class TinyModel {
   void expect_gradients_meet_finite_differences() {
     std::vector<tensor::Tensor> parameters;  // on the heap: the family keeps them
     std::vector<std::string> names;
-    for (const WeightSpec& spec : family_->weights()) {
+    for (const tensor::Parameter& spec : family_->weights()) {
       if (!spec.target->defined()) continue;
       parameters.push_back(tensor::weight_values(*spec.target));
       names.push_back(spec.name);
@@ -126,7 +126,7 @@ class TinyModel {
   }
 
  private:
-  std::shared_ptr<const formats::Gguf> gguf_;
+  std::shared_ptr<const formats::ModelSource> source_;
   std::unique_ptr<Family> family_;
   nlohmann::json golden_;
   std::vector<int32_t> ids_;

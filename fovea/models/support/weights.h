@@ -5,19 +5,19 @@
 #include <vector>
 
 #include "fovea/base/result.h"
-#include "fovea/formats/gguf.h"
+#include "fovea/formats/source.h"
 #include "fovea/models/family.h"
 
 namespace fovea::models {
 
 // The family that the metadata ask for, without weights; refuses what read_config refuses, and heads
 // that the kernels do not run.
-Result<std::unique_ptr<Family>> make_family(const formats::Gguf& gguf);
+Result<std::unique_ptr<Family>> make_family(const formats::ModelSource& source);
 
 // Points every weight of the family at the file, which must outlive it. Every problem, not only the
 // first; empty: it can run. A tensor is kData if it is missing (and not optional) or of another shape
 // or in a block that the metadata do not count, kUnsupported if Fovea does not multiply with its type
 // or the family has no place for it: to leave it out would change the maths.
-std::vector<Error> bind_weights(const formats::Gguf& gguf, Family& family);
+std::vector<Error> bind_weights(const formats::ModelSource& source, Family& family);
 
 }  // namespace fovea::models

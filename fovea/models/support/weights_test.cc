@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fovea/formats/gguf.h"
 #include "fovea/models/support/model_recipe.h"
 
 namespace fovea::models {
@@ -42,12 +43,12 @@ void expect_refused(const Bound& bound, ErrorCode code, const std::string& tenso
 TEST(BindWeights, PointsEveryWeightAtItsBytesWithItsShape) {
   const Bound bound = bind(ModelRecipe());
   ASSERT_TRUE(bound.status.has_value()) << bound.status.error().message;
-  for (const WeightSpec& spec : bound.family->weights()) {
+  for (const tensor::Parameter& spec : bound.family->weights()) {
     if (spec.name == "output.weight") continue;
     ASSERT_TRUE(spec.target->defined()) << spec.name;
     EXPECT_EQ(spec.target->name, spec.name);
-    EXPECT_EQ(spec.target->cols(), spec.dims[0]) << spec.name;
-    EXPECT_EQ(spec.target->rows(), spec.dims.size() == 2 ? spec.dims[1] : 1) << spec.name;
+    EXPECT_EQ(spec.target->cols(), spec.shape[0]) << spec.name;
+    EXPECT_EQ(spec.target->rows(), spec.shape.size() == 2 ? spec.shape[1] : 1) << spec.name;
     const auto* at = static_cast<const char*>(spec.target->view.data);
     EXPECT_TRUE(at >= bound.file.data() && at < bound.file.data() + bound.file.size()) << spec.name;
   }
@@ -129,6 +130,11 @@ TEST(BindWeights, BlocksThatTheMetadataDoNotCountAreRefused) {
   ASSERT_FALSE(bound.status.has_value());
   EXPECT_EQ(bound.status.error().where, "llama.block_count");
   EXPECT_THAT(bound.status.error().message, AllOf(HasSubstr("counts 1 blocks"), HasSubstr("2 more, blk.1 the first")));
+}
+
+TEST(RegisterFamily, RefusesADoubleName) {
+  EXPECT_THROW(register_family("llama", {}), CheckFailed);
+  EXPECT_NE(make_family(Config{.architecture = "llama", .shape = {}, .norm_eps = 1, .rope = {}}), nullptr);
 }
 
 TEST(MakeFamily, RefusesHeadsThatTheKernelsDoNotRun) {

@@ -1,0 +1,103 @@
+// What a GGUF file says of a language model in words of its own: vocabulary, blocks, the order of rows.
+#include <charconv>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/tokenizers/pretokenize.h"
+
+namespace fovea::formats {
+namespace {
+
+using tokenizers::TokenType;
+using tokenizers::Vocabulary;
+
+constexpr const char* kPrefix = "tokenizer.ggml.";
+
+// Architectures whose q and k rows are permuted on conversion, so that neighbours turn together.
+constexpr std::string_view kPermuted[] = {"llama"};
+
+template <typename... Args>
+Error problem(const std::string& key, fmt::format_string<Args...> format, Args&&... args) {
+  return Error{ErrorCode::kData, fmt::format(format, std::forward<Args>(args)...), key};
+}
+
+Result<int32_t> read_id(const Gguf& gguf, const char* name, size_t n_tokens) {
+  const std::string key = fmt::format("{}{}_token_id", kPrefix, name);
+  if (!gguf.has(key)) return -1;
+  FOVEA_ASSIGN_OR_RETURN(const uint64_t id, gguf.get_u64(key));
+  if (id < n_tokens) return static_cast<int32_t>(id);
+  return problem(key, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), quoted(key), id, n_tokens);
+}
+
+Result<bool> read_flag(const Gguf& gguf, const std::string& name, bool otherwise) {
+  const std::string key = kPrefix + name;
+  if (!gguf.has(key)) return otherwise;
+  return gguf.get_bool(key);
+}
+
+Status read_types(const Gguf& gguf, Vocabulary& v) {
+  const std::string key = fmt::format("{}token_type", kPrefix);
+  if (!gguf.has(key)) return {};
+  FOVEA_ASSIGN_OR_RETURN(const auto types, gguf.get_i64s(key));
+  v.types.reserve(types.size());
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (types[i] < 0 || types[i] > static_cast<int64_t>(TokenType::kByte)) {
+      return problem(key, "{}: key {}: token {} has type {}; 0 to 6 are known", gguf.name(), quoted(key), i, types[i]);
+    }
+    v.types.push_back(static_cast<TokenType>(types[i]));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Vocabulary> Gguf::vocabulary() const {
+  const std::string prefix = kPrefix;
+  Vocabulary v;
+  v.name = name();
+  FOVEA_ASSIGN_OR_RETURN(v.kind, get_string(prefix + "model"));
+  if (v.kind == "gpt2") {  // other kinds are refused by name, whatever keys they have
+    FOVEA_ASSIGN_OR_RETURN(v.pre, get_string(prefix + "pre"));
+    FOVEA_ASSIGN_OR_RETURN(v.merges, get_strings(prefix + "merges"));
+  }
+  FOVEA_ASSIGN_OR_RETURN(v.tokens, get_strings(prefix + "tokens"));
+  FOVEA_RETURN_IF_ERROR(read_types(*this, v));
+  if (const std::string key = prefix + "scores"; has(key)) {
+    // Of no use here, but a file that contradicts itself is not to be trusted.
+    FOVEA_ASSIGN_OR_RETURN(const auto scores, get_f64s(key));
+    if (scores.size() != v.tokens.size())
+      return problem(key, "{}: key {}: {} scores for {} tokens", name(), quoted(key), scores.size(), v.tokens.size());
+  }
+  int32_t unused = -1;
+  const std::pair<const char*, int32_t*> ids[] = {
+      {"bos", &v.bos},         {"eos", &v.eos},         {"eot", &v.eot},        {"eom", &v.eom},
+      {"unknown", &v.unknown}, {"padding", &v.padding}, {"seperator", &unused},  // the format's own spelling
+      {"mask", &unused}};
+  for (const auto& [name, id] : ids) {
+    FOVEA_ASSIGN_OR_RETURN(*id, read_id(*this, name, v.tokens.size()));
+  }
+  const tokenizers::PreTokenizer* pre = tokenizers::find_pre_tokenizer(v.pre);
+  FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(*this, "add_bos_token", pre && pre->adds_bos));
+  FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(*this, "add_eos_token", false));
+  return v;
+}
+
+tensor::RopePairing Gguf::rope_pairing() const {
+  const auto architecture = get_string("general.architecture");
+  for (const std::string_view permuted : kPermuted) {
+    if (architecture && architecture.value() == permuted) return tensor::RopePairing::kAdjacent;
+  }
+  return tensor::RopePairing::kHalves;
+}
+
+int64_t Gguf::block_of(std::string_view tensor) const {
+  constexpr std::string_view kBlock = "blk.";
+  if (!tensor.starts_with(kBlock)) return -1;
+  int64_t block = -1;
+  const char *begin = tensor.data() + kBlock.size(), *end = tensor.data() + tensor.size();
+  const auto [after, error] = std::from_chars(begin, end, block);
+  return error == std::errc() && after < end && *after == '.' ? block : -1;
+}
+
+}  // namespace fovea::formats

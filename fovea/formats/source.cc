@@ -1,0 +1,87 @@
+#include "fovea/formats/source.h"
+
+#include <list>
+#include <mutex>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/kernels/matmul.h"
+
+namespace fovea::formats {
+
+struct ModelSource::Copies {
+  std::mutex mutex;
+  std::list<std::vector<float>> values;
+};
+
+ModelSource::ModelSource() : copies_(std::make_shared<Copies>()) {}
+
+const TensorInfo* ModelSource::find_tensor(std::string_view name) const {
+  const auto it = tensor_index_.find(name);
+  return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
+}
+
+Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) const {
+  const TensorInfo* whole = find_tensor(name_of(p));
+  if (!whole) return std::optional<TensorInfo>();
+  const tensor::Stored& how = stored(p);
+  if (!how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(*whole);
+
+  TensorInfo out = *whole;
+  const auto wrong = [&](ErrorCode code, const std::string& what) {
+    return Error{code, fmt::format("{}: tensor {} {}", name_, whole->name, what), "tensor " + whole->name};
+  };
+  if (whole->dims.size() > 2 || (how.transposed && whole->dims.size() != 2))
+    return wrong(ErrorCode::kData, fmt::format("has {} dimensions", whole->dims.size()));
+  if (how.transposed) std::swap(out.dims[0], out.dims[1]);
+  int64_t& rows = out.dims.back();  // of a vector, its elements
+  const int64_t begin = how.row_begin, end = how.row_end > 0 ? how.row_end : rows;
+  if (end > rows) return wrong(ErrorCode::kData, fmt::format("has {} rows, but {} to {} are needed", rows, begin, end));
+  rows = end - begin;
+  const kernels::DTypeInfo& type = kernels::dtype_info(whole->dtype);
+  const int64_t row = out.dims.size() == 2 ? out.dims[0] : 1;
+  const bool whole_blocks = begin * row % type.block_elements == 0 && end * row % type.block_elements == 0;
+  if (!how.transposed && how.plus == 0 && whole_blocks) {
+    out.bytes = kernels::row_bytes(whole->dtype, rows * row);
+    out.data = whole->data.subspan(kernels::row_bytes(whole->dtype, begin * row), out.bytes);
+    return std::optional<TensorInfo>(std::move(out));
+  }
+
+  if (!type.native) return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which cannot be rearranged", type.name));
+  std::vector<float> all(
+      static_cast<size_t>(whole->dims.size() == 2 ? whole->dims[0] * whole->dims[1] : whole->dims[0]));
+  kernels::dequantize(whole->dtype, whole->data.data(), static_cast<int64_t>(all.size()), all.data());
+  std::vector<float> kept(static_cast<size_t>(rows * row));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < row; ++c) {
+      const int64_t from = how.transposed ? c * whole->dims[0] + begin + r : (begin + r) * row + c;
+      kept[static_cast<size_t>(r * row + c)] = all[static_cast<size_t>(from)] + how.plus;
+    }
+  }
+  const std::lock_guard lock(copies_->mutex);
+  const std::vector<float>& values = copies_->values.emplace_back(std::move(kept));
+  out.dtype = kernels::DType::kF32;
+  out.data = std::as_bytes(std::span(values));
+  out.bytes = out.data.size();
+  return std::optional<TensorInfo>(std::move(out));
+}
+
+void ModelSource::release(std::span<const std::byte> bytes) const {
+  for (const auto& file : files_) {
+    const std::span<const std::byte> all = file->bytes();
+    if (bytes.data() >= all.data() && bytes.data() + bytes.size() <= all.data() + all.size()) file->release(bytes);
+  }
+}
+
+Status ModelSource::check_intact() const {
+  for (const auto& file : files_) FOVEA_RETURN_IF_ERROR(file->check_intact());
+  return {};
+}
+
+Result<std::shared_ptr<const ModelSource>> open_model(const std::string& path, const SourceOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(std::shared_ptr<const Gguf> file, Gguf::open(path, options));
+  return std::shared_ptr<const ModelSource>(std::move(file));
+}
+
+}  // namespace fovea::formats

@@ -1,0 +1,98 @@
+#include "fovea/formats/source.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "fovea/formats/gguf.h"
+#include "fovea/formats/gguf_writer.h"
+
+namespace fovea::formats {
+namespace {
+
+using tensor::Parameter;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// One file with m = 4 rows of 3 (0 to 11) and v = 0 to 5.
+class Source : public ::testing::Test {
+ protected:
+  Source() {
+    GgufWriter w;
+    w.key("general.architecture", "llama").tensor("m", {3, 4}).tensor("v", {6});
+    for (const auto& [at, n] : {std::pair<size_t, int>{0, 12}, {64, 6}}) {
+      for (int i = 0; i < n; ++i)
+        w.data().replace(at + 4 * static_cast<size_t>(i), 4, GgufWriter::number(static_cast<float>(i)));
+    }
+    file_ = w.build();
+    gguf_ = std::make_unique<Gguf>(
+        Gguf::parse({reinterpret_cast<const std::byte*>(file_.data()), file_.size()}, "m.gguf").value());
+  }
+  static Parameter row(const std::string& name, const tensor::Stored& how) {
+    return {.name = name, .hf_name = "", .shape = {}, .target = nullptr, .gguf = how};
+  }
+  TensorInfo found(const Parameter& p) const { return gguf_->find(p).value().value(); }
+  static std::vector<float> values(const TensorInfo& t) {
+    std::vector<float> out(t.data.size() / sizeof(float));
+    std::memcpy(out.data(), t.data.data(), t.data.size());
+    return out;
+  }
+  bool is_view(const TensorInfo& t) const {
+    const auto* at = reinterpret_cast<const char*>(t.data.data());
+    return at >= file_.data() && at < file_.data() + file_.size();
+  }
+
+  std::string file_;
+  std::unique_ptr<const ModelSource> gguf_;
+};
+
+TEST_F(Source, ATensorAsItLiesIsAView) {
+  const TensorInfo m = found(row("m", {}));
+  EXPECT_THAT(m.dims, ElementsAre(3, 4));
+  EXPECT_TRUE(is_view(m));
+  EXPECT_FALSE(gguf_->find(row("none", {})).value().has_value());
+}
+
+TEST_F(Source, RowsOfAFusedTensorAreAView) {
+  const TensorInfo m = found(row("m", {.row_begin = 1, .row_end = 3}));
+  EXPECT_THAT(m.dims, ElementsAre(3, 2));
+  EXPECT_THAT(values(m), ElementsAre(3, 4, 5, 6, 7, 8));
+  EXPECT_TRUE(is_view(m));
+  const TensorInfo v = found(row("v", {.row_begin = 4, .row_end = 6}));
+  EXPECT_THAT(v.dims, ElementsAre(2));
+  EXPECT_THAT(values(v), ElementsAre(4, 5));
+}
+
+TEST_F(Source, ATransposedTensorIsTurnedBeforeItsRowsAreTaken) {
+  const TensorInfo all = found(row("m", {.transposed = true}));
+  EXPECT_THAT(all.dims, ElementsAre(4, 3));
+  EXPECT_THAT(values(all), ElementsAre(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11));
+  EXPECT_FALSE(is_view(all));
+  const TensorInfo rows = found(row("m", {.transposed = true, .row_begin = 1, .row_end = 3}));
+  EXPECT_THAT(rows.dims, ElementsAre(4, 2));
+  EXPECT_THAT(values(rows), ElementsAre(1, 4, 7, 10, 2, 5, 8, 11));
+}
+
+TEST_F(Source, AConstantIsAdded) {
+  EXPECT_THAT(values(found(row("v", {.plus = 1}))), ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_THAT(values(found(row("v", {.row_begin = 2, .row_end = 4, .plus = 1}))), ElementsAre(3, 4));
+}
+
+TEST_F(Source, RowsThatAreNotThereAreRefused) {
+  const auto wrong = gguf_->find(row("m", {.row_begin = 2, .row_end = 5}));
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_THAT(wrong.error().message, AllOf(HasSubstr("m.gguf"), HasSubstr("has 4 rows, but 2 to 5")));
+  EXPECT_FALSE(gguf_->find(row("v", {.transposed = true})).has_value());
+}
+
+TEST_F(Source, LlamaFilesHaveQueriesAndKeysInNeighbours) {
+  EXPECT_EQ(gguf_->rope_pairing(), tensor::RopePairing::kAdjacent);
+  const std::string other = GgufWriter().key("general.architecture", "qwen2").build();
+  const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(other.data()), other.size()}, "q.gguf");
+  EXPECT_EQ(gguf->rope_pairing(), tensor::RopePairing::kHalves);
+}
+
+}  // namespace
+}  // namespace fovea::formats

@@ -1,0 +1,28 @@
+// A row of a table of weights: what a family (or a method) asks of a model's files, and where it goes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fovea/tensor/weight.h"
+
+namespace fovea::tensor {
+
+// How a file's tensor holds the parameter.
+struct Stored {
+  bool transposed = false;             // turned first,
+  int64_t row_begin = 0, row_end = 0;  // then these rows of a fused tensor (elements of a vector); 0, 0: all
+  float plus = 0;                      // added to every element
+};
+
+struct Parameter {
+  std::string name;            // in GGUF files, and in messages
+  std::string hf_name;         // in Hugging Face folders
+  std::vector<int64_t> shape;  // shape[0] varies fastest
+  Weight* target;
+  bool optional = false;
+  Stored gguf = {}, hf = {};
+};
+
+}  // namespace fovea::tensor
