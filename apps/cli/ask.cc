@@ -43,19 +43,21 @@ Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Com
                                                std::span<const probe::Document> documents) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
-  FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes sizes, engine::read_sizes(*source));
+  FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   FOVEA_ASSIGN_OR_RETURN(probe::DocumentPrompt prompt,
                          probe::make_document_prompt(*source, *tokenizer, documents, options.question));
-  const auto trained = static_cast<int64_t>(sizes.n_ctx);
-  const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, trained) : trained;
+  const int64_t most = context_of(options.model, config.shape);
+  const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, most) : most;
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
   if (n_tokens + kAnswerRoom > n_ctx) {
     return make_error(
-        ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}",
+        ErrorCode::kLimit,
+        "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}; --attention streaming-llm "
+        "reads on without end, and knows the beginning and the last of it",
         documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
         n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx,
-        n_ctx < trained ? " (--ctx-size)" : "");
+        n_ctx < most ? " (--ctx-size)" : "");
   }
   return prompt;
 }

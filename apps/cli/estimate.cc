@@ -30,8 +30,8 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   const attention::ModelShape& shape = config.shape;
-  FOVEA_RETURN_IF_ERROR(check_context(flags, shape.n_ctx));
-  const int64_t n_ctx = flags.n_ctx > 0 ? flags.n_ctx : shape.n_ctx;
+  FOVEA_RETURN_IF_ERROR(check_context(flags, shape));
+  const int64_t n_ctx = flags.n_ctx > 0 ? flags.n_ctx : context_of(flags, shape);
   if (n_prompt > n_ctx)
     return make_error(ErrorCode::kLimit, "the prompt is {} tokens long and the context holds {}", n_prompt, n_ctx);
   const int64_t n_answer = n_predict < 0 ? n_ctx - n_prompt : std::min(n_predict, n_ctx - n_prompt);

@@ -51,10 +51,15 @@ uint64_t available_bytes() {
   return 0;
 }
 
-Status check_context(const ModelFlags& flags, int trained) {
-  if (flags.n_ctx <= trained) return {};
+int context_of(const ModelFlags& flags, const attention::ModelShape& shape) {
+  const auto pipeline = attention::Pipeline::parse(flags.attention, shape);
+  return pipeline ? engine::context_of(*pipeline, shape) : shape.n_ctx;  // what is wrong with it a session says
+}
+
+Status check_context(const ModelFlags& flags, const attention::ModelShape& shape) {
+  if (flags.n_ctx <= shape.n_ctx || flags.n_ctx <= context_of(flags, shape)) return {};
   return make_error(ErrorCode::kUsage, "--ctx-size: {} is more than the {} tokens that this model was trained for",
-                    flags.n_ctx, trained);
+                    flags.n_ctx, shape.n_ctx);
 }
 
 kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags) {
@@ -199,7 +204,7 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
 
 Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
                                                const ModelFlags& flags) {
-  FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape().n_ctx));
+  FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape()));
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   options.cache_type = cache_type(flags.cache_type);

@@ -58,7 +58,9 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
 Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);
 
 // kUsage for a context over what the model was trained for.
-Status check_context(const ModelFlags& flags, int trained);
+Status check_context(const ModelFlags& flags, const attention::ModelShape& shape);
+// Tokens that a sequence may have with the attention asked for (engine::context_of), whatever --ctx-size says.
+int context_of(const ModelFlags& flags, const attention::ModelShape& shape);
 // What --cache-type means with these numerics.
 kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags);
 // Memory that programs can have without swapping, as the kernel estimates it; 0: not known.

@@ -16,15 +16,20 @@ struct Options {
   int max_windows = 0;
 };
 
+constexpr size_t kBuckets = 8;  // of the scored positions of a window
+
 Status perplexity(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const Windows windows, cut_windows(text, *model, session->n_ctx(), options.max_windows));
+  FOVEA_ASSIGN_OR_RETURN(const Windows windows, cut_windows(text, *model, options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx,
+                                             options.max_windows));
 
   Progress bar("scoring", windows.tokens.size(), "tokens", 1.0, common.quiet);
   double sum = 0, squares = 0;
+  std::vector<double> by_position(std::min(kBuckets, windows.n_scored()));
+  const auto bucket = [&](size_t at) { return at * by_position.size() / windows.n_scored(); };
   std::vector<double> losses;  // of the rows of one chunk, summed in order
   for (size_t w = 0; w < windows.count(); ++w) {
     FOVEA_RETURN_IF_ERROR(score_window(*session, windows, w, [&](size_t first, const tensor::Tensor& logits) -> Status {
@@ -35,7 +40,10 @@ Status perplexity(const Options& options, const Common& common) {
         const auto next = static_cast<size_t>(windows[w][first + static_cast<size_t>(row) + 1]);
         losses[static_cast<size_t>(row)] = double{kernels::log_sum_exp(x, vocab)} - double{x[next]};
       });
-      for (const double loss : losses) sum += loss, squares += loss * loss;
+      for (size_t i = 0; i < losses.size(); ++i) {
+        sum += losses[i], squares += losses[i] * losses[i];
+        by_position[bucket(first + i - windows.first_scored())] += losses[i];
+      }
       bar.update(w * windows.size + first + losses.size());
       return {};
     }));
@@ -49,7 +57,17 @@ Status perplexity(const Options& options, const Common& common) {
   const auto n = static_cast<double>(windows.count() * windows.n_scored());
   const double nll = sum / n, deviation = std::sqrt(std::max(0.0, squares / n - nll * nll) / std::max(1.0, n - 1));
   if (common.json) {
+    nlohmann::json positions = nlohmann::json::array();  // of a window, the mean over all of them
+    for (size_t b = 0, begin = 0; b < by_position.size(); ++b) {
+      size_t end = begin;
+      while (end < windows.n_scored() && bucket(end) == b) ++end;
+      positions.push_back({{"begin", windows.first_scored() + begin},
+                           {"end", windows.first_scored() + end},
+                           {"nll", by_position[b] / static_cast<double>((end - begin) * windows.count())}});
+      begin = end;
+    }
     nlohmann::json out = setting_json(*session);
+    out["nll_by_position"] = std::move(positions);
     out.update({{"nll", nll},
                 {"perplexity", std::exp(nll)},
                 {"n_scored_tokens", windows.count() * windows.n_scored()},

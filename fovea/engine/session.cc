@@ -53,11 +53,13 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   return session;
 }
 
-// How many tokens a sequence may have: no row may look back further than the model was trained for.
+int context_of(const attention::Pipeline& pipeline, const attention::ModelShape& model) {
+  return pipeline.reach() <= model.n_ctx ? static_cast<int>(models::ModelSizes::kMaxContext) : model.n_ctx;
+}
+
 int Session::context_of(const attention::Pipeline& pipeline) const {
-  constexpr int kEndless = models::ModelSizes::kMaxContext;
-  if (options_.beyond_training || pipeline.reach() <= shape_.n_ctx) return kEndless;
-  return shape_.n_ctx;
+  return options_.beyond_training ? static_cast<int>(models::ModelSizes::kMaxContext)
+                                  : engine::context_of(pipeline, shape_);
 }
 
 SequenceId Session::fork(SequenceId sequence) {

@@ -23,6 +23,10 @@ namespace fovea::engine {
 using attention::SequenceId;
 using tensor::Tensor;
 
+// How many tokens a sequence of this attention may have: as many as the model was trained for, or no limit to speak of
+// where no row looks back further than that (Method::reach).
+int context_of(const attention::Pipeline& pipeline, const attention::ModelShape& model);
+
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
   std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast

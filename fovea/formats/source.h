@@ -16,7 +16,7 @@
 #include "fovea/base/mapped_file.h"
 #include "fovea/base/result.h"
 #include "fovea/kernels/dtype.h"
-#include "fovea/tensor/ops/rope.h"  // RopePairing
+#include "fovea/tensor/ops/attention/rope.h"  // RopePairing
 #include "fovea/tensor/parameter.h"
 #include "fovea/tokenizers/vocabulary.h"
 
