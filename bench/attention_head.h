@@ -68,8 +68,10 @@ class Head {
     for (int32_t p : q_pos_) keys += p + 1;
     return 4.0 * keys * args_.k_dim * args_.group;
   }
-  double bytes() const { return static_cast<double>(blocks_.size() * (kernels::key_bytes(args_.k_type, args_.k_dim) +
-                                                   kernels::value_bytes(args_.v_type, args_.v_dim))); }
+  double bytes() const {
+    return static_cast<double>(blocks_.size() * (kernels::key_bytes(args_.k_type, args_.k_dim) +
+                                                 kernels::value_bytes(args_.v_type, args_.v_dim)));
+  }
 
  private:
   std::vector<PageBytes> pages_;

@@ -56,8 +56,7 @@ Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Com
         "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}; --attention streaming-llm "
         "reads on without end, and knows the beginning and the last of it",
         documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
-        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx,
-        n_ctx < most ? " (--ctx-size)" : "");
+        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx, n_ctx < most ? " (--ctx-size)" : "");
   }
   return prompt;
 }

@@ -16,15 +16,14 @@ Result<Json> read_list(const std::string& path, const char* key) {
   FOVEA_ASSIGN_OR_RETURN(Json json, read_json_file(path));
   if (json.is_object() && json.contains(key)) json = Json(json[key]);
   if (!json.is_array())
-    return make_error(ErrorCode::kData, "{}: {} must be a list", path == "-" ? "standard input" : escaped_line(path), key);
+    return make_error(ErrorCode::kData, "{}: {} must be a list", path == "-" ? "standard input" : escaped_line(path),
+                      key);
   return json;
 }
 
 }  // namespace
 
-Result<Json> read_json_file(const std::string& path) {
-  return read_json(path, kMaxFileBytes);
-}
+Result<Json> read_json_file(const std::string& path) { return read_json(path, kMaxFileBytes); }
 
 void add_chat_flags(CLI::App& sub, ChatFlags& flags) {
   sub.add_option("--tools", flags.tools, "a JSON file: a list of tools for the chat template");

@@ -23,8 +23,9 @@ Status perplexity(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const Windows windows, cut_windows(text, *model, options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx,
-                                             options.max_windows));
+  FOVEA_ASSIGN_OR_RETURN(const Windows windows,
+                         cut_windows(text, *model, options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx,
+                                     options.max_windows));
 
   Progress bar("scoring", windows.tokens.size(), "tokens", 1.0, common.quiet);
   double sum = 0, squares = 0;

@@ -29,8 +29,8 @@ uint64_t visible(const KeyRule& rule, int32_t q_pos) {
 
 Tensor rows_of(const Tensor& x, int64_t begin, int64_t end) {
   const int64_t row = x.dim(1) * x.dim(2);
-  return Tensor::from({end - begin, x.dim(1), x.dim(2)}, x.values().subspan(static_cast<size_t>(begin * row),
-                                                                            static_cast<size_t>((end - begin) * row)));
+  return Tensor::from({end - begin, x.dim(1), x.dim(2)},
+                      x.values().subspan(static_cast<size_t>(begin * row), static_cast<size_t>((end - begin) * row)));
 }
 
 }  // namespace
@@ -47,14 +47,9 @@ Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *
            batch.phases[static_cast<size_t>(end)] == batch.phases[at]) {
       ++end;
     }
-    AttendMemory::Run run{batch.sequences[at],
-                          begin,
-                          end,
-                          std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
-                          batch.phases[at],
-                          c_.pipeline,
-                          {},
-                          {}};
+    AttendMemory::Run run{
+        batch.sequences[at], begin,       end, std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
+        batch.phases[at],    c_.pipeline, {},  {}};
     for (const SequenceContext& own : c_.sequences) {
       if (own.sequence != run.sequence) continue;
       run.pipeline = own.pipeline;
@@ -63,7 +58,8 @@ Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *
     }
     memory_.runs.push_back(run);
     if (c_.cache) c_.cache->create(run.sequence);
-    if (run.pipeline && !run.pipeline->methods().empty()) (void)run.pipeline->state(0, run.sequence);  // not in a thread
+    if (run.pipeline && !run.pipeline->methods().empty())
+      (void)run.pipeline->state(0, run.sequence);  // not in a thread
     begin = end;
   }
   while (memory_.plans.size() < memory_.runs.size()) memory_.plans.emplace_back();  // the others keep their memory
@@ -89,8 +85,7 @@ const tensor::RopeAngles& Attend::angles_at(const std::vector<int32_t>& position
   for (const AttendMemory::Turned& known : memory_.turned) {
     if (known.rope == rope && known.positions == positions) return known.angles;
   }
-  memory_.turned.push_back(
-      {rope, positions, tensor::make_rope_angles(positions, c_.ropes[static_cast<size_t>(rope)])});
+  memory_.turned.push_back({rope, positions, tensor::make_rope_angles(positions, c_.ropes[static_cast<size_t>(rope)])});
   return memory_.turned.back().angles;
 }
 
@@ -115,8 +110,7 @@ Call Attend::call(const Run& run, int layer) const {
           .phase = run.phase,
           .state = nullptr,
           .spans = run.spans,
-          .tokens = std::span(c_.batch.tokens)
-                        .subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n()))};
+          .tokens = std::span(c_.batch.tokens).subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n()))};
 }
 
 Call Attend::call(const Run& run, int layer, size_t method) const {
@@ -148,8 +142,7 @@ bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::Rop
       std::copy_n(mine[i].data(), mine[i].elements(), whole[i]->data() + run.begin * row);
     }
   }
-  if (const int rope = c_.model.site(layer).rope; rope != AttentionShape::kNoRope)
-    angles = angles_at(positions, rope);
+  if (const int rope = c_.model.site(layer).rope; rope != AttentionShape::kNoRope) angles = angles_at(positions, rope);
   return true;
 }
 
@@ -190,7 +183,8 @@ Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
     c_.cache->truncate(sequence, layer, 0);
     for (int64_t i = 0; i < k.dim(0); ++i) {
       for (int kv = 0; kv < shape.n_kv_heads; ++kv) {
-        c_.cache->append(sequence, layer, kv, static_cast<int32_t>(i), k.data() + (i * shape.n_kv_heads + kv) * shape.k_dim,
+        c_.cache->append(sequence, layer, kv, static_cast<int32_t>(i),
+                         k.data() + (i * shape.n_kv_heads + kv) * shape.k_dim,
                          v.data() + (i * shape.n_kv_heads + kv) * shape.v_dim);
       }
     }
@@ -282,7 +276,8 @@ void Attend::make_plan(Layer& layer, size_t index) {
   std::vector<Tensor>& turned = memory_.turned_q[index];
   turned.clear();
   for (const std::vector<int32_t>& positions : plan.turns()) {
-    FOVEA_CHECK(shape.rope != AttentionShape::kNoRope, "attend: layer {} turns no keys, so no query either", layer.index);
+    FOVEA_CHECK(shape.rope != AttentionShape::kNoRope, "attend: layer {} turns no keys, so no query either",
+                layer.index);
     turned.push_back(tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
   count_keys(run, plan);

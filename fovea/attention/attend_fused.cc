@@ -1,6 +1,6 @@
-// The fused path: every row of the batch over its pages, nothing of the pattern stored. One job over (sequence, KV head,
-// tile of queries) and the rows that are made beside it, cut at the segments of the keys too where tiles are few, so
-// that the number of barriers does not grow with the number of sequences.
+// The fused path: every row of the batch over its pages, nothing of the pattern stored. One job over (sequence, KV
+// head, tile of queries) and the rows that are made beside it, cut at the segments of the keys too where tiles are few,
+// so that the number of barriers does not grow with the number of sequences.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -56,7 +56,8 @@ struct Attend::Fused {
   Attend& attend;
   Layer& layer;
   // Bytes that a task works in.
-  size_t kernel, piece_z, piece_bytes, joining;  // scratch of the kernel; of a piece: its z, and its log-sum-exp too; of a join
+  size_t kernel, piece_z, piece_bytes,
+      joining;  // scratch of the kernel; of a piece: its z, and its log-sum-exp too; of a join
 
   Fused(Attend& a, Layer& l) : attend(a), layer(l) {
     AttentionArgs largest = layer.rows(a, 0, 0, 0, layer.shape.group(), 0, 0, 0);
@@ -129,14 +130,16 @@ struct Attend::Fused {
     if (task.n_pieces != 1 || !layer.parts.empty()) return false;
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
     return !plan.touched(task.kv_head) ||
-           plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(pieces(task)[0].part)].head == KeyPlan::kAllHeads;
+           plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(pieces(task)[0].part)].head ==
+               KeyPlan::kAllHeads;
   }
   std::span<const Piece> pieces(const Task& task) const {
     return std::span(attend.memory_.pieces).subspan(task.first_piece, task.n_pieces);
   }
   int first_head(const Task& task) const { return task.kv_head * layer.shape.group() + task.head; }
   float* out(const Task& task, int64_t row, int head) const {
-    return layer.z_of(attend.memory_.runs[static_cast<size_t>(task.run)].begin + task.first + row, first_head(task) + head);
+    return layer.z_of(attend.memory_.runs[static_cast<size_t>(task.run)].begin + task.first + row,
+                      first_head(task) + head);
   }
   // Straight into z if there is no other piece to join.
   void partial(const Task& task, size_t i, std::byte* scratch, std::byte* to) const {
@@ -245,8 +248,7 @@ void Attend::cut_tasks(Layer& layer) {
     const bool hooked = shows_rows(l);  // makes the rows of all heads itself
     for (const auto& method : methods(run)) joined = joined || method->joins(l);
     for (int head = 0; head < layer.shape.n_heads && !hooked; ++head) {
-      if (edits_rows(run, l, head) || observes(run, l, head))
-        memory_.row_tasks.push_back({static_cast<int>(r), head});
+      if (edits_rows(run, l, head) || observes(run, l, head)) memory_.row_tasks.push_back({static_cast<int>(r), head});
     }
     const auto task_of = [&](int kv_head, int t, int head, int n_heads) {
       Task task{static_cast<int>(r), kv_head, t, head, n_heads, plan.first_row(t), plan.n_rows(t), pieces.size(), 0};

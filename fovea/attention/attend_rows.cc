@@ -30,7 +30,8 @@ template <typename Work>
 void each_block(const KeyPlan& plan, const Work& work) {
   for (int t = 0; t < plan.n_tiles(); ++t) {
     const int64_t end = plan.first_row(t) + plan.n_rows(t);
-    for (int64_t first = plan.first_row(t); first < end; first += kRowTile) work(t, first, std::min(kRowTile, end - first));
+    for (int64_t first = plan.first_row(t); first < end; first += kRowTile)
+      work(t, first, std::min(kRowTile, end - first));
   }
 }
 

@@ -121,7 +121,8 @@ TEST(Attend, AListOfPagesOfOneHeadLeavesItsGroupAlone) {
 TEST(Attend, PartsJoinedByDefaultAreOneSoftmax) {
   OneLayer parts("test-classes"), dense;
   const std::vector<float> z = parts.feed(300), all = dense.feed(300);
-  for (size_t i = 0; i < z.size(); ++i) ASSERT_NEAR(z[i], all[i], 2e-6) << i;  // powers of two are 3e-7 off in each part
+  for (size_t i = 0; i < z.size(); ++i)
+    ASSERT_NEAR(z[i], all[i], 2e-6) << i;  // powers of two are 3e-7 off in each part
 }
 
 TEST(Attend, JoinWeighsTheClassesOfKeys) {
@@ -149,8 +150,7 @@ TEST(Attend, APartMayBeTurnedAsIfTheRowStoodElsewhereAndHaveABias) {
     for (int head = 0; head < 4; ++head) {
       std::vector<double> pattern = layer.pattern_at(head, row, everything, stands);
       double sum = 0;
-      for (size_t j = 0; j < pattern.size(); ++j)
-        sum += pattern[j] *= far(static_cast<int32_t>(j)) ? std::exp(1.5) : 1;
+      for (size_t j = 0; j < pattern.size(); ++j) sum += pattern[j] *= far(static_cast<int32_t>(j)) ? std::exp(1.5) : 1;
       for (double& p : pattern) p /= sum;
       layer.expect_head(z, row, head, layer.weighed(head, pattern), 2e-5);
     }

@@ -24,7 +24,8 @@ size_t Hooks::index(Site site, int layer) const {
 Result<uint64_t> Hooks::add(const std::string& pattern, Function function, SequenceId sequence) {
   FOVEA_CHECK(firing_ == 0, "hook {}: attached from inside a hook; attach before the run", pattern);
   FOVEA_ASSIGN_OR_RETURN(const std::vector<HookPoint> points, find_hooks(pattern, n_layers_));
-  Entry entry{next_id_++, sequence, pattern, std::vector<bool>(static_cast<size_t>(n_layers_ + 1) * kSites), std::move(function)};
+  Entry entry{next_id_++, sequence, pattern, std::vector<bool>(static_cast<size_t>(n_layers_ + 1) * kSites),
+              std::move(function)};
   for (const HookPoint& point : points) entry.sites[index(point.site, point.layer)] = true;
   entries_.push_back(std::move(entry));
   return entries_.back().id;

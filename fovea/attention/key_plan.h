@@ -60,7 +60,9 @@ class KeyPlan {
   bool touched(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].touched; }
   // Different tiles may be edited from several threads.
   Tile& tile(int kv_head, int t);
-  const Tile& tile(int kv_head, int t) const { return heads_[static_cast<size_t>(kv_head)].tiles[static_cast<size_t>(t)]; }
+  const Tile& tile(int kv_head, int t) const {
+    return heads_[static_cast<size_t>(kv_head)].tiles[static_cast<size_t>(t)];
+  }
   int64_t first_row(int t) const { return cuts_[static_cast<size_t>(t)]; }
   int64_t n_rows(int t) const { return first_row(t + 1) - first_row(t); }
   // The mask of a page of the tile, all ones until it is edited.

@@ -12,9 +12,7 @@ using ::testing::ElementsAre;
 
 constexpr int kDim = 8;
 
-KvCache small_cache() {
-  return KvCache(CacheShape::uniform(2, 2, kDim, kernels::KvType::kF32));
-}
+KvCache small_cache() { return KvCache(CacheShape::uniform(2, 2, kDim, kernels::KvType::kF32)); }
 
 void append_range(KvCache& cache, SequenceId sequence, int layer, int kv_head, int begin, int end) {
   for (int p = begin; p < end; ++p) {

@@ -82,7 +82,8 @@ Status read_layer(KvCache& cache, SequenceId sequence, int layer, std::span<cons
     FOVEA_ASSIGN_OR_RETURN(tail.n_used_last, reader.read<int32_t>("the slots used"));
     FOVEA_ASSIGN_OR_RETURN(tail.last_position, reader.read<int32_t>("the last position"));
     FOVEA_ASSIGN_OR_RETURN(const auto raw, reader.read_bytes(n_pages * kPositionsBytes, "the positions"));
-    FOVEA_ASSIGN_OR_RETURN(const auto pages, reader.read_bytes(uint64_t{n_pages} * cache.page_bytes(layer), "the pages"));
+    FOVEA_ASSIGN_OR_RETURN(const auto pages,
+                           reader.read_bytes(uint64_t{n_pages} * cache.page_bytes(layer), "the pages"));
     positions.resize(size_t{n_pages} * kPageKeys);
     if (n_pages > 0) std::memcpy(positions.data(), raw.data(), raw.size());
     FOVEA_RETURN_IF_ERROR(check_head(positions, tail, n_tokens, name, layer, kv));

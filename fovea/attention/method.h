@@ -1,7 +1,8 @@
 // The contract of an attention method: its name, paper and knobs, what it needs to see, and the
 // stages it acts on. A stage that no method overrides stays on the fused path and costs nothing.
 //
-//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z of parts -> join -> gate -> keep
+//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z of parts -> join -> gate ->
+//   keep
 #pragma once
 
 #include <cstdint>
@@ -72,10 +73,10 @@ struct Call {
   const ModelShape& model;
   int layer;
   SequenceId sequence;
-  std::span<const int32_t> q_pos;   // of this call's rows, rising
+  std::span<const int32_t> q_pos;  // of this call's rows, rising
   Phase phase;
-  SequenceState* state;             // of this method; null if it has none
-  std::span<const Span> spans = {};     // what was named of the sequence
+  SequenceState* state;                  // of this method; null if it has none
+  std::span<const Span> spans = {};      // what was named of the sequence
   std::span<const int32_t> tokens = {};  // of the rows
 
   bool decoding() const { return phase == Phase::kDecode; }

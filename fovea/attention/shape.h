@@ -43,8 +43,8 @@ struct ModelShape {
   int d_model = 0;
   int d_ff = 0;
   int vocab_size = 0;
-  int n_ctx = 0;                         // positions the model was trained for
-  const HeadProfile* profile = nullptr;  // null: nothing was measured
+  int n_ctx = 0;                               // positions the model was trained for
+  const HeadProfile* profile = nullptr;        // null: nothing was measured
   std::vector<AttentionShape> attention = {};  // one a layer; empty: all are plain and alike
 
   int group() const { return n_heads / n_kv_heads; }

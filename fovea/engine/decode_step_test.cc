@@ -85,7 +85,8 @@ TEST_P(DecodeStep, TakesNoMoreBarriersWithAnObserver) {
   const uint64_t before = pool().n_jobs();
   decoding.step();
   EXPECT_LE(pool().n_jobs() - before, 8u * static_cast<uint64_t>(decoding.n_layers()) + 2);
-  EXPECT_EQ(watcher.n_rows, int64_t{decoding.n_layers()} * decoding.session().shape().n_heads * std::get<1>(GetParam()));
+  EXPECT_EQ(watcher.n_rows,
+            int64_t{decoding.n_layers()} * decoding.session().shape().n_heads * std::get<1>(GetParam()));
 }
 
 TEST_P(DecodeStep, ReachesTheHeapNever) {

@@ -53,7 +53,8 @@ class Bytes {
 
 uint64_t prefix_file_bytes(const PrefixHead& head, const KvCache& cache, SequenceId sequence) {
   uint64_t bytes = head_bytes(head.setting.size(), head.tokens.size(), static_cast<uint64_t>(cache.shape().n_layers()));
-  for (int layer = 0; layer < cache.shape().n_layers(); ++layer) bytes += attention::layer_bytes(cache, sequence, layer);
+  for (int layer = 0; layer < cache.shape().n_layers(); ++layer)
+    bytes += attention::layer_bytes(cache, sequence, layer);
   return bytes;
 }
 

@@ -30,10 +30,10 @@ int context_of(const attention::Pipeline& pipeline, const attention::ModelShape&
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
   std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast
-  int n_ctx = 0;  // tokens of one sequence; 0: as many as the model was trained for, or no limit where no row looks back
-                  // further than that (Method::reach)
-  bool beyond_training = false;                    // n_ctx may be more than that: for timing, not for answers
-  int chunk = 512;                                 // tokens of a prefill step
+  int n_ctx = 0;  // tokens of one sequence; 0: as many as the model was trained for, or no limit where no row looks
+                  // back further than that (Method::reach)
+  bool beyond_training = false;  // n_ctx may be more than that: for timing, not for answers
+  int chunk = 512;               // tokens of a prefill step
   std::string attention = "dense";
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
 };

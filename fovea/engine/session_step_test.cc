@@ -87,7 +87,8 @@ TEST(SessionStep, SixteenCallersOfOneBatchHaveTheBitsTheyHaveAlone) {
       for (const Session::Feed& feed : batch) {
         const size_t n = feed.tokens.size() * static_cast<size_t>(together->shape().vocab_size);
         std::vector<float>& rows = found[static_cast<size_t>(feed.sequence)];
-        rows.insert(rows.end(), logits.begin() + static_cast<ptrdiff_t>(at), logits.begin() + static_cast<ptrdiff_t>(at + n));
+        rows.insert(rows.end(), logits.begin() + static_cast<ptrdiff_t>(at),
+                    logits.begin() + static_cast<ptrdiff_t>(at + n));
         at += n;
       }
       EXPECT_EQ(at, logits.size());

@@ -25,9 +25,9 @@ inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to 
 // 2047, multiplied as integers: error like that of half precision, twice the speed of float32 where there is a dot
 // product. q8_0: half of that memory; 32 columns of a key, or a value, in steps of their largest element / 127.
 enum class KvType : int { kF32, kI16, kQ8_0 };
-std::string_view name_of(KvType type);        // "f32", "i16", "q8_0"
-size_t key_bytes(KvType type, int k_dim);     // kPageKeys keys of one KV head; a multiple of 64
-size_t value_bytes(KvType type, int v_dim);   // likewise
+std::string_view name_of(KvType type);       // "f32", "i16", "q8_0"
+size_t key_bytes(KvType type, int k_dim);    // kPageKeys keys of one KV head; a multiple of 64
+size_t value_bytes(KvType type, int v_dim);  // likewise
 // k: k_dim floats for one slot. f32 keeps NaN and Inf; elsewhere all elements under a scale become NaN if one is not
 // finite.
 extern Dispatched<void(void* keys, KvType type, int k_dim, int slot, const float* k)> key_write;
@@ -67,9 +67,9 @@ struct AttentionArgs {
   const KeyBlock* blocks = nullptr;  // in order of position
   int64_t n_blocks = 0;
   KeyRule rule;
-  const KeyRule* head_rules = nullptr;      // [group], overrides `rule` where given
-  const uint32_t* const* masks = nullptr;   // [n_blocks], each [group, n_queries] key bits or null: all; null: no masks
-  float* z = nullptr;                       // row i of head h: z + i * ld_z + h * v_dim; zeros if it sees nothing
+  const KeyRule* head_rules = nullptr;     // [group], overrides `rule` where given
+  const uint32_t* const* masks = nullptr;  // [n_blocks], each [group, n_queries] key bits or null: all; null: no masks
+  float* z = nullptr;                      // row i of head h: z + i * ld_z + h * v_dim; zeros if it sees nothing
   int64_t ld_z = 0;
   float* lse = nullptr;     // [n_queries, group] log-sum-exp of the scaled scores, or null
   void* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned, one per thread

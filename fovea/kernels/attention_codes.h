@@ -244,14 +244,13 @@ FOVEA_INLINE void code_scores(const int16_t* q, const KeyTile<Codes>& tile, uint
   }
 }
 
-// s -> w in these pages, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 / c,
-// [kLanes].
+// s -> w in these pages, and the new m and l. Rows without their bit in `active` keep their state. alpha: a; back: 1 /
+// c, [kLanes].
 template <int R, typename Codes>
 FOVEA_INLINE void code_softmax(const CodeRows& b, const ValueTile<Codes>& tile, const KeyBits* bits, uint32_t pages,
                                uint32_t active, float* alpha, float* back) {
   float top[kLanes] = {}, shift[kLanes];
-  for (int r = 0; r < R; ++r)
-    top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr, pages) * b.q_scales[r];
+  for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr, pages) * b.q_scales[r];
   raise_max<R>(top, b.m, shift, alpha);
   for (int r = 0; r < R; ++r) {
     const F32 by = F32::all(-shift[r]), scale = F32::all(b.q_scales[r]);

@@ -376,8 +376,8 @@ TEST(Attention, WeighsValuesByWeightsGiven) {
         for (int64_t i = 0; i < 5; ++i) {
           const auto row = static_cast<size_t>(i * 3 + head);
           for (int64_t j = 0; j < n_slots; ++j) {
-            weights[static_cast<size_t>(i * n_slots + j)] =
-                static_cast<float>(std::exp(want.scores[row * static_cast<size_t>(n_slots) + static_cast<size_t>(j)] - want.lse[row]));
+            weights[static_cast<size_t>(i * n_slots + j)] = static_cast<float>(
+                std::exp(want.scores[row * static_cast<size_t>(n_slots) + static_cast<size_t>(j)] - want.lse[row]));
           }
         }
         attention_values(a, head, weights.data(), n_slots);

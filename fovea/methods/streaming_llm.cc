@@ -1,9 +1,9 @@
 // StreamingLLM: attend to the first `n_sink` keys and the last `window` keys only, and drop the rest.
 // Xiao et al., "Efficient Streaming Language Models with Attention Sinks", arXiv:2309.17453, 3.2.
-// Positions are those inside the cache, as in the paper: once keys are dropped, a row's query is turned for the sinks as
-// if it stood right behind them and the window (keys keep their rotation, and only distances matter), so that a text of
-// any length can be read. `positions=text` keeps the places of the text. `full` is ours: the best retrieval heads keep
-// everything (needs a head profile).
+// Positions are those inside the cache, as in the paper: once keys are dropped, a row's query is turned for the sinks
+// as if it stood right behind them and the window (keys keep their rotation, and only distances matter), so that a text
+// of any length can be read. `positions=text` keeps the places of the text. `full` is ours: the best retrieval heads
+// keep everything (needs a head profile).
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -74,7 +74,8 @@ class StreamingLlm final : public Method {
   // Rows that have lost keys read the sinks as a part of their own, with a query that stands at the cache's end.
   void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
     const int32_t size = n_sink_ + window_;
-    const auto lost = static_cast<int64_t>(std::lower_bound(call.q_pos.begin(), call.q_pos.end(), size) - call.q_pos.begin());
+    const auto lost =
+        static_cast<int64_t>(std::lower_bound(call.q_pos.begin(), call.q_pos.end(), size) - call.q_pos.begin());
     if (lost == static_cast<int64_t>(call.q_pos.size())) return;
     std::vector<int32_t> inside(call.q_pos.begin(), call.q_pos.end());
     for (int32_t& position : inside) position = std::min(position, size - 1);
