@@ -57,7 +57,7 @@ Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {
   out.source = flags.source;
   if (!flags.source_file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(out.source, read_file(flags.source_file, tokenizers::ChatTemplate::kMaxSourceBytes));
-    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", quoted(flags.source_file));
+    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", fovea::quoted(flags.source_file));
   }
   FOVEA_RETURN_IF_ERROR(engine::check_chat_options(out));
   return out;
