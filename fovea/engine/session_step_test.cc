@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -152,49 +153,42 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
   ASSERT_TRUE(straight->prefill(s, ids).has_value());
   ASSERT_TRUE(failing->prefill(f, ids).has_value());
   ASSERT_TRUE(failing->prefill(beside, ids).has_value());
-  for (int i = 0; i < 2; ++i) {
-    std::atomic<bool> cancel{false};
-    auto hook = failing->hooks().scoped("blocks.1.hook_mlp_in", [&, how = failure](const std::string&, Tensor& x) {
-      if (how == Failure::kThrows) throw std::runtime_error("a callback's own");
-      if (how == Failure::kNan) x.data()[0] = std::numeric_limits<float>::quiet_NaN();
-      if (how == Failure::kCancelled) cancel = true;
-    });
-    ASSERT_TRUE(hook.has_value());
-    // In a prefill's pass, and in a decode step of two. A cancel is seen in the layer after the hook's: there is none.
-    PrefillOptions options;
-    options.cancel = &cancel;
-    if (failure == Failure::kCancelled) continue;
-    if (i == 0) {
-      if (failure == Failure::kThrows) {
-        EXPECT_THROW((void)failing->prefill(f, more, options), std::runtime_error);
-      } else {
-        EXPECT_FALSE(failing->prefill(f, more, options).has_value());
-      }
-    } else {
-      const Session::Step steps[] = {{f, 5}, {beside, 9}};
-      if (failure == Failure::kThrows) {
-        EXPECT_THROW((void)failing->decode(steps), std::runtime_error);
-      } else {
-        EXPECT_FALSE(failing->decode(steps).has_value());
-      }
-    }
+  const auto check_and_refill = [&] {
     EXPECT_EQ(failing->length(f), drops ? 0 : 50);
-    if (drops) {
-      ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    for (const SequenceId sequence : {f, beside}) {
+      if (failing->length(sequence) == 0) {
+        EXPECT_TRUE(failing->prefill(sequence, ids).has_value());
+      }
     }
+  };
+  for (int i = 0; i < 2 && failure != Failure::kCancelled; ++i) {  // in a prompt's pass, and in a step of two
+    {
+      auto hook = failing->hooks().scoped("blocks.1.hook_mlp_in", [how = failure](const std::string&, Tensor& x) {
+        if (how == Failure::kThrows) throw std::runtime_error("a callback's own");
+        std::fill_n(x.data(), x.elements(), std::numeric_limits<float>::quiet_NaN());
+      });
+      ASSERT_TRUE(hook.has_value());
+      const Session::Step steps[] = {{f, 5}, {beside, 9}};
+      const auto pass = [&] { return i == 0 ? failing->prefill(f, more).has_value() : failing->decode(steps).has_value(); };
+      if (failure == Failure::kThrows) {
+        EXPECT_THROW((void)pass(), std::runtime_error);
+      } else {
+        EXPECT_FALSE(pass());
+      }
+    }
+    check_and_refill();
   }
   if (failure == Failure::kCancelled) {
     std::atomic<bool> cancel{false};
-    auto hook = failing->hooks().scoped("blocks.0.hook_mlp_in", [&](const std::string&, Tensor&) { cancel = true; });
     PrefillOptions options;
     options.cancel = &cancel;
-    const auto stopped = failing->prefill(f, more, options);
-    ASSERT_FALSE(stopped.has_value());
-    EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
-    EXPECT_EQ(failing->length(f), drops ? 0 : 50);
-    if (drops) {
-      ASSERT_TRUE(failing->prefill(f, ids).has_value());
+    {
+      auto hook = failing->hooks().scoped("blocks.0.hook_mlp_in", [&](const std::string&, Tensor&) { cancel = true; });
+      const auto stopped = failing->prefill(f, more, options);  // seen in the next layer
+      ASSERT_FALSE(stopped.has_value());
+      EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
     }
+    check_and_refill();
   }
   // The mean of a prompt counts what was fed.
   const auto expected = straight->prefill(s, more), found = failing->prefill(f, more);

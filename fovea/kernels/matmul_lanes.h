@@ -324,28 +324,28 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
     for (int s = 0; s < K.n_scales; ++s) {
       __m256i dot[T][2], sum[T][2];
       if constexpr (kFromZero) {
-#pragma GCC unroll 4
+        FOVEA_UNROLL
         for (int t = 0; t < T; ++t) {
           const __m256i pairs = _mm256_set1_epi32(negative_of<K>(meta[t * a.n_blocks], s));
           sum[t][0] = sum[t][1] = _mm256_slli_epi16(pairs, K.zero_log2);
         }
       }
-#pragma GCC unroll 8
+      FOVEA_UNROLL
       for (int i = 0; i < kSteps; ++i) {
         const int j = s * kSteps + i;
         __m256i c[2];
-#pragma GCC unroll 2
+        FOVEA_UNROLL
         for (int h = 0; h < 2; ++h) {
           c[h] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(spread + j * 64) + h)
                          : step_codes(K, block, j, h);
           if (K.bits == 8) c[h] = _mm256_xor_si256(c[h], _mm256_set1_epi8(static_cast<char>(0x80)));
         }
-#pragma GCC unroll 4
+        FOVEA_UNROLL
         for (int t = 0; t < T; ++t) {
           int32_t four;
           std::memcpy(&four, q + t * a.ld_q + j * 4, 4);
           const __m256i x = _mm256_set1_epi32(four);
-#pragma GCC unroll 2
+          FOVEA_UNROLL
           for (int h = 0; h < 2; ++h) {
             const __m256i product = K.bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(c[h]), _mm256_sign_epi8(x, c[h]))
                                                 : _mm256_maddubs_epi16(c[h], x);
@@ -353,18 +353,18 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           }
         }
         if (i % kRoom < kRoom - 1 && i < kSteps - 1) continue;
-#pragma GCC unroll 4
+        FOVEA_UNROLL
         for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 2
+          FOVEA_UNROLL
           for (int h = 0; h < 2; ++h) {
             const __m256i fours = _mm256_madd_epi16(sum[t][h], ones);
             dot[t][h] = i < kRoom ? fours : pinned(_mm256_add_epi32(dot[t][h], fours));
           }
         }
       }
-#pragma GCC unroll 4
+      FOVEA_UNROLL
       for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 2
+        FOVEA_UNROLL
         for (int h = 0; h < 2; ++h) {
           acc[t][h] =
               _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t][h]),
@@ -373,9 +373,9 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
       }
     }
     if constexpr (K.offset) {
-#pragma GCC unroll 4
+      FOVEA_UNROLL
       for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 2
+        FOVEA_UNROLL
         for (int h = 0; h < 2; ++h)
           acc[t][h] = _mm256_fmadd_ps(factor(K.n_scales, h), _mm256_set1_ps(meta[t * a.n_blocks].sum), acc[t][h]);
       }
@@ -403,7 +403,7 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
   for (int64_t c = 0; c < cols; ++c) {
     const __m256 low = _mm256_loadu_ps(w + c * 16), high = _mm256_loadu_ps(w + c * 16 + 8);
-#pragma GCC unroll 4
+    FOVEA_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m256 v = _mm256_set1_ps(x[t * ld_x + c]);
       acc[t][0] = _mm256_fmadd_ps(low, v, acc[t][0]);
