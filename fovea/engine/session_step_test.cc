@@ -169,7 +169,9 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
       });
       ASSERT_TRUE(hook.has_value());
       const Session::Step steps[] = {{f, 5}, {beside, 9}};
-      const auto pass = [&] { return i == 0 ? failing->prefill(f, more).has_value() : failing->decode(steps).has_value(); };
+      const auto pass = [&] {
+        return i == 0 ? failing->prefill(f, more).has_value() : failing->decode(steps).has_value();
+      };
       if (failure == Failure::kThrows) {
         EXPECT_THROW((void)pass(), std::runtime_error);
       } else {
