@@ -56,7 +56,7 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
   }
   std::string text(info.name);
   for (auto it = knobs.begin(); it != knobs.end(); ++it) {
-    const auto& [knob, value] = *it;
+    const std::string &knob = it->first, &value = it->second;
     if (std::any_of(knobs.begin(), it, [&](const auto& before) { return before.first == knob; }))
       return make_error(ErrorCode::kUsage, "{}: knob {} is given twice", info.name, fovea::quoted(knob, 40));
     FOVEA_RETURN_IF_ERROR(set_knob(*method, knob, value));
