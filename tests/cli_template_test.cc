@@ -66,7 +66,7 @@ TEST_F(CliTemplate, ToolsDocumentsAndVariablesReachTheTemplate) {
             "<|im_start|>1");
   auto tokens = args;
   tokens.insert(tokens.end(), {"--json", "--tokens"});
-  const Json shown = json(tokens);
+  const nlohmann::json shown = json(tokens);
   for (const auto& t : shown["tokens"]) EXPECT_GT(t["id"], 1);  // 0 and 1 are the control tokens
 }
 
