@@ -21,7 +21,7 @@ class StreamingLlm final : public Method {
       .title = "StreamingLLM",
       .paper = "arXiv:2309.17453, sec. 3.2",
       .stages = kChoose | kKeep,
-      .summary = "first keys and a sliding window; the rest leaves the cache, and texts of any length can be read",
+      .summary = "first keys and a sliding window; the rest leaves the cache; with positions=cache texts of any length",
       .neutral = "window=16777216",
       .example = "n_sink=2:window=6",
       .more_examples = "n_sink=2:window=6:positions=text n_sink=2:window=6:heads=0.1+1",
