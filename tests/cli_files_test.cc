@@ -76,7 +76,9 @@ TEST_F(CliFiles, ADashIsStandardOutputAlone) {
     ASSERT_EQ(run(with(args, {"-o", path("plain")})).code, 0) << args[0];
     EXPECT_EQ(run(with(args, {"-o", "-"})).out.size(), read_file(path("plain")).value().size()) << args[0];
     EXPECT_THAT(fails(2, with(args, {"-o", "-", "--json"})), HasSubstr("--json"));
-    EXPECT_FALSE(fs::exists("-"));
+    std::string words;
+    for (const std::string& arg : args) words += " " + arg;
+    EXPECT_EQ(shell("cd $D; $FOVEA" + words + " -o - >o; ls ./- 2>e").out, "") << args[0];
   }
 }
 
@@ -165,6 +167,7 @@ TEST_F(CliFiles, NamesThatAreNotUtf8EndInNoFault) {
 }
 
 TEST_F(CliFiles, EveryReaderOfTextRefusesWhatIsNoneAndDecodesWhatIsCertain) {
+  const std::string messages = file("m.json", hi_);
   const auto reads = [&](const std::string& name) -> std::vector<std::vector<std::string>> {
     return {{"ask", "-m", kTiny, "-f", name, "Which?", "-n", "2"},
             {"run", "-m", kTiny, "-n", "2", "-f", name},
@@ -173,6 +176,7 @@ TEST_F(CliFiles, EveryReaderOfTextRefusesWhatIsNoneAndDecodesWhatIsCertain) {
             {"capture", "-m", kTiny, "-o", path("c"), "--hooks", "q0", "-f", name},
             {"perplexity", "-m", kTiny, "-c", "8", "-f", name},
             {"bench", "-m", kTiny, "--quality", "-c", "8", "-f", name},
+            {"template", "-m", kTiny, "--messages", messages, "--chat-template-file", name},
             {"profile", "-m", kTiny, "--lengths", "440", "--depths", "1", "--again", "--file", name}};
   };
   const std::string pdf = file("a.pdf", "%PDF-1.4\n1 0 obj\n"), model = file("m", "GGUF\x03");

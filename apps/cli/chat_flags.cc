@@ -1,8 +1,8 @@
 #include "apps/cli/chat_flags.h"
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/file.h"
 #include "fovea/base/json.h"
+#include "fovea/base/text_file.h"
 #include "fovea/tokenizers/chat_template.h"
 
 namespace fovea::cli {
@@ -56,7 +56,8 @@ Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {
   }
   out.source = flags.source;
   if (!flags.source_file.empty()) {
-    FOVEA_ASSIGN_OR_RETURN(out.source, read_file(flags.source_file, tokenizers::ChatTemplate::kMaxSourceBytes));
+    FOVEA_ASSIGN_OR_RETURN(out.source,
+                           read_text_file(flags.source_file, {.max_bytes = tokenizers::ChatTemplate::kMaxSourceBytes}));
     if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", fovea::quoted(flags.source_file));
   }
   FOVEA_RETURN_IF_ERROR(engine::check_chat_options(out));
