@@ -167,7 +167,8 @@ TEST_F(Arguments, FlagsOfLlamaCppThatDoNothingHereAreNamed) {
 TEST_F(Arguments, FlagsOfLlamaCppThatWouldAnswerOtherwiseAreRefused) {
   EXPECT_THAT(fails(2, hello({"-cnv"})), HasSubstr("fovea chat"));
   EXPECT_THAT(fails(2, hello({"-mli"})), HasSubstr("fovea run -f"));
-  EXPECT_THAT(fails(2, hello({"-ctk", "f16"})), HasSubstr("i16"));
+  EXPECT_THAT(fails(2, hello({"-ctk", "q4_0"})), HasSubstr("i16"));
+  EXPECT_EQ(answer({"-ctk", "f16", "-ctv", "f16"})["cache_type"], "i16");
   EXPECT_THAT(fails(2, hello({"-ctk", "q8_0", "-ctv", "f32"})), HasSubstr("alike"));
   EXPECT_THAT(fails(2, hello({"-hf", "a/b"})), HasSubstr("fovea pull"));
   EXPECT_THAT(fails(2, hello({"-md", "x.gguf"})), HasSubstr("--lookup"));

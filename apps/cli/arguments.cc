@@ -68,7 +68,8 @@ class Adoption {
   }
 
   Status flag(const std::vector<std::string>& words, const std::string& word) {
-    const size_t equals = word.starts_with("--") ? std::min(word.find('='), word.size()) : word.size();
+    const bool letters = word.size() > 2 && word[2] != '=';  // -ngl=5, and not -n=5
+    const size_t equals = letters ? std::min(word.find('='), word.size()) : word.size();
     const std::string name = word.substr(0, equals);
     if (const CLI::Option* own = sub_.get_option_no_throw(name)) {
       // The value goes with it, whatever it looks like.
@@ -139,8 +140,13 @@ class Adoption {
       return make_error(ErrorCode::kUsage, "-ctk {} and -ctv {}: keys and values are kept alike here (--cache-type)",
                         quoted(*keys_, 40), quoted(*values_, 40));
     }
-    const std::string& type = keys_ ? *keys_ : *values_;
-    if (contains("f16,bf16,q4_0,q4_1,iq4_nl,q5_0,q5_1", type)) {
+    std::string type = keys_ ? *keys_ : *values_;
+    if (type == "f16" || type == "bf16") {  // what other programs keep unless told otherwise
+      arguments_.warnings.push_back(
+          fmt::format("{} {} is i16 here, which has its size", keys_ ? "-ctk" : "-ctv", type));
+      type = "i16";
+    }
+    if (contains("q4_0,q4_1,iq4_nl,q5_0,q5_1", type)) {
       return make_error(ErrorCode::kUsage,
                         "{} {}: keys and values are kept as i16 (16 bits each, the default), q8_0 or f32",
                         keys_ ? "-ctk" : "-ctv", type);
@@ -230,6 +236,7 @@ Result<Arguments> find_command(const std::vector<std::string>& args) {
   if (out.command == "help") {
     before.emplace_back("--help");
     take_command();
+    if (out.command == "help") out.command.clear();  // of itself: the overview
   }
   if (!out.command.empty()) out.words.push_back(out.command);
   out.words.insert(out.words.end(), before.begin(), before.end());

@@ -51,12 +51,13 @@ Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Com
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, most) : most;
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
   if (n_tokens + kAnswerRoom > n_ctx) {
+    const bool dense = options.model.attention == "dense" || options.model.attention == "auto";
     return make_error(
-        ErrorCode::kLimit,
-        "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}; --attention streaming-llm "
-        "reads on without end, and knows the beginning and the last of it",
+        ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}{}",
         documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
-        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx, n_ctx < most ? " (--ctx-size)" : "");
+        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx, n_ctx < most ? " (--ctx-size)" : "",
+        dense ? "; --attention streaming-llm reads on without end, and knows the beginning and the last of it"
+              : fmt::format("; with {} some row looks back further than that", options.model.attention));
   }
   return prompt;
 }

@@ -326,7 +326,8 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
   add_chat_flags(sub, options->chat);
   return [options, &common]() -> Status {
     if (options->named.empty() && !options->words.empty())
-      return make_error(ErrorCode::kUsage, "unexpected argument {}; see fovea chat --help",
+      return make_error(ErrorCode::kUsage,
+                        "unexpected argument {}; a text to talk about is named by --file (fovea chat --help)",
                         fovea::quoted(options->words[0], 40));
     if (common.model.empty() && options->named.empty()) return make_error(ErrorCode::kUsage, "--model is required");
     if (common.model.empty()) common.model = kDefaultModel;

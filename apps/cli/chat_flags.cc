@@ -32,7 +32,9 @@ void add_chat_flags(CLI::App& sub, ChatFlags& flags) {
                  "NAME=JSON, a variable of the chat template: enable_thinking=false; may be given several times")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  auto* text = sub.add_option("--chat-template", flags.source, "a chat template instead of the model's");
+  auto* text = sub.add_option("--chat-template", flags.source, "a chat template instead of the model's")
+                   ->check(CLI::Validator(
+                       [](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, ""));
   sub.add_option("--chat-template-file", flags.source_file, "a file with it")->excludes(text);
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/log_file.h"
 #include "apps/cli/ranges.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/interrupt.h"
@@ -150,7 +151,12 @@ void to_stderr(std::string_view raw) {
   }
 }
 
-void tell_line(std::string_view sentence) { to_stderr("fovea: " + escaped_line(sentence) + "\n"); }
+void show_line(std::string_view sentence) { to_stderr("fovea: " + escaped_line(sentence) + "\n"); }
+
+void tell_line(std::string_view sentence, LogLevel level) {
+  show_line(sentence);
+  write_log_file(level, sentence);
+}
 
 Result<FileWriter> open_output(const std::string& path, const Common& common, OutputIs what) {
   if (path == "-" && common.json)

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "fovea/base/file_writer.h"
+#include "fovea/base/log.h"
 #include "fovea/base/registry.h"
 #include "fovea/base/result.h"
 
@@ -71,7 +72,8 @@ bool stdout_is_terminal();
 
 // One line on stderr: "fovea: SENTENCE". Control characters in it, newlines too, are escaped. A stderr that cannot be
 // written loses it and nothing else.
-void tell_line(std::string_view sentence);
+void tell_line(std::string_view sentence, LogLevel level = LogLevel::kInfo);  // to --log-file as well
+void show_line(std::string_view sentence);                                    // to stderr alone
 template <typename... Args>
 void tell(fmt::format_string<Args...> format, Args&&... args) {
   tell_line(fmt::format(format, std::forward<Args>(args)...));

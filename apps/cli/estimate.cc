@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/attention/kv_cache.h"
+#include "fovea/attention/pipeline.h"
 #include "fovea/engine/model_store.h"
 #include "fovea/models/support/config.h"
 
@@ -41,10 +42,20 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   uint64_t weights = 0;
   for (const auto& tensor : source->tensors()) weights += tensor.bytes;
   const kernels::KvType type = cache_type_of(common, flags);
-  const attention::KvCache cache(
-      attention::CacheShape::uniform(shape.n_layers, shape.n_kv_heads, shape.head_dim, type));
+  const attention::KvCache cache(attention::CacheShape::of(shape, type));
+  // What the methods promise to keep; a program that cannot be read here (a profile is missing) counts as dense.
+  auto parsed = attention::Pipeline::parse(flags.attention, shape);
+  const attention::Pipeline pipeline = parsed ? std::move(*parsed) : attention::Pipeline();
   const auto kv = [&](int64_t n_keys) {
-    return cache.ideal_bytes(0, n_keys) * static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+    uint64_t bytes = 0;
+    for (int layer = 0; layer < shape.n_layers; ++layer) {
+      for (int kv_head = 0; kv_head < shape.site(layer).n_kv_heads; ++kv_head) {
+        int64_t kept = n_keys;
+        for (const auto& method : pipeline.methods()) kept = std::min(kept, method->max_keys(layer, kv_head));
+        bytes += cache.ideal_bytes(layer, kept);
+      }
+    }
+    return bytes;
   };
   const uint64_t kv_prompt = kv(n_prompt), kv_all = kv(n_prompt + n_answer);
   const uint64_t activations = activation_bytes(shape, std::min(chunk, n_prompt));
@@ -67,6 +78,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
                        {"weights_bytes", weights},
                        {"kv_bytes_prompt", kv_prompt},
                        {"kv_bytes", kv_all},
+                       {"attention", pipeline.spec()},
                        {"cache_type", kernels::name_of(type)},
                        {"activation_bytes", activations},
                        {"total_bytes", total},
@@ -77,8 +89,8 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
                                 std::min(chunk, n_prompt), n_passes, gflop);
   out += fmt::format("answer           at most {} tokens, one a pass\n", n_answer);
   out += fmt::format("weights          {}\n", mega(weights));
-  out += fmt::format("keys and values  {} after the prompt, {} at the most ({}, dense)\n", mega(kv_prompt),
-                     mega(kv_all), kernels::name_of(type));
+  out += fmt::format("keys and values  {} after the prompt, {} at the most ({}, {})\n", mega(kv_prompt), mega(kv_all),
+                     kernels::name_of(type), pipeline.spec());
   out += fmt::format("activations      about {}\n", mega(activations));
   out += fmt::format("memory           about {}", mega(total));
   if (available > 0) out += fmt::format("; {} are free{}", mega(available), total > available ? ": too little" : "");

@@ -19,6 +19,7 @@ int g_log = -1;
 }  // namespace
 
 Status open_log_file(const std::string& path) {
+  if (path == "-") return make_error(ErrorCode::kUsage, "--log-file -: a file is wanted; stderr has it all anyway");
   g_log = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
   if (g_log >= 0) return {};
   const ErrorCode code = errno == EACCES || errno == EPERM ? ErrorCode::kPermission

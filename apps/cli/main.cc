@@ -22,8 +22,7 @@ namespace {
 
 int fail(const Error& error) {
   if (error.code == ErrorCode::kClosedPipe) return 0;  // nobody is there to read more
-  tell_line(error.message);
-  write_log_file(LogLevel::kError, error.message);
+  tell_line(error.message, LogLevel::kError);
   return error.code == ErrorCode::kCancelled ? Interrupt::exit_code() : exit_code(error.code);
 }
 
@@ -139,7 +138,7 @@ int run(int argc, char** argv) {
     if (level != LogLevel::kDebug || common.verbose > 1) write_log_file(level, text);
     const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
-    tell("{}{}", level == LogLevel::kWarning ? "warning: " : "", text);
+    show_line(fmt::format("{}{}", level == LogLevel::kWarning ? "warning: " : "", text));
   });
   // Said before the work, not after it.
   if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)

@@ -232,7 +232,14 @@ Status check_prompt_fits(const engine::Session& session, int64_t n_tokens) {
   if (n_tokens <= session.n_ctx()) return {};
   const int trained = session.model().shape().n_ctx;
   std::string message = fmt::format("the prompt is {} tokens long and the context holds {}", n_tokens, session.n_ctx());
-  if (n_tokens <= trained) message += fmt::format("; this model has up to {} (--ctx-size)", trained);
+  if (n_tokens <= trained) {
+    message += fmt::format("; this model has up to {} (--ctx-size)", trained);
+  } else if (session.pipeline().dense()) {
+    message += "; --attention streaming-llm reads on without end, and knows the beginning and the last of it";
+  } else {
+    message += fmt::format("; with {} some row looks back further than the {} that the model was trained for",
+                           session.pipeline().spec(), trained);
+  }
   return Error{ErrorCode::kLimit, message, {}};
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <random>
 
+#include "apps/cli/log_file.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/numbers.h"
 
@@ -63,6 +64,7 @@ CLI::Option* add_seed_option(CLI::App& sub, Seed& seed, const std::string& help)
 
 void show_seed(const Common& common, const Seed& seed) {
   if (seed.random && !common.quiet) tell("seed {}", seed.value);
+  if (seed.random && common.quiet) write_log_file(LogLevel::kInfo, fmt::format("seed {}", seed.value));
 }
 
 }  // namespace fovea::cli

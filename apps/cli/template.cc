@@ -21,11 +21,27 @@ struct Options {
   ChatFlags chat;
 };
 
-// {"messages": [...]} as programs send it, or the list alone.
-Result<Json> read_messages(const std::string& path) {
+// {"messages": [...], "tools": ..., "documents": ..., "chat_template_kwargs": {...}} as programs send it, or the list
+// of messages alone. What a flag says counts more.
+Result<Json> read_messages(const std::string& path, engine::ChatOptions& chat) {
   const std::string name = path == "-" ? "standard input" : escaped_line(path);
   FOVEA_ASSIGN_OR_RETURN(Json json, read_json_file(path));
-  if (json.is_object() && json.contains("messages")) json = Json(json["messages"]);
+  if (json.is_object() && json.contains("messages")) {
+    const std::pair<const char*, Json*> lists[] = {{"tools", &chat.tools}, {"documents", &chat.documents}};
+    for (const auto& [key, option] : lists) {
+      if (!json.contains(key) || json[key].is_null() || !option->is_null()) continue;
+      *option = json[key];
+    }
+    if (json.contains("chat_template_kwargs")) {
+      const Json& variables = json["chat_template_kwargs"];
+      if (!variables.is_object())
+        return make_error(ErrorCode::kData, "{}: chat_template_kwargs must be an object", name);
+      for (const auto& [key, value] : variables.items()) {
+        if (!chat.variables.contains(key)) chat.variables[key] = value;
+      }
+    }
+    json = Json(json["messages"]);
+  }
   if (const Status shape = engine::check_messages(json); !shape) {
     Error e = shape.error();
     e.message = fmt::format("{}: {}", name, e.message);
@@ -36,8 +52,8 @@ Result<Json> read_messages(const std::string& path) {
 
 Status show_template(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
-  FOVEA_ASSIGN_OR_RETURN(const Json messages, read_messages(options.file));
   FOVEA_ASSIGN_OR_RETURN(engine::ChatOptions chat, chat_options(options.chat));
+  FOVEA_ASSIGN_OR_RETURN(const Json messages, read_messages(options.file, chat));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   chat.add_generation_prompt = !options.no_generation_prompt;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fovea/base/log.h"
 #include "fovea/tokenizers/chat_template.h"
 
 namespace fovea::engine {
@@ -88,6 +89,11 @@ class Prompt {
     std::string source = options.source;
     if (source.empty()) {
       FOVEA_ASSIGN_OR_RETURN(source, model.get_string("tokenizer.chat_template"));
+    }
+    for (const auto& [name, given] :
+         {std::pair("tools", !options.tools.is_null()), std::pair("documents", !options.documents.is_null())}) {
+      if (given && source.find(name) == std::string::npos)
+        log_warning("{}: its chat template does not look at {}: the model will not see them", p.name_, name);
     }
     auto parsed = ChatTemplate::parse(std::move(source));
     if (!parsed) return p.named(parsed.error());

@@ -99,6 +99,7 @@ class GgufParser {
     if (!head.starts_with("GGUF")) {
       const std::string_view real = recognised(head);
       if (!real.empty()) return bad(ErrorCode::kData, "not a model: at offset 0 this is {}", real);
+      if (all_.empty()) return bad(ErrorCode::kData, "not a model: the file is empty");
       return bad(ErrorCode::kData, "not a model: {} bytes that start with {} at offset 0, not \"GGUF\"", all_.size(),
                  quoted(head.substr(0, 4)));
     }

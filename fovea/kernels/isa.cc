@@ -59,14 +59,14 @@ Isa active_isa() {
   if (active != kNotChosen) return static_cast<Isa>(active);
   const char* wanted = std::getenv("FOVEA_ISA");
   Isa isa = best_isa();
-  if (wanted && parse(wanted, isa) && !machine_has(isa)) isa = best_isa();
+  if (wanted && *wanted && parse(wanted, isa) && !machine_has(isa)) isa = best_isa();
   set_isa(isa);
   return isa;
 }
 
 Status check_isa_variable() {
   const char* wanted = std::getenv("FOVEA_ISA");
-  if (!wanted) return {};
+  if (!wanted || !*wanted) return {};
   Isa isa;
   if (!parse(wanted, isa)) {
     return make_error(ErrorCode::kUsage, "FOVEA_ISA={} is none of portable, avx2, avx512", quoted(wanted));
