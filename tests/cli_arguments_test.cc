@@ -169,6 +169,12 @@ TEST_F(Arguments, FlagsOfLlamaCppThatWouldAnswerOtherwiseAreRefused) {
   EXPECT_THAT(fails(2, hello({"-mli"})), HasSubstr("fovea run -f"));
   EXPECT_THAT(fails(2, hello({"-ctk", "q4_0"})), HasSubstr("i16"));
   EXPECT_EQ(answer({"-ctk", "f16", "-ctv", "f16"})["cache_type"], "i16");
+  EXPECT_EQ(run(hello({"-ngl=0"})).code, 0);
+  EXPECT_THAT(fails(2, hello({"--log-file", "-"})), HasSubstr("--log-file"));
+  EXPECT_EQ(run({"help", "help"}).code, 0);
+  env_["FOVEA_ISA"] = "";
+  EXPECT_EQ(run(hello({})).code, 0);
+  env_.clear();
   EXPECT_THAT(fails(2, hello({"-ctk", "q8_0", "-ctv", "f32"})), HasSubstr("alike"));
   EXPECT_THAT(fails(2, hello({"-hf", "a/b"})), HasSubstr("fovea pull"));
   EXPECT_THAT(fails(2, hello({"-md", "x.gguf"})), HasSubstr("--lookup"));
@@ -224,6 +230,9 @@ TEST_F(Arguments, AnEstimateReadsNoWeightAndNamesTheMemory) {
   EXPECT_EQ(answer({"--estimate", "-n", "-1"})["answer_tokens"], 512 - run_["prompt_tokens"].get<int>());
   EXPECT_LT(answer({"--estimate", "--cache-type", "q8_0"})["kv_bytes"], run_["kv_bytes"]);
   EXPECT_THAT(fails(65, hello({"--estimate", "-c", "8"})), HasSubstr("holds 8"));
+  const Json window = answer({"--estimate", "-n", "4000", "--attention", "streaming-llm:window=40"});
+  EXPECT_EQ(window["answer_tokens"], 4000);  // past the context
+  EXPECT_LT(window["kv_bytes"], answer({"--estimate", "-n", "-1"})["kv_bytes"]);
   const std::string text = file("a.txt", "The cat is red.\n");
   const Json ask = json({"ask", "-m", kTiny, "-f", text, "Which colour?", "-n", "8", "--estimate", "--json"});
   const Json asked = json({"ask", "-m", kTiny, "-f", text, "Which colour?", "-n", "8", "--json"});

@@ -66,6 +66,16 @@ TEST_F(CliTemplate, ToolsDocumentsAndVariablesReachTheTemplate) {
             "<|im_start|>1");
   auto tokens = args;
   tokens.insert(tokens.end(), {"--json", "--tokens"});
+  // The same in the file itself, as requests have it; a flag counts more.
+  const std::string request = R"({"messages": )" + std::string(kHi) +
+                              R"(, "tools": [{"name": "t"}], "documents": [{"text": "e"}],
+                                 "chat_template_kwargs": {"think": true}})";
+  const char* const short_source = "{{ tools[0].name }}|{{ documents[0].text }}|{{ think }}";
+  EXPECT_EQ(run(with(request, {"--chat-template", short_source})).out, "t|e|True");
+  EXPECT_EQ(run(with(request, {"--chat-template", short_source, "--template-var", "think=1"})).out, "t|e|1");
+  const Ended unseen = run(with(request, {"--chat-template", "{{ messages | length }}"}));
+  EXPECT_THAT(unseen.err, HasSubstr("does not look at tools"));
+  EXPECT_THAT(fails(2, with(kHi, {"--chat-template", ""})), HasSubstr("--chat-template"));
   const nlohmann::json shown = json(tokens);
   for (const auto& t : shown["tokens"]) EXPECT_GT(t["id"], 1);  // 0 and 1 are the control tokens
 }
