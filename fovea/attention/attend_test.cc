@@ -157,6 +157,80 @@ TEST(Attend, APartMayBeTurnedAsIfTheRowStoodElsewhereAndHaveABias) {
   }
 }
 
+TEST(Attend, ALayersOwnWindowHoldsAndLetsOlderKeysGo) {
+  OneLayer layer;
+  layer.use([](AttentionShape& site) { site.window = 40; });
+  for (int i = 0; i < 3; ++i) layer.feed(200);
+  const std::vector<float> z = layer.feed(100);
+  for (const int row : {600, 663, 699}) {
+    const auto sees = [row](int32_t key) { return key > row - 40; };
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row - 600, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+  EXPECT_GE(layer.cache.n_keys(0, 0, 0), 40 + 60);  // what a draft that is taken back needs
+  EXPECT_LE(layer.cache.n_keys(0, 0, 0), 40 + 70);
+}
+
+TEST(Attend, ALayersOwnScaleAndSoftCapHold) {
+  OneLayer layer;
+  layer.use([](AttentionShape& site) { site.scale = 0.1f, site.softcap = 1.5f, site.rope = AttentionShape::kNoRope; });
+  const std::vector<float> z = layer.feed(90);
+  for (int head = 0; head < 4; ++head)
+    layer.expect_head(z, 89, head, layer.weighed(head, layer.pattern(head, 89, everything)));
+}
+
+TEST(Attend, ALayerThatIsNotCausalSeesTheWholeSequence) {
+  OneLayer layer;
+  layer.use([](AttentionShape& site) { site.causal = false; });
+  const std::vector<float> z = layer.feed(90);
+  for (const int row : {0, 40, 89}) {
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, everything)));
+  }
+}
+
+TEST(Attend, KeysFromElsewhereAreSeenByEveryRowAndStay) {
+  OneLayer layer;
+  layer.use([](AttentionShape& site) { site.causal = false, site.rope = AttentionShape::kNoRope; });
+  Batch batch;
+  batch.add(std::vector<int32_t>(3, 0), 0, 0);
+  const auto waves = [](const tensor::Shape& shape, float phase) {
+    tensor::Tensor t = tensor::Tensor::empty(shape);
+    for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] = std::sin(0.7f * static_cast<float>(i) + phase);
+    return t;
+  };
+  const tensor::Tensor q = waves({3, 4, 16}, 0), k = waves({37, 2, 16}, 1), v = waves({37, 2, 16}, 2);
+  std::vector<float> first;
+  for (const bool again : {false, true}) {  // the second pass reads what the first left
+    Attend attend({.model = layer.shape(), .ropes = {}, .batch = batch, .cache = &layer.cache});
+    const tensor::Tensor z = attend.cross(0, q, again ? tensor::Tensor() : k, again ? tensor::Tensor() : v);
+    const std::vector<float> found(z.values().begin(), z.values().end());
+    if (again) {
+      EXPECT_EQ(found, first);
+      break;
+    }
+    first = found;
+    for (int row = 0; row < 3; ++row) {
+      for (int head = 0; head < 4; ++head) {
+        std::vector<double> weights(37), expected(16, 0.0);
+        double sum = 0;
+        for (size_t j = 0; j < 37; ++j) {
+          double dot = 0;
+          for (int d = 0; d < 16; ++d)
+            dot +=
+                double{q.data()[(row * 4 + head) * 16 + d]} * k.data()[(static_cast<int>(j) * 2 + head / 2) * 16 + d];
+          sum += weights[j] = std::exp(dot / 4);
+        }
+        for (size_t j = 0; j < 37; ++j) {
+          for (size_t d = 0; d < 16; ++d)
+            expected[d] += weights[j] / sum * v.data()[(j * 2 + static_cast<size_t>(head) / 2) * 16 + d];
+        }
+        layer.expect_head(found, row, head, expected);
+      }
+    }
+  }
+}
+
 TEST(Attend, RowsOfAHeadFollowItsPartsToo) {
   OneLayer fused("test-nearer:limit=50:bias=1.5"), rows("test-nearer:limit=50:bias=1.5,test-rows:head=2");
   const std::vector<float> a = fused.feed(300), b = rows.feed(300);

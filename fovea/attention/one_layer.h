@@ -43,6 +43,12 @@ class OneLayer {
   std::function<int32_t(int32_t position)> content = [](int32_t position) { return position; };
 
   const ModelShape& shape() const { return shape_; }
+  // Every layer becomes like this one (heads and widths stay what they are).
+  void use(const std::function<void(AttentionShape&)>& change) {
+    AttentionShape site = shape_.site(0);
+    change(site);
+    shape_.attention.assign(2, site);
+  }
 
   // The next n tokens of a sequence through one layer -> z [n, n_heads, head_dim]. What a token
   // brings depends on its position, the layer and the sequence only.
@@ -91,15 +97,19 @@ class OneLayer {
   std::vector<double> pattern_at(int head, int32_t q_pos, const Sees& sees,
                                  const std::function<int32_t(int32_t key)>& stands, SequenceId sequence = 0,
                                  int layer = 0) const {
-    std::vector<double> p(static_cast<size_t>(q_pos) + 1, 0.0);
+    const AttentionShape site = shape_.site(layer);
+    const int32_t last = site.causal ? q_pos : next_.at({sequence, layer}) - 1;
+    std::vector<double> p(static_cast<size_t>(last) + 1, 0.0);
     double sum = 0;
-    for (int32_t j = 0; j <= q_pos; ++j) {
+    for (int32_t j = 0; j <= last; ++j) {
       if (!sees(j)) continue;
       const std::vector<float> q = rotated(0, layer, sequence, q_pos, head, stands(j));
       const std::vector<float> k = rotated(1, layer, sequence, j, head / shape_.group(), j);
       double dot = 0;
       for (size_t d = 0; d < q.size(); ++d) dot += static_cast<double>(q[d]) * k[d];
-      sum += p[static_cast<size_t>(j)] = std::exp(dot / std::sqrt(static_cast<double>(shape_.head_dim)));
+      double score = dot * site.scale;
+      if (site.softcap > 0) score = site.softcap * std::tanh(score / site.softcap);
+      sum += p[static_cast<size_t>(j)] = std::exp(score);
     }
     for (double& x : p) x /= sum;
     return p;
@@ -138,6 +148,7 @@ class OneLayer {
                              int32_t stands) const {
     tensor::Tensor t = tensor::Tensor::empty({1, 1, shape_.head_dim});
     fill(what, layer, sequence, position, head, t.data());
+    if (shape_.site(layer).rope == AttentionShape::kNoRope) return {t.values().begin(), t.values().end()};
     const std::vector<int32_t> positions = {stands};
     t = tensor::rope(t, positions, rope_);
     return {t.values().begin(), t.values().end()};
