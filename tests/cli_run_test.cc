@@ -224,10 +224,10 @@ TEST_F(Cli, L4_ASecondInterruptLeavesNoHalfWrittenFile) {
       continue;
     }
     const bool was_there = half_written();
-    kill(child, SIGINT);  // both wait for it: the first is noted, the second ends it
+    kill(child, SIGINT);  // both wait for it: the one it meets first is noted, the other ends it; their order is open
     kill(child, SIGTERM);
     kill(child, SIGCONT);
-    EXPECT_EQ(finish(child).code, 130);
+    EXPECT_THAT(finish(child).code, AnyOf(130, 143));
     EXPECT_FALSE(half_written());
     if (was_there) return;
   }
