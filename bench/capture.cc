@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "fovea/base/threads.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/session.h"
 #include "fovea/kernels/isa.h"
-#include "fovea/probe/reducers.h"
+#include "fovea/probe/capture/reducers.h"
+#include "fovea/store/model_store.h"
 
 namespace {
 
@@ -87,7 +87,7 @@ struct Bench {
 }  // namespace
 
 int main(int argc, char** argv) {
-  auto path = engine::resolve_model(argc > 1 ? argv[1] : "smollm2-135m");
+  auto path = store::resolve_model(argc > 1 ? argv[1] : "smollm2-135m");
   if (!path) fail(path.error().message);
   const int32_t depth = argc > 2 ? std::max(1, std::atoi(argv[2])) : 2048;
   const int repeats = argc > 3 ? std::max(1, std::atoi(argv[3])) : 51;

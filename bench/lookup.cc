@@ -16,10 +16,10 @@
 #include "fovea/base/threads.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/generate.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
-#include "fovea/probe/evidence.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/evidence/evidence.h"
+#include "fovea/probe/measures/profile.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea {
 namespace {
@@ -117,12 +117,12 @@ class Bench {
 
   // False if a text differs.
   bool run(const Prompt& prompt, bool sampled) {
-    probe::DocumentPrompt tokens;
-    std::vector<probe::Document> documents;
+    engine::DocumentPrompt tokens;
+    std::vector<engine::Document> documents;
     if (*prompt.file != '\0') {
       const std::string path = std::string("/usr/share/common-licenses/") + prompt.file;
-      documents.push_back(must(probe::read_document(path)));
-      tokens = must(probe::make_document_prompt(model_->source(), *tokenizer_, documents, prompt.text));
+      documents.push_back(must(engine::read_document(path)));
+      tokens = must(engine::make_document_prompt(model_->source(), *tokenizer_, documents, prompt.text));
     } else {
       nlohmann::ordered_json messages = nlohmann::ordered_json::array();
       messages.push_back({{"role", "user"}, {"content", prompt.text}});
@@ -189,7 +189,7 @@ class Bench {
   };
 
   // What prompts about one text share is read once.
-  engine::SequenceId read_all_but_the_last(const Prompt& prompt, const probe::DocumentPrompt& tokens) {
+  engine::SequenceId read_all_but_the_last(const Prompt& prompt, const engine::DocumentPrompt& tokens) {
     const std::span<const int32_t> all = tokens.tokens;
     if (*prompt.file == '\0') {
       const engine::SequenceId sequence = session_->begin();
@@ -207,7 +207,7 @@ class Bench {
     return sequence;
   }
 
-  Answer answer(engine::SequenceId read, const probe::DocumentPrompt& tokens, bool sampled, int max_drafted) {
+  Answer answer(engine::SequenceId read, const engine::DocumentPrompt& tokens, bool sampled, int max_drafted) {
     const std::span<const int32_t> all = tokens.tokens;
     engine::GenerateOptions options;
     options.n_predict = n_predict_;
@@ -243,7 +243,7 @@ class Bench {
 };
 
 int run(const std::string& name, int n_predict, int rounds, int max_drafted) {
-  const std::string path = must(engine::resolve_model(name));
+  const std::string path = must(store::resolve_model(name));
   const auto model = must(engine::Model::load(path));
   fmt::print(
       "{}  sha256 {}\n{} kernels, {} threads; {} tokens of answer and {} drafted at most; the faster of {} rounds\n\n",

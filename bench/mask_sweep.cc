@@ -28,11 +28,12 @@
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
 #include "fovea/engine/chat.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/kernels/vector.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/needle_reader.h"
+#include "fovea/probe/measures/profile.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea {
 namespace {
@@ -126,19 +127,19 @@ struct Task {
 };
 
 Task needle_task(const Model& model, const Tokenizer& tokenizer, const Options& options) {
-  auto needle = std::make_shared<probe::NeedleOptions>();
+  auto needle = std::make_shared<tasks::NeedleOptions>();
   needle->lengths = {options.length};
   needle->n_depths = 3;
   needle->seed = static_cast<uint64_t>(options.seed);
-  const auto haystacks = must(probe::default_haystacks());
+  const auto haystacks = must(tasks::default_haystacks());
   Task task{"needle", "ROUGE-1 recall of the needle's answer", {}};
-  for (const auto& prompt : must(probe::make_needle_prompts(model->source(), *tokenizer, haystacks, *needle))) {
+  for (const auto& prompt : must(tasks::make_needle_prompts(model->source(), *tokenizer, haystacks, *needle))) {
     const std::string read = must(tokenizer->decode(prompt.tokens));
     task.questions.push_back(
         {prompt.tokens, needle->decode_max, true, [=](const std::string& answer) {
-           const probe::Needle& hidden = needle->needles[prompt.needle];
-           const auto label = probe::label_answer(answer, hidden, read, needle->accept);
-           return Question::Verdict{probe::rouge1_recall(answer, hidden.answer), std::string(probe::name_of(label))};
+           const tasks::Needle& hidden = needle->needles[prompt.needle];
+           const auto label = tasks::label_answer(answer, hidden, read, needle->accept);
+           return Question::Verdict{tasks::rouge1_recall(answer, hidden.answer), std::string(tasks::name_of(label))};
          }});
   }
   return task;
@@ -194,9 +195,9 @@ Task extract_task(const Model& model, const Tokenizer& tokenizer) {
     size_t begin = text->rfind('\n', at > kAround ? at - kAround : 0);
     begin = begin == std::string::npos ? 0 : begin + 1;
     const size_t end = text->find('\n', std::min(at + kAround, text->size()));
-    const probe::Document passage{fact.file, text->substr(begin, end - begin)};
+    const engine::Document passage{fact.file, text->substr(begin, end - begin)};
     task.questions.push_back(
-        {must(probe::make_document_prompt(model->source(), *tokenizer, {&passage, 1}, fact.question)).tokens, 40, true,
+        {must(engine::make_document_prompt(model->source(), *tokenizer, {&passage, 1}, fact.question)).tokens, 40, true,
          [&fact](const std::string& answer) {
            const bool right = plain(answer).find(plain(fact.answer)) != std::string::npos ||
                               (fact.or_answer && plain(answer).find(plain(fact.or_answer)) != std::string::npos);
@@ -427,7 +428,7 @@ int run(int argc, char** argv) {
     return 0;
   }
   const Options options = read_options(argc, argv);
-  const Model model = must(engine::Model::load(must(engine::resolve_model(argv[1]))));
+  const Model model = must(engine::Model::load(must(store::resolve_model(argv[1]))));
   const Tokenizer tokenizer = must(engine::load_tokenizer(model->source()));
   const auto profile = must(probe::find_profile(*model));
   fmt::print("{}, sha256 {}, {} kernels, numerics fast, seed {}; heads ranked by {}\n", argv[1],

@@ -20,10 +20,11 @@
 #include "bench/must.h"
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/kernels/isa.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/needle_reader.h"
+#include "fovea/probe/measures/profile.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea {
 namespace {
@@ -90,7 +91,7 @@ std::vector<double> mean_of_length(const MeasuredProfile& profile, int length) {
 }
 
 // False without data.
-bool look_at_shape(const MeasuredProfile& profile, const probe::NeedleOptions& options, int group) {
+bool look_at_shape(const MeasuredProfile& profile, const tasks::NeedleOptions& options, int group) {
   const auto accepted =
       std::count_if(profile.samples.begin(), profile.samples.end(), [](const auto& s) { return s.accepted; });
   if (accepted == 0) {
@@ -144,8 +145,8 @@ bool look_at_shape(const MeasuredProfile& profile, const probe::NeedleOptions& o
 }
 
 // Mean recall over short prompts under one --attention.
-double recall(const Model& model, const Tokenizer& tokenizer, const std::vector<probe::NeedlePrompt>& prompts,
-              const probe::NeedleOptions& options, const std::string& attention,
+double recall(const Model& model, const Tokenizer& tokenizer, const std::vector<tasks::NeedlePrompt>& prompts,
+              const tasks::NeedleOptions& options, const std::string& attention,
               const std::shared_ptr<const attention::HeadProfile>& profile) {
   engine::SessionOptions session_options;
   session_options.attention = attention;
@@ -159,12 +160,12 @@ double recall(const Model& model, const Tokenizer& tokenizer, const std::vector<
 
 void look_at_causality(const Model& model, const Tokenizer& tokenizer, const MeasuredProfile& measured) {
   const auto profile = std::make_shared<const attention::HeadProfile>(measured.heads);
-  probe::NeedleOptions options;
+  tasks::NeedleOptions options;
   options.lengths = {512};
   options.n_depths = 3;
   options.seed = 7;  // other places of the texts than the profile's
-  const auto haystacks = must(probe::default_haystacks());
-  const auto prompts = must(probe::make_needle_prompts(model->source(), *tokenizer, haystacks, options));
+  const auto haystacks = must(tasks::default_haystacks());
+  const auto prompts = must(tasks::make_needle_prompts(model->source(), *tokenizer, haystacks, options));
   const double plain = recall(model, tokenizer, prompts, options, "dense", profile);
   const double masked =
       recall(model, tokenizer, prompts, options, fmt::format("retrieval-heads:mask_top={}", kMasked), profile);
@@ -238,7 +239,7 @@ int run(int argc, char** argv) {
     return 0;
   }
   const std::string name = argv[1];
-  const Model model = must(engine::Model::load(must(engine::resolve_model(name))));
+  const Model model = must(engine::Model::load(must(store::resolve_model(name))));
   const Tokenizer tokenizer = must(engine::load_tokenizer(model->source()));
   probe::ProfileOptions options;
   const auto variable = [](const char* key) {

@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "fovea/base/random.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/session.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea {
 namespace {
@@ -142,7 +142,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "streaming_memory: {} tokens; at least 2048 are needed to see anything\n", n_tokens);
     return 2;
   }
-  const auto path = fovea::engine::resolve_model(name);
+  const auto path = fovea::store::resolve_model(name);
   if (!path) {
     fmt::print(stderr, "streaming_memory: skipped: {}\n", path.error().message);
     return 0;

@@ -11,10 +11,10 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/store/model_store.h"
 #include "fovea/tokenizers/nfc.h"
-#include "fovea/tokenizers/slow_tokenizer.h"
+#include "fovea/tokenizers/testing/slow_tokenizer.h"
 
 namespace {
 
@@ -74,7 +74,7 @@ std::string random_words(size_t n) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string path = need(engine::resolve_model(argc > 1 ? argv[1] : "qwen2.5-coder-0.5b"));
+  const std::string path = need(store::resolve_model(argc > 1 ? argv[1] : "qwen2.5-coder-0.5b"));
   const auto source = need(formats::open_model(path));
   const auto tokenizer = need(engine::load_tokenizer(*source));
   const auto slow = need(tokenizers::SlowTokenizer::create(need(engine::read_vocabulary(*source))));

@@ -24,7 +24,7 @@ function(fovea_embed_profiles output)
 // Generated from profiles/*.json by cmake/embed_profiles.cmake.
 #include <array>
 
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/profile.h"
 
 namespace fovea::probe {
 

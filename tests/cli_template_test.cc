@@ -1,6 +1,6 @@
 #include <filesystem>
 
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/formats/testing/gguf_writer.h"
 #include "tests/cli_fixture.h"
 
 namespace fovea {

@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-#include "fovea/engine/catalogue.h"
+#include "fovea/store/catalogue.h"
 #include "tests/cli_fixture.h"
 
 namespace fovea {
@@ -172,8 +172,8 @@ TEST_F(Cli, CheckSaysWhatRunSays) {
 
 TEST_F(Cli, PullOffersWhatRuns) {
   const std::string help = run({"pull", "--help"}).out;
-  for (const engine::CatalogueModel& model : engine::catalogue()) {
-    const bool runs = engine::can_run(model);
+  for (const store::CatalogueModel& model : store::catalogue()) {
+    const bool runs = store::can_run(model);
     EXPECT_EQ(help.find(model.name) != help.npos, runs) << model.name;
     if (runs) continue;
     EXPECT_THAT(fails(66, {"run", "-m", model.name, "Hi"}), HasSubstr("cannot run here"));

@@ -13,7 +13,10 @@ import sys
 
 BELOW_TENSOR = {"base", "kernels", "tensor"}
 BELOW_MODELS = BELOW_TENSOR | {"formats", "vision", "attention"}
-BELOW_ENGINE = BELOW_MODELS | {"methods", "models", "tokenizers"}
+BELOW_STORE = BELOW_MODELS | {"methods", "models", "tokenizers"}
+BELOW_ENGINE = BELOW_STORE | {"store"}
+BELOW_TASKS = BELOW_ENGINE | {"engine"}
+BELOW_PROBE = BELOW_TASKS | {"tasks"}
 ALLOWED = {
     "base": set(),
     "kernels": {"base"},
@@ -24,10 +27,12 @@ ALLOWED = {
     "attention": BELOW_TENSOR,
     "methods": BELOW_MODELS,
     "models": BELOW_MODELS,
+    "store": BELOW_STORE,
     "engine": BELOW_ENGINE,
-    "probe": BELOW_ENGINE | {"engine"},
-    "steering": BELOW_ENGINE | {"engine"},
-    "train": BELOW_ENGINE | {"engine"},
+    "tasks": BELOW_TASKS,
+    "probe": BELOW_PROBE,
+    "steering": BELOW_PROBE,
+    "train": BELOW_PROBE,
 }
 EACH_FILE_HAS_A_TEST = {"methods", "models"}
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]((?:fovea|apps|tests|bench|fuzz|papers)/(?:([a-z_]+)/)?[^">]*)[">]')

@@ -15,9 +15,9 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model_check.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/probe/answer.h"
+#include "fovea/probe/evidence/answer.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -39,14 +39,14 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // The prompt, from the file's metadata alone: that it fits is known before any weight is read.
-Result<probe::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
-                                               std::span<const probe::Document> documents) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
+                                                std::span<const engine::Document> documents) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
-  FOVEA_ASSIGN_OR_RETURN(probe::DocumentPrompt prompt,
-                         probe::make_document_prompt(*source, *tokenizer, documents, options.question));
+  FOVEA_ASSIGN_OR_RETURN(engine::DocumentPrompt prompt,
+                         engine::make_document_prompt(*source, *tokenizer, documents, options.question));
   const int64_t most = context_of(options.model, config.shape);
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, most) : most;
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
@@ -82,9 +82,9 @@ Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
 
 Status ask(const Options& options, const Common& common) {
   const Interrupt interrupt;
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<probe::Document> documents, read_documents(options.files));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<engine::Document> documents, read_documents(options.files));
   if (!options.estimate) FOVEA_RETURN_IF_ERROR(fetch_if_absent(common));
-  FOVEA_ASSIGN_OR_RETURN(const probe::DocumentPrompt prompt, prompt_that_fits(options, common, documents));
+  FOVEA_ASSIGN_OR_RETURN(const engine::DocumentPrompt prompt, prompt_that_fits(options, common, documents));
   if (options.estimate)
     return print_estimate(common, options.model, static_cast<int64_t>(prompt.tokens.size()), options.n_predict);
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));

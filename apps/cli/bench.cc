@@ -13,8 +13,8 @@
 #include "fovea/base/log.h"
 #include "fovea/base/random.h"
 #include "fovea/base/threads.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -195,7 +195,7 @@ Result<int> context_for(const Options& options) {
 // The table of `llama-bench`, so that two of them can be laid side by side.
 std::string table(const std::vector<Row>& rows, const engine::Session& session) {
   const engine::Model& model = session.model();
-  const engine::StoredModel file = engine::describe_model(model.path(), model.source());
+  const store::StoredModel file = store::describe_model(model.path(), model.source());
   std::string out = fmt::format("{}, {}, {} keys and values\n", cpu_name(),
                                 session.pipeline().spec() == "dense" ? "dense attention" : session.pipeline().spec(),
                                 kernels::name_of(session.cache().shape().k_type));

@@ -1,5 +1,5 @@
 // fovea capture -m M (-f FILE or TEXT) --hooks NAME,... -o OUT.safetensors
-#include "fovea/probe/capture.h"
+#include "fovea/probe/capture/capture.h"
 
 #include <fmt/format.h>
 
@@ -12,9 +12,9 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file_writer.h"
 #include "fovea/base/utf8.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/models/support/config.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -97,7 +97,7 @@ Status capture(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
 
   // The file's metadata say how large everything will be: refused before the weights are read.
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));

@@ -16,7 +16,7 @@
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/text_file.h"
-#include "fovea/probe/answer.h"
+#include "fovea/probe/evidence/answer.h"
 
 namespace fovea::cli {
 namespace {
@@ -86,7 +86,7 @@ class Conversation {
  public:
   // With documents the conversation is about them, and `profile` (or null) says whose rows are the evidence.
   Conversation(std::shared_ptr<const engine::Model> model, engine::Session& session, engine::PrefixStore store,
-               std::string system, std::vector<probe::Document> documents,
+               std::string system, std::vector<engine::Document> documents,
                std::shared_ptr<const attention::HeadProfile> profile)
       : model_(std::move(model)),
         session_(session),
@@ -114,7 +114,7 @@ class Conversation {
     }
     return answer;
   }
-  const std::vector<probe::Document>& documents() const { return documents_; }
+  const std::vector<engine::Document>& documents() const { return documents_; }
   const std::vector<probe::EvidenceSpan>& evidence() const { return spans_; }  // of the last answer
   int32_t n_stored() const { return n_stored_; }  // tokens of the last turn that an earlier run had read
   // Keeps a long text that this turn brought, for another run.
@@ -122,21 +122,21 @@ class Conversation {
 
  private:
   // All turns as the model reads them. Where no documents are, no token has a place in one.
-  Result<probe::DocumentPrompt> prompt() const {
+  Result<engine::DocumentPrompt> prompt() const {
     FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model_->tokenizer());
     if (!documents_.empty())
-      return probe::make_document_prompt(model_->source(), *tokenizer, documents_, turns_, system_, chat_);
+      return engine::make_document_prompt(model_->source(), *tokenizer, documents_, turns_, system_, chat_);
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!system_.empty()) messages.push_back({{"role", "system"}, {"content", system_}});
     for (size_t i = 0; i < turns_.size(); ++i)
       messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", turns_[i]}});
     FOVEA_ASSIGN_OR_RETURN(engine::ChatPrompt chat, engine::encode_chat(model_->source(), *tokenizer, messages, chat_));
     const size_t n_tokens = chat.tokens.size();
-    return probe::DocumentPrompt{std::move(chat.tokens), {}, n_tokens};
+    return engine::DocumentPrompt{std::move(chat.tokens), {}, n_tokens};
   }
 
   Result<engine::Generation> answer_last(engine::GenerateOptions& options) {
-    FOVEA_ASSIGN_OR_RETURN(const probe::DocumentPrompt prompt, this->prompt());
+    FOVEA_ASSIGN_OR_RETURN(const engine::DocumentPrompt prompt, this->prompt());
     const std::vector<int32_t>& tokens = prompt.tokens;
     if (static_cast<int64_t>(tokens.size()) > session_.n_ctx()) {
       return make_error(ErrorCode::kLimit,
@@ -169,7 +169,7 @@ class Conversation {
     return answer;
   }
 
-  Result<engine::Generation> answer_about_documents(const probe::DocumentPrompt& prompt,
+  Result<engine::Generation> answer_about_documents(const engine::DocumentPrompt& prompt,
                                                     const engine::GenerateOptions& options) {
     probe::Evidence evidence(session_.shape(), profile_.get(), prompt);
     auto answer = probe::answer_with_evidence(session_, sequence_, prompt, evidence, options);
@@ -193,7 +193,7 @@ class Conversation {
   int32_t n_stored_ = 0;
   std::string system_;
   engine::ChatOptions chat_;
-  std::vector<probe::Document> documents_;
+  std::vector<engine::Document> documents_;
   std::shared_ptr<const attention::HeadProfile> profile_;
   std::vector<std::string> turns_;  // question, answer, question, ...
   std::vector<probe::EvidenceSpan> spans_;
@@ -222,7 +222,7 @@ Status show_evidence(const Conversation& conversation, const Common& common) {
 Status chat(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(engine::ChatOptions prompt_options, chat_options(options.chat));
-  std::vector<probe::Document> documents;
+  std::vector<engine::Document> documents;
   if (!options.named.empty()) {
     FOVEA_ASSIGN_OR_RETURN(documents, read_documents(options.files()));
     FOVEA_RETURN_IF_ERROR(fetch_if_absent(common));

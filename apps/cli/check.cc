@@ -4,8 +4,8 @@
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/formats/gguf.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -47,7 +47,7 @@ Status print_limits(const Common& common) {
 Status check(const Options& options, const Common& common) {
   if (options.limits) return print_limits(common);
   if (options.path.empty()) return make_error(ErrorCode::kUsage, "PATH is required");
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(options.path));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.path));
   engine::CheckReport report;
   const auto source = formats::open_model(path, {.strict = options.strict});
   if (source) {

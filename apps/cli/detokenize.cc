@@ -8,8 +8,8 @@
 #include "fovea/base/json.h"
 #include "fovea/base/numbers.h"
 #include "fovea/base/text_file.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/store/model_store.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
@@ -66,7 +66,7 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text, const std::string&
 Status detokenize(const Options& options, const Common& common) {
   if (options.ids.empty() == options.file.empty())
     return make_error(ErrorCode::kUsage, "give either token ids or --file");
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   std::vector<int32_t> ids;

@@ -7,9 +7,9 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
-#include "fovea/engine/catalogue.h"
-#include "fovea/engine/model_store.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/profile.h"
+#include "fovea/store/catalogue.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -21,20 +21,20 @@ std::string place_of(const probe::EvidenceSpan& span, const std::string& name) {
 
 }  // namespace
 
-Result<std::vector<probe::Document>> read_documents(const std::vector<std::string>& names) {
-  FOVEA_ASSIGN_OR_RETURN(probe::Documents documents, probe::read_documents(names));
+Result<std::vector<engine::Document>> read_documents(const std::vector<std::string>& names) {
+  FOVEA_ASSIGN_OR_RETURN(engine::Documents documents, engine::read_documents(names));
   for (const std::string& sentence : documents.skipped) log_warning("skipped: {}", sentence);
   return std::move(documents.read);
 }
 
 Status fetch_if_absent(const Common& common) {
-  const auto there = engine::resolve_model(common.model);
+  const auto there = store::resolve_model(common.model);
   if (there || there.error().code != ErrorCode::kNotFound) return there ? Status() : Status(there.error());
-  FOVEA_ASSIGN_OR_RETURN(const engine::CatalogueModel* model, engine::find_in_catalogue(common.model));
-  if (!engine::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", engine::why_not(*model));
+  FOVEA_ASSIGN_OR_RETURN(const store::CatalogueModel* model, store::find_in_catalogue(common.model));
+  if (!store::can_run(*model)) return make_error(ErrorCode::kUnsupported, "{}", store::why_not(*model));
   if (!common.quiet) tell("{} is not here yet: fetching it once, {} MB", model->name, model->bytes / 1'000'000);
   Progress progress("fetching " + model->name, model->bytes, "MB", 1e6, common.quiet);
-  const auto pulled = engine::pull_model(
+  const auto pulled = store::pull_model(
       *model, {.progress = [&](uint64_t done, uint64_t) { progress.update(done); }, .cancel = &Interrupt::flag()});
   progress.clear();
   return pulled ? Status() : Status(pulled.error());
@@ -55,7 +55,7 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
 }
 
 std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
-                          const std::vector<probe::Document>& documents) {
+                          const std::vector<engine::Document>& documents) {
   if (spans.empty()) return "\nevidence  none: no head looked into the text\n";
   std::string out = "\nevidence\n";
   for (size_t i = 0; i < spans.size(); ++i) {
@@ -75,7 +75,7 @@ std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
 }
 
 nlohmann::json evidence_json(const std::vector<probe::EvidenceSpan>& spans,
-                             const std::vector<probe::Document>& documents) {
+                             const std::vector<engine::Document>& documents) {
   nlohmann::json rows = nlohmann::json::array();
   for (const probe::EvidenceSpan& span : spans) {
     rows.push_back({{"file", documents[static_cast<size_t>(span.document)].name},

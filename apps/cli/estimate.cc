@@ -7,8 +7,8 @@
 
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/models/support/config.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -27,7 +27,7 @@ uint64_t activation_bytes(const attention::ModelShape& shape, int64_t n_tokens) 
 }  // namespace
 
 Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_prompt, int64_t n_predict) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   const attention::ModelShape& shape = config.shape;
@@ -61,7 +61,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const uint64_t activations = activation_bytes(shape, std::min(chunk, n_prompt));
   const uint64_t total = weights + kv_all + activations, available = available_bytes();
   // Two operations for each weight and token, and for each of a query's keys and values.
-  const double n_params = static_cast<double>(engine::describe_model(path, *source).n_params);
+  const double n_params = static_cast<double>(store::describe_model(path, *source).n_params);
   const double keys = static_cast<double>(n_prompt) * static_cast<double>(n_prompt + 1) / 2;
   const double attention = 4 * keys * shape.n_layers * shape.n_heads * shape.head_dim;
   const double gflop = (2 * n_params * static_cast<double>(n_prompt) + attention) / 1e9;

@@ -3,13 +3,13 @@
 
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
-#include "fovea/engine/model_store.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
 
 Status list(const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const auto models, engine::list_models());
+  FOVEA_ASSIGN_OR_RETURN(const auto models, store::list_models());
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const auto& m : models) {
@@ -24,7 +24,7 @@ Status list(const Common& common) {
     return print_json({{"models", rows}});
   }
   if (models.empty() && !common.quiet) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string dir, engine::models_dir());
+    FOVEA_ASSIGN_OR_RETURN(const std::string dir, store::models_dir());
     tell("no models in {} yet; fetch one: fovea pull smollm2-135m", dir);
   }
   std::string out;

@@ -11,9 +11,9 @@
 #include "fovea/base/numbers.h"
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/kernels/isa.h"
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/profile.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -182,7 +182,7 @@ Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, con
 
 Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, const ModelFlags& flags) {
   FOVEA_RETURN_IF_ERROR(kernels::check_isa_variable());
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   engine::ModelOptions options;
   FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
   options.repack_late = flags.repack_late;

@@ -1,5 +1,5 @@
 // fovea profile -m MODEL [-o FILE] [--against FILE]
-#include "fovea/probe/profile.h"
+#include "fovea/probe/measures/profile.h"
 
 #include <fmt/format.h>
 
@@ -18,7 +18,7 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/probe/compare_profiles.h"
+#include "fovea/probe/measures/compare_profiles.h"
 
 namespace fovea::cli {
 namespace {
@@ -65,7 +65,7 @@ std::string command_line(const Options& options, const Common& common, const pro
 }
 
 // The lengths asked for, each of which must fit; or those of the defaults that do.
-Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const probe::NeedleOptions& task, int n_ctx) {
+Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const tasks::NeedleOptions& task, int n_ctx) {
   std::vector<int> out;
   for (const int length : asked.empty() ? task.lengths : asked) {
     if (length + task.decode_max <= n_ctx) {

@@ -6,8 +6,8 @@
 #include "apps/cli/estimate.h"
 #include "apps/cli/model_session.h"
 #include "fovea/engine/chat.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -45,7 +45,7 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
 // From the file's metadata: no weight is read.
 Status estimate(const Options& options, const std::string& text, const engine::ChatOptions& chat,
                 const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *source, *tokenizer));

@@ -8,7 +8,7 @@
 #include "fovea/attention/hooks.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
-#include "fovea/engine/model_store.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -39,10 +39,10 @@ std::string tensor_summary(const formats::ModelSource& source) {
 }
 
 Status show(const std::string& name, bool list_hooks, const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(name));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(name));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));
-  const engine::StoredModel model = engine::describe_model(path, *source);
+  const store::StoredModel model = store::describe_model(path, *source);
   const auto chat_template = source->get_string("tokenizer.chat_template");
   const std::vector<std::string> hooks = attention::all_hook_names(static_cast<int>(s.n_layers));
   FOVEA_RETURN_IF_ERROR(source->check_intact());

@@ -7,8 +7,8 @@
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/chat.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/store/model_store.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
@@ -51,7 +51,7 @@ Result<Json> read_messages(const std::string& path, engine::ChatOptions& chat) {
 }
 
 Status show_template(const Options& options, const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(engine::ChatOptions chat, chat_options(options.chat));
   FOVEA_ASSIGN_OR_RETURN(const Json messages, read_messages(options.file, chat));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));

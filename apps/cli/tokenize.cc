@@ -7,8 +7,8 @@
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/text_file.h"
-#include "fovea/engine/model_store.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -20,7 +20,7 @@ struct Options {
 
 Status tokenize(const Options& options, bool has_text, const Common& common) {
   if (has_text != options.file.empty()) return make_error(ErrorCode::kUsage, "give either TEXT or --file");
-  FOVEA_ASSIGN_OR_RETURN(const std::string path, engine::resolve_model(common.model));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   std::string text = options.text;

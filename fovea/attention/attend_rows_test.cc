@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "fovea/attention/one_layer.h"
-#include "fovea/attention/test_methods.h"
+#include "fovea/attention/testing/methods.h"
+#include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
 namespace {

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fovea/attention/one_layer.h"
-#include "fovea/attention/test_methods.h"
+#include "fovea/attention/testing/methods.h"
+#include "fovea/attention/testing/one_layer.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 

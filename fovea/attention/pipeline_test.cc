@@ -7,8 +7,8 @@
 #include <cstdio>
 #include <fstream>
 
-#include "fovea/attention/one_layer.h"
-#include "fovea/attention/test_methods.h"
+#include "fovea/attention/testing/methods.h"
+#include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
 namespace {

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/formats/gguf.h"
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::engine {
 namespace {

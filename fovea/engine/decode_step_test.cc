@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "fovea/base/count_allocations.h"
+#include "fovea/base/testing/count_allocations.h"
 #include "fovea/base/threads.h"
 #include "fovea/engine/session.h"
 

@@ -6,8 +6,8 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/mapped_file.h"
-#include "fovea/engine/user_cache.h"
 #include "fovea/models/support/weights.h"
+#include "fovea/store/user_cache.h"
 
 namespace fovea::engine {
 
@@ -56,7 +56,7 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
 Result<std::string> Model::sha256() const {
   std::string hashes;
   for (const auto& file : source_->files()) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string hash, cached_sha256(file->path()));
+    FOVEA_ASSIGN_OR_RETURN(const std::string hash, store::cached_sha256(file->path()));
     FOVEA_ASSIGN_OR_RETURN(const FileIdentity now, identity_of(file->path()));
     if (!(now == file->identity()))
       return make_error(ErrorCode::kIo, "{}: not the file that was loaded any more", quoted(file->path(), 4096));

@@ -11,7 +11,7 @@
 #include <stdexcept>
 
 #include "fovea/formats/gguf.h"
-#include "fovea/models/support/model_recipe.h"
+#include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::engine {
 namespace {

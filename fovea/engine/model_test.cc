@@ -1,12 +1,17 @@
 #include "fovea/engine/model.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>  // mkdtemp
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
 #include "fovea/engine/session.h"
 #include "fovea/tensor/weight.h"
 
@@ -68,6 +73,23 @@ TEST(Model, WeightsToBeRepackedLateTakeNothingUntilUsedAgain) {
   const Session::Step step{sequence, 5};
   ASSERT_TRUE(session->decode({&step, 1}).has_value());
   EXPECT_EQ(tensor::packed_weight_bytes(), before + model->packed_bytes());
+}
+
+TEST(Model, ThatWasReplacedSinceItWasLoadedHasNoHash) {
+  const std::string bytes = read_file(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf").value();
+  std::string folder = ::testing::TempDir() + "fovea-model-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/model.gguf";
+  ASSERT_TRUE(write_file_atomic(path, bytes).has_value());
+  const auto model = Model::load(path);
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  EXPECT_EQ((*model)->sha256().value(), sha256_of(std::as_bytes(std::span(bytes))));
+  ASSERT_TRUE(write_file_atomic(path, bytes + " ").has_value());
+  const auto changed = (*model)->sha256();
+  std::filesystem::remove_all(folder);
+  ASSERT_FALSE(changed.has_value());
+  EXPECT_EQ(changed.error().code, ErrorCode::kIo);
+  EXPECT_THAT(changed.error().message, ::testing::HasSubstr("model"));
 }
 
 }  // namespace

@@ -14,10 +14,10 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/base/mapped_file.h"
-#include "fovea/engine/build_id.h"
 #include "fovea/engine/prefix_file.h"
-#include "fovea/engine/user_cache.h"
 #include "fovea/kernels/isa.h"
+#include "fovea/store/build_id.h"
+#include "fovea/store/user_cache.h"
 
 namespace fovea::engine {
 namespace {
@@ -90,20 +90,20 @@ size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
 }  // namespace
 
 std::string default_prefix_dir() {
-  const std::string dir = user_cache_dir();
+  const std::string dir = store::user_cache_dir();
   return dir.empty() ? dir : dir + "/prefix";
 }
 
 bool PrefixStore::usable(Session& session) const {
   if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active()) return false;
   // Who can put a file there could choose what a model makes of a text.
-  const std::string why = why_not_trusted(options_.dir);
+  const std::string why = store::why_not_trusted(options_.dir);
   if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);
   return why.empty();
 }
 
 Result<std::string> PrefixStore::setting_of(const Session& session) const {
-  const std::string build = build_id();
+  const std::string build = store::build_id();
   if (build.empty()) return make_error(ErrorCode::kUnsupported, "this program has no build id to tell it from others");
   FOVEA_ASSIGN_OR_RETURN(const std::string model, session.model().sha256());
   std::string out = fmt::format("model {}\nbuild {}\nisa {}\nnumerics {}\ncache_type {}\nattention {}\n", model, build,
@@ -207,7 +207,7 @@ Status PrefixStore::write(Session& session, const std::string& setting) {
     return make_error(ErrorCode::kLimit, "{} tokens take {} bytes, and the cache may have {}", head.tokens.size(),
                       bytes, options_.max_bytes);
   }
-  FOVEA_RETURN_IF_ERROR(make_private_folder(options_.dir));
+  FOVEA_RETURN_IF_ERROR(store::make_private_folder(options_.dir));
   const std::string path = fmt::format("{}/{}-{}{}", options_.dir, short_hash(std::as_bytes(std::span(setting))),
                                        short_hash(std::as_bytes(std::span(head.tokens))), kSuffix);
   make_room(options_, bytes);

@@ -16,7 +16,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
-#include "fovea/engine/build_id.h"
+#include "fovea/store/build_id.h"
 
 namespace fovea::engine {
 namespace {
@@ -237,7 +237,7 @@ TEST_F(PrefixStoreTest, H22_AnotherModelVersionOrBuildIsPassedOver) {
   const fs::path path = files()[0];
   const std::string good = bytes_of(path);
   const size_t model_at = good.find("model ") + 6, build_at = good.find("build ") + 6;
-  ASSERT_EQ(good.substr(build_at, build_id().size()), build_id());
+  ASSERT_EQ(good.substr(build_at, store::build_id().size()), store::build_id());
   for (const std::string& bytes : {resealed(good, 8, "\x01"), resealed(good, model_at, "0123456789"),
                                    resealed(good, build_at, "0123456789"), resealed(good, 32, "\x03")}) {
     put(path, bytes);

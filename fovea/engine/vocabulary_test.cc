@@ -15,7 +15,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/formats/gguf.h"
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::engine {
 namespace {

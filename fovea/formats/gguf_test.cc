@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/formats/testing/gguf_writer.h"
 #include "fovea/formats/weight_scan.h"
 
 namespace fovea::formats {

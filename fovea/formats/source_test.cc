@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "fovea/formats/gguf.h"
-#include "fovea/formats/gguf_writer.h"
+#include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::formats {
 namespace {

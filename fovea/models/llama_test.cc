@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fovea/models/support/tiny_model.h"
+#include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
 namespace {

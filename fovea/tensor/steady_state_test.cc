@@ -5,11 +5,11 @@
 #include <cstring>
 #include <vector>
 
-#include "fovea/base/count_allocations.h"
+#include "fovea/base/testing/count_allocations.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/exec.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

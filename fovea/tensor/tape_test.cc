@@ -4,8 +4,8 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/edit_guard.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

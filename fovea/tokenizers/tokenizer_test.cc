@@ -7,8 +7,8 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tokenizers/nfc.h"
-#include "fovea/tokenizers/slow_tokenizer.h"
-#include "fovea/tokenizers/test_vocabulary.h"
+#include "fovea/tokenizers/testing/slow_tokenizer.h"
+#include "fovea/tokenizers/testing/vocabulary.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {

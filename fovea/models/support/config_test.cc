@@ -12,7 +12,7 @@
 
 #include "fovea/formats/gguf.h"
 #include "fovea/models/family.h"
-#include "fovea/models/support/model_recipe.h"
+#include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "fovea/formats/gguf.h"
-#include "fovea/models/support/model_recipe.h"
+#include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
 namespace {

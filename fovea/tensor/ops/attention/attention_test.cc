@@ -8,7 +8,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/ops/attention/sdpa.h"
-#include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

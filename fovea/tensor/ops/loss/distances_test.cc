@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/reduce/softmax.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/math/binary.h"
 #include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/reduce/reduce.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

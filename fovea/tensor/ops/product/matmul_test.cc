@@ -7,12 +7,12 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/silu.h"
 #include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/shape/embed.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/gradient_check.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

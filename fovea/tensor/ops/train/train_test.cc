@@ -3,13 +3,13 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/tensor/ops/gradient_check.h"
 #include "fovea/tensor/ops/math/mul.h"
 #include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/reduce/reduce.h"
 #include "fovea/tensor/ops/train/choices.h"
 #include "fovea/tensor/ops/train/dropout.h"
 #include "fovea/tensor/ops/train/stop_gradient.h"
+#include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
 namespace {

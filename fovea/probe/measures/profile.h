@@ -1,0 +1,75 @@
+// Head profiles: what was measured about every head of a model file, kept as JSON, one file per SHA-256
+// of the model. Methods, evidence and masking learn about heads from here and nowhere else.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fovea/attention/shape.h"
+#include "fovea/base/result.h"
+#include "fovea/engine/model.h"
+#include "fovea/tasks/needle.h"
+
+namespace fovea::probe {
+
+struct ProfileOptions {
+  tasks::NeedleOptions needle;
+  std::vector<engine::Document> haystacks;  // none: tasks::default_haystacks()
+  kernels::Numerics numerics = kernels::Numerics::kFast;
+  std::string engine_version, command;  // written into the profile
+  std::function<void(int64_t done, int64_t total, int64_t accepted)> progress;
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+// What one prompt of the needle task showed.
+struct ProfileSample {
+  size_t prompt = 0;  // index into the prompts
+  std::string text;
+  double recall = 0;
+  bool accepted = false;
+  std::vector<double> scores;        // of every head, if accepted
+  std::vector<double> scores_moved;  // with the needle's label at another random place: the negative control
+};
+
+struct MeasuredProfile {
+  attention::HeadProfile heads;  // "retrieval" and "activation_frequency" only if a sample was accepted
+  std::vector<tasks::NeedlePrompt> prompts;
+  std::vector<ProfileSample> samples;
+  std::string json;  // the file
+};
+// The needle task for retrieval heads, then two short runs for the other columns:
+//   retrieval             mean score of the accepted samples; activation_frequency: share of them with a score
+//   retrieval_code        the same as the authors' program counts
+//   kv_group_max          the best retrieval score among the query heads that share a KV head
+//   sink_mass local_mass  mean mass of the first key, and of the last 32, over 512 tokens of text
+//   previous_token        mean mass of the token before, likewise
+//   induction             mean mass of the token after the last occurrence of the current one, over a
+//                         repeated run of random tokens
+Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
+                                        const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options);
+
+// Where the profile of a model is cached: in the folder `profiles` of the model store.
+Result<std::string> profile_cache_path(std::string_view model_sha256);
+
+struct ShippedProfile {
+  std::string_view file_name, json;
+};
+std::span<const ShippedProfile> shipped_profiles();  // profiles/*.json of the source tree, built in
+
+// The profile of this model file: the cached one, else the shipped one. kNotFound says how to make it;
+// kData if the cached one is broken or was made for another file.
+struct FoundProfile {
+  std::string name;  // its path, or the name of a shipped one
+  std::string json;
+  std::shared_ptr<const attention::HeadProfile> heads;
+};
+Result<FoundProfile> find_profile(const engine::Model& model);
+
+}  // namespace fovea::probe

@@ -1,0 +1,215 @@
+#include "fovea/probe/measures/profile.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>  // setenv, mkdtemp
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "fovea/base/file.h"
+#include "fovea/engine/head_profile.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/probe/capture/pattern_statistics.h"
+#include "fovea/probe/measures/needle_reader.h"
+
+namespace fovea::probe {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+std::shared_ptr<const engine::Model> tiny() {
+  return engine::Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf").value();
+}
+
+// Long enough for the byte tokens of the tiny models.
+engine::Document haystack() {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "Line " + std::to_string(i) + " of a text. ";
+  return {"hay", text};
+}
+
+tasks::NeedleOptions short_task() {
+  tasks::NeedleOptions options;
+  options.lengths = {500};
+  options.n_depths = 3;
+  options.needles = {{"The red fox eats blue cheese.", "What does it eat?", "blue cheese"}};
+  options.decode_max = 4;
+  return options;
+}
+
+TEST(Needle, IsPutAtTheEndOfTheSentenceBeforeEachDepth) {
+  const auto model = tiny();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
+  const engine::Document hay = haystack();
+  const tasks::NeedleOptions options = short_task();
+  const auto prompts = tasks::make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options);
+  ASSERT_TRUE(prompts.has_value()) << prompts.error().message;
+  ASSERT_EQ(prompts->size(), 3u);
+  int32_t place = INT32_MAX;
+  for (const tasks::NeedlePrompt& prompt : *prompts) {
+    EXPECT_LE(prompt.tokens.size(), 503u);
+    EXPECT_GE(prompt.tokens.size(), 480u);
+    EXPECT_LT(prompt.answer.begin, place);  // deepest first
+    place = prompt.answer.begin;
+    const std::string text = tokenizer->decode(prompt.tokens).value();
+    const size_t at = text.find(options.needles[0].sentence);
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_TRUE(prompt.depth == 0 || text.substr(at - 2, 2) == ". ") << text.substr(at - 10, 20);
+    const auto answer =
+        std::span(prompt.tokens)
+            .subspan(static_cast<size_t>(prompt.answer.begin), static_cast<size_t>(prompt.answer.size()));
+    EXPECT_THAT(tokenizer->decode(answer).value(), HasSubstr("lue chees"));  // its first window may start a token early
+  }
+  EXPECT_EQ((*prompts)[2].depth, 0);
+}
+
+TEST(Needle, RefusesAPromptThatIsTooShortForIt) {
+  const auto model = tiny();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
+  const engine::Document hay = haystack();
+  tasks::NeedleOptions options = short_task();
+  options.lengths = {40};
+  const auto prompts = tasks::make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options);
+  ASSERT_FALSE(prompts.has_value());
+  EXPECT_EQ(prompts.error().code, ErrorCode::kUsage);
+  options.lengths = {500};
+  const engine::Document little{"hay", "Too little."};
+  EXPECT_FALSE(tasks::make_needle_prompts(model->source(), *tokenizer, {&little, 1}, options).has_value());
+}
+
+TEST(Rouge1Recall, CountsEachWordAsOftenAsItIsThere) {
+  EXPECT_EQ(tasks::rouge1_recall("It eats blue Cheese!", "blue cheese"), 1.0);
+  EXPECT_EQ(tasks::rouge1_recall("blue", "blue blue"), 0.5);
+  EXPECT_EQ(tasks::rouge1_recall("", "blue"), 0.0);
+  EXPECT_EQ(tasks::rouge1_recall("anything", ""), 0.0);
+}
+
+TEST(LabelAnswer, TellsTheWaysToFailApart) {
+  const tasks::Needle needle{"The red fox of Ulm eats blue cheese and plums.", "What does the red fox of Ulm eat?",
+                             "blue cheese and plums"};
+  const std::string prompt = "A licence is not a blue thing. You may copy and give away copies of the program. " +
+                             needle.sentence + " The rest is law.\n\nQuestion: " + needle.question;
+  const auto label = [&](const char* answer) { return tasks::label_answer(answer, needle, prompt, 0.5); };
+  EXPECT_EQ(label("It eats cheese and plums."), tasks::NeedleOutcome::kFound);
+  EXPECT_EQ(label("It eats blue cheese."), tasks::NeedleOutcome::kIncomplete);  // half is not above a half
+  EXPECT_EQ(label("Plums!"), tasks::NeedleOutcome::kIncomplete);
+  EXPECT_EQ(label("blue and"), tasks::NeedleOutcome::kHallucination);  // these words stand in the text as well
+  EXPECT_EQ(label("Copies of the program."), tasks::NeedleOutcome::kWrongExtraction);
+  EXPECT_EQ(label("The red fox of Ulm eats chickens."),
+            tasks::NeedleOutcome::kHallucination);  // repeats the question only
+  EXPECT_EQ(label(" ... "), tasks::NeedleOutcome::kNoAnswer);
+}
+
+TEST(NeedleReader, AnswersTheSameWithAndWithoutASharedPrefix) {
+  const auto model = tiny();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
+  const engine::Document hay = haystack();
+  const tasks::NeedleOptions options = short_task();
+  const auto prompts = tasks::make_needle_prompts(model->source(), *tokenizer, {&hay, 1}, options).value();
+  const auto shared = engine::Session::create(model, {}).value();
+  NeedleReader reader(*shared, *tokenizer);
+  for (const tasks::NeedlePrompt& prompt : prompts) {
+    const auto fresh = engine::Session::create(model, {}).value();
+    const auto expected = NeedleReader(*fresh, *tokenizer).answer(prompt, options, true).value();
+    const auto got = reader.answer(prompt, options, true).value();
+    EXPECT_EQ(got.text, expected.text);
+    EXPECT_EQ(got.trace.tokens, expected.trace.tokens);
+    EXPECT_EQ(got.trace.keys, expected.trace.keys);
+  }
+}
+
+TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
+  const auto model = tiny();
+  const auto tokenizer = engine::load_tokenizer(model->source()).value();
+  ProfileOptions options;
+  options.needle = short_task();
+  options.haystacks = {haystack()};
+  options.command = "fovea profile";
+  const auto measured = measure_profile(model, *tokenizer, options);
+  ASSERT_TRUE(measured.has_value()) << measured.error().message;
+  const Json json = Json::parse(measured->json);
+  EXPECT_EQ(json["version"], 1);
+  EXPECT_EQ(json["model_sha256"], model->sha256().value());
+  EXPECT_EQ(json["measured"]["samples"], 3);
+  EXPECT_EQ(json["measured"]["accepted"], 0);
+  const auto n_all = static_cast<size_t>(model->shape().n_layers * model->shape().n_heads);
+  ASSERT_EQ(json["heads"].size(), n_all);
+  EXPECT_TRUE(json["heads"][0]["retrieval"].is_null());
+  EXPECT_TRUE(json["heads"][0]["sink_mass"].is_number());
+
+  const auto read = engine::parse_head_profile(measured->json, "it", model->shape());
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(read->values.count("retrieval"), 0u);
+  EXPECT_EQ(read->values.count("induction"), 1u);
+}
+
+TEST(Profile, IsFoundInTheStoreAndRefusedForAnotherModelFile) {
+  std::string store = ::testing::TempDir() + "/profile-XXXXXX";
+  ASSERT_NE(mkdtemp(store.data()), nullptr);
+  fs::create_directories(store + "/profiles");
+  setenv("FOVEA_MODELS", store.c_str(), 1);
+  const auto model = tiny();
+  const auto none = find_profile(*model);
+  ASSERT_FALSE(none.has_value());
+  EXPECT_EQ(none.error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(none.error().message, HasSubstr("fovea profile"));
+
+  const std::string sha256 = model->sha256().value();
+  const auto n_heads = static_cast<size_t>(model->shape().n_heads);
+  Json json = {{"version", 1}, {"model_sha256", sha256}, {"heads", Json::array()}};
+  for (size_t i = 0; i < n_heads * static_cast<size_t>(model->shape().n_layers); ++i) {
+    json["heads"].push_back({{"layer", i / n_heads}, {"head", i % n_heads}, {"retrieval", 0.25}});
+  }
+  const std::string path = profile_cache_path(sha256).value();
+  ASSERT_TRUE(write_file_atomic(path, json.dump()).has_value());
+  const auto found = find_profile(*model);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_EQ(found->heads->values.at("retrieval")[3], 0.25);
+  EXPECT_EQ(found->name, path);
+
+  json["model_sha256"] = std::string(64, '0');
+  ASSERT_TRUE(write_file_atomic(path, json.dump()).has_value());
+  const auto other = find_profile(*model);
+  ASSERT_FALSE(other.has_value());
+  EXPECT_EQ(other.error().code, ErrorCode::kData);
+  unsetenv("FOVEA_MODELS");
+  fs::remove_all(store);
+}
+
+TEST(Profile, ShippedOnesAreProfiles) {
+  for (const ShippedProfile& shipped : shipped_profiles()) {
+    const Json json = Json::parse(shipped.json, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << shipped.file_name;
+    EXPECT_EQ(json["version"], 1) << shipped.file_name;
+    EXPECT_EQ(json["model_sha256"].get<std::string>().size(), 64u) << shipped.file_name;
+    EXPECT_EQ(json["heads"].size(), json["n_layers"].get<size_t>() * json["n_heads"].get<size_t>())
+        << shipped.file_name;
+    EXPECT_THAT(json["measured"]["command"].get<std::string>(), HasSubstr("fovea profile -m ")) << shipped.file_name;
+  }
+}
+
+TEST(PatternStatistics, AreMeansOverTheRowsOfAPrompt) {
+  const attention::ModelShape shape{.n_layers = 1, .n_heads = 1, .n_kv_heads = 1};
+  PatternStatistics statistics(1, 1, /*first_query=*/2, /*period=*/3);
+  const auto show = [&](std::vector<float> row) {
+    std::vector<int32_t> positions(row.size());
+    std::iota(positions.begin(), positions.end(), 0);
+    const std::vector<int32_t> q_pos = {static_cast<int32_t>(row.size() - 1)};
+    const attention::Call view{shape, 0, 0, q_pos, attention::Phase::kPrompt, nullptr};
+    statistics.see({view, 0, q_pos[0], positions}, row);
+  };
+  show({1});  // before the first query that counts
+  show({0.5f, 0.25f, 0.25f});
+  show({0.25f, 0.5f, 0.125f, 0.125f});
+  EXPECT_EQ(statistics.sink()[0], 0.375);
+  EXPECT_EQ(statistics.previous()[0], (0.25 + 0.125) / 2);
+  EXPECT_EQ(statistics.local()[0], 1.0);
+  EXPECT_EQ(statistics.induction()[0], (0.5 + 0.5) / 2);  // of query 2 key 0, of query 3 key 1
+}
+
+}  // namespace
+}  // namespace fovea::probe
