@@ -19,11 +19,12 @@
 #include <vector>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 
 namespace fovea {
 
-inline const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
-inline const std::string kTiny = FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf";
+inline const std::string kProgram = build_dir() + "/fovea";
+inline const std::string kTiny = source_dir() + "/tests/data/tiny-llama.gguf";
 
 struct Ended {
   int code = -1;

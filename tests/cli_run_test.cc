@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "fovea/base/testing/paths.h"
 #include "tests/cli_fixture.h"
 
 namespace fovea {
@@ -16,7 +17,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
 
-const std::string kQwen = FOVEA_SOURCE_DIR "/tests/data/tiny-qwen2.gguf";
+const std::string kQwen = source_dir() + "/tests/data/tiny-qwen2.gguf";
 
 TEST_F(Cli, RunStreamsTheAnswerAndSaysTheRestOnStderr) {
   const Ended text = run({"run", "-m", kTiny, "hello", "-n", "8", "--temp", "0"});
@@ -401,7 +402,7 @@ TEST_F(Cli, TheTypeOfTheCacheIsAskedForAndShown) {
 }
 
 TEST_F(Cli, QualityComparesFastWithExact) {
-  const std::string text = file("text", read_file(FOVEA_SOURCE_DIR "/LICENSE").value().substr(0, 3000));
+  const std::string text = file("text", read_file(source_dir() + "/LICENSE").value().substr(0, 3000));
   const Json got = json({"bench", "-m", kQwen, "--quality", "-f", text, "-c", "64", "--chunks", "2", "--json"});
   EXPECT_EQ(got["n_scored_tokens"], 2 * 31);
   EXPECT_GT(got["mean_kl"], 0);

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "fovea/base/testing/paths.h"
 #include "tests/cli_fixture.h"
 
 namespace fovea {
@@ -18,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-const std::string kSource = FOVEA_SOURCE_DIR;
+const std::string kSource = source_dir();
 
 struct Block {
   std::string page, text, file;

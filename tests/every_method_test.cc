@@ -13,6 +13,7 @@
 
 #include "fovea/attention/method.h"
 #include "fovea/base/check.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
@@ -45,7 +46,7 @@ std::vector<std::string> names() {
 
 TEST(Methods, EveryFileRegistersTheMethodItIsNamedAfter) {
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(FOVEA_SOURCE_DIR "/fovea/methods")) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source_dir() + "/fovea/methods")) {
     std::string name = entry.path().stem().string();
     if (entry.path().extension() != ".cc" || name.ends_with("_test")) continue;
     std::replace(name.begin(), name.end(), '_', '-');
@@ -104,7 +105,7 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
   void SetUp() override {
     example_ = std::get<0>(GetParam());
     method_ = example_.substr(0, example_.find(':'));
-    auto model = Model::load(std::string(FOVEA_SOURCE_DIR "/tests/data/") + std::get<1>(GetParam()) + ".gguf");
+    auto model = Model::load(std::string(source_dir() + "/tests/data/") + std::get<1>(GetParam()) + ".gguf");
     ASSERT_TRUE(model.has_value()) << model.error().message;
     model_ = *model;
     const attention::ModelShape& shape = model_->shape();

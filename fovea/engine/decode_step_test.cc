@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fovea/base/testing/count_allocations.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/base/threads.h"
 #include "fovea/engine/session.h"
 
@@ -15,7 +16,7 @@ namespace fovea::engine {
 namespace {
 
 std::string path_of(const std::string& name) {
-  if (name.starts_with("tiny")) return std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf";
+  if (name.starts_with("tiny")) return source_dir() + "/tests/data/" + name + ".gguf";
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
   return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
          ".gguf";

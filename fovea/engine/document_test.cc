@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/document_prompt.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/formats/gguf.h"
@@ -71,7 +72,7 @@ std::vector<std::string> placed_text(const DocumentPrompt& prompt, std::span<con
 }
 
 TEST(DocumentPrompt, PlacesEveryByteOfEveryDocumentOnce) {
-  const auto gguf = formats::Gguf::open(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf");
+  const auto gguf = formats::Gguf::open(source_dir() + "/tests/data/tiny-llama.gguf");
   ASSERT_TRUE(gguf.has_value()) << gguf.error().message;
   const auto tokenizer = engine::load_tokenizer(**gguf);
   ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/tokenizers/tokenizer.h"
 #include "fovea/tokenizers/utf8.h"
 
@@ -24,7 +25,7 @@ class Generate : public ::testing::Test {
     SessionOptions options;
     options.n_ctx = n_ctx;
     options.chunk = 4;
-    auto model = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf");
+    auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
     ASSERT_TRUE(model.has_value()) << model.error().message;
     auto session = Session::create(*model, options);
     ASSERT_TRUE(session.has_value()) << session.error().message;

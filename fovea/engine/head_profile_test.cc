@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 
 namespace fovea::engine {
 namespace {
@@ -52,7 +53,7 @@ TEST(HeadProfile, WhatIsNoneIsRefusedByNameAndKey) {
 }
 
 TEST(HeadProfile, ADifferentModelFileIsRefused) {
-  const auto model = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf");
+  const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
   ASSERT_TRUE(model.has_value()) << model.error().message;
   std::string heads;
   for (int l = 0; l < 2; ++l) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/generate.h"
 #include "fovea/tokenizers/tokenizer.h"
 
@@ -104,7 +105,7 @@ class Lookup : public ::testing::Test {
  protected:
   void SetUp() override { open("dense"); }
   void open(const std::string& attention, int n_ctx = 0) {
-    static const auto model = Model::load(FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf");
+    static const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
     ASSERT_TRUE(model.has_value()) << model.error().message;
     SessionOptions options;
     options.attention = attention;
@@ -308,7 +309,7 @@ TEST_F(Lookup, ADraftOverTheEndOfAPageAndOfASegmentGivesTheBitsOfItsTokensAlone)
   SessionOptions options;
   options.n_ctx = 1100;  // attention is joined from segments of 1,024 keys
   options.beyond_training = true;
-  auto made = Session::create(Model::load(FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf").value(), options);
+  auto made = Session::create(Model::load(source_dir() + "/tests/data/tiny-llama.gguf").value(), options);
   ASSERT_TRUE(made.has_value()) << made.error().message;
   Session& session = **made;
   std::vector<int32_t> ids;

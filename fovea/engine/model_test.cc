@@ -12,6 +12,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 #include "fovea/tensor/weight.h"
 
@@ -19,7 +20,7 @@ namespace fovea::engine {
 namespace {
 
 std::shared_ptr<const Model> tiny(const ModelOptions& options) {
-  auto model = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf", options);
+  auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf", options);
   EXPECT_TRUE(model.has_value()) << model.error().message;
   return std::move(model).value();
 }
@@ -76,7 +77,7 @@ TEST(Model, WeightsToBeRepackedLateTakeNothingUntilUsedAgain) {
 }
 
 TEST(Model, ThatWasReplacedSinceItWasLoadedHasNoHash) {
-  const std::string bytes = read_file(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf").value();
+  const std::string bytes = read_file(source_dir() + "/tests/data/tiny-llama.gguf").value();
   std::string folder = ::testing::TempDir() + "fovea-model-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   const std::string path = folder + "/model.gguf";

@@ -16,6 +16,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/store/build_id.h"
 
 namespace fovea::engine {
@@ -28,7 +29,7 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 std::shared_ptr<const Model> model(const std::string& name = "tiny-llama") {
-  auto loaded = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf");
+  auto loaded = Model::load(source_dir() + "/tests/data/" + name + ".gguf");
   EXPECT_TRUE(loaded.has_value()) << loaded.error().message;
   return *loaded;
 }

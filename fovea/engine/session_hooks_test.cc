@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "fovea/base/check.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
@@ -23,7 +24,7 @@ using Json = nlohmann::json;
 using kernels::Numerics;
 
 std::string find_model(const std::string& name) {
-  const std::string tiny = std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf";
+  const std::string tiny = source_dir() + "/tests/data/" + name + ".gguf";
   if (std::filesystem::exists(tiny)) return tiny;
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
   return (models ? std::string(models) : std::string(home ? home : "") + "/.local/share/fovea/models") + "/" + name +
@@ -60,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(Models, HookGolden, ::testing::Values("tiny-llama", "ti
 
 TEST_P(HookGolden, EveryValueEqualsTransformers) {
   if (!std::filesystem::exists(find_model(GetParam()))) GTEST_SKIP() << GetParam() << " is not in the store";
-  std::ifstream in(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/hooks/" + GetParam() + ".json");
+  std::ifstream in(source_dir() + "/tests/golden/hooks/" + GetParam() + ".json");
   const Json want = Json::parse(in);
   auto session = session_of(GetParam());
   struct Seen {

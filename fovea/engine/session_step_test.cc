@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
@@ -15,7 +16,7 @@ using attention::Phase;
 using ::testing::ElementsAre;
 
 std::unique_ptr<Session> session_of(const std::string& attention = "dense", const std::string& name = "tiny-llama") {
-  auto model = Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf", {});
+  auto model = Model::load(source_dir() + "/tests/data/" + name + ".gguf", {});
   EXPECT_TRUE(model.has_value()) << model.error().message;
   SessionOptions options;
   options.attention = attention;

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
 
@@ -20,7 +21,7 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using kernels::Numerics;
 
-std::string tiny(const std::string& name) { return std::string(FOVEA_SOURCE_DIR) + "/tests/data/" + name + ".gguf"; }
+std::string tiny(const std::string& name) { return source_dir() + "/tests/data/" + name + ".gguf"; }
 
 std::string stored(const std::string& name) {
   const char *models = std::getenv("FOVEA_MODELS"), *home = std::getenv("HOME");
@@ -29,7 +30,7 @@ std::string stored(const std::string& name) {
 }
 
 Json golden(const std::string& name) {
-  std::ifstream in(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/logits/" + name + ".json");
+  std::ifstream in(source_dir() + "/tests/golden/logits/" + name + ".json");
   return Json::parse(in);
 }
 

@@ -6,6 +6,7 @@
 
 #include "fovea/attention/method.h"
 #include "fovea/base/check.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 
 namespace fovea::attention {
@@ -57,7 +58,7 @@ namespace fovea::engine {
 namespace {
 
 std::unique_ptr<Session> session_of(const std::string& attention) {
-  static const auto model = Model::load(FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf");
+  static const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
   EXPECT_TRUE(model.has_value()) << model.error().message;
   auto session = Session::create(*model, {.attention = attention});
   EXPECT_TRUE(session.has_value()) << session.error().message;

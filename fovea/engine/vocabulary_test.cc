@@ -14,6 +14,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/formats/gguf.h"
 #include "fovea/formats/testing/gguf_writer.h"
 
@@ -26,7 +27,7 @@ using Json = nlohmann::json;
 using Ids = std::vector<int32_t>;
 using tokenizers::Tokenizer;
 
-const std::string kSource = FOVEA_SOURCE_DIR;
+const std::string kSource = source_dir();
 
 // As in tools/make_token_goldens.py.
 uint64_t id_hash(const Ids& ids) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/formats/testing/gguf_writer.h"
 #include "fovea/formats/weight_scan.h"
 
@@ -149,7 +150,7 @@ void expect_known(const std::string& path, const Known& known) {
 }
 
 TEST(Gguf, ReadsTheTinyModelsOfTheTests) {
-  const std::string folder = FOVEA_SOURCE_DIR "/tests/data/";
+  const std::string folder = source_dir() + "/tests/data/";
   expect_known(folder + "tiny-llama.gguf", {"", 21, "blk.0.ffn_down.weight", {128, 64}, "Q4_1"});
   expect_known(folder + "tiny-llama.gguf", {"", 21, "output.weight", {64, 300}, "F16"});
   expect_known(folder + "tiny-qwen2.gguf", {"", 26, "blk.1.attn_k.bias", {32}, "F32"});

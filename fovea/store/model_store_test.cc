@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/models/family.h"
 
 namespace fovea::store {
@@ -22,7 +23,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::string kTiny = FOVEA_SOURCE_DIR "/tests/data/tiny-llama.gguf";
+const std::string kTiny = source_dir() + "/tests/data/tiny-llama.gguf";
 
 // A store in a temporary folder, and the environment put back at the end.
 class ModelStore : public ::testing::Test {

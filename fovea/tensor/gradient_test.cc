@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
 #include "fovea/tensor/tape.h"
@@ -27,7 +28,7 @@ struct Golden {
 };
 
 void read_golden(Golden& golden) {
-  std::ifstream file(FOVEA_SOURCE_DIR "/tests/golden/gradients.bin", std::ios::binary);
+  std::ifstream file(source_dir() + "/tests/golden/gradients.bin", std::ios::binary);
   ASSERT_TRUE(file) << "tests/golden/gradients.bin is missing";
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   uint32_t header_bytes = 0;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
@@ -36,7 +37,7 @@ Error refused(const std::string& source, const Json& context = Json::object(), c
 }
 
 TEST(ChatTemplate, RendersAsJinja2Does) {
-  std::ifstream file(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/templates.json");
+  std::ifstream file(source_dir() + "/tests/golden/templates.json");
   const Json golden = Json::parse(file);
   int n_rendered = 0;
   for (const auto& c : golden["cases"]) {
@@ -146,7 +147,7 @@ std::string own_text(const Rendered& r) {  // each stretch of data as one NUL
   return out;
 }
 TEST(ChatTemplate, TextsThatSpellTokensLeaveTheTemplatesOwnTextAsItIs) {
-  std::ifstream file(std::string(FOVEA_SOURCE_DIR) + "/tests/golden/templates.json");
+  std::ifstream file(source_dir() + "/tests/golden/templates.json");
   const Json golden = Json::parse(file);
   int n_pairs = 0;
   for (const auto& c : golden["cases"]) {

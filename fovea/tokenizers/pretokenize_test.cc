@@ -8,6 +8,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
@@ -153,7 +154,7 @@ TEST(PreTokenizer, ScannersEqualTheExpressionsOnRealText) {
   std::vector<std::string> texts;
   for (const char* name :
        {"/tests/golden/tokens/mixed.txt", "/fovea/tokenizers/pretokenize.cc", "/docs/rooms.md", "/tests/cli_test.cc"}) {
-    texts.push_back(read_file(FOVEA_SOURCE_DIR + std::string(name)).value());
+    texts.push_back(read_file(source_dir() + std::string(name)).value());
   }
   expect_equal(texts);
 }
@@ -173,9 +174,9 @@ TEST(PreTokenizer, T2_RunsOfAMegabyteAreCutInLinearTime) {
 
 // What `tokenizers` cuts; see tools/make_token_goldens.py.
 TEST(PreTokenizer, CutsAsTheReferenceDoes) {
-  std::ifstream in(FOVEA_SOURCE_DIR "/tests/golden/tokens/splits.json");
+  std::ifstream in(source_dir() + "/tests/golden/tokens/splits.json");
   const auto golden = nlohmann::json::parse(in);
-  std::istringstream text(read_file(FOVEA_SOURCE_DIR "/tests/golden/tokens/mixed.txt").value());
+  std::istringstream text(read_file(source_dir() + "/tests/golden/tokens/mixed.txt").value());
   std::vector<std::string> lines;
   for (std::string line; std::getline(text, line);) lines.push_back(line);
   for (const PreTokenizer& pre : pre_tokenizers()) {

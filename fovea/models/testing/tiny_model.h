@@ -16,6 +16,7 @@
 #include "fovea/attention/attend.h"
 #include "fovea/attention/hooks.h"
 #include "fovea/attention/kv_cache.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/models/family.h"
 #include "fovea/models/support/weights.h"
 #include "fovea/tensor/exec.h"
@@ -27,7 +28,7 @@ namespace fovea::models {
 class TinyModel {
  public:
   explicit TinyModel(const std::string& name) {
-    const std::string source = FOVEA_SOURCE_DIR;
+    const std::string source = source_dir();
     auto opened = formats::open_model(source + "/tests/data/" + name + ".gguf");
     EXPECT_TRUE(opened.has_value()) << opened.error().message;
     source_ = std::move(opened).value();

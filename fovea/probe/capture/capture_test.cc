@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "fovea/base/testing/paths.h"
+
 namespace fovea::probe {
 namespace {
 
@@ -19,7 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::unique_ptr<engine::Session> session_of(int chunk = 512, const std::string& attention = "dense") {
-  auto model = engine::Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf");
+  auto model = engine::Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
   EXPECT_TRUE(model.has_value()) << model.error().message;
   engine::SessionOptions options;
   options.numerics = Numerics::kExact;

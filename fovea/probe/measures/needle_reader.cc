@@ -41,8 +41,8 @@ Result<engine::SequenceId> NeedleReader::feed(std::span<const int32_t> tokens, c
   return sequence_;
 }
 
-Result<NeedleSample> NeedleReader::answer(const tasks::NeedlePrompt& prompt, const tasks::NeedleOptions& options, bool with_trace,
-                                          const std::atomic<bool>* cancel) {
+Result<NeedleSample> NeedleReader::answer(const tasks::NeedlePrompt& prompt, const tasks::NeedleOptions& options,
+                                          bool with_trace, const std::atomic<bool>* cancel) {
   auto start = std::chrono::steady_clock::now();
   // All but the last token are read; that one is decoded, so that its row is seen and masks hold for it.
   const std::span<const int32_t> tokens = prompt.tokens;

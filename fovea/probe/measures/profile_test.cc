@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/probe/capture/pattern_statistics.h"
@@ -22,7 +23,7 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
 std::shared_ptr<const engine::Model> tiny() {
-  return engine::Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf").value();
+  return engine::Model::load(source_dir() + "/tests/data/tiny-llama.gguf").value();
 }
 
 // Long enough for the byte tokens of the tiny models.

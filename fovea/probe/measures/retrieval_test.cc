@@ -5,6 +5,7 @@
 
 #include <numeric>
 
+#include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 #include "fovea/kernels/vector.h"
 
@@ -125,7 +126,7 @@ TEST(LocateNeedle, TakesTheFirstWindowThatHoldsNineTenthsOfItsTokens) {
 }
 
 TEST(TopKeys, ChangeNoBitOfTheAnswer) {
-  const auto model = engine::Model::load(std::string(FOVEA_SOURCE_DIR) + "/tests/data/tiny-llama.gguf");
+  const auto model = engine::Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
   ASSERT_TRUE(model.has_value()) << model.error().message;
   std::vector<std::vector<float>> logits;
   for (const bool watched : {false, true}) {
