@@ -416,9 +416,10 @@ TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
   const attention::Method& method = *live->pipeline().methods().at(0);
   uint32_t acts = 0;
   for (int layer = 0; layer < live->shape().n_layers; ++layer) {
-    if (method.edits_inputs(layer)) acts |= attention::kShape;
+    if (method.edits_inputs(layer)) acts |= attention::kInputs;
     if (method.chooses(layer)) acts |= attention::kChoose;
     if (method.joins(layer)) acts |= attention::kJoin;
+    if (method.gates(layer, false) || method.gates(layer, true)) acts |= attention::kGate;
     for (int kv = 0; kv < live->shape().n_kv_heads; ++kv) {
       if (method.max_keys(layer, kv) < INT64_MAX) acts |= attention::kKeep;
     }
@@ -426,7 +427,6 @@ TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
       const attention::KeyRule rule = method.rule(layer, head);
       if (rule.n_sink != 0 || rule.window != INT32_MAX) acts |= attention::kChoose;
       for (const bool decoding : {false, true}) {
-        if (method.edits_output(layer, head, decoding)) acts |= attention::kGate;
         if (method.edits_rows(layer, head, decoding) && !(info().stages & (attention::kScore | attention::kReweight)))
           acts |= attention::kScore;
       }

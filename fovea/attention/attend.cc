@@ -8,7 +8,8 @@
 #include "fovea/attention/attend_layer.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/tensor/ops/attention/attention.h"
+#include "fovea/tensor/edit_guard.h"
+#include "fovea/tensor/ops/shape/copy.h"
 
 namespace fovea::attention {
 namespace {
@@ -28,12 +29,18 @@ uint64_t visible(const KeyRule& rule, int32_t q_pos) {
 }
 
 Tensor rows_of(const Tensor& x, int64_t begin, int64_t end) {
-  const int64_t row = x.dim(1) * x.dim(2);
-  return Tensor::from({end - begin, x.dim(1), x.dim(2)},
-                      x.values().subspan(static_cast<size_t>(begin * row), static_cast<size_t>((end - begin) * row)));
+  return !x.defined() || end - begin == x.dim(0) ? x : tensor::slice(x, 0, begin, end);
 }
 
+// What lies one after the other in rows.
+Tensor together(const std::vector<Tensor>& parts) { return parts.size() == 1 ? parts[0] : tensor::concat(parts, 0); }
+
 }  // namespace
+
+void check_not_edited(const tensor::EditGuard& guard, const Method& method) {
+  FOVEA_CHECK(!guard.edited(), "attend: {} writes into a value that has a gradient; put one made of it by ops there",
+              method.info().name);
+}
 
 Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *context.memory : own_memory_) {
   const Batch& batch = c_.batch;
@@ -93,15 +100,6 @@ Tensor Attend::turn(const Tensor& x, int rope) {
   return rope == AttentionShape::kNoRope ? x : tensor::rope(x, angles_of(rope));
 }
 
-Tensor Attend::on_tape(int layer, Tensor q, Tensor k, Tensor v) const {
-  for (const Run& run : memory_.runs)
-    FOVEA_CHECK(methods(run).empty(), "attend: methods have no gradients yet; use the dense pipeline on the tape");
-  const AttentionShape shape = c_.model.site(layer);
-  FOVEA_CHECK(shape.softcap == 0, "attend: soft caps have no gradients yet");
-  return tensor::attention(q, k, v, c_.batch.positions, c_.batch.sequences,
-                           {.scale = shape.scale, .rule = {.window = shape.window}, .causal = shape.causal});
-}
-
 Call Attend::call(const Run& run, int layer) const {
   return {.model = c_.model,
           .layer = layer,
@@ -119,66 +117,86 @@ Call Attend::call(const Run& run, int layer, size_t method) const {
   return of_method;
 }
 
-bool Attend::edit_inputs(int layer, Tensor& q, Tensor& k, Tensor& v, tensor::RopeAngles& angles) {
+Call Attend::call(const Run& run, int layer, size_t method, const Tensor& x, const Tensor& h) const {
+  Call of_method = call(run, layer, method);
+  of_method.x = rows_of(x, run.begin, run.end);
+  of_method.h = rows_of(h, run.begin, run.end);
+  return of_method;
+}
+
+bool Attend::edit_inputs(int layer, AttendInput& in, tensor::RopeAngles& angles) {
   const auto edits = [&](const auto& method) { return method->edits_inputs(layer); };
   const auto any = [&](const Run& run) { return std::any_of(methods(run).begin(), methods(run).end(), edits); };
   if (std::none_of(memory_.runs.begin(), memory_.runs.end(), any)) return false;
   std::vector<int32_t> positions;
+  std::vector<Tensor> parts[3];
+  Tensor* const whole[] = {&in.q, &in.k, &in.v};
   for (const Run& run : memory_.runs) {
-    Tensor mine[] = {rows_of(q, run.begin, run.end), rows_of(k, run.begin, run.end), rows_of(v, run.begin, run.end)};
-    std::vector<int32_t> moved(run.positions.begin(), run.positions.end());
-    InputTile tile{mine[0], mine[1], mine[2], moved};
+    Inputs mine{rows_of(in.q, run.begin, run.end),
+                rows_of(in.k, run.begin, run.end),
+                rows_of(in.v, run.begin, run.end),
+                {run.positions.begin(), run.positions.end()}};
+    const Tensor* const values[] = {&mine.q, &mine.k, &mine.v};
     for (size_t m = 0; m < methods(run).size(); ++m) {
-      if (edits(methods(run)[m])) methods(run)[m]->edit_inputs(call(run, layer, m), tile);
+      const Method& method = *methods(run)[m];
+      if (!edits(methods(run)[m])) continue;
+      const tensor::EditGuard guards[] = {tensor::EditGuard(mine.q), tensor::EditGuard(mine.k),
+                                          tensor::EditGuard(mine.v)};
+      method.edit_inputs(call(run, layer, m, in.x, in.h), mine);
+      FOVEA_CHECK(static_cast<int64_t>(mine.positions.size()) == run.n(), "attend: {} left {} positions for {} rows",
+                  method.info().name, mine.positions.size(), run.n());
+      for (int i = 0; i < 3; ++i) {
+        check_not_edited(guards[i], method);
+        const tensor::Shape wanted = whole[i]->shape().with_dim(0, run.n());
+        FOVEA_CHECK(values[i]->defined() && values[i]->shape() == wanted, "attend: {} made {} of {}",
+                    method.info().name, values[i]->shape().to_string(), wanted.to_string());
+      }
     }
-    FOVEA_CHECK(static_cast<int64_t>(moved.size()) == run.n(), "attend: the shape stage left {} positions for {} rows",
-                moved.size(), run.n());
-    positions.insert(positions.end(), moved.begin(), moved.end());
-    Tensor* whole[] = {&q, &k, &v};
-    for (int i = 0; i < 3; ++i) {
-      const int64_t row = whole[i]->dim(1) * whole[i]->dim(2);
-      FOVEA_CHECK(mine[i].elements() == run.n() * row, "attend: the shape stage made {} of {} rows",
-                  mine[i].shape().to_string(), run.n());
-      std::copy_n(mine[i].data(), mine[i].elements(), whole[i]->data() + run.begin * row);
-    }
+    positions.insert(positions.end(), mine.positions.begin(), mine.positions.end());
+    for (int i = 0; i < 3; ++i) parts[i].push_back(*values[i]);
   }
+  for (int i = 0; i < 3; ++i) *whole[i] = together(parts[i]);
   if (const int rope = c_.model.site(layer).rope; rope != AttentionShape::kNoRope) angles = angles_at(positions, rope);
   return true;
 }
 
-Tensor Attend::operator()(int layer, Tensor q, Tensor k, Tensor v) {
+Tensor Attend::operator()(int layer, AttendInput in) {
   if (c_.cancel && c_.cancel->load(std::memory_order_relaxed)) throw Cancelled();
-  q = hook(Site::kQ, layer, std::move(q));
-  k = hook(Site::kK, layer, std::move(k));
-  v = hook(Site::kV, layer, std::move(v));
+  in.q = hook(Site::kQ, layer, std::move(in.q));
+  in.k = hook(Site::kK, layer, std::move(in.k));
+  in.v = hook(Site::kV, layer, std::move(in.v));
   const AttentionShape shape = c_.model.site(layer);
-  if (!c_.cache) {
-    FOVEA_CHECK(!shows_rows(layer), "attend: hook_attn_scores and hook_pattern do not fire on the tape");
-    q = hook(Site::kRotQ, layer, turn(q, shape.rope));
-    k = hook(Site::kRotK, layer, turn(k, shape.rope));
-    return hook(Site::kZ, layer, on_tape(layer, q, k, v));  // in one op: no scores or pattern to show
-  }
-
+  FOVEA_CHECK(c_.cache || !shows_rows(layer), "attend: hook_attn_scores and hook_pattern do not fire on the tape");
   tensor::RopeAngles moved;
-  const bool edited = edit_inputs(layer, q, k, v, moved);
+  const bool edited = edit_inputs(layer, in, moved);
   const auto turned = [&](const Tensor& x) {
     return edited && moved.cos.defined() ? tensor::rope(x, moved) : turn(x, shape.rope);
   };
-  Layer at{.index = layer, .shape = shape, .plain = q, .q = hook(Site::kRotQ, layer, turned(q)), .z = {}};
-  k = hook(Site::kRotK, layer, turned(k));
-  store(layer, k, v);
+  Layer at{.index = layer,
+           .shape = shape,
+           .x = in.x,
+           .h = in.h,
+           .plain = in.q,
+           .q = hook(Site::kRotQ, layer, turned(in.q)),
+           .z = {}};
+  const Tensor k = hook(Site::kRotK, layer, turned(in.k));
+  if (!c_.cache) return on_tape(at, k, in.v);
+  store(layer, k, in.v);
   return run_paths(at);
 }
 
 Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
   const AttentionShape shape = c_.model.site(layer);
-  FOVEA_CHECK(c_.cache && memory_.runs.size() == 1, "attend: keys from elsewhere go with one sequence and a cache");
+  FOVEA_CHECK(memory_.runs.size() == 1, "attend: keys from elsewhere go with one sequence");
   FOVEA_CHECK(!shape.causal && shape.rope == AttentionShape::kNoRope,
               "attend: layer {} takes keys from elsewhere, so it must be neither causal nor turned", layer);
   q = hook(Site::kQ, layer, std::move(q));
   if (k.defined()) {
     k = hook(Site::kK, layer, std::move(k));
     v = hook(Site::kV, layer, std::move(v));
+  }
+  if (!c_.cache) return hook(Site::kZ, layer, cross_on_tape(layer, q, k, v));
+  if (k.defined()) {
     const SequenceId sequence = memory_.runs[0].sequence;
     c_.cache->truncate(sequence, layer, 0);
     for (int64_t i = 0; i < k.dim(0); ++i) {
@@ -195,16 +213,16 @@ Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
 
 Tensor Attend::run_paths(Layer& layer) {
   const int l = layer.index;
-  for (size_t run = 0; run < memory_.runs.size(); ++run) make_plan(layer, run);
+  for (size_t run = 0; run < memory_.runs.size(); ++run) make_plan(layer, run, nullptr);
   layer.z = Tensor::empty({layer.q.dim(0), layer.shape.n_heads, layer.shape.v_dim});
   cut_tasks(layer);
   run_tasks(layer);
   for (size_t r = 0; r < memory_.runs.size(); ++r) {
-    const Run& run = memory_.runs[r];
     if (!layer.parts.empty() && layer.parts[r].n > 0) join_parts(layer, r);
     if (shows_rows(l)) hooked_rows(layer, r);
-    edit_outputs(run, l, layer.z);
   }
+  gate(layer);
+  for (const Run& run : memory_.runs) keep(run, l);
   return hook(Site::kZ, l, std::move(layer.z));
 }
 
@@ -231,31 +249,48 @@ void Attend::store(int layer, const Tensor& k, const Tensor& v) {
   }
 }
 
-// The gate and keep stages, and what a layer's own window lets go.
-void Attend::edit_outputs(const Run& run, int layer, Tensor& z) {
-  const AttentionShape shape = c_.model.site(layer);
-  const int64_t ld = int64_t{shape.n_heads} * shape.v_dim;
-  for (size_t m = 0; m < methods(run).size(); ++m) {
-    const Method& method = *methods(run)[m];
-    for (int head = 0; head < shape.n_heads; ++head) {
-      if (method.edits_output(layer, head, run.decoding()))
-        method.edit_output(call(run, layer, m), head, z.data() + run.begin * ld + head * shape.v_dim, ld);
+void Attend::gate(Layer& layer) {
+  const auto any = [&](const Run& run) {
+    const auto gates = [&](const auto& method) { return method->gates(layer.index, run.decoding()); };
+    return std::any_of(methods(run).begin(), methods(run).end(), gates);
+  };
+  if (std::none_of(memory_.runs.begin(), memory_.runs.end(), any)) return;
+  std::vector<Tensor> parts;
+  for (const Run& run : memory_.runs) {
+    Tensor z = rows_of(layer.z, run.begin, run.end);
+    const tensor::Shape wanted = z.shape();
+    for (size_t m = 0; m < methods(run).size(); ++m) {
+      const Method& method = *methods(run)[m];
+      if (!method.gates(layer.index, run.decoding())) continue;
+      const tensor::EditGuard guard(z);
+      method.gate(call(run, layer.index, m, layer.x, layer.h), z);
+      check_not_edited(guard, method);
+      FOVEA_CHECK(z.defined() && z.shape() == wanted, "attend: {} made {} of z {}", method.info().name,
+                  z.shape().to_string(), wanted.to_string());
     }
-    method.keep(call(run, layer, m), *c_.cache);
+    parts.push_back(std::move(z));
   }
+  layer.z = together(parts);
+}
+
+// The keep stage, and what a layer's own window lets go.
+void Attend::keep(const Run& run, int layer) {
+  for (size_t m = 0; m < methods(run).size(); ++m) methods(run)[m]->keep(call(run, layer, m), *c_.cache);
+  const AttentionShape shape = c_.model.site(layer);
   if (shape.window == INT_MAX) return;
   const int64_t end = int64_t{run.positions.back()} + 2 - shape.window - kWindowSlack;
   for (int kv = 0; kv < shape.n_kv_heads && end > 0; ++kv)
     c_.cache->drop(run.sequence, layer, kv, 0, static_cast<int32_t>(end));
 }
 
-void Attend::make_plan(Layer& layer, size_t index) {
+void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pages) {
   const Run& run = memory_.runs[index];
   const AttentionShape& shape = layer.shape;
   KeyPlan& plan = memory_.plans[index];
   const KeyRule whole{0, shape.window, shape.causal ? 0 : INT32_MAX};
   plan.begin(run.positions, shape.n_kv_heads, shape.group(), whole);
-  for (int kv = 0; kv < shape.n_kv_heads; ++kv) plan.set_pages(kv, c_.cache->blocks(run.sequence, layer.index, kv));
+  for (int kv = 0; kv < shape.n_kv_heads; ++kv)
+    plan.set_pages(kv, pages ? pages->of(kv) : c_.cache->blocks(run.sequence, layer.index, kv));
   for (const auto& method : methods(run)) {
     for (int head = 0; head < shape.n_heads; ++head) {
       KeyRule rule = method->rule(layer.index, head);
@@ -266,12 +301,9 @@ void Attend::make_plan(Layer& layer, size_t index) {
   Queries queries;
   for (size_t m = 0; m < methods(run).size(); ++m) {
     if (!methods(run)[m]->chooses(layer.index)) continue;
-    if (!queries.plain.defined()) {
-      const bool all = run.n() == c_.batch.size();
-      queries = {all ? layer.plain : rows_of(layer.plain, run.begin, run.end),
-                 all ? layer.q : rows_of(layer.q, run.begin, run.end)};
-    }
-    methods(run)[m]->choose(call(run, layer.index, m), queries, plan);
+    if (!queries.plain.defined())
+      queries = {rows_of(layer.plain, run.begin, run.end), rows_of(layer.q, run.begin, run.end)};
+    methods(run)[m]->choose(call(run, layer.index, m, layer.x, layer.h), queries, plan);
   }
   std::vector<Tensor>& turned = memory_.turned_q[index];
   turned.clear();

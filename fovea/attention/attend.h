@@ -14,6 +14,7 @@
 #include "fovea/attention/key_plan.h"
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
+#include "fovea/tensor/ops/attention/float_pages.h"
 #include "fovea/tensor/ops/attention/rope.h"
 #include "fovea/tensor/scratch.h"
 #include "fovea/tensor/tensor.h"
@@ -30,6 +31,13 @@ class RowObserver {
 };
 
 struct Cancelled {};
+
+// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the batch's rows, not rotated. x and h,
+// for methods that read them: [n, d_model], what the block reads of the residual stream and its norm.
+struct AttendInput {
+  tensor::Tensor q, k, v;
+  tensor::Tensor x = {}, h = {};
+};
 
 // How many keys were computed on, and how many dense attention would have read.
 struct KeyCount {
@@ -107,10 +115,10 @@ class Attend {
   Attend(const Attend&) = delete;
   Attend& operator=(const Attend&) = delete;
 
-  // q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim], not rotated -> z [n, n_heads, v_dim].
-  tensor::Tensor operator()(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
+  tensor::Tensor operator()(int layer, AttendInput in);  // -> z [n, n_heads, v_dim]
   // Keys of something else than the batch's tokens (an image, an encoder's output), for a batch of one sequence: every
-  // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays.
+  // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays (without a cache, on
+  // the tape, they are given each time).
   tensor::Tensor cross(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
 
   const KeyCount& key_count() const { return keys_; }
@@ -124,17 +132,20 @@ class Attend {
   struct Fused;
   struct Rows;
 
-  tensor::Tensor on_tape(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v) const;
+  tensor::Tensor on_tape(Layer& layer, const tensor::Tensor& k, const tensor::Tensor& v);
+  tensor::Tensor planned_on_tape(Layer& layer, size_t run, const tensor::Tensor& k, const tensor::Tensor& v);
+  tensor::Tensor cross_on_tape(int layer, const tensor::Tensor& q, const tensor::Tensor& k, const tensor::Tensor& v);
   const tensor::RopeAngles& angles_of(int rope);
   const tensor::RopeAngles& angles_at(const std::vector<int32_t>& positions, int rope);
   tensor::Tensor turn(const tensor::Tensor& x, int rope);  // by the batch's positions
-  // Runs the shape stage, one sequence at a time; false if no method has one here.
-  bool edit_inputs(int layer, tensor::Tensor& q, tensor::Tensor& k, tensor::Tensor& v, tensor::RopeAngles& angles);
+  // Runs the inputs stage, one sequence at a time; false if no method has one here.
+  bool edit_inputs(int layer, AttendInput& in, tensor::RopeAngles& angles);
   Call call(const Run& run, int layer, size_t method) const;
   Call call(const Run& run, int layer) const;  // of no method
+  Call call(const Run& run, int layer, size_t method, const tensor::Tensor& x, const tensor::Tensor& h) const;
   void store(int layer, const tensor::Tensor& k, const tensor::Tensor& v);
   tensor::Tensor run_paths(Layer& layer);
-  void make_plan(Layer& layer, size_t run);
+  void make_plan(Layer& layer, size_t run, const tensor::FloatPages* pages);  // null: the cache's
   void count_keys(const Run& run, const KeyPlan& plan);
   bool edits_rows(const Run& run, int layer, int head) const;
   bool observes(const Run& run, int layer, int head) const;
@@ -143,7 +154,9 @@ class Attend {
   void run_tasks(Layer& layer);
   void hooked_rows(Layer& layer, size_t run);
   void join_parts(Layer& layer, size_t run);
-  void edit_outputs(const Run& run, int layer, tensor::Tensor& z);
+  tensor::Tensor weights_of_parts(Layer& layer, size_t run, const tensor::Tensor& lse);
+  void gate(Layer& layer);
+  void keep(const Run& run, int layer);
   std::span<const std::unique_ptr<Method>> methods(const Run& run) const {
     return run.pipeline ? std::span<const std::unique_ptr<Method>>(run.pipeline->methods())
                         : std::span<const std::unique_ptr<Method>>();

@@ -10,6 +10,7 @@
 #include "fovea/attention/attend_rows.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
+#include "fovea/tensor/ops/reduce/softmax.h"
 
 namespace fovea::attention {
 namespace {
@@ -329,19 +330,27 @@ void Attend::run_tasks(Layer& layer) {
   job.single_pieces(row_path);
 }
 
+Tensor Attend::weights_of_parts(Layer& layer, size_t index, const Tensor& lse) {
+  const Run& run = memory_.runs[index];
+  Tensor weights = tensor::softmax(lse);
+  for (size_t m = 0; m < methods(run).size(); ++m) {
+    const Method& method = *methods(run)[m];
+    if (!method.joins(layer.index)) continue;
+    const tensor::EditGuard guard(weights);
+    method.join(call(run, layer.index, m, layer.x, layer.h), lse, weights);
+    check_not_edited(guard, method);
+    FOVEA_CHECK(weights.defined() && weights.shape() == lse.shape(), "attend: {} left weights {} of parts, wanted {}",
+                method.info().name, weights.shape().to_string(), lse.shape().to_string());
+  }
+  return weights;
+}
+
 void Attend::join_parts(Layer& layer, size_t index) {
   const Run& run = memory_.runs[index];
   const Layer::Parts& parts = layer.parts[index];
   const int n_heads = layer.shape.n_heads, v_dim = layer.shape.v_dim;
-  Tensor weights = Tensor::empty(parts.lse.shape());
+  const Tensor weights = weights_of_parts(layer, index, parts.lse);
   const int64_t n_rows = run.n() * n_heads;
-  for (int64_t row = 0; row < n_rows; ++row)
-    kernels::softmax(parts.lse.data() + row * parts.n, parts.n, weights.data() + row * parts.n);
-  for (size_t m = 0; m < methods(run).size(); ++m) {
-    if (methods(run)[m]->joins(layer.index)) methods(run)[m]->join(call(run, layer.index, m), parts.lse, weights);
-  }
-  FOVEA_CHECK(weights.defined() && weights.shape() == parts.lse.shape(), "attend: join left weights {}, wanted {}",
-              weights.defined() ? weights.shape().to_string() : "[]", parts.lse.shape().to_string());
   for (int64_t row = 0; row < n_rows; ++row) {
     const auto head = static_cast<int>(row % n_heads);
     if (edits_rows(run, layer.index, head)) continue;

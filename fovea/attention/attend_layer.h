@@ -4,14 +4,19 @@
 #include <vector>
 
 #include "fovea/attention/attend.h"
+#include "fovea/tensor/edit_guard.h"
 
 namespace fovea::attention {
+
+// Throws, naming the method, if it wrote into a value that has a gradient.
+void check_not_edited(const tensor::EditGuard& guard, const Method& method);
 
 struct Attend::Layer {
   int index;
   AttentionShape shape;
-  tensor::Tensor plain, q;  // as projected, and turned
-  tensor::Tensor z;         // [n, n_heads, v_dim]
+  tensor::Tensor x = {}, h = {};  // of AttendInput
+  tensor::Tensor plain, q;        // as projected, and turned
+  tensor::Tensor z;               // [n, n_heads, v_dim]
   // Where a method joins: of each run, z of every part [parts, n, n_heads, v_dim] and their lse [n, n_heads, parts].
   struct Parts {
     int64_t n = 0;

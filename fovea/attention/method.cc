@@ -44,7 +44,7 @@ std::vector<std::string_view> names_of_bits(uint32_t bits, std::initializer_list
 }  // namespace
 
 std::vector<std::string_view> stage_names(uint32_t stages) {
-  return names_of_bits(stages, {"shape", "choose", "score", "reweight", "gate", "keep", "join"});
+  return names_of_bits(stages, {"inputs", "choose", "score", "reweight", "gate", "keep", "join"});
 }
 
 std::vector<std::string_view> need_names(uint32_t needs) { return names_of_bits(needs, {"head-profile"}); }
@@ -67,6 +67,10 @@ double allowed_distance(const MethodInfo& info, std::string_view law) {
     return std::strtod(std::string(head.substr(tilde + 1)).c_str(), nullptr);
   }
   return 0;
+}
+
+std::string tensor_name(const MethodInfo& method, std::string_view parameter) {
+  return fmt::format("{}.{}", method.name, parameter);
 }
 
 bool register_method(std::string_view name, MethodFactory make) {

@@ -1,8 +1,11 @@
 // The contract of an attention method: its name, paper and knobs, what it needs to see, and the
 // stages it acts on. A stage that no method overrides stays on the fused path and costs nothing.
 //
-//   shape -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z of parts -> join -> gate ->
+//   inputs -> (rotate, cache) -> choose -> scores -> [score] -> softmax -> [reweight] -> z of parts -> join -> gate ->
 //   keep
+//
+// Inputs, join and gate put tensors made by ops in place of those they get, so that gradients pass on the tape; choose
+// is constant there, score and reweight are refused. Without a tape they may write in place as well.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +22,12 @@
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/shape.h"
 #include "fovea/kernels/attention.h"
+#include "fovea/tensor/parameter.h"
 #include "fovea/tensor/tensor.h"
 
 namespace fovea::attention {
 
-enum Stage : uint32_t { kShape = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32, kJoin = 64 };
+enum Stage : uint32_t { kInputs = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32, kJoin = 64 };
 enum Need : uint32_t { kNothing = 0, kHeadProfile = 1 };
 
 struct MethodInfo {
@@ -78,6 +82,8 @@ struct Call {
   SequenceState* state;                  // of this method; null if it has none
   std::span<const Span> spans = {};      // what was named of the sequence
   std::span<const int32_t> tokens = {};  // of the rows
+  // [n, d_model] of the rows: what the block reads of the residual stream, and its norm; undefined where nobody gave them.
+  tensor::Tensor x = {}, h = {};
 
   bool decoding() const { return phase == Phase::kDecode; }
 };
@@ -87,12 +93,11 @@ struct Queries {
   tensor::Tensor plain, turned;
 };
 
-// Values before rotation; each [n, heads, head_dim]. `positions` are what q and k rotate by.
-struct InputTile {
-  tensor::Tensor& q;
-  tensor::Tensor& k;
-  tensor::Tensor& v;
-  std::vector<int32_t>& positions;
+// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the rows before rotation, and the
+// positions that q and k rotate by.
+struct Inputs {
+  tensor::Tensor q, k, v;
+  std::vector<int32_t> positions;
 };
 
 // One row of one head: scores or pattern over the cached keys, in order of position.
@@ -114,9 +119,13 @@ class Method {
   // many sequences and nothing leaks between them.
   virtual std::unique_ptr<SequenceState> begin_sequence() const { return nullptr; }
 
-  // shape: q, k, v and the positions to rotate by.
+  // Weights of its own, once bound: with the values that they start from, unless the model's file has tensors of their
+  // names (tensor_name()). Trained and saved with the model's.
+  virtual std::vector<tensor::Parameter> parameters() { return {}; }
+
+  // inputs: q, k, v and the positions to rotate by.
   virtual bool edits_inputs(int /*layer*/) const { return false; }
-  virtual void edit_inputs(const Call&, InputTile&) const {}
+  virtual void edit_inputs(const Call&, Inputs&) const {}
   // choose: a fixed rule per query head, and once a layer and call what depends on the queries, the cache or the rows:
   // pages, masks, parts. The plan may only be narrowed.
   virtual KeyRule rule(int /*layer*/, int /*head*/) const { return {}; }
@@ -131,9 +140,9 @@ class Method {
   // -inf for a part that a row does not have), which makes all parts one softmax; z is their weighted sum.
   virtual bool joins(int /*layer*/) const { return false; }
   virtual void join(const Call&, const tensor::Tensor& /*lse*/, tensor::Tensor& /*weights*/) const {}
-  // gate: z of one head, row i at z + i * ld.
-  virtual bool edits_output(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
-  virtual void edit_output(const Call&, int /*head*/, float* /*z*/, int64_t /*ld*/) const {}
+  // gate: z of all heads, [n, n_heads, v_dim].
+  virtual bool gates(int /*layer*/, bool /*decoding*/) const { return false; }
+  virtual void gate(const Call&, tensor::Tensor& /*z*/) const {}
   // keep: after the layer's attention; drop from the cache what no later row will see.
   virtual void keep(const Call&, KvCache&) const {}
   // How far back a row looks at most, in positions as q is turned: what is no more than the model's context can go on
@@ -142,6 +151,9 @@ class Method {
   // The promise of `keep`: the most keys of a KV head that stay in the cache after a call.
   virtual int64_t max_keys(int /*layer*/, int /*kv_head*/) const { return std::numeric_limits<int64_t>::max(); }
 };
+
+// The name of a method's parameter in a model's file: "streaming-llm.bias" for "bias".
+std::string tensor_name(const MethodInfo& method, std::string_view parameter);
 
 // A fresh method with its default knobs; null if there is none of that name ('_' reads as '-').
 std::unique_ptr<Method> make_method(std::string_view name);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "fovea/base/check.h"
+#include "fovea/engine/method_weights.h"
 
 namespace fovea::engine {
 
@@ -43,7 +44,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (options.chunk < 1)
     return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
   std::unique_ptr<Session> session(new Session(std::move(model), options));
-  FOVEA_ASSIGN_OR_RETURN(session->pipeline_, attention::Pipeline::parse(options.attention, session->shape_));
+  FOVEA_ASSIGN_OR_RETURN(session->pipeline_, session->make_pipeline(options.attention));
   const int most = session->context_of(session->pipeline_);
   if (options.n_ctx < 0 || options.n_ctx > most) {
     return make_error(ErrorCode::kUsage, "a context of {} tokens was asked for; this model has 1 to {}{}",
@@ -51,6 +52,12 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   }
   session->n_ctx_ = options.n_ctx > 0 ? options.n_ctx : options.beyond_training ? session->shape_.n_ctx : most;
   return session;
+}
+
+Result<attention::Pipeline> Session::make_pipeline(std::string_view spec) const {
+  FOVEA_ASSIGN_OR_RETURN(attention::Pipeline pipeline, attention::Pipeline::parse(spec, shape_));
+  FOVEA_RETURN_IF_ERROR(bind_method_weights(model_->source(), pipeline));
+  return pipeline;
 }
 
 int context_of(const attention::Pipeline& pipeline, const attention::ModelShape& model) {
@@ -75,7 +82,7 @@ SequenceId Session::fork(SequenceId sequence) {
 Status Session::set_attention(SequenceId sequence, std::string_view spec) {
   FOVEA_CHECK(length(sequence) == 0, "session: sequence {} has {} tokens and keeps its attention", sequence,
               length(sequence));
-  FOVEA_ASSIGN_OR_RETURN(attention::Pipeline pipeline, attention::Pipeline::parse(spec, shape_));
+  FOVEA_ASSIGN_OR_RETURN(attention::Pipeline pipeline, make_pipeline(spec));
   own_[sequence].pipeline = std::make_shared<attention::Pipeline>(std::move(pipeline));
   return {};
 }

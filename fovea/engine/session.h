@@ -116,6 +116,7 @@ class Session {
 
  private:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);
+  Result<attention::Pipeline> make_pipeline(std::string_view spec) const;
   Status check_tokens(std::span<const int32_t> tokens) const;
   Status check_room(SequenceId sequence, int64_t n_tokens) const;
   int context_of(const attention::Pipeline& pipeline) const;

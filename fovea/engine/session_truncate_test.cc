@@ -27,10 +27,11 @@ class Counting : public Method {
   };
   std::unique_ptr<SequenceState> begin_sequence() const override { return std::make_unique<State>(back_); }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("back", back_, {.help = "whether it can go back"}); }
-  bool edits_output(int, int head, bool) const override { return head == 0; }
-  void edit_output(const Call& view, int, float* z, int64_t ld) const override {
-    int32_t& n = static_cast<State*>(view.state)->n_seen[static_cast<size_t>(view.layer)];
-    for (size_t i = 0; i < view.q_pos.size(); ++i) z[static_cast<int64_t>(i) * ld] *= static_cast<float>(n++ % 5);
+  bool gates(int, bool) const override { return true; }
+  void gate(const Call& call, tensor::Tensor& z) const override {
+    int32_t& n = static_cast<State*>(call.state)->n_seen[static_cast<size_t>(call.layer)];
+    const int64_t row = z.dim(1) * z.dim(2);
+    for (int64_t i = 0; i < z.dim(0); ++i) z.data()[i * row] *= static_cast<float>(n++ % 5);
   }
 
  private:

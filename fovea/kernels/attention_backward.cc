@@ -120,9 +120,9 @@ struct Backward {
       k_first = key_pos[i] < k_first ? key_pos[i] : k_first, k_last = key_pos[i] > k_last ? key_pos[i] : k_last;
       if (key_pos[i] != kNoPosition && key_pos[i] > live_last) live_last = key_pos[i];
     }
-    if (k_first > q_last) return 0;
+    if (int64_t{k_first} > int64_t{q_last} + rule.ahead) return 0;
     if (live_last <= int64_t{q_first} - rule.window && k_first >= rule.n_sink) return 0;
-    if (g.mask || k_last > q_first || int64_t{k_first} <= int64_t{q_last} - rule.window) return 1;
+    if (g.mask || k_last == kNoPosition || int64_t{k_last} > int64_t{q_first} + rule.ahead || int64_t{k_first} <= int64_t{q_last} - rule.window) return 1;
     return 2;
   }
 
@@ -130,6 +130,7 @@ struct Backward {
   void make_pattern(int64_t first, int n, int64_t first_page, int head, bool whole) const {
     const KeyRule& rule = g.head_rules ? g.head_rules[head] : g.rule;
     const F32 scale = F32::all(g.scale);
+    if (g.softcap > 0) cap_scores();
     for (int i = 0; i < kBlockRows; ++i) {
       float* row = p + i * kBlockKeys;
       uint32_t bits[kTilePages];
@@ -146,13 +147,22 @@ struct Backward {
       }
     }
   }
+  // q k -> the capped score over scale; its slope goes to ds_panels, which is free until dS is made.
+  void cap_scores() const {
+    const F32 to_exponent = F32::all(2.0f * g.scale / g.softcap), one = F32::all(1.0f), back = F32::all(g.softcap / g.scale);
+    for (int i = 0; i < kBlockRows * kBlockKeys; i += kLanes) {
+      const F32 tanh = one - F32::all(2.0f) / (exp(min(F32::load(p + i) * to_exponent, F32::all(80.0f))) + one);
+      (one - tanh * tanh).store(ds_panels + i);
+      (tanh * back).store(p + i);
+    }
+  }
   void see(int32_t at, const KeyRule& rule, uint32_t* bits) const {
-    const int64_t floor = int64_t{at} - rule.window;
+    const int64_t floor = int64_t{at} - rule.window, last = int64_t{at} + rule.ahead;
     for (int page = 0; page < kTilePages; ++page) {
       uint32_t seen = 0;
       for (int j = 0; j < kPageKeys; ++j) {
         const int32_t key = key_pos[page * kPageKeys + j];
-        seen |= static_cast<uint32_t>(key <= at && key != kNoPosition && (key > floor || key < rule.n_sink)) << j;
+        seen |= static_cast<uint32_t>(key <= last && key != kNoPosition && (key > floor || key < rule.n_sink)) << j;
       }
       bits[page] = seen;
     }
@@ -164,7 +174,8 @@ struct Backward {
       const F32 mean = F32::all(delta[i]);
       for (int c = i * kBlockKeys; c < (i + 1) * kBlockKeys; c += kLanes) {
         const F32 pattern = F32::load(p + c);
-        const F32 seen = pattern * (F32::load(ds + c) - mean);
+        F32 seen = pattern * (F32::load(ds + c) - mean);
+        if (g.softcap > 0) seen = seen * F32::load(ds_panels + c);
         select(not_less(F32::zero(), pattern), F32::zero(), seen).store(ds + c);
       }
     }

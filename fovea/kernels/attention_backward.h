@@ -1,6 +1,7 @@
 // Gradients of attention in float32, given the log-sum-exp of each row: with P = e^(scale q k - lse) where a row sees a
 // key, delta = dz . z - dlse and dS = P (dz v - delta),
 //   dv += P^T dz, dq += scale dS k, dk += scale dS^T q.
+// With a soft cap P is that of the capped score c tanh(s / c), and dS has its slope 1 - tanh(s / c)^2 as a factor.
 //
 // One canonical order of sums: keys in blocks of kBlockKeys in list order, within them head by head, queries rising.
 #pragma once
@@ -18,6 +19,7 @@ struct AttentionBackwardArgs {
   int k_dim = 64, v_dim = 64;  // widths of q and k, and of v and z
   int group = 1;
   float scale = 0.125f;
+  float softcap = 0.0f;  // > 0: a score s became softcap tanh(s / softcap)
   int64_t n_queries = 0;
   const float* q = nullptr;  // row i of head h: q + i * ld_q + h * k_dim
   int64_t ld_q = 0;

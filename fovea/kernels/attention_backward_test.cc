@@ -20,6 +20,7 @@ struct Task {
   int k_dim = 64, v_dim = 64, group = 1;
   int64_t n_queries = 10, n_keys = 10;
   KeyRule rule = {};
+  float softcap = 0;
   bool by_pages = false, masked = false, with_dlse = false, backwards = false;  // keys in falling order of position
 };
 
@@ -63,6 +64,7 @@ struct Problem {
             .v_dim = s.v_dim,
             .group = s.group,
             .scale = 0.2f,
+            .softcap = s.softcap,
             .n_queries = s.n_queries,
             .q = q.data(),
             .ld_q = ld_q,
@@ -98,7 +100,7 @@ struct Problem {
     const int64_t at = page - pages.begin(), n = static_cast<int64_t>(pages.size());
     if (s.masked && !(mask[static_cast<size_t>((i * s.group + h) * n + at)] >> j % kPageKeys & 1)) return false;
     const int64_t p = q_pos[static_cast<size_t>(i)], key = k_pos[static_cast<size_t>(j)];
-    return key <= p && (key > p - s.rule.window || key < s.rule.n_sink);
+    return key <= p + s.rule.ahead && (key > p - s.rule.window || key < s.rule.n_sink);
   }
   void slow_twin() {
     want_dq.assign(q.size(), 1), want_dk.assign(k.size(), 1), want_dv.assign(v.size(), 1);
@@ -107,12 +109,17 @@ struct Problem {
         const auto q_at = static_cast<size_t>(i * args.ld_q + h * s.k_dim),
                    z_at = static_cast<size_t>(i * args.ld_z + h * s.v_dim);
         const auto row = static_cast<size_t>(i * s.group + h);
-        std::vector<double> p(static_cast<size_t>(s.n_keys));
+        std::vector<double> p(static_cast<size_t>(s.n_keys)), slope(p.size(), 1.0);
         double sum = 0;
         for (int64_t j = 0; j < s.n_keys; ++j) {
           double dot = 0;
           for (int c = 0; c < s.k_dim; ++c) dot += double{q[q_at + c]} * k[static_cast<size_t>(j * args.ld_k + c)];
-          p[static_cast<size_t>(j)] = sees(i, h, j) ? std::exp(double{args.scale} * dot) : 0.0;
+          double score = double{args.scale} * dot;
+          if (s.softcap > 0) {
+            const double tanh = std::tanh(score / s.softcap);
+            score = s.softcap * tanh, slope[static_cast<size_t>(j)] = 1 - tanh * tanh;
+          }
+          p[static_cast<size_t>(j)] = sees(i, h, j) ? std::exp(score) : 0.0;
           sum += p[static_cast<size_t>(j)];
         }
         if (sum == 0) continue;
@@ -131,7 +138,7 @@ struct Problem {
         }
         if (s.with_dlse) mean -= dlse[row];
         for (size_t j = 0; j < p.size(); ++j) {
-          const double ds = double{args.scale} * p[j] * (dp[j] - mean);
+          const double ds = double{args.scale} * p[j] * (dp[j] - mean) * slope[j];
           for (int c = 0; c < s.k_dim; ++c) {
             const size_t k_at = j * static_cast<size_t>(args.ld_k) + static_cast<size_t>(c);
             want_dq[q_at + c] += ds * k[k_at], want_dk[k_at] += ds * q[q_at + c];
@@ -196,6 +203,20 @@ TEST_P(AttentionBackward, KeepsToWindowsPagesAndMasks) {
   Problem(s).expect_right();  // some rows see nothing
   s = base, s.backwards = true, s.with_dlse = true;
   Problem(s).expect_right();
+}
+
+TEST_P(AttentionBackward, KnowsSoftCapsAndWhatStandsAhead) {
+  const Task base{.k_dim = 32, .v_dim = 40, .group = 2, .n_queries = 120, .n_keys = 140};
+  for (const int32_t ahead : {0, 5, INT32_MAX}) {
+    for (const float softcap : {0.0f, 1.5f}) {
+      SCOPED_TRACE(std::to_string(ahead) + " " + std::to_string(softcap));
+      Task s = base;
+      s.rule.ahead = ahead, s.softcap = softcap;
+      Problem(s).expect_right();
+      s.rule.window = 30, s.masked = true;
+      Problem(s).expect_right();
+    }
+  }
 }
 
 TEST_P(AttentionBackward, LeavesOutWhatIsNotWanted) {

@@ -61,7 +61,7 @@ class Llama final : public Family {
           project_inputs(input, {{Site::kQInput, w.w_q, none, s.n_heads},     // [n_tokens, n_heads, head_dim]
                                  {Site::kKInput, w.w_k, none, s.n_kv_heads},  // [n_tokens, n_kv_heads, head_dim]
                                  {Site::kVInput, w.w_v, none, s.n_kv_heads}});
-      Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
+      Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h});
       x = add_attn_out(x, z, w.w_o, hook, l);
       x = hook(Site::kResidMid, l, x);
       h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale,

@@ -62,7 +62,7 @@ class Qwen2 final : public Family {
           project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, s.n_heads},     // [n_tokens, n_heads, head_dim]
                                  {Site::kKInput, w.w_k, w.b_k, s.n_kv_heads},  // [n_tokens, n_kv_heads, head_dim]
                                  {Site::kVInput, w.w_v, w.b_v, s.n_kv_heads}});
-      Tensor z = attend(l, std::move(q), std::move(k), std::move(v));
+      Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h});
       x = add_attn_out(x, z, w.w_o, hook, l);
       x = hook(Site::kResidMid, l, x);
       h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale,

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "fovea/attention/method.h"
+#include "fovea/tensor/ops/ops.h"
 
 namespace fovea::attention {
 
@@ -91,13 +92,13 @@ class RowEdits final : public Method {
 class MovedPositions : public Method {
  public:
   static constexpr MethodInfo kInfo{
-      .name = "test-positions", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
+      .name = "test-positions", .title = "Positions", .paper = "none", .stages = kInputs, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("shift", shift_, {.min = 0, .help = "places"}); }
   bool edits_inputs(int) const override { return true; }
-  void edit_inputs(const Call& view, InputTile& tile) const override {
-    for (size_t i = 0; i < view.q_pos.size(); ++i) tile.positions[i] += shift_;
-    for (int64_t i = 0; i < tile.v.elements(); ++i) tile.v.data()[i] *= -1.0f;
+  void edit_inputs(const Call&, Inputs& in) const override {
+    for (int32_t& position : in.positions) position += shift_;
+    in.v = tensor::affine(in.v, -1.0f);
   }
 
  private:
@@ -181,13 +182,18 @@ class KeyClasses final : public Method {
       }
     }
   }
-  void join(const Call&, const tensor::Tensor& lse, tensor::Tensor& weights) const override {
-    for (float* w = weights.data(); w < weights.data() + lse.elements(); w += 3) {
-      const float rest = w[1] + w[2], kept = static_cast<float>(sinks_) * w[0];
-      if (rest <= 0) continue;
-      for (int i = 1; i < 3; ++i) w[i] *= (1 - kept) / rest;
-      w[0] = kept;
+  void join(const Call&, const tensor::Tensor&, tensor::Tensor& weights) const override {
+    const tensor::Tensor sinks = tensor::slice(weights, 2, 0, 1), rest = tensor::slice(weights, 2, 1, 3);
+    const tensor::Tensor others = tensor::reshape(tensor::sum(rest, 2), sinks.shape());
+    // The share that the sinks keep: all where a row has nothing else.
+    tensor::Tensor share = tensor::Tensor::empty(sinks.shape()), hole = tensor::Tensor::empty(sinks.shape());
+    for (int64_t i = 0; i < share.elements(); ++i) {
+      const bool alone = others.data()[i] == 0;
+      share.data()[i] = alone ? 1.0f : static_cast<float>(sinks_), hole.data()[i] = alone ? 1.0f : 0.0f;
     }
+    const tensor::Tensor kept = tensor::mul(sinks, share);
+    const tensor::Tensor factor = tensor::div(tensor::affine(kept, -1, 1), tensor::add(others, hole));
+    weights = tensor::concat({kept, tensor::mul_spread(rest, factor)}, 2);
   }
 
  private:
@@ -231,6 +237,43 @@ class NearerPositions final : public Method {
   double bias_ = 0;
 };
 
+// A temperature for every token and head, learned: q times the softplus of what the token's normed stream says.
+class Temperature final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-temperature", .title = "Temperature", .paper = "none", .stages = kInputs, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  Status bind(const ModelShape& model) override {
+    for (int layer = 0; layer < model.n_layers; ++layer) {
+      const std::string name = "layer." + std::to_string(layer);
+      const int64_t n_heads = model.site(layer).n_heads;
+      tensor::Tensor bias = tensor::Tensor::empty({n_heads});
+      for (float& b : std::span(bias.data(), static_cast<size_t>(n_heads))) b = kNeutral;
+      weight_.push_back(tensor::Weight::from(name + ".weight", tensor::Tensor::zeros({n_heads, model.d_model})));
+      bias_.push_back(tensor::Weight::from(name + ".bias", bias));
+    }
+    return {};
+  }
+  std::vector<tensor::Parameter> parameters() override {
+    std::vector<tensor::Parameter> table;
+    for (size_t layer = 0; layer < weight_.size(); ++layer) {
+      table.push_back({weight_[layer].name, "", {weight_[layer].cols(), weight_[layer].rows()}, &weight_[layer]});
+      table.push_back({bias_[layer].name, "", {bias_[layer].cols()}, &bias_[layer]});
+    }
+    return table;
+  }
+  bool edits_inputs(int) const override { return true; }
+  void edit_inputs(const Call& call, Inputs& in) const override {
+    const auto layer = static_cast<size_t>(call.layer);
+    const tensor::Tensor t = tensor::softplus(tensor::matmul(call.h, weight_[layer], bias_[layer]));
+    in.q = tensor::mul_spread(in.q, tensor::reshape(t, {t.dim(0), t.dim(1), 1}));
+  }
+
+ private:
+  static constexpr float kNeutral = 0.54132485f;  // its softplus is 1
+  std::vector<tensor::Weight> weight_, bias_;
+};
+
 // The same under other names: a method is named once in a pipeline.
 class FixedRuleToo final : public FixedRule {
  public:
@@ -241,10 +284,11 @@ class FixedRuleToo final : public FixedRule {
 class MovedPositionsToo final : public MovedPositions {
  public:
   static constexpr MethodInfo kInfo{
-      .name = "test-positions-too", .title = "Positions", .paper = "none", .stages = kShape, .summary = "for tests"};
+      .name = "test-positions-too", .title = "Positions", .paper = "none", .stages = kInputs, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
 };
 
+FOVEA_REGISTER_METHOD(Temperature);
 FOVEA_REGISTER_METHOD(ListedPages);
 FOVEA_REGISTER_METHOD(KeyClasses);
 FOVEA_REGISTER_METHOD(NearerPositions);

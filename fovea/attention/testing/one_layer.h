@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -61,19 +62,7 @@ class OneLayer {
     return run(batch, layer);
   }
   std::vector<float> run(const Batch& batch, int layer) {
-    const int64_t n = batch.size();
-    tensor::Tensor q = tensor::Tensor::empty({n, shape_.n_heads, shape_.head_dim});
-    tensor::Tensor k = tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim});
-    tensor::Tensor v = tensor::Tensor::empty(k.shape());
-    for (int64_t i = 0; i < n; ++i) {
-      const auto row = static_cast<size_t>(i);
-      for (const auto& [t, what] : {std::pair(&q, 0), std::pair(&k, 1), std::pair(&v, 2)}) {
-        const auto heads = static_cast<int>(t->dim(1));
-        for (int h = 0; h < heads; ++h)
-          fill(what, layer, batch.sequences[row], content(batch.positions[row]), h,
-               t->data() + (i * heads + h) * shape_.head_dim);
-      }
-    }
+    const auto [q, k, v] = inputs(batch, layer);
     Attend attend({.model = shape_,
                    .ropes = {&rope_, 1},
                    .batch = batch,
@@ -81,10 +70,34 @@ class OneLayer {
                    .pipeline = &pipeline,
                    .hooks = &hooks,
                    .observers = observers});
-    const tensor::Tensor z = attend(layer, q, k, v);
+    const tensor::Tensor z = attend(layer, {q, k, v});
     keys.seen += attend.key_count().seen;
     keys.dense += attend.key_count().dense;
     return {z.values().begin(), z.values().end()};
+  }
+
+  // What a batch brings to a layer: q, k and v [n, heads, head_dim].
+  std::array<tensor::Tensor, 3> inputs(const Batch& batch, int layer) const {
+    const int64_t n = batch.size();
+    std::array<tensor::Tensor, 3> out = {tensor::Tensor::empty({n, shape_.n_heads, shape_.head_dim}),
+                                         tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim}),
+                                         tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim})};
+    for (int what = 0; what < 3; ++what) {
+      tensor::Tensor& t = out[static_cast<size_t>(what)];
+      const auto heads = static_cast<int>(t.dim(1));
+      for (int64_t i = 0; i < n; ++i) {
+        const auto row = static_cast<size_t>(i);
+        for (int h = 0; h < heads; ++h)
+          fill(what, layer, batch.sequences[row], content(batch.positions[row]), h,
+               t.data() + (i * heads + h) * shape_.head_dim);
+      }
+    }
+    return out;
+  }
+  // The same layer without the cache: every key comes from this batch, with gradients where there is a tape.
+  tensor::Tensor without_cache(const Batch& batch, int layer, const std::array<tensor::Tensor, 3>& qkv) {
+    Attend attend({.model = shape_, .ropes = {&rope_, 1}, .batch = batch, .pipeline = &pipeline, .hooks = &hooks});
+    return attend(layer, {qkv[0], qkv[1], qkv[2]});
   }
 
   // The slow twin: z of one row and head over the positions for which `sees` holds.

@@ -19,6 +19,7 @@
 
 #include "fovea/attention/method.h"
 #include "fovea/base/random.h"
+#include "fovea/tensor/ops/math/binary.h"
 
 namespace fovea::attention {
 namespace {
@@ -48,7 +49,6 @@ class RetrievalHeads final : public Method {
   }
 
   Status bind(const ModelShape& model) override {
-    head_dim_ = model.head_dim;
     n_heads_ = model.n_heads;
     FOVEA_RETURN_IF_ERROR(heads_.check(model));
     const int n_all = model.n_layers * model.n_heads;
@@ -85,27 +85,39 @@ class RetrievalHeads final : public Method {
     if (mode_ != kMean || std::find(masked_.begin(), masked_.end(), true) == masked_.end()) return nullptr;
     return std::make_unique<PromptMeans>();
   }
-  bool edits_output(int layer, int head, bool decoding) const override {
-    return (mode_ == kZero && masks(layer, head, decoding)) || (mode_ == kMean && masks(layer, head, true));
-  }
-  void edit_output(const Call& view, int head, float* z, int64_t ld) const override {
-    std::vector<float> instead(static_cast<size_t>(head_dim_), 0.0f);
-    if (mode_ == kMean) {
-      PromptMeans::OfHead& seen = static_cast<PromptMeans&>(*view.state).heads[view.layer * n_heads_ + head];
-      seen.sum.resize(instead.size(), 0.0);
-      if (!view.decoding()) {
-        for (size_t i = 0; i < view.q_pos.size(); ++i) {
-          for (size_t d = 0; d < instead.size(); ++d)
-            seen.sum[d] += z[static_cast<int64_t>(i) * ld + static_cast<int64_t>(d)];
-        }
-        seen.n += static_cast<int64_t>(view.q_pos.size());
-        return;
-      }
-      for (size_t d = 0; d < instead.size() && seen.n > 0; ++d)
-        instead[d] = static_cast<float>(seen.sum[d] / static_cast<double>(seen.n));
+  bool gates(int layer, bool decoding) const override {
+    if (mode_ == kUniform || !(decoding || mode_ == kMean)) return false;
+    for (int head = 0; head < n_heads_; ++head) {
+      if (masks(layer, head, true)) return true;
     }
-    for (size_t i = 0; i < view.q_pos.size(); ++i)
-      std::copy(instead.begin(), instead.end(), z + static_cast<int64_t>(i) * ld);
+    return false;
+  }
+  void gate(const Call& call, tensor::Tensor& z) const override {
+    const int64_t n = z.dim(0), width = z.dim(2), row = z.dim(1) * width;
+    tensor::Tensor masked, instead;
+    if (call.decoding()) masked = tensor::Tensor::zeros(z.shape()), instead = tensor::Tensor::zeros(z.shape());
+    for (int head = 0; head < n_heads_; ++head) {
+      if (!masks(call.layer, head, true)) continue;
+      PromptMeans::OfHead* seen = nullptr;
+      if (mode_ == kMean) {
+        seen = &static_cast<PromptMeans&>(*call.state).heads[call.layer * n_heads_ + head];
+        seen->sum.resize(static_cast<size_t>(width), 0.0);
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t at = i * row + head * width, d = 0; d < width; ++d) {
+          if (call.decoding()) {
+            masked.data()[at + d] = 1;
+            if (seen && seen->n > 0)
+              instead.data()[at + d] =
+                  static_cast<float>(seen->sum[static_cast<size_t>(d)] / static_cast<double>(seen->n));
+          } else {
+            seen->sum[static_cast<size_t>(d)] += z.data()[at + d];
+          }
+        }
+      }
+      if (!call.decoding()) seen->n += n;
+    }
+    if (call.decoding()) z = tensor::where(masked, instead, z);
   }
 
  private:
@@ -128,7 +140,7 @@ class RetrievalHeads final : public Method {
   HeadSet heads_ = HeadSet::none();
   int mode_ = kUniform;
   int seed_ = 0;
-  int head_dim_ = 0, n_heads_ = 0;
+  int n_heads_ = 0;
   std::vector<bool> masked_;
 };
 FOVEA_REGISTER_METHOD(RetrievalHeads);

@@ -1,6 +1,9 @@
 // A gate on each head's output: z becomes value * z. 0 ablates the head (Michel et al., "Are Sixteen
 // Heads Really Better than One?", arXiv:1905.10650, 2.2), 1 changes nothing.
+#include <algorithm>
+
 #include "fovea/attention/method.h"
+#include "fovea/tensor/ops/math/binary.h"
 
 namespace fovea::attention {
 namespace {
@@ -22,23 +25,27 @@ class Scale final : public Method {
   }
 
   Status bind(const ModelShape& model) override {
-    head_dim_ = model.head_dim;
-    return heads_.check(model);
+    FOVEA_RETURN_IF_ERROR(heads_.check(model));
+    for (int layer = 0; layer < model.n_layers; ++layer) {
+      const int n_heads = model.site(layer).n_heads;
+      factors_.push_back(tensor::Tensor::empty({n_heads, 1}));
+      for (int head = 0; head < n_heads; ++head)
+        factors_.back().data()[head] = heads_.contains(layer, head) ? static_cast<float>(value_) : 1.0f;
+      acts_.push_back(value_ != 1.0 && std::ranges::any_of(factors_.back().values(), [](float f) { return f != 1; }));
+    }
+    return {};
   }
 
-  bool edits_output(int layer, int head, bool) const override { return value_ != 1.0 && heads_.contains(layer, head); }
-
-  void edit_output(const Call& view, int, float* z, int64_t ld) const override {
-    const auto factor = static_cast<float>(value_);
-    for (size_t i = 0; i < view.q_pos.size(); ++i) {
-      for (int d = 0; d < head_dim_; ++d) z[static_cast<int64_t>(i) * ld + d] *= factor;
-    }
+  bool gates(int layer, bool) const override { return acts_[static_cast<size_t>(layer)]; }
+  void gate(const Call& call, tensor::Tensor& z) const override {
+    z = tensor::mul_spread(z, factors_[static_cast<size_t>(call.layer)]);
   }
 
  private:
   double value_ = 1.0;
   HeadSet heads_ = HeadSet::all();
-  int head_dim_ = 0;
+  std::vector<tensor::Tensor> factors_;  // of each layer, [n_heads, 1]
+  std::vector<bool> acts_;
 };
 FOVEA_REGISTER_METHOD(Scale);
 

@@ -6,32 +6,13 @@
 #include <set>
 #include <utility>
 
+#include "fovea/attention/method.h"
+
 namespace fovea::models {
 namespace {
 
 using formats::ModelSource;
 using tensor::Parameter;
-
-// The parameter's tensor, if it is one that runs; empty if it may be absent and is.
-Result<std::optional<formats::TensorInfo>> find_weight(const ModelSource& source, const Parameter& p) {
-  const auto wrong = [&](ErrorCode code, std::string message) {
-    const std::string& name = source.name_of(p);
-    return Error{code, fmt::format("{}: tensor {} {}", source.name(), name, message), "tensor " + name};
-  };
-  FOVEA_ASSIGN_OR_RETURN(auto found, source.find(p));
-  if (!found) {
-    if (p.optional) return found;
-    return wrong(ErrorCode::kData, fmt::format("is missing; it should be [{}]", fmt::join(p.shape, ", ")));
-  }
-  if (found->dims != p.shape) {
-    return wrong(ErrorCode::kData, fmt::format("is [{}], but the metadata asks for [{}]", fmt::join(found->dims, ", "),
-                                               fmt::join(p.shape, ", ")));
-  }
-  const kernels::DTypeInfo& info = kernels::dtype_info(found->dtype);
-  if (!info.native)
-    return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which Fovea does not multiply with", info.name));
-  return found;
-}
 
 // What the table has no row for: one problem for all uncounted blocks, one for the rest.
 void add_strays(const ModelSource& source, const std::vector<Parameter>& table, const Config& config,
@@ -42,6 +23,8 @@ void add_strays(const ModelSource& source, const std::vector<Parameter>& table, 
   std::vector<std::string_view> strays;
   for (const formats::TensorInfo& tensor : source.tensors()) {
     if (known.count(tensor.name)) continue;
+    const size_t dot = tensor.name.find('.');  // a method's own weights are bound where it runs
+    if (dot != std::string::npos && attention::make_method(std::string_view(tensor.name).substr(0, dot))) continue;
     const int64_t block = source.block_of(tensor.name);
     if (block >= config.shape.n_layers) {
       blocks.insert(block);
@@ -66,6 +49,26 @@ void add_strays(const ModelSource& source, const std::vector<Parameter>& table, 
 }
 
 }  // namespace
+
+Result<std::optional<formats::TensorInfo>> find_weight(const ModelSource& source, const Parameter& p) {
+  const auto wrong = [&](ErrorCode code, std::string message) {
+    const std::string& name = source.name_of(p);
+    return Error{code, fmt::format("{}: tensor {} {}", source.name(), name, message), "tensor " + name};
+  };
+  FOVEA_ASSIGN_OR_RETURN(auto found, source.find(p));
+  if (!found) {
+    if (p.optional) return found;
+    return wrong(ErrorCode::kData, fmt::format("is missing; it should be [{}]", fmt::join(p.shape, ", ")));
+  }
+  if (found->dims != p.shape) {
+    return wrong(ErrorCode::kData, fmt::format("is [{}], but the metadata asks for [{}]", fmt::join(found->dims, ", "),
+                                               fmt::join(p.shape, ", ")));
+  }
+  const kernels::DTypeInfo& info = kernels::dtype_info(found->dtype);
+  if (!info.native)
+    return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which Fovea does not multiply with", info.name));
+  return found;
+}
 
 Result<std::unique_ptr<Family>> make_family(const ModelSource& source) {
   FOVEA_ASSIGN_OR_RETURN(const Config config, read_config(source));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "fovea/base/result.h"
@@ -14,10 +15,13 @@ namespace fovea::models {
 // that the kernels do not run.
 Result<std::unique_ptr<Family>> make_family(const formats::ModelSource& source);
 
+// The tensor of a parameter, where it is one that runs; empty if it may be absent and is. kData or kUnsupported else.
+Result<std::optional<formats::TensorInfo>> find_weight(const formats::ModelSource& source, const tensor::Parameter& p);
+
 // Points every weight of the family at the file, which must outlive it. Every problem, not only the
 // first; empty: it can run. A tensor is kData if it is missing (and not optional) or of another shape
 // or in a block that the metadata do not count, kUnsupported if Fovea does not multiply with its type
-// or the family has no place for it: to leave it out would change the maths.
+// or neither the family nor a method has a place for it: to leave it out would change the maths.
 std::vector<Error> bind_weights(const formats::ModelSource& source, Family& family);
 
 }  // namespace fovea::models

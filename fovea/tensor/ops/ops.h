@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fovea/tensor/ops/attention/attention.h"
+#include "fovea/tensor/ops/attention/attention_parts.h"
 #include "fovea/tensor/ops/attention/rope.h"
 #include "fovea/tensor/ops/attention/sdpa.h"
 #include "fovea/tensor/ops/loss/cross_entropy.h"

@@ -9,13 +9,11 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/attention_backward.h"
-#include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/attention/float_pages.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
 namespace {
-
-using kernels::kPageKeys;
 
 struct Sizes {
   int64_t n_heads, n_kv_heads;
@@ -97,45 +95,14 @@ std::vector<int32_t> query_positions(const Run& run, bool causal) {
   return causal ? run.positions : std::vector<int32_t>(run.positions.size(), kAfterAll);
 }
 
-// The keys of a run as float32 pages, a list for every KV head.
-struct Pages {
-  Pages(const Run& run, const Sizes& sizes, const Rows& k, const Rows& v)
-      : per_head((run.n() + kPageKeys - 1) / kPageKeys) {
-    constexpr auto kFloats = kernels::KvType::kF32;
-    const int k_dim = sizes.k_page(), v_dim = sizes.v_page();
-    const auto k_floats = static_cast<int64_t>(kernels::key_bytes(kFloats, k_dim) / sizeof(float));
-    const int64_t floats = k_floats + static_cast<int64_t>(kernels::value_bytes(kFloats, v_dim) / sizeof(float));
-    positions.assign(static_cast<size_t>(per_head * kPageKeys), kernels::kNoPosition);
-    std::copy(run.positions.begin(), run.positions.end(), positions.begin());
-    held = Tensor::empty({sizes.n_kv_heads * per_head, floats});
-    blocks.resize(static_cast<size_t>(sizes.n_kv_heads * per_head));
-    for_rows(sizes.n_kv_heads * per_head, floats, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t head = i / per_head, first = i % per_head * kPageKeys;
-        const int n = static_cast<int>(std::min<int64_t>(kPageKeys, run.n() - first));
-        float* page = held.data() + i * floats;
-        if (n < kPageKeys) std::fill_n(page, floats, 0.0f);
-        for (int slot = 0; slot < n; ++slot) {
-          kernels::key_write(page, kFloats, k_dim, slot, k.data + (first + slot) * k.ld + head * k_dim);
-          kernels::value_write(page + k_floats, kFloats, v_dim, slot, v.data + (first + slot) * v.ld + head * v_dim);
-        }
-        blocks[static_cast<size_t>(i)] = {page, page + k_floats, positions.data() + first};
-      }
-    });
-  }
-  int64_t per_head;
-  std::vector<int32_t> positions;
-  std::vector<kernels::KeyBlock> blocks;
-  Tensor held;
-};
-
 // z of a run, and its log-sum-exps [n_kv_heads, n, group].
 Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& options, const Tensor& q, const Tensor& k,
                const Tensor& v, Tensor& z) {
   const int k_dim = sizes.k_page(), dim = sizes.v_page(), group = sizes.group();
   const int64_t n = run.n();
   const Rows rows(q, run, k_dim);
-  const Pages pages(run, sizes, Rows(k, run, k_dim), Rows(v, run, dim));
+  const Rows keys(k, run, k_dim), values(v, run, dim);
+  const FloatPages pages(sizes.n_kv_heads, {keys.data, keys.ld, k_dim}, {values.data, values.ld, dim}, run.positions);
   const std::vector<int32_t> at = query_positions(run, options.causal);
   const bool direct = run.in_place && sizes.v_dim == dim;
   Rows out;
@@ -148,7 +115,8 @@ Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& optio
   kernels::AttentionArgs args;
   args.k_type = args.v_type = kernels::KvType::kF32;
   args.k_dim = k_dim, args.v_dim = dim, args.group = group, args.scale = options.scale;
-  args.ld_q = rows.ld, args.ld_z = out.ld, args.rule = options.rule, args.n_blocks = pages.per_head;
+  args.ld_q = rows.ld, args.ld_z = out.ld, args.rule = options.rule, args.n_blocks = pages.per_head();
+  args.softcap = options.softcap;
   const int64_t chunk = std::max<int64_t>(16, 192 / group), chunks = (n + chunk - 1) / chunk;
   args.n_queries = chunk;
   PerThread scratch(kernels::attention_scratch_bytes(args));
@@ -158,7 +126,7 @@ Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& optio
     part.n_queries = std::min(chunk, n - first);
     part.q = rows.data + first * rows.ld + head * group * k_dim;
     part.q_pos = at.data() + first;
-    part.blocks = pages.blocks.data() + head * pages.per_head;
+    part.blocks = pages.of(head).data();
     part.z = out.data + first * out.ld + head * group * dim;
     part.lse = lse.data() + (head * n + first) * group;
     part.scratch = scratch.at(thread);
@@ -198,7 +166,7 @@ void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
   pool().for_each(sizes.n_kv_heads, [&](int64_t head, int thread) {
     const int64_t q_at = head * group * sizes.k_dim, z_at = head * group * sizes.v_dim;
     kernels::AttentionBackwardArgs args{.k_dim = sizes.k_dim, .v_dim = sizes.v_dim, .group = group};
-    args.scale = kept.options.scale, args.rule = kept.options.rule;
+    args.scale = kept.options.scale, args.softcap = kept.options.softcap, args.rule = kept.options.rule;
     args.n_queries = args.n_keys = run.n();
     args.q = q.data + q_at, args.ld_q = q.ld, args.q_pos = at.data();
     args.k = k.data + head * sizes.k_dim, args.ld_k = k.ld;

@@ -8,6 +8,7 @@
 namespace fovea::tensor {
 struct AttentionOptions {
   float scale = 1;             // multiplies q . k
+  float softcap = 0;           // > 0: a score s becomes softcap tanh(s / softcap)
   kernels::KeyRule rule = {};  // a window, for causal attention
   bool causal = true;          // token i sees token j only if positions[j] <= positions[i]
 };

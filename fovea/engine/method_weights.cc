@@ -1,0 +1,40 @@
+#include "fovea/engine/method_weights.h"
+
+#include <set>
+#include <string>
+
+#include "fovea/models/support/weights.h"
+
+namespace fovea::engine {
+
+Status bind_method_weights(const formats::ModelSource& source, const attention::Pipeline& pipeline) {
+  for (const auto& method : pipeline.methods()) {
+    std::set<std::string> known;
+    for (tensor::Parameter p : method->parameters()) {
+      p.name = p.hf_name = attention::tensor_name(method->info(), p.name);
+      p.optional = true;
+      FOVEA_ASSIGN_OR_RETURN(const auto found, models::find_weight(source, p));
+      known.insert(p.name);
+      if (!found) continue;
+      const bool matrix = p.shape.size() == 2;
+      const tensor::Weight in_file{.name = p.name,
+                                   .view = {.dtype = found->dtype,
+                                            .rows = matrix ? p.shape[1] : 1,
+                                            .cols = p.shape[0],
+                                            .data = found->data.data()},
+                                   .packed = nullptr,
+                                   .value = {}};
+      *p.target = tensor::Weight::from(p.name, tensor::weight_values(in_file));
+    }
+    const std::string prefix = attention::tensor_name(method->info(), "");
+    for (const formats::TensorInfo& tensor : source.tensors()) {
+      if (tensor.name.starts_with(prefix) && !known.count(tensor.name)) {
+        return make_error(ErrorCode::kUnsupported, "{}: {} here has no place for tensor {}", source.name(),
+                          method->info().name, tensor.name);
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace fovea::engine

@@ -1,0 +1,15 @@
+// Weights of attention methods: tensors of the model's files under the method's name ("streaming-llm.bias").
+#pragma once
+
+#include "fovea/attention/pipeline.h"
+#include "fovea/base/result.h"
+#include "fovea/formats/source.h"
+
+namespace fovea::engine {
+
+// Gives every parameter of the pipeline's methods that the source has a tensor for its values, as float32; the others
+// keep those that the method made. kData or kUnsupported for a tensor of another shape or type, and for one under a
+// method's name that the method does not list.
+Status bind_method_weights(const formats::ModelSource& source, const attention::Pipeline& pipeline);
+
+}  // namespace fovea::engine
