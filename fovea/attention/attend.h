@@ -42,6 +42,11 @@ struct AttendInput {
 // How many keys were computed on, and how many dense attention would have read.
 struct KeyCount {
   uint64_t seen = 0, dense = 0;
+  KeyCount& operator+=(const KeyCount& other) {
+    seen += other.seen;
+    dense += other.dense;
+    return *this;
+  }
 };
 
 // What a sequence brings of its own to a batch.
@@ -109,6 +114,10 @@ class Attend {
     std::span<const SequenceContext> sequences = {};
     AttendMemory* memory = nullptr;             // null: its own
     const std::atomic<bool>* cancel = nullptr;  // looked at in every layer: throws Cancelled
+
+    Context with(const Batch& other) const {  // every field but the batch
+      return {model, ropes, other, cache, pipeline, hooks, observers, sequences, memory, cancel};
+    }
   };
   explicit Attend(const Context& context);
   ~Attend();

@@ -110,8 +110,7 @@ Result<SequenceId> Session::adopt(int32_t n_tokens, const attention::KeyCount& k
     return std::move(filled.error());
   }
   lengths_[sequence] = n_tokens;
-  keys_.seen += keys.seen;
-  keys_.dense += keys.dense;
+  keys_ += keys;
   return sequence;
 }
 
@@ -192,30 +191,29 @@ Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
                     std::min(n_ctx_, context_of(pipeline(sequence))));
 }
 
-Result<Tensor> Session::forward(const Batch& batch, const std::atomic<bool>* cancel) {
+Result<Tensor> Session::forward(const Batch& batch, std::span<const models::GivenRows> given,
+                                const std::atomic<bool>* cancel) {
   tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics};
   tensor::ExecScope scope(exec);
-  const models::Config& config = model_->config();
-  attention::Attend attend({.model = shape_,
-                            .ropes = {&config.rope, 1},
-                            .batch = batch,
-                            .cache = &cache_,
-                            .pipeline = &pipeline_,
-                            .hooks = hooks_.active() ? &hooks_ : nullptr,
-                            .observers = observers_,
-                            .sequences = contexts_,
-                            .memory = &attend_memory_,
-                            .cancel = cancel});
-  const attention::HookBatch rows(hooks_, batch);
-  Tensor logits = model_->family().forward(batch, attend, hooks_);
+  attention::KeyCount keys;
+  Tensor logits = models::forward(model_->family(),
+                                  {.model = shape_,
+                                   .ropes = model_->config().ropes,
+                                   .batch = batch,
+                                   .cache = &cache_,
+                                   .pipeline = &pipeline_,
+                                   .observers = observers_,
+                                   .sequences = contexts_,
+                                   .memory = &attend_memory_,
+                                   .cancel = cancel},
+                                  hooks_, {.given = given, .keys = &keys});
   FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
     return make_error(ErrorCode::kData,
                       "{}: the model's answer is not a number (NaN or Inf); fovea check says which weights are bad",
                       model_->source().name());
   }
-  keys_.seen += attend.key_count().seen;
-  keys_.dense += attend.key_count().dense;
+  keys_ += keys;
   return logits;
 }
 
@@ -247,10 +245,13 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
   Batch& batch = step_;
   batch.clear();
   contexts_.clear();
+  std::vector<models::GivenRows> given;
   bool stateful = false;
   for (size_t i = 0; i < feeds.size(); ++i) {
     const Feed& feed = feeds[i];
     FOVEA_CHECK(!feed.tokens.empty(), "step: no token for sequence {}", feed.sequence);
+    FOVEA_CHECK(!feed.x.defined() || feed.x.dim(0) == static_cast<int64_t>(feed.tokens.size()),
+                "step: {} rows for {} tokens of sequence {}", feed.x.dim(0), feed.tokens.size(), feed.sequence);
     FOVEA_RETURN_IF_ERROR(check_tokens(feed.tokens));
     FOVEA_RETURN_IF_ERROR(check_room(feed.sequence, static_cast<int64_t>(feed.tokens.size())));
     for (size_t j = 0; j < i; ++j)
@@ -258,6 +259,7 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
     const auto first = static_cast<int32_t>(batch.size());
     batch.add(feed.tokens, length(feed.sequence), feed.sequence, feed.phase);
     const auto end = static_cast<int32_t>(batch.size());
+    if (feed.x.defined()) given.push_back({first, feed.x});
     if (feed.logits == Logits::kLast) batch.logit_rows.push_back(end - 1);
     for (int32_t row = first; row < end && feed.logits == Logits::kAll; ++row) batch.logit_rows.push_back(row);
     if (const auto own = own_.find(feed.sequence); own != own_.end()) {
@@ -275,7 +277,7 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
     roll_back(feeds, states);
   };
   try {
-    Result<Tensor> logits = forward(batch, cancel);
+    Result<Tensor> logits = forward(batch, given, cancel);
     if (logits) {
       for (const Feed& feed : feeds)
         lengths_[feed.sequence] = length(feed.sequence) + static_cast<int32_t>(feed.tokens.size());

@@ -16,6 +16,7 @@
 #include "fovea/attention/pipeline.h"
 #include "fovea/base/result.h"
 #include "fovea/engine/model.h"
+#include "fovea/models/support/forward.h"
 #include "fovea/tensor/exec.h"
 
 namespace fovea::engine {
@@ -77,6 +78,7 @@ class Session {
     std::span<const int32_t> tokens;
     Logits logits = Logits::kLast;
     attention::Phase phase = attention::Phase::kDecode;
+    Tensor x = {};  // [tokens, d_model]: rows of the residual stream in place of the tokens', which count as names only
   };
   Result<Tensor> step(std::span<const Feed> feeds, const std::atomic<bool>* cancel = nullptr);
 
@@ -122,7 +124,8 @@ class Session {
   int context_of(const attention::Pipeline& pipeline) const;
   attention::Pipeline& pipeline_of(SequenceId sequence);
   bool drops_keys(SequenceId sequence) const;
-  Result<Tensor> forward(const attention::Batch& batch, const std::atomic<bool>* cancel);
+  Result<Tensor> forward(const attention::Batch& batch, std::span<const models::GivenRows> given,
+                         const std::atomic<bool>* cancel);
   void roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states);
 
   std::shared_ptr<const Model> model_;

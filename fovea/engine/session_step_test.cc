@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "fovea/base/check.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
 
@@ -198,6 +199,29 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
   ASSERT_TRUE(expected.has_value() && found.has_value());
   EXPECT_EQ(*found, *expected);
   EXPECT_EQ(decode(*failing, f, 7), decode(*straight, s, 7));
+}
+
+TEST(SessionStep, RowsGivenInPlaceOfTokensAreTheirEmbeddings) {
+  auto session = session_of();
+  const std::vector<int32_t> ids = ids_of(9), other = ids_of(5, 3), blank(9, 0);
+  std::vector<float> rows;
+  const auto feed = [&](std::span<const int32_t> tokens, const Tensor& x) {
+    const SequenceId a = session->begin(), b = session->begin();
+    const Session::Feed feeds[] = {{.sequence = a, .tokens = other}, {.sequence = b, .tokens = tokens, .x = x}};
+    return values(session->step(feeds));
+  };
+  std::vector<float> want;
+  {
+    auto scope = session->hooks().scoped("blocks.0.hook_resid_pre", [&](const std::string&, Tensor& x) {
+      rows.assign(x.data() + 5 * x.dim(1), x.data() + x.elements());
+    });
+    ASSERT_TRUE(scope.has_value());
+    want = feed(ids, {});
+  }
+  const Tensor x = Tensor::from({9, session->shape().d_model}, rows);
+  EXPECT_EQ(feed(blank, x), want);
+  EXPECT_NE(feed(blank, {}), want);
+  EXPECT_THROW(feed(std::span(blank).first(3), x), CheckFailed);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The contract of a model family: one table of weights and one forward, out of ops. Header only, so
-// that every .cc of this room is a family.
+// The contract of a model family: one table of weights, and a chain of blocks out of ops that forward()
+// (support/forward.h) runs. Header only, so that every .cc of this room is a family.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,14 @@ class Family {
   virtual ~Family() = default;
   virtual const Config& config() const = 0;
   virtual std::vector<tensor::Parameter> weights() = 0;
-  // -> logits [batch.logit_rows.size(), vocab_size]; an empty tensor if no row is wanted.
-  virtual tensor::Tensor forward(const attention::Batch& batch, attention::Attend& attend,
+
+  // The chain: tokens -> x [n, d_model], through every block, -> logits [batch.logit_rows.size(), vocab_size] (an empty
+  // tensor if no row is wanted). Blocks know of one another through x and the cache alone.
+  virtual int n_blocks() const { return config().shape.n_layers; }
+  virtual tensor::Tensor embed(const attention::Batch& batch, attention::Hooks& hook) const = 0;
+  virtual tensor::Tensor block(int index, tensor::Tensor x, attention::Attend& attend,
+                               attention::Hooks& hook) const = 0;
+  virtual tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch,
                                  attention::Hooks& hook) const = 0;
 };
 

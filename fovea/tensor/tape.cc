@@ -49,11 +49,13 @@ bool Tape::needs_grad(const ValueId& t) const { return t.id != 0 && state_->entr
 
 void Tape::record(const Tensor& out, std::span<const Tensor> inputs, std::function<void(Tape&)> backward) {
   for (const Tensor& input : inputs) {
-    if (!needs_grad(input)) continue;
-    state_->entries.try_emplace(out.id());
-    state_->nodes.push_back({out.id(), std::move(backward)});
-    return;
+    if (needs_grad(input)) return record(out, std::move(backward));
   }
+}
+
+void Tape::record(const Tensor& out, std::function<void(Tape&)> backward) {
+  state_->entries.try_emplace(out.id());
+  state_->nodes.push_back({out.id(), std::move(backward)});
 }
 
 Tensor& Tape::grad(const ValueId& t, bool& first) {
@@ -96,8 +98,9 @@ void Tape::backward(const Tensor& out, const Tensor& seed, bool keep_graph) {
 
   std::vector<State::Node> nodes = std::exchange(state_->nodes, {});
   for (size_t i = nodes.size(); i-- > 0;) {
-    const auto entry = state_->entries.find(nodes[i].out);
-    if (entry->second.grad.defined()) nodes[i].backward(*this);  // undefined: `out` does not depend on it
+    // undefined: `out` does not depend on it
+    if (state_->entries.find(nodes[i].out)->second.grad.defined()) nodes[i].backward(*this);
+    const auto entry = state_->entries.find(nodes[i].out);  // what is run again adds entries
     state_->close(entry->second);
     if (keep_graph) continue;
     if (!entry->second.watched) state_->entries.erase(entry);

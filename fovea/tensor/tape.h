@@ -38,6 +38,8 @@ class Tape {
   void record(const Tensor& out, std::initializer_list<Tensor> inputs, std::function<void(Tape&)> backward) {
     record(out, std::span(inputs.begin(), inputs.size()), std::move(backward));
   }
+  // For an op that finds out in `backward` what `out` depends on; it may record, and run backward(), itself.
+  void record(const Tensor& out, std::function<void(Tape&)> backward);
   // The gradient buffer of t (zeros at first), same shape. A caller's mistake if !needs_grad(t).
   Tensor& grad(const ValueId& t);
   // The same for a caller that writes all of it: `first` says that it holds nothing yet, else it is added to.

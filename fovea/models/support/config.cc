@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
@@ -273,7 +274,8 @@ Result<Config> read_config(const ModelSource& source) {
   FOVEA_ASSIGN_OR_RETURN(const double eps,
                          source.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
   config.norm_eps = static_cast<float>(eps);
-  FOVEA_ASSIGN_OR_RETURN(config.rope, read_rope(source, s));
+  FOVEA_ASSIGN_OR_RETURN(tensor::RopeTable rope, read_rope(source, s));
+  config.ropes.push_back(std::move(rope));
   FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(source, s.architecture));
   return config;
 }

@@ -47,7 +47,7 @@ struct Config {
   std::string architecture;
   attention::ModelShape shape;
   float norm_eps = 0;
-  tensor::RopeTable rope;
+  std::vector<tensor::RopeTable> ropes = {};  // AttentionShape::rope counts these
 };
 // The one tensor that read_config reads: Llama 3's divisor of each pair's angle.
 inline constexpr std::string_view kRopeFactors = "rope_freqs.weight";

@@ -51,7 +51,7 @@ TEST(ReadConfig, TakesEverySizeFromItsKey) {
       (std::vector<int>{s.n_layers, s.n_heads, s.n_kv_heads, s.head_dim, s.d_model, s.d_ff, s.vocab_size, s.n_ctx}),
       ElementsAre(1, 2, 1, 4, 8, 4, 4, 16));
   EXPECT_EQ(config->norm_eps, 1e-5f);
-  EXPECT_THAT(config->rope.inv_freq, ElementsAre(1.0f, 0.01f));  // base 10000, 2 pairs
+  EXPECT_THAT(config->ropes[0].inv_freq, ElementsAre(1.0f, 0.01f));  // base 10000, 2 pairs
 }
 
 TEST(ReadConfig, WithoutAKeyForKvHeadsEveryQueryHeadHasItsOwn) {
@@ -63,15 +63,15 @@ TEST(ReadConfig, WithoutAKeyForKvHeadsEveryQueryHeadHasItsOwn) {
 TEST(ReadConfig, LinearScalingAndFactorsPerPairDivideTheAngles) {
   ModelRecipe scaled;
   scaled.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 4.0f);
-  EXPECT_THAT(config_of(scaled)->rope.inv_freq, ElementsAre(0.25f, 0.0025f));
-  EXPECT_THAT(config_of(ModelRecipe().set("llama.rope.scaling.factor", 4.0f))->rope.inv_freq,
+  EXPECT_THAT(config_of(scaled)->ropes[0].inv_freq, ElementsAre(0.25f, 0.0025f));
+  EXPECT_THAT(config_of(ModelRecipe().set("llama.rope.scaling.factor", 4.0f))->ropes[0].inv_freq,
               ElementsAre(0.25f, 0.0025f));  // linear where no type is said
   ModelRecipe llama3;
   llama3.tensors = {{"rope_freqs.weight", {2}}};
   const auto config = config_of(
       llama3, [](GgufWriter& w) { w.data().replace(0, 8, GgufWriter::number(1.0f) + GgufWriter::number(8.0f)); });
   ASSERT_TRUE(config.has_value()) << config.error().message;
-  EXPECT_THAT(config->rope.inv_freq, ElementsAre(1.0f, 0.00125f));
+  EXPECT_THAT(config->ropes[0].inv_freq, ElementsAre(1.0f, 0.00125f));
 }
 
 TEST(ReadConfig, G12_AnUnknownArchitectureIsToldWhichAreKnown) {

@@ -134,7 +134,7 @@ TEST(BindWeights, BlocksThatTheMetadataDoNotCountAreRefused) {
 
 TEST(RegisterFamily, RefusesADoubleName) {
   EXPECT_THROW(register_family("llama", {}), CheckFailed);
-  EXPECT_NE(make_family(Config{.architecture = "llama", .shape = {}, .norm_eps = 1, .rope = {}}), nullptr);
+  EXPECT_NE(make_family(Config{.architecture = "llama", .shape = {}, .norm_eps = 1, .ropes = {}}), nullptr);
 }
 
 TEST(MakeFamily, RefusesHeadsThatTheKernelsDoNotRun) {

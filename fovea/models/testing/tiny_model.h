@@ -18,6 +18,7 @@
 #include "fovea/attention/kv_cache.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/models/family.h"
+#include "fovea/models/support/forward.h"
 #include "fovea/models/support/weights.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
@@ -42,7 +43,7 @@ class TinyModel {
   }
 
   const attention::ModelShape& shape() const { return family_->config().shape; }
-  Family& family() { return *family_; }
+  Family& family() const { return *family_; }
   const std::vector<int32_t>& ids() const { return ids_; }
   double golden_logit(size_t token, size_t id) const { return golden_["logits"][token][id].get<double>(); }
 
@@ -51,9 +52,8 @@ class TinyModel {
     attention::Batch batch;
     batch.add(ids, 0, 0);
     for (int32_t i = 0; i < batch.size(); ++i) batch.logit_rows.push_back(i);
-    attention::Attend attend(
-        {.model = shape(), .ropes = {&family_->config().rope, 1}, .batch = batch, .cache = cache, .hooks = &hooks});
-    return family_->forward(batch, attend, hooks);
+    return forward(*family_, {.model = shape(), .ropes = family_->config().ropes, .batch = batch, .cache = cache},
+                   hooks);
   }
   tensor::Tensor logits(std::span<const int32_t> ids) const {
     attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));

@@ -23,6 +23,7 @@
 #include "fovea/tensor/ops/shape/embed.h"
 #include "fovea/tensor/ops/shape/select_rows.h"
 #include "fovea/tensor/ops/shape/view.h"
+#include "fovea/tensor/ops/train/checkpoint.h"
 #include "fovea/tensor/ops/train/choices.h"
 #include "fovea/tensor/ops/train/dropout.h"
 #include "fovea/tensor/ops/train/stop_gradient.h"

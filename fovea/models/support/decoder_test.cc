@@ -1,0 +1,49 @@
+#include "fovea/models/support/decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace fovea::models {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(DecoderRows, OneWithTheTargetOfAnotherTakesItsPlace) {
+  using enum DecoderRow::Width;
+  const auto plain = decoder_rows();
+  const auto rows = decoder_rows({{"other_norm.weight", "other.weight", {kModel}, &DecoderBlock::mlp_norm},
+                                  {"attn_q.bias", "q.bias", {kQ}, &DecoderBlock::b_q}});
+  ASSERT_EQ(rows.size(), plain.size() + 1);
+  const auto has = [&](std::string_view name) {
+    return std::any_of(rows.begin(), rows.end(), [&](const DecoderRow& row) { return row.name == name; });
+  };
+  EXPECT_TRUE(has("other_norm.weight"));
+  EXPECT_TRUE(has("attn_q.bias"));
+  EXPECT_FALSE(has("ffn_norm.weight"));
+}
+
+TEST(Decoder, ItsTableHasTheShapesOfEachLayer) {
+  Config config{.architecture = "llama",
+                .shape = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .d_model = 24, .d_ff = 40,
+                          .vocab_size = 9, .n_ctx = 16}};
+  const attention::AttentionShape narrow{.n_heads = 3, .n_kv_heads = 1, .k_dim = 16, .v_dim = 8, .scale = 1};
+  config.shape.attention = {config.shape.site(0), narrow};
+  Decoder decoder(config);
+  const auto table = decoder.weights();
+  const auto shape_of = [&](const std::string& name) {
+    const auto it = std::find_if(table.begin(), table.end(), [&](const auto& p) { return p.name == name; });
+    return it == table.end() ? std::vector<int64_t>() : it->shape;
+  };
+  EXPECT_THAT(shape_of("blk.0.attn_q.weight"), ElementsAre(24, 32));
+  EXPECT_THAT(shape_of("blk.1.attn_q.weight"), ElementsAre(24, 48));
+  EXPECT_THAT(shape_of("blk.1.attn_k.weight"), ElementsAre(24, 16));
+  EXPECT_THAT(shape_of("blk.1.attn_v.weight"), ElementsAre(24, 8));
+  EXPECT_THAT(shape_of("blk.1.attn_output.weight"), ElementsAre(24, 24));
+  EXPECT_THAT(shape_of("blk.1.ffn_down.weight"), ElementsAre(40, 24));
+  EXPECT_EQ(table.size(), 3 + 2 * decoder_rows().size());
+}
+
+}  // namespace
+}  // namespace fovea::models
