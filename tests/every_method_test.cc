@@ -15,6 +15,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
+#include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::engine {
 namespace {
@@ -25,7 +26,7 @@ using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
 using Rows = std::vector<std::vector<float>>;  // logits of token after token
 
-const std::set<std::string> kLaws = {"neutral", "causal", "chunks", "batch", "alone", "budget", "fork"};
+const std::set<std::string> kLaws = {"neutral", "causal", "chunks", "batch", "alone", "budget", "fork", "gradient"};
 
 std::vector<std::string> words_of(std::string_view text, char separator) {
   std::vector<std::string> out;
@@ -409,6 +410,17 @@ TEST_P(EveryMethod, WhereItCanGoBackToAPrefixItHoldsWhatFeedingThePrefixLeaves) 
       expect_same(found, expected, distance("chunks"));
     }
   }
+}
+
+TEST_P(EveryMethod, TheTapeHasItsGradient) {
+  SKIP_IF_BROKEN_BY_DESIGN("gradient");
+  if (std::get<2>(GetParam()) == Numerics::kFast) GTEST_SKIP() << "the tape is exact";
+  models::TinyModel model(std::get<1>(GetParam()));
+  attention::ModelShape shape = model.shape();
+  shape.profile = profile_.get();
+  auto pipeline = attention::Pipeline::parse(example(), shape);
+  ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
+  model.expect_gradients_meet_finite_differences(24, &*pipeline);
 }
 
 TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {

@@ -32,8 +32,8 @@ class RowObserver {
 
 struct Cancelled {};
 
-// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the batch's rows, not rotated. x and h,
-// for methods that read them: [n, d_model], what the block reads of the residual stream and its norm.
+// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the batch's rows, not rotated. x and
+// h, for methods that read them: [n, d_model], what the block reads of the residual stream and its norm.
 struct AttendInput {
   tensor::Tensor q, k, v;
   tensor::Tensor x = {}, h = {};
@@ -126,8 +126,8 @@ class Attend {
 
   tensor::Tensor operator()(int layer, AttendInput in);  // -> z [n, n_heads, v_dim]
   // Keys of something else than the batch's tokens (an image, an encoder's output), for a batch of one sequence: every
-  // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays (without a cache, on
-  // the tape, they are given each time).
+  // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays (without a cache,
+  // on the tape, they are given each time).
   tensor::Tensor cross(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
 
   const KeyCount& key_count() const { return keys_; }

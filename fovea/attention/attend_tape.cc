@@ -134,7 +134,8 @@ Tensor Attend::planned_on_tape(Layer& layer, size_t index, const Tensor& k, cons
 }
 
 Tensor Attend::cross_on_tape(int layer, const Tensor& q, const Tensor& k, const Tensor& v) {
-  FOVEA_CHECK(k.defined() && v.defined(), "attend: without a cache, layer {} wants its keys and values each time", layer);
+  FOVEA_CHECK(k.defined() && v.defined(), "attend: without a cache, layer {} wants its keys and values each time",
+              layer);
   const AttentionShape shape = c_.model.site(layer);
   const Tensor queries = wide(q), keys = wide(k), values = wide(v);
   std::vector<int32_t> positions(static_cast<size_t>(keys.dim(0)));

@@ -14,10 +14,17 @@ namespace {
 
 using tensor::Tensor;
 
-constexpr const char* kSpecs[] = {
-    "dense", "test-strided:stride=3", "test-rule:window=5:n_sink=2", "test-pages:every=3", "test-pages:every=3:head=1",
-    "test-classes:sinks=0.5", "test-nearer:limit=8:bias=-0.5", "test-positions:shift=3", "scale:value=2:heads=0.1+1",
-    "test-nearer:limit=8,test-classes:sinks=0.25,test-positions:shift=3,scale:value=-1", "test-rule:window=1"};
+constexpr const char* kSpecs[] = {"dense",
+                                  "test-strided:stride=3",
+                                  "test-rule:window=5:n_sink=2",
+                                  "test-pages:every=3",
+                                  "test-pages:every=3:head=1",
+                                  "test-classes:sinks=0.5",
+                                  "test-nearer:limit=8:bias=-0.5",
+                                  "test-positions:shift=3",
+                                  "scale:value=2:heads=0.1+1",
+                                  "test-nearer:limit=8,test-classes:sinks=0.25,test-positions:shift=3,scale:value=-1",
+                                  "test-rule:window=1"};
 
 // Two sequences, the first in two phases.
 Batch two_sequences(int n) {

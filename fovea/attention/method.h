@@ -82,7 +82,8 @@ struct Call {
   SequenceState* state;                  // of this method; null if it has none
   std::span<const Span> spans = {};      // what was named of the sequence
   std::span<const int32_t> tokens = {};  // of the rows
-  // [n, d_model] of the rows: what the block reads of the residual stream, and its norm; undefined where nobody gave them.
+  // [n, d_model] of the rows: what the block reads of the residual stream, and its norm; undefined where nobody gave
+  // them.
   tensor::Tensor x = {}, h = {};
 
   bool decoding() const { return phase == Phase::kDecode; }

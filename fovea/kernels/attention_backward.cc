@@ -122,7 +122,9 @@ struct Backward {
     }
     if (int64_t{k_first} > int64_t{q_last} + rule.ahead) return 0;
     if (live_last <= int64_t{q_first} - rule.window && k_first >= rule.n_sink) return 0;
-    if (g.mask || k_last == kNoPosition || int64_t{k_last} > int64_t{q_first} + rule.ahead || int64_t{k_first} <= int64_t{q_last} - rule.window) return 1;
+    if (g.mask || k_last == kNoPosition || int64_t{k_last} > int64_t{q_first} + rule.ahead ||
+        int64_t{k_first} <= int64_t{q_last} - rule.window)
+      return 1;
     return 2;
   }
 
@@ -149,7 +151,8 @@ struct Backward {
   }
   // q k -> the capped score over scale; its slope goes to ds_panels, which is free until dS is made.
   void cap_scores() const {
-    const F32 to_exponent = F32::all(2.0f * g.scale / g.softcap), one = F32::all(1.0f), back = F32::all(g.softcap / g.scale);
+    const F32 to_exponent = F32::all(2.0f * g.scale / g.softcap), one = F32::all(1.0f),
+              back = F32::all(g.softcap / g.scale);
     for (int i = 0; i < kBlockRows * kBlockKeys; i += kLanes) {
       const F32 tanh = one - F32::all(2.0f) / (exp(min(F32::load(p + i) * to_exponent, F32::all(80.0f))) + one);
       (one - tanh * tanh).store(ds_panels + i);

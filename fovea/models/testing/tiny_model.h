@@ -47,18 +47,25 @@ class TinyModel {
   const std::vector<int32_t>& ids() const { return ids_; }
   double golden_logit(size_t token, size_t id) const { return golden_["logits"][token][id].get<double>(); }
 
-  // All logits of `ids`, [n, vocab_size]; without a cache, every key comes from this call.
-  tensor::Tensor logits(std::span<const int32_t> ids, attention::KvCache* cache, attention::Hooks& hooks) const {
+  // All logits of `ids`, [n, vocab_size]; without a cache, every key comes from this call. With a pipeline the second
+  // half are generated tokens of one pass.
+  tensor::Tensor logits(std::span<const int32_t> ids, attention::KvCache* cache, attention::Hooks& hooks,
+                        attention::Pipeline* pipeline = nullptr) const {
+    const size_t n_prompt = pipeline ? ids.size() / 2 : ids.size();
+    if (pipeline) pipeline->remove(0);
     attention::Batch batch;
-    batch.add(ids, 0, 0);
+    batch.add(ids.first(n_prompt), 0, 0);
+    batch.add(ids.subspan(n_prompt), static_cast<int32_t>(n_prompt), 0, attention::Phase::kDecode);
     for (int32_t i = 0; i < batch.size(); ++i) batch.logit_rows.push_back(i);
-    return forward(*family_, {.model = shape(), .ropes = family_->config().ropes, .batch = batch, .cache = cache},
-                   hooks);
+    return forward(
+        *family_,
+        {.model = shape(), .ropes = family_->config().ropes, .batch = batch, .cache = cache, .pipeline = pipeline},
+        hooks);
   }
-  tensor::Tensor logits(std::span<const int32_t> ids) const {
+  tensor::Tensor logits(std::span<const int32_t> ids, attention::Pipeline* pipeline = nullptr) const {
     attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));
     attention::Hooks hooks(shape().n_layers);
-    return logits(ids, &cache, hooks);
+    return logits(ids, &cache, hooks, pipeline);
   }
 
   // The logits of the golden prompt against those of transformers.
@@ -76,18 +83,24 @@ class TinyModel {
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
   }
 
-  // Every weight as a float32 parameter: the loss of the prompt, and its slope along each gradient.
-  void expect_gradients_meet_finite_differences() {
+  // Every weight as a float32 parameter: the loss of the prompt's first n tokens, and its slope along each gradient.
+  // Those of the pipeline's methods too. The loss without a tape goes through the cache.
+  void expect_gradients_meet_finite_differences(size_t n = 12, attention::Pipeline* pipeline = nullptr) {
     std::vector<tensor::Tensor> parameters;  // on the heap: the family keeps them
     std::vector<std::string> names;
-    for (const tensor::Parameter& spec : family_->weights()) {
+    std::vector<tensor::Parameter> table = family_->weights();
+    for (size_t m = 0; pipeline && m < pipeline->methods().size(); ++m) {
+      const auto own = pipeline->methods()[m]->parameters();
+      table.insert(table.end(), own.begin(), own.end());
+    }
+    for (const tensor::Parameter& spec : table) {
       if (!spec.target->defined()) continue;
       parameters.push_back(tensor::weight_values(*spec.target));
       names.push_back(spec.name);
       *spec.target = tensor::Weight::from(spec.name, parameters.back());
     }
     tensor::Arena arena;  // before the tape, whose gradients live in it
-    const std::span<const int32_t> ids(ids_.data(), 12);
+    const std::span<const int32_t> ids(ids_.data(), n);
     std::vector<int32_t> targets(ids.begin() + 1, ids.end());
     targets.push_back(-1);
     attention::Hooks hooks(shape().n_layers);
@@ -96,12 +109,12 @@ class TinyModel {
     tensor::Exec taped{.arena = &arena, .tape = &tape};
     {
       tensor::ExecScope scope(taped);
-      tape.backward(cross_entropy(logits(ids, nullptr, hooks), targets).mean());
+      tape.backward(cross_entropy(logits(ids, nullptr, hooks, pipeline), targets).mean());
     }
     const auto loss = [&] {
       tensor::Exec exec{.arena = &arena, .numerics = tensor::Numerics::kExact};
       tensor::ExecScope scope(exec);
-      return static_cast<double>(cross_entropy(logits(ids), targets).mean().data()[0]);
+      return static_cast<double>(cross_entropy(logits(ids, pipeline), targets).mean().data()[0]);
     };
     for (size_t i = 0; i < parameters.size(); ++i) {
       tensor::Tensor& p = parameters[i];

@@ -60,8 +60,7 @@ kernels::AttentionArgs args_of(const Kept& kept, const AttentionRead& read) {
 void forward(Kept& kept, const FloatPages& pages, Tensor& lse) {
   const std::vector<AttentionRead>& reads = kept.plan.reads;
   size_t most = 0;
-  for (const AttentionRead& read : reads)
-    most = std::max(most, kernels::attention_scratch_bytes(args_of(kept, read)));
+  for (const AttentionRead& read : reads) most = std::max(most, kernels::attention_scratch_bytes(args_of(kept, read)));
   PerThread scratch(most);
   pool().for_each(static_cast<int64_t>(reads.size()), [&](int64_t i, int thread) {
     const AttentionRead& read = reads[static_cast<size_t>(i)];
@@ -169,17 +168,19 @@ AttentionParts attention_parts(std::span<const Tensor> q, const Tensor& k, const
   if (!tape) return out;
   std::vector<Tensor> inputs(q.begin(), q.end());
   inputs.push_back(k), inputs.push_back(v);
-  tape->record(out.z, inputs, [kept, scratch_bytes = kernels::attention_backward_scratch_bytes(
-                                         static_cast<int>(k.dim(2)), static_cast<int>(v.dim(2)))](Tape& t) {
-    const Tensor dz = t.grad(kept->z);
-    for (const Tensor& turned : kept->q) (void)(t.needs_grad(turned) && t.grad(turned).defined());  // not in a thread
-    for (const Tensor* x : {&kept->k, &kept->v}) (void)(t.needs_grad(*x) && t.grad(*x).defined());
-    PerThread scratch(scratch_bytes);
-    pool().for_each(kept->k.dim(1), [&](int64_t kv_head, int thread) {
-      backward(t, *kept, dz, kv_head, scratch.at(thread));
-    });
-    kept->d_lse = Tensor();
-  });
+  tape->record(out.z, inputs,
+               [kept, scratch_bytes = kernels::attention_backward_scratch_bytes(static_cast<int>(k.dim(2)),
+                                                                                static_cast<int>(v.dim(2)))](Tape& t) {
+                 const Tensor dz = t.grad(kept->z);
+                 for (const Tensor& turned : kept->q)
+                   (void)(t.needs_grad(turned) && t.grad(turned).defined());  // not in a thread
+                 for (const Tensor* x : {&kept->k, &kept->v}) (void)(t.needs_grad(*x) && t.grad(*x).defined());
+                 PerThread scratch(scratch_bytes);
+                 pool().for_each(kept->k.dim(1), [&](int64_t kv_head, int thread) {
+                   backward(t, *kept, dz, kv_head, scratch.at(thread));
+                 });
+                 kept->d_lse = Tensor();
+               });
   // Runs before that of z, which takes both gradients in one go.
   tape->record(out.lse, inputs, [kept, lse = ValueId(out.lse)](Tape& t) {
     kept->d_lse = t.grad(lse);

@@ -15,13 +15,13 @@ namespace fovea::tensor {
 // What some rows of neighbouring query heads of one KV head read together.
 struct AttentionRead {
   int kv_head = 0;
-  int head = 0, n_heads = 1;      // of the KV head's group
-  int64_t first = 0, n = 0;       // rows
-  int part = 0;                   // of the result that it is
-  int turn = 0;                   // the q that it reads with
-  float bias = 0;                 // added to its scores
-  std::vector<int32_t> pages = {};  // rising
-  std::vector<uint32_t> mask = {};     // [pages, n_heads, n] bits of keys; empty: all
+  int head = 0, n_heads = 1;                 // of the KV head's group
+  int64_t first = 0, n = 0;                  // rows
+  int part = 0;                              // of the result that it is
+  int turn = 0;                              // the q that it reads with
+  float bias = 0;                            // added to its scores
+  std::vector<int32_t> pages = {};           // rising
+  std::vector<uint32_t> mask = {};           // [pages, n_heads, n] bits of keys; empty: all
   std::vector<kernels::KeyRule> rules = {};  // [n_heads]
 };
 struct AttentionPlan {
@@ -34,8 +34,8 @@ struct AttentionParts {
   Tensor z;    // [parts, n, n_heads, v_dim]; zeros where a row has no key
   Tensor lse;  // [n, n_heads, parts] log-sum-exp of the scores; -inf where a row has no key
 };
-// q: one tensor [n, n_heads, k_dim] for every turn; k [m, n_kv_heads, k_dim] and v [m, n_kv_heads, v_dim] at `positions`,
-// rising; all rotated, widths multiples of 8 up to 256. `pages`: float_pages of k and v.
+// q: one tensor [n, n_heads, k_dim] for every turn; k [m, n_kv_heads, k_dim] and v [m, n_kv_heads, v_dim] at
+// `positions`, rising; all rotated, widths multiples of 8 up to 256. `pages`: float_pages of k and v.
 AttentionParts attention_parts(std::span<const Tensor> q, const Tensor& k, const Tensor& v,
                                std::span<const int32_t> positions, const FloatPages& pages, AttentionPlan plan);
 FloatPages float_pages(const Tensor& k, const Tensor& v, std::span<const int32_t> positions);
