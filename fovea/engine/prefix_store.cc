@@ -95,7 +95,8 @@ std::string default_prefix_dir() {
 }
 
 bool PrefixStore::usable(Session& session) const {
-  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active()) return false;
+  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active() || session.adapters())
+    return false;
   // Who can put a file there could choose what a model makes of a text.
   const std::string why = store::why_not_trusted(options_.dir);
   if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);

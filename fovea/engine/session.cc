@@ -186,7 +186,7 @@ Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
 }
 
 Result<Tensor> Session::forward(const Batch& batch, const std::atomic<bool>* cancel) {
-  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics};
+  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics, .adapters = adapters()};
   tensor::ExecScope scope(exec);
   const models::Config& config = model_->config();
   attention::Attend attend({.model = shape_,
