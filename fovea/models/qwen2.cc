@@ -12,6 +12,7 @@ namespace {
 
 using attention::kNoLayer;
 using attention::Site;
+using tensor::Init;
 using tensor::Parameter;
 using tensor::Tensor;
 using tensor::Weight;
@@ -26,22 +27,26 @@ class Qwen2 final : public Family {
     const auto& s = cfg_.shape;
     const int64_t d = s.d_model, ff = s.d_ff, q = int64_t{s.n_heads} * s.head_dim,
                   kv = int64_t{s.n_kv_heads} * s.head_dim;
-    std::vector<Parameter> table = {
-        {"token_embd.weight", "model.embed_tokens.weight", {d, s.vocab_size}, &embed_},
-        {"output_norm.weight", "model.norm.weight", {d}, &final_norm_},
-        {"output.weight", "lm_head.weight", {d, s.vocab_size}, &lm_head_, true}};  // tied if absent
+    std::vector<Parameter> table = {{"token_embd.weight", "model.embed_tokens.weight", {d, s.vocab_size}, &embed_},
+                                    {"output_norm.weight", "model.norm.weight", {d}, &final_norm_, Init::ones()},
+                                    {"output.weight",
+                                     "lm_head.weight",
+                                     {d, s.vocab_size},
+                                     &lm_head_,
+                                     Init::normal(0.02f),
+                                     true}};  // tied if absent
     for (int l = 0; l < s.n_layers; ++l) {
       Block& w = blocks_[static_cast<size_t>(l)];
       const std::string at = fmt::format("blk.{}.", l), hf = fmt::format("model.layers.{}.", l);
-      table.push_back({at + "attn_norm.weight", hf + "input_layernorm.weight", {d}, &w.attn_norm});
+      table.push_back({at + "attn_norm.weight", hf + "input_layernorm.weight", {d}, &w.attn_norm, Init::ones()});
       table.push_back({at + "attn_q.weight", hf + "self_attn.q_proj.weight", {d, q}, &w.w_q});
       table.push_back({at + "attn_k.weight", hf + "self_attn.k_proj.weight", {d, kv}, &w.w_k});
       table.push_back({at + "attn_v.weight", hf + "self_attn.v_proj.weight", {d, kv}, &w.w_v});
-      table.push_back({at + "attn_q.bias", hf + "self_attn.q_proj.bias", {q}, &w.b_q});
-      table.push_back({at + "attn_k.bias", hf + "self_attn.k_proj.bias", {kv}, &w.b_k});
-      table.push_back({at + "attn_v.bias", hf + "self_attn.v_proj.bias", {kv}, &w.b_v});
+      table.push_back({at + "attn_q.bias", hf + "self_attn.q_proj.bias", {q}, &w.b_q, Init::zeros()});
+      table.push_back({at + "attn_k.bias", hf + "self_attn.k_proj.bias", {kv}, &w.b_k, Init::zeros()});
+      table.push_back({at + "attn_v.bias", hf + "self_attn.v_proj.bias", {kv}, &w.b_v, Init::zeros()});
       table.push_back({at + "attn_output.weight", hf + "self_attn.o_proj.weight", {q, d}, &w.w_o});
-      table.push_back({at + "ffn_norm.weight", hf + "post_attention_layernorm.weight", {d}, &w.mlp_norm});
+      table.push_back({at + "ffn_norm.weight", hf + "post_attention_layernorm.weight", {d}, &w.mlp_norm, Init::ones()});
       table.push_back({at + "ffn_gate.weight", hf + "mlp.gate_proj.weight", {d, ff}, &w.w_gate});
       table.push_back({at + "ffn_up.weight", hf + "mlp.up_proj.weight", {d, ff}, &w.w_up});
       table.push_back({at + "ffn_down.weight", hf + "mlp.down_proj.weight", {ff, d}, &w.w_down});
