@@ -27,9 +27,9 @@ inline bool register_column(std::string_view name, const ColumnInfo& info) {
   return add_once(column_registry(), "profile columns", name, info);
 }
 // FOVEA_PROFILE_COLUMN(retrieval, kHead, "mean share of the needle that the head copied");
-#define FOVEA_PROFILE_COLUMN(name, granularity, help)                   \
-  [[maybe_unused]] const bool name##_registered = ::fovea::probe::register_column( \
-      #name, {::fovea::attention::Granularity::granularity, help})
+#define FOVEA_PROFILE_COLUMN(name, granularity, help) \
+  [[maybe_unused]] const bool name##_registered =     \
+      ::fovea::probe::register_column(#name, {::fovea::attention::Granularity::granularity, help})
 
 // For measures: the column must be registered and have as many values as the model asks for.
 inline void set_column(attention::HeadProfile& profile, std::string_view name, std::vector<double> values) {
