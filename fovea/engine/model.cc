@@ -53,6 +53,13 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   return std::shared_ptr<const Model>(std::move(model));
 }
 
+Result<const tensor::Weight*> Model::weight(std::string_view name) const {
+  for (const tensor::Parameter& p : family_->weights()) {
+    if (p.target->defined() && (p.name == name || p.hf_name == name)) return p.target;
+  }
+  return make_error(ErrorCode::kUsage, "{}: there is no weight called {}", source_->name(), quoted(name));
+}
+
 Result<std::string> Model::sha256() const {
   std::string hashes;
   for (const auto& file : source_->files()) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fovea/base/result.h"
@@ -35,6 +36,8 @@ class Model {
   const models::Family& family() const { return *family_; }
   const models::Config& config() const { return family_->config(); }
   const attention::ModelShape& shape() const { return family_->config().shape; }
+  // By its name in GGUF files or in Hugging Face folders, for adapters; kUsage if this model has none of that name.
+  Result<const tensor::Weight*> weight(std::string_view name) const;
   uint64_t repack_budget() const { return repack_budget_; }
   uint64_t packed_bytes() const { return packed_bytes_; }  // with those still to be made
   // Made at first use, by whichever thread comes first: what only runs ids needs none.

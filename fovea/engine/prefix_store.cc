@@ -76,9 +76,9 @@ void make_room(const PrefixStoreOptions& options, uint64_t room) {
 std::string profile_hash(const attention::HeadProfile* profile) {
   if (!profile) return "none";
   Sha256 hash;
-  for (const auto& [name, values] : profile->values) {
+  for (const auto& [name, column] : profile->columns) {
     hash.add(std::as_bytes(std::span(name)));
-    hash.add(std::as_bytes(std::span(values)));
+    hash.add(std::as_bytes(std::span(column.values)));
   }
   return hash.hex();
 }
@@ -95,7 +95,8 @@ std::string default_prefix_dir() {
 }
 
 bool PrefixStore::usable(Session& session) const {
-  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active()) return false;
+  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active() || session.adapters())
+    return false;
   // Who can put a file there could choose what a model makes of a text.
   const std::string why = store::why_not_trusted(options_.dir);
   if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);

@@ -37,8 +37,8 @@ class PrefixStore {
   std::optional<Found> find(Session& session, std::span<const int32_t> prompt, size_t n_shared);
 
   // Sets `tokens`, all that the sequence was fed (with dense attention: what it was fed first), aside for flush(),
-  // as they are now; replaces what was set aside before. Not where a method keeps state of its own, or a hook is at
-  // work.
+  // as they are now; replaces what was set aside before. Not where a method keeps state of its own, a hook is at
+  // work, or weights have adapters.
   void remember(Session& session, SequenceId sequence, std::span<const int32_t> tokens);
   // Writes what was set aside, when there is time for it. Only a complete file ever has its name.
   void flush(Session& session);

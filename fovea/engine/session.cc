@@ -193,7 +193,7 @@ Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
 
 Result<Tensor> Session::forward(const Batch& batch, std::span<const models::GivenRows> given,
                                 const std::atomic<bool>* cancel) {
-  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics};
+  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics, .adapters = adapters()};
   tensor::ExecScope scope(exec);
   attention::KeyCount keys;
   Tensor logits = models::forward(model_->family(),

@@ -17,6 +17,7 @@
 #include "fovea/base/result.h"
 #include "fovea/engine/model.h"
 #include "fovea/models/support/forward.h"
+#include "fovea/tensor/adapters.h"
 #include "fovea/tensor/exec.h"
 
 namespace fovea::engine {
@@ -37,6 +38,7 @@ struct SessionOptions {
   int chunk = 512;               // tokens of a prefill step
   std::string attention = "dense";
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // for methods that need one
+  std::shared_ptr<const tensor::Adapters> adapters = nullptr;       // of the model's weights (Model::weight)
 };
 
 struct PrefillOptions {
@@ -115,6 +117,7 @@ class Session {
   int n_ctx() const { return n_ctx_; }
   int chunk() const { return options_.chunk; }
   kernels::Numerics numerics() const { return options_.numerics; }
+  const tensor::Adapters* adapters() const { return options_.adapters.get(); }
 
  private:
   Session(std::shared_ptr<const Model> model, const SessionOptions& options);

@@ -17,7 +17,8 @@
 namespace fovea::tensor {
 
 using kernels::Numerics;
-class Tape;  // tape.h
+class Tape;      // tape.h
+class Adapters;  // adapters.h
 
 // Recycles blocks of about the same size: after one warm step with the same shapes, no call reaches the heap.
 // A tensor may outlive it, and may end on any thread: the last one frees what is left.
@@ -42,8 +43,9 @@ class Arena {
 struct Exec {
   Arena* arena = nullptr;
   Numerics numerics = Numerics::kFast;
-  Tape* tape = nullptr;    // not null: float32 everywhere, every op records its backward
-  static Exec* current();  // this thread's innermost scope, or null
+  Tape* tape = nullptr;                // not null: float32 everywhere, every op records its backward
+  const Adapters* adapters = nullptr;  // what stands for some of the weights
+  static Exec* current();              // this thread's innermost scope, or null
 };
 
 class ExecScope {

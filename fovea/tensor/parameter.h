@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/tensor/init.h"
 #include "fovea/tensor/weight.h"
 
 namespace fovea::tensor {
@@ -21,6 +22,7 @@ struct Parameter {
   std::string hf_name;         // in Hugging Face folders
   std::vector<int64_t> shape;  // shape[0] varies fastest
   Weight* target;
+  Init init = Init::normal(0.02f);  // of a fresh one: matrices of transformers; norms are ones, biases zeros
   bool optional = false;
   Stored gguf = {}, hf = {};
 };

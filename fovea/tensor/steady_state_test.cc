@@ -7,6 +7,7 @@
 
 #include "fovea/base/testing/count_allocations.h"
 #include "fovea/base/threads.h"
+#include "fovea/tensor/adapters.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
 #include "fovea/tensor/testing/gradient_check.h"
@@ -56,6 +57,21 @@ TEST(SteadyState, AStepWithoutATapeReachesTheHeapNever) {
     for (int step = 0; step < 5; ++step) layer.forward(tokens, positions);
     EXPECT_EQ(g_allocations - before, 0u) << tokens.size() << " tokens";
   }
+}
+
+TEST(SteadyState, AProductWithALoraReachesTheHeapNever) {
+  if (!FOVEA_COUNTS_ALLOCATIONS) GTEST_SKIP() << "allocations cannot be counted under the thread sanitizer";
+  const Weight w = Weight::from("blk.0.attn_output.weight", random_tensor({48, 64}, 1));
+  Adapters adapters;
+  ASSERT_TRUE(adapters.add(w, Lora{random_tensor({4, 64}, 2), random_tensor({48, 4}, 3)}));
+  Arena arena;
+  Exec exec{.arena = &arena, .adapters = &adapters};
+  ExecScope scope(exec);
+  const Tensor x = random_tensor({1, 64}, 4);
+  for (int warm = 0; warm < 20; ++warm) matmul(x, w);
+  const uint64_t before = g_allocations;
+  for (int step = 0; step < 5; ++step) matmul(x, w);
+  EXPECT_EQ(g_allocations - before, 0u);
 }
 
 TEST(SteadyState, AnyNumberOfThreadsGivesTheSameBits) {

@@ -244,21 +244,16 @@ class Temperature final : public Method {
       .name = "test-temperature", .title = "Temperature", .paper = "none", .stages = kInputs, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   Status bind(const ModelShape& model) override {
-    for (int layer = 0; layer < model.n_layers; ++layer) {
-      const std::string name = "layer." + std::to_string(layer);
-      const int64_t n_heads = model.site(layer).n_heads;
-      tensor::Tensor bias = tensor::Tensor::empty({n_heads});
-      for (float& b : std::span(bias.data(), static_cast<size_t>(n_heads))) b = kNeutral;
-      weight_.push_back(tensor::Weight::from(name + ".weight", tensor::Tensor::zeros({n_heads, model.d_model})));
-      bias_.push_back(tensor::Weight::from(name + ".bias", bias));
-    }
+    n_heads_ = model.n_heads, d_model_ = model.d_model;
+    weight_.resize(static_cast<size_t>(model.n_layers)), bias_.resize(weight_.size());
     return {};
   }
   std::vector<tensor::Parameter> parameters() override {
     std::vector<tensor::Parameter> table;
     for (size_t layer = 0; layer < weight_.size(); ++layer) {
-      table.push_back({weight_[layer].name, "", {weight_[layer].cols(), weight_[layer].rows()}, &weight_[layer]});
-      table.push_back({bias_[layer].name, "", {bias_[layer].cols()}, &bias_[layer]});
+      const std::string at = "layer." + std::to_string(layer);
+      table.push_back({at + ".weight", "", {d_model_, n_heads_}, &weight_[layer], tensor::Init::zeros()});
+      table.push_back({at + ".bias", "", {n_heads_}, &bias_[layer], tensor::Init::constant(0.54132485f)});
     }
     return table;
   }
@@ -270,8 +265,8 @@ class Temperature final : public Method {
   }
 
  private:
-  static constexpr float kNeutral = 0.54132485f;  // its softplus is 1
-  std::vector<tensor::Weight> weight_, bias_;
+  int64_t n_heads_ = 0, d_model_ = 0;
+  std::vector<tensor::Weight> weight_, bias_;  // softplus of the first bias is 1
 };
 
 // The same under other names: a method is named once in a pipeline.

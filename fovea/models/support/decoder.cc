@@ -12,18 +12,19 @@ namespace fovea::models {
 
 using attention::kNoLayer;
 using attention::Site;
+using tensor::Init;
 using tensor::Parameter;
 using tensor::Tensor;
 
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more) {
   using enum DecoderRow::Width;
   using B = DecoderBlock;
-  std::vector<DecoderRow> rows = {{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm},
+  std::vector<DecoderRow> rows = {{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, Init::ones()},
                                   {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
                                   {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
                                   {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
                                   {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
-                                  {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm},
+                                  {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm, Init::ones()},
                                   {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
                                   {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
                                   {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}};
@@ -45,8 +46,8 @@ std::vector<Parameter> Decoder::weights() {
   const auto& s = cfg_.shape;
   std::vector<Parameter> table = {
       {"token_embd.weight", "model.embed_tokens.weight", {s.d_model, s.vocab_size}, &embed_},
-      {"output_norm.weight", "model.norm.weight", {s.d_model}, &final_norm_},
-      {"output.weight", "lm_head.weight", {s.d_model, s.vocab_size}, &lm_head_, true}};  // tied if absent
+      {"output_norm.weight", "model.norm.weight", {s.d_model}, &final_norm_, Init::ones()},
+      {"output.weight", "lm_head.weight", {s.d_model, s.vocab_size}, &lm_head_, Init::normal(0.02f), true}};  // tied if absent
   for (int l = 0; l < s.n_layers; ++l) {
     const attention::AttentionShape a = s.site(l);
     const int64_t widths[] = {0,
@@ -62,7 +63,7 @@ std::vector<Parameter> Decoder::weights() {
         if (width != DecoderRow::Width::kNone) shape.push_back(widths[static_cast<size_t>(width)]);
       }
       table.push_back({fmt::format("blk.{}.{}", l, row.name), fmt::format("model.layers.{}.{}", l, row.hf_name),
-                       std::move(shape), &(blocks_[static_cast<size_t>(l)].*row.target)});
+                       std::move(shape), &(blocks_[static_cast<size_t>(l)].*row.target), row.init});
     }
   }
   return table;

@@ -23,6 +23,7 @@ struct DecoderRow {
   std::string_view name, hf_name;                            // in a block: "attn_q.weight" of "blk.3.attn_q.weight"
   std::array<Width, 2> shape;
   tensor::Weight DecoderBlock::*target;
+  tensor::Init init = tensor::Init::normal(0.02f);
 };
 // Those of a plain decoder, and `more`; one of `more` with the target of another takes its place.
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more = {});

@@ -102,4 +102,13 @@ std::vector<Error> bind_weights(const ModelSource& source, Family& family) {
   return problems;
 }
 
+void init_weights(Family& family, uint64_t seed, bool with_optional) {
+  for (const Parameter& p : family.weights()) {
+    if (p.optional && !with_optional) continue;
+    const tensor::Shape shape =
+        p.shape.size() == 2 ? tensor::Shape({p.shape[1], p.shape[0]}) : tensor::Shape({p.shape[0]});
+    *p.target = tensor::Weight::from(p.name, tensor::draw(p.init, shape, seed, p.name));
+  }
+}
+
 }  // namespace fovea::models

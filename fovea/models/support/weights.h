@@ -1,6 +1,7 @@
-// From a model file to its family, ready to run.
+// From a model file, or from a seed, to a family that is ready to run.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,5 +24,10 @@ Result<std::optional<formats::TensorInfo>> find_weight(const formats::ModelSourc
 // or in a block that the metadata do not count, kUnsupported if Fovea does not multiply with its type
 // or neither the family nor a method has a place for it: to leave it out would change the maths.
 std::vector<Error> bind_weights(const formats::ModelSource& source, Family& family);
+
+// Makes every weight of the family anew, as its table says: float32 to train. One seed gives the same bits on any
+// number of threads. Optional weights are made only where asked for: a family without them ties or leaves out what they
+// hold.
+void init_weights(Family& family, uint64_t seed, bool with_optional = false);
 
 }  // namespace fovea::models

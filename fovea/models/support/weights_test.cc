@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "fovea/base/threads.h"
 #include "fovea/formats/gguf.h"
 #include "fovea/models/testing/model_recipe.h"
 
@@ -130,6 +131,46 @@ TEST(BindWeights, BlocksThatTheMetadataDoNotCountAreRefused) {
   ASSERT_FALSE(bound.status.has_value());
   EXPECT_EQ(bound.status.error().where, "llama.block_count");
   EXPECT_THAT(bound.status.error().message, AllOf(HasSubstr("counts 1 blocks"), HasSubstr("2 more, blk.1 the first")));
+}
+
+TEST(InitWeights, MakesWhatTheTableSays) {
+  const std::string file = ModelRecipe("qwen2").build();
+  const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto family = make_family(read_config(*gguf).value());
+  init_weights(*family, 7);
+  const auto values = [](const tensor::Parameter& p) {
+    const auto all = p.target->value.values();
+    return std::vector<float>(all.begin(), all.end());
+  };
+  std::vector<std::vector<float>> first;
+  for (const tensor::Parameter& p : family->weights()) {
+    ASSERT_EQ(p.target->defined(), !p.optional) << p.name;
+    if (p.optional) continue;
+    EXPECT_EQ(p.target->name, p.name);
+    EXPECT_EQ(p.target->cols(), p.shape[0]) << p.name;
+    EXPECT_EQ(p.target->rows(), p.shape.size() == 2 ? p.shape[1] : 1) << p.name;
+    first.push_back(values(p));
+    const float largest = *std::ranges::max_element(first.back());
+    if (p.shape.size() == 2) {
+      EXPECT_TRUE(largest > 0 && largest < 0.1f) << p.name;  // 5 deviations of 0.02
+    } else {
+      EXPECT_EQ(first.back(), std::vector<float>(first.back().size(), p.name.ends_with("norm.weight") ? 1.0f : 0.0f))
+          << p.name;
+    }
+  }
+  EXPECT_NE(first[0], first[1]);
+  const int threads = pool().size();
+  set_threads(3);
+  init_weights(*family, 7, /*with_optional=*/true);
+  set_threads(threads);
+  std::vector<std::vector<float>> second;
+  for (const tensor::Parameter& p : family->weights()) {
+    EXPECT_TRUE(p.target->defined()) << p.name;
+    if (!p.optional) second.push_back(values(p));
+  }
+  EXPECT_EQ(second, first);
+  init_weights(*family, 8);
+  EXPECT_NE(values(family->weights()[0]), first[0]);
 }
 
 TEST(RegisterFamily, RefusesADoubleName) {

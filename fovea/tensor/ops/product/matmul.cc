@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
@@ -12,6 +13,7 @@
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/product/adapted.h"
 #include "fovea/tensor/ops/quantized_form.h"
 #include "fovea/tensor/scratch.h"
 #include "fovea/tensor/tape.h"
@@ -215,11 +217,10 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
           .ld_y = w.rows()};
 }
 
-}  // namespace
+bool is_masked(const Adapter* adapter) { return adapter && adapter->mask.values.defined(); }
 
-Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
-
-Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
+// With the weight as it is, whatever the adapters.
+Tensor product(const Tensor& x, const Weight& w, const Weight& bias) {
   Tensor y, hold;
   const Job job{args_of(x, w, bias, y, hold)};
   run({&job, 1});
@@ -243,6 +244,17 @@ Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   return y;
 }
 
+}  // namespace
+
+Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
+
+Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
+  const Adapter* adapter = adapter_of(w);
+  if (!adapter) return product(x, w, bias);
+  Tensor y = is_masked(adapter) ? product(x, masked_weight(w, adapter->mask), bias) : product(x, w, bias);
+  return change_product(std::move(y), x, bias, *adapter);
+}
+
 void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
   constexpr size_t kMost = 4;
   FOVEA_CHECK(!products.empty() && products.size() <= kMost, "matmuls: {} products, 1 to {} are possible",
@@ -255,8 +267,11 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
   std::array<MatmulArgs, kMost> rests;
   std::array<Tensor, kMost> holds, rest_values;
   const bool any_fine = std::any_of(products.begin(), products.end(), [](const Product& p) { return p.fine; });
+  size_t n_jobs = 0;
   for (size_t i = 0; i < products.size(); ++i) {
-    MatmulArgs& args = jobs[i].product;
+    if (is_masked(adapter_of(products[i].w))) continue;
+    Job& job = jobs[n_jobs++];
+    MatmulArgs& args = job.product;
     args = args_of(x, products[i].w, products[i].bias, y[i], holds[i], any_fine);
     if (!products[i].fine || !args.quantized) continue;
     rest_values[i] = Tensor::empty(y[i].shape());
@@ -264,13 +279,19 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     rests[i].quantized = QuantizedForm::of(x, args.n_tokens, args.w.cols, true).rest();
     rests[i].bias = nullptr;
     rests[i].y = rest_values[i].data();
-    jobs[i].rest = &rests[i];
+    job.rest = &rests[i];
   }
-  run(std::span(jobs).first(products.size()));
+  if (n_jobs > 0) run(std::span(jobs).first(n_jobs));
+  for (size_t i = 0; i < products.size(); ++i) {
+    const Adapter* adapter = adapter_of(products[i].w);
+    if (!adapter) continue;
+    y[i] = is_masked(adapter) ? matmul(x, products[i].w, products[i].bias)
+                              : change_product(std::move(y[i]), x, products[i].bias, *adapter);
+  }
 }
 
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
-  if (current_tape()) return add(residual, matmul(x, w));
+  if (current_tape() || adapter_of(w)) return add(residual, matmul(x, w));
   Tensor y, hold;
   const Job job{args_of(x, w, Weight(), y, hold), residual.data()};
   FOVEA_CHECK(residual.shape() == y.shape(), "matmul_add: shapes {} and {} differ", residual.shape().to_string(),
@@ -280,7 +301,7 @@ Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
 }
 
 Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next) {
-  if (current_tape()) return swiglu(matmul(x, w_gate), matmul(x, w_up));
+  if (current_tape() || adapter_of(w_gate) || adapter_of(w_up)) return swiglu(matmul(x, w_gate), matmul(x, w_up));
   FOVEA_CHECK(w_gate.rows() == w_up.rows(), "matmul_swiglu: {} has {} rows, {} has {}", w_gate.name, w_gate.rows(),
               w_up.name, w_up.rows());
   Tensor y, up, hold;

@@ -10,6 +10,7 @@ namespace fovea::tensor {
 // y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]); x [n_tokens, cols], w [rows, cols] -> [n_tokens, rows].
 // In `fast`, x is quantised once and the form is shared by every product of the same x: its values
 // must not be written after the first. With a tape, or without an Exec, numerics are `exact`.
+// Where the Exec has an adapter for w, what it adds is added to the finished product (adapters.h).
 Tensor matmul(const Tensor& x, const Weight& w);
 Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias);  // bias may be !defined()
 
@@ -28,7 +29,7 @@ std::array<Tensor, N> matmuls(const Tensor& x, const Product (&products)[N]) {
 }
 
 // add(residual, matmul(x, w)) and swiglu(matmul(x, w_gate), matmul(x, w_up)) in one job each: a part of the
-// product is finished while it is in the cache.
+// product is finished while it is in the cache. With an adapter, and on the tape, they are made one after the other.
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w);
 Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next = Next::kAnything);
 }  // namespace fovea::tensor

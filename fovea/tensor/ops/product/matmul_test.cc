@@ -13,6 +13,7 @@
 #include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/shape/embed.h"
 #include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/quantized_matrix.h"
 
 namespace fovea::tensor {
 namespace {
@@ -109,30 +110,12 @@ TEST(Matmul, GradientPassesThroughAFrozenWeight) {
   expect_gradients({x}, [&] { return matmul(x, frozen); });
 }
 
-// A Q8_0 matrix: blocks of 32 columns, a float16 scale (here a power of two) and 32 int8 codes.
-struct Q8Matrix {
-  std::vector<uint8_t> bytes;
-  Weight weight;
-
-  Q8Matrix(int64_t rows, int64_t cols, uint64_t seed) {
-    Rng rng(seed);
-    for (int64_t block = 0; block < rows * cols / 32; ++block) {
-      const auto half = static_cast<uint16_t>((15 - 7 - rng.below(3)) << 10);  // 2^-7 .. 2^-9
-      bytes.push_back(static_cast<uint8_t>(half & 0xff));
-      bytes.push_back(static_cast<uint8_t>(half >> 8));
-      for (int i = 0; i < 32; ++i) bytes.push_back(static_cast<uint8_t>(rng.below(255) - 127));
-    }
-    weight.name = "q8";
-    weight.view = {.dtype = kernels::DType::kQ8_0, .rows = rows, .cols = cols, .data = bytes.data()};
-  }
-};
-
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::equal(a.values().begin(), a.values().end(), b.values().begin());
 }
 
 TEST(MatmulQuantized, ExactIsTheProductOfTheDequantisedWeight) {
-  const Q8Matrix w(50, 96, 1);
+  const QuantizedMatrix w(50, 96, 1);
   const Tensor x = random_tensor({5, 96}, 2), values = weight_values(w.weight);
   const Tensor y = matmul(x, w.weight);
   const std::vector<double> expected = product(x, values);
@@ -141,7 +124,7 @@ TEST(MatmulQuantized, ExactIsTheProductOfTheDequantisedWeight) {
 
 TEST(MatmulQuantized, FastIsNearAndPackedOrNotGivesTheSameBits) {
   for (const int64_t n : {1, 3, 200}) {
-    Q8Matrix w(70, 256, 3);
+    QuantizedMatrix w(70, 256, 3);
     const Tensor x = random_tensor({n, 256}, 4), values = weight_values(w.weight);
     const std::vector<double> expected = product(x, values);
     Arena arena;
@@ -159,7 +142,7 @@ TEST(MatmulQuantized, FastIsNearAndPackedOrNotGivesTheSameBits) {
 
 TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
   for (const int64_t n : {1, 8, 200}) {
-    Q8Matrix a(70, 256, 3), b(600, 256, 4), c(600, 256, 5);
+    QuantizedMatrix a(70, 256, 3), b(600, 256, 4), c(600, 256, 5);
     pack_weight(c.weight);
     const Tensor x = random_tensor({n, 256}, 6), residual = random_tensor({n, 600}, 7);
     const Weight bias = Weight::from("b", random_tensor({600}, 8)), none;
@@ -177,7 +160,7 @@ TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
 
 TEST(MatmulQuantized, AFormMadeWithItsXGivesTheBitsOfOneMadeAfterInOneJobLess) {
   for (const int64_t n : {1, 8, 300}) {
-    Q8Matrix a(70, 256, 3), gate(608, 256, 4), up(608, 256, 5), down(70, 608, 6);
+    QuantizedMatrix a(70, 256, 3), gate(608, 256, 4), up(608, 256, 5), down(70, 608, 6);
     const Tensor x = random_tensor({n, 256}, 7);
     const Weight norm = Weight::from("norm", random_tensor({256}, 8)), none;
     Arena arena;
@@ -209,7 +192,7 @@ TEST(MatmulQuantized, AFormMadeWithItsXGivesTheBitsOfOneMadeAfterInOneJobLess) {
 
 TEST(MatmulQuantized, AFineProductIsAHundredTimesNearerAndTheSameBitsInAnyCompany) {
   for (const int64_t n : {1, 8, 200}) {
-    Q8Matrix a(70, 256, 3), b(600, 256, 4);
+    QuantizedMatrix a(70, 256, 3), b(600, 256, 4);
     const Tensor x = random_tensor({n, 256}, 6);
     const Weight bias = Weight::from("b", random_tensor({600}, 8)), none;
     const Tensor exact = matmul(x, b.weight, bias);
@@ -254,7 +237,7 @@ TEST(MatmulQuantized, AWeightToBePackedLaterIsPackedAtItsSecondProductOrAtALongO
   Exec exec{.arena = &arena};
   ExecScope scope(exec);
   for (const int64_t n : {3, 200}) {
-    Q8Matrix plain(70, 256, 3), later(70, 256, 3);
+    QuantizedMatrix plain(70, 256, 3), later(70, 256, 3);
     const Tensor x = random_tensor({n, 256}, 4);
     const Tensor y = matmul(x, plain.weight);
     EXPECT_GT(pack_weight_later(later.weight), 0u);
@@ -269,7 +252,7 @@ TEST(MatmulQuantized, AWeightToBePackedLaterIsPackedAtItsSecondProductOrAtALongO
 }
 
 TEST(MatmulQuantized, ExactArithmeticNeverPacks) {
-  Q8Matrix w(32, 64, 5);
+  QuantizedMatrix w(32, 64, 5);
   pack_weight_later(w.weight);
   const Tensor x = random_tensor({200, 64}, 4);
   for (int i = 0; i < 3; ++i) matmul(x, w.weight);
@@ -278,7 +261,7 @@ TEST(MatmulQuantized, ExactArithmeticNeverPacks) {
 
 TEST(MatmulQuantized, PackingSaysOfEveryRowOnceThatItIsDone) {
   constexpr int64_t kRows = 40'003, kCols = 256;  // 10.9 MB: in two steps
-  Q8Matrix w(kRows, kCols, 5);
+  QuantizedMatrix w(kRows, kCols, 5);
   const auto* next = static_cast<const std::byte*>(w.weight.view.data);
   const auto* end = next + kRows * kCols / 32 * 34;
   int steps = 0;
@@ -293,7 +276,7 @@ TEST(MatmulQuantized, PackingSaysOfEveryRowOnceThatItIsDone) {
 }
 
 TEST(MatmulQuantized, LookingUpManyRowsOfAPackedTableSaysThatItIsDoneAgain) {
-  Q8Matrix w(70, 256, 5);
+  QuantizedMatrix w(70, 256, 5);
   size_t bytes = 0;
   pack_weight_later(w.weight, [&](std::span<const std::byte> rows) { bytes += rows.size(); });
   const std::vector<int32_t> tokens(200, 69);
@@ -310,7 +293,7 @@ TEST(MatmulQuantized, LookingUpManyRowsOfAPackedTableSaysThatItIsDoneAgain) {
 TEST(MatmulQuantized, PackedBytesAreCountedWhileTheyLive) {
   const size_t before = packed_weight_bytes();
   {
-    Q8Matrix w(64, 64, 5);
+    QuantizedMatrix w(64, 64, 5);
     const size_t taken = pack_weight(w.weight);
     EXPECT_EQ(packed_weight_bytes() - before, taken);
   }
@@ -318,7 +301,7 @@ TEST(MatmulQuantized, PackedBytesAreCountedWhileTheyLive) {
 }
 
 TEST(MatmulQuantized, EveryXIsQuantisedAfresh) {
-  const Q8Matrix w(32, 64, 6);
+  const QuantizedMatrix w(32, 64, 6);
   Arena arena;
   Exec exec{.arena = &arena};
   ExecScope scope(exec);
@@ -333,7 +316,7 @@ TEST(MatmulQuantized, EveryXIsQuantisedAfresh) {
 }
 
 TEST(MatmulQuantized, AViewOfTheSameValuesInAnotherShapeIsAnotherX) {
-  const Q8Matrix narrow(32, 32, 8), wide(32, 64, 9);
+  const QuantizedMatrix narrow(32, 32, 8), wide(32, 64, 9);
   Exec exec;
   ExecScope scope(exec);
   const Tensor x = random_tensor({2, 64}, 10);
@@ -343,7 +326,7 @@ TEST(MatmulQuantized, AViewOfTheSameValuesInAnotherShapeIsAnotherX) {
 }
 
 TEST(MatmulQuantized, ATokenGivesTheSameBitsAloneAndInABatch) {
-  Q8Matrix w(100, 128, 11);
+  QuantizedMatrix w(100, 128, 11);
   Exec exec;
   ExecScope scope(exec);
   const Tensor x = random_tensor({300, 128}, 12);
@@ -356,7 +339,7 @@ TEST(MatmulQuantized, ATokenGivesTheSameBitsAloneAndInABatch) {
 }
 
 TEST(MatmulQuantized, AGradientPassesThroughToX) {
-  const Q8Matrix w(40, 32, 13);
+  const QuantizedMatrix w(40, 32, 13);
   const Tensor x = random_tensor({2, 32}, 14);
   expect_gradients({x}, [&] { return matmul(x, w.weight); });
 }

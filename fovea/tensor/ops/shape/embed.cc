@@ -1,10 +1,12 @@
 #include "fovea/tensor/ops/shape/embed.h"
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/product/adapted.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -42,7 +44,8 @@ Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
                    });
                  });
   }
-  return y;
+  const Adapter* adapter = adapter_of(table);
+  return adapter ? change_rows(std::move(y), tokens, *adapter) : y;
 }
 
 }  // namespace fovea::tensor

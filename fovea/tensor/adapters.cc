@@ -1,0 +1,74 @@
+#include "fovea/tensor/adapters.h"
+
+#include <utility>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/train/stop_gradient.h"
+
+namespace fovea::tensor {
+namespace {
+
+bool is_matrix(const Tensor& t) { return t.shape().rank() == 2; }
+
+Status check_weight(const Weight& w) {
+  FOVEA_CHECK(w.defined(), "adapter: weight {} is not defined", w.name);
+  if (w.rows() > 1) return {};
+  return make_error(ErrorCode::kUsage, "adapter of {}: it is a vector, and only matrices have adapters", w.name);
+}
+
+}  // namespace
+
+Status Adapters::add(const Weight& w, Lora lora) {
+  FOVEA_RETURN_IF_ERROR(check_weight(w));
+  const bool fits = is_matrix(lora.a) && is_matrix(lora.b) && lora.a.dim(1) == w.cols() && lora.b.dim(0) == w.rows() &&
+                    lora.a.dim(0) == lora.b.dim(1);
+  if (!fits) {
+    return make_error(ErrorCode::kUsage,
+                      "adapter of {}: a is {} and b is {}; for a weight [{}, {}] they are [rank, {}] and [{}, rank]",
+                      w.name, lora.a.shape().to_string(), lora.b.shape().to_string(), w.rows(), w.cols(), w.cols(),
+                      w.rows());
+  }
+  if (lora.a.dim(0) > 0) of_[w.view.data].loras.push_back(std::move(lora));
+  return {};
+}
+
+Status Adapters::add(const Weight& w, Mask mask) {
+  FOVEA_RETURN_IF_ERROR(check_weight(w));
+  if (mask.values.shape() != Shape({w.rows(), w.cols()})) {
+    return make_error(ErrorCode::kUsage, "adapter of {}: the mask is {}, the weight [{}, {}]", w.name,
+                      mask.values.shape().to_string(), w.rows(), w.cols());
+  }
+  Mask& present = of_[w.view.data].mask;
+  if (present.values.defined()) return make_error(ErrorCode::kUsage, "adapter of {}: it has a mask already", w.name);
+  present = std::move(mask);
+  return {};
+}
+
+Status Adapters::add(const Weight& w, Rows rows) {
+  FOVEA_RETURN_IF_ERROR(check_weight(w));
+  const bool fits = is_matrix(rows.values) && rows.values.dim(1) == w.cols() && rows.begin >= 0 &&
+                    rows.begin <= w.rows() - rows.values.dim(0);
+  if (!fits) {
+    return make_error(ErrorCode::kUsage, "adapter of {}: rows {} from {} on do not fit the weight [{}, {}]", w.name,
+                      rows.values.shape().to_string(), rows.begin, w.rows(), w.cols());
+  }
+  if (rows.values.dim(0) > 0) of_[w.view.data].rows.push_back(std::move(rows));
+  return {};
+}
+
+const Adapter* Adapters::find(const Weight& w) const {
+  const auto it = of_.find(w.view.data);
+  return it == of_.end() ? nullptr : &it->second;
+}
+
+Tensor mask_factors(const Mask& mask, const Tensor& values) {
+  if (!mask.scores) return values;
+  Tensor hard = Tensor::empty(values.shape());
+  for_elements(values.elements(), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) hard.data()[i] = values.data()[i] > 0 ? 1.0f : 0.0f;
+  });
+  return straight_through(hard, values);
+}
+
+}  // namespace fovea::tensor

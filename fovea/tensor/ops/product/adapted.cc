@@ -1,0 +1,71 @@
+#include "fovea/tensor/ops/product/adapted.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "fovea/tensor/ops/math/add.h"
+#include "fovea/tensor/ops/math/binary.h"
+#include "fovea/tensor/ops/math/mul.h"
+#include "fovea/tensor/ops/math/unary.h"
+#include "fovea/tensor/ops/product/batched.h"
+#include "fovea/tensor/ops/product/matmul.h"
+#include "fovea/tensor/ops/shape/copy.h"
+#include "fovea/tensor/ops/shape/select_rows.h"
+
+namespace fovea::tensor {
+namespace {
+
+Tensor scaled(const Tensor& x, float scale) { return scale == 1 ? x : affine(x, scale); }
+
+// Columns [begin, begin + n) of y, which the rows of a weight make.
+Tensor change_columns(const Tensor& y, const Tensor& x, const Weight& bias, const Rows& rows) {
+  const int64_t begin = rows.begin, end = begin + rows.values.dim(0);
+  Tensor part = matmul(x, Weight::from("rows", rows.values));
+  if (!rows.replace) {
+    part = add(slice(y, 1, begin, end), part);
+  } else if (bias.defined()) {
+    part = add_spread(part, slice(weight_values(bias), -1, begin, end));
+  }
+  return concat({slice(y, 1, 0, begin), part, slice(y, 1, end, y.dim(1))}, 1);
+}
+
+Tensor change_looked_up(const Tensor& y, std::span<const int32_t> tokens, const Rows& rows) {
+  std::vector<int32_t> at, from;  // rows of y, rows of rows.values
+  Tensor kept = Tensor::empty({y.dim(0), 1});
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const int64_t row = tokens[i] - rows.begin;
+    const bool named = row >= 0 && row < rows.values.dim(0);
+    kept.data()[i] = named && rows.replace ? 0.0f : 1.0f;
+    if (!named) continue;
+    at.push_back(static_cast<int32_t>(i));
+    from.push_back(static_cast<int32_t>(row));
+  }
+  if (at.empty()) return y;
+  const Tensor found = scatter_add(select_rows(rows.values, from), at, y.dim(0));
+  return add(rows.replace ? mul_spread(y, kept) : y, found);
+}
+
+}  // namespace
+
+Weight masked_weight(const Weight& w, const Mask& mask) {
+  return Weight::from(w.name, mul(weight_values(w), mask_factors(mask, mask.values)));
+}
+
+Tensor change_product(Tensor y, const Tensor& x, const Weight& bias, const Adapter& adapter) {
+  for (const Rows& rows : adapter.rows) y = change_columns(y, x, bias, rows);
+  for (const Lora& lora : adapter.loras)
+    y = matmul_add(y, scaled(matmul(x, Weight::from("lora_a", lora.a)), lora.scale), Weight::from("lora_b", lora.b));
+  return y;
+}
+
+Tensor change_rows(Tensor y, std::span<const int32_t> tokens, const Adapter& adapter) {
+  if (const Mask& mask = adapter.mask; mask.values.defined())
+    y = mul(y, mask_factors(mask, select_rows(mask.values, tokens)));
+  for (const Rows& rows : adapter.rows) y = change_looked_up(y, tokens, rows);
+  for (const Lora& lora : adapter.loras)
+    y = add(y, batched_product(scaled(select_rows(lora.b, tokens), lora.scale), lora.a));
+  return y;
+}
+
+}  // namespace fovea::tensor
