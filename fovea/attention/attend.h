@@ -107,7 +107,7 @@ class Attend {
   Attend(const Attend&) = delete;
   Attend& operator=(const Attend&) = delete;
 
-  // q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim], not rotated -> z [n, n_heads, v_dim].
+  // q [n, n_heads, k_dim], k [n, n_k_heads, k_dim] and v [n, n_v_heads, v_dim], not rotated -> z [n, n_heads, v_dim].
   tensor::Tensor operator()(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
   // Keys of something else than the batch's tokens (an image, an encoder's output), for a batch of one sequence: every
   // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays.
@@ -132,7 +132,7 @@ class Attend {
   bool edit_inputs(int layer, tensor::Tensor& q, tensor::Tensor& k, tensor::Tensor& v, tensor::RopeAngles& angles);
   Call call(const Run& run, int layer, size_t method) const;
   Call call(const Run& run, int layer) const;  // of no method
-  void store(int layer, const tensor::Tensor& k, const tensor::Tensor& v);
+  void store(const Layer& layer, std::span<const Run> runs, const tensor::Tensor& k, const tensor::Tensor& v);
   tensor::Tensor run_paths(Layer& layer);
   void make_plan(Layer& layer, size_t run);
   void count_keys(const Run& run, const KeyPlan& plan);
