@@ -82,8 +82,9 @@ void KvCache::create(SequenceId sequence) {
   groups.resize(first_group_.back());
   for (int layer = 0; layer < shape_.n_layers(); ++layer) {
     for (size_t g = first_group_[static_cast<size_t>(layer)]; g < first_group_[static_cast<size_t>(layer) + 1]; ++g) {
-      groups[g].layer = layer;
-      groups[g].heads.resize(static_cast<size_t>(shape_.layer(layer).group_heads()));
+      groups[g] = std::make_shared<Group>();
+      groups[g]->layer = layer;
+      groups[g]->heads.resize(static_cast<size_t>(shape_.layer(layer).group_heads()));
     }
   }
 }
@@ -108,13 +109,15 @@ size_t KvCache::index(int layer, int kv_head) const {
 KvCache::Group& KvCache::group_of(SequenceId sequence, int layer, int kv_head) {
   const size_t at = index(layer, kv_head);
   if (!has(sequence)) create(sequence);
-  return sequences_.at(sequence)[at];
+  std::shared_ptr<Group>& group = sequences_.at(sequence)[at];
+  if (group.use_count() > 1) group = std::make_shared<Group>(*group);
+  return *group;
 }
 
 const KvCache::Group* KvCache::find_group(SequenceId sequence, int layer, int kv_head) const {
   const size_t at = index(layer, kv_head);
   const auto it = sequences_.find(sequence);
-  return it == sequences_.end() ? nullptr : &it->second[at];
+  return it == sequences_.end() ? nullptr : it->second[at].get();
 }
 
 std::shared_ptr<KvPage> KvCache::new_page(int layer) {
@@ -364,8 +367,8 @@ uint64_t KvCache::bytes(SequenceId sequence) const {
   const auto it = sequences_.find(sequence);
   if (it == sequences_.end()) return 0;
   uint64_t n = 0;
-  for (const Group& g : it->second) {
-    for (const auto& page : g.pages) n += page->bytes();
+  for (const auto& group : it->second) {
+    for (const auto& page : group->pages) n += page->bytes();
   }
   return n;
 }

@@ -60,7 +60,7 @@ class KvCache {
   // A sequence exists from its first append or fork until it is removed.
   bool has(SequenceId sequence) const;
   void remove(SequenceId sequence);
-  // `to` becomes a copy of `from` that shares every page. `to` must not exist.
+  // `to` becomes a copy of `from` that shares its lists, and every page once a list was written. `to` must not exist.
   void fork(SequenceId from, SequenceId to);
 
   // Adds the keys and values of a group at one position: k_dim floats of each of its key heads, v_dim of each of its
@@ -112,11 +112,11 @@ class KvCache {
 
  private:
   struct Group;
-  using Sequence = std::vector<Group>;  // of every layer
+  using Sequence = std::vector<std::shared_ptr<Group>>;  // of every layer; forks share a group until one side writes
 
   size_t index(int layer, int kv_head) const;  // of its group in a Sequence
   int in_group(int layer, int kv_head) const { return kv_head % shape_.layer(layer).group_heads(); }
-  Group& group_of(SequenceId sequence, int layer, int kv_head);
+  Group& group_of(SequenceId sequence, int layer, int kv_head);  // to write
   const Group* find_group(SequenceId sequence, int layer, int kv_head) const;
   int first_head(int layer, int group) const { return group * shape_.layer(layer).group_heads(); }
   std::shared_ptr<KvPage> new_page(int layer);

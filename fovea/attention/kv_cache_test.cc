@@ -124,6 +124,35 @@ TEST(KvCache, AForkSharesPagesUntilOneSideWrites) {
   EXPECT_EQ(cache.bytes(), before);
 }
 
+TEST(KvCache, AForkCopiesAListOfPagesWhenOneSideWritesItAndNoOther) {
+  KvCache cache = small_cache();
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int head = 0; head < 2; ++head) append_range(cache, 0, layer, head, 0, 100);
+  }
+  cache.fork(0, 1);
+  const auto n_shared = [&] {
+    int n = 0;
+    for (int layer = 0; layer < 2; ++layer) {
+      for (int head = 0; head < 2; ++head)
+        n += cache.blocks(0, layer, head).data() == cache.blocks(1, layer, head).data();
+    }
+    return n;
+  };
+  EXPECT_EQ(n_shared(), 4);
+  append_range(cache, 1, 0, 0, 100, 101);
+  EXPECT_EQ(n_shared(), 3);
+  cache.drop(0, 1, 1, 0, 40);
+  EXPECT_EQ(n_shared(), 2);
+  append_range(cache, 1, 0, 0, 101, 102);
+  EXPECT_EQ(n_shared(), 2);
+  EXPECT_EQ(live_keys(cache, 0, 0, 0).size(), 100u);
+  EXPECT_EQ(live_keys(cache, 1, 1, 1).size(), 100u);
+  const auto* list = cache.blocks(0, 0, 1).data();
+  cache.remove(1);
+  append_range(cache, 0, 0, 1, 100, 101);  // four pages already: no list grows
+  EXPECT_EQ(cache.blocks(0, 0, 1).data(), list);
+}
+
 TEST(KvCache, TruncationGoesBackToThePrefixThatAFreshPrefillWouldHold) {
   KvCache cache = small_cache();
   append_range(cache, 0, 1, 0, 0, 100);
