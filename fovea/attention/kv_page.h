@@ -147,8 +147,7 @@ struct KvPage {
       if (from.at(h, slot) == kernels::kNoPosition) continue;
       open(h);
       head(h).positions[static_cast<size_t>(to)] = from.at(h, slot);
-      if (copies_shared || !m.shares_keys)
-        kernels::key_copy(keys(h), to, from.keys(h), slot, m.k_type, m.k_dim);
+      if (copies_shared || !m.shares_keys) kernels::key_copy(keys(h), to, from.keys(h), slot, m.k_type, m.k_dim);
       if (copies_shared || !m.shares_values)
         kernels::value_copy(values(h), to, from.values(h), slot, m.v_type, m.v_dim);
       copies_shared = false;
