@@ -49,7 +49,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const auto kv = [&](int64_t n_keys) {
     uint64_t bytes = 0;
     for (int layer = 0; layer < shape.n_layers; ++layer) {
-      for (int kv_head = 0; kv_head < shape.site(layer).n_kv_heads; ++kv_head) {
+      for (int kv_head = 0; kv_head < shape.site(layer).n_kv_heads(); ++kv_head) {
         int64_t kept = n_keys;
         for (const auto& method : pipeline.methods()) kept = std::min(kept, method->max_keys(layer, kv_head));
         bytes += cache.ideal_bytes(layer, kept);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "fovea/attention/attend_layer.h"
@@ -181,7 +182,7 @@ Tensor Attend::operator()(int layer, AttendInput in) {
            .z = {}};
   const Tensor k = hook(Site::kRotK, layer, turned(in.k));
   if (!c_.cache) return on_tape(at, k, in.v);
-  store(layer, k, in.v);
+  store(at, memory_.runs, k, in.v);
   return run_paths(at);
 }
 
@@ -191,23 +192,20 @@ Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
   FOVEA_CHECK(!shape.causal && shape.rope == AttentionShape::kNoRope,
               "attend: layer {} takes keys from elsewhere, so it must be neither causal nor turned", layer);
   q = hook(Site::kQ, layer, std::move(q));
+  Layer at{.index = layer, .shape = shape, .plain = q, .q = q, .z = {}};
   if (k.defined()) {
     k = hook(Site::kK, layer, std::move(k));
     v = hook(Site::kV, layer, std::move(v));
   }
   if (!c_.cache) return hook(Site::kZ, layer, cross_on_tape(layer, q, k, v));
   if (k.defined()) {
-    const SequenceId sequence = memory_.runs[0].sequence;
-    c_.cache->truncate(sequence, layer, 0);
-    for (int64_t i = 0; i < k.dim(0); ++i) {
-      for (int kv = 0; kv < shape.n_kv_heads; ++kv) {
-        c_.cache->append(sequence, layer, kv, static_cast<int32_t>(i),
-                         k.data() + (i * shape.n_kv_heads + kv) * shape.k_dim,
-                         v.data() + (i * shape.n_kv_heads + kv) * shape.v_dim);
-      }
-    }
+    c_.cache->truncate(memory_.runs[0].sequence, layer, 0);
+    std::vector<int32_t> positions(static_cast<size_t>(k.dim(0)));
+    std::iota(positions.begin(), positions.end(), 0);
+    Run keys = memory_.runs[0];
+    keys.begin = 0, keys.end = k.dim(0), keys.positions = positions;
+    store(at, {&keys, 1}, k, v);
   }
-  Layer at{.index = layer, .shape = shape, .plain = q, .q = q, .z = {}};
   return run_paths(at);
 }
 
@@ -230,22 +228,23 @@ bool Attend::shows_rows(int layer) const {
   return c_.hooks && (c_.hooks->wants(Site::kScores, layer) || c_.hooks->wants(Site::kPattern, layer));
 }
 
-void Attend::store(int layer, const Tensor& k, const Tensor& v) {
+void Attend::store(const Layer& layer, std::span<const Run> runs, const Tensor& k, const Tensor& v) {
   constexpr int64_t kInlineRows = 16;  // below, one thread is faster than waking the others
-  const AttentionShape shape = c_.model.site(layer);
-  const auto store_head = [&](int64_t head, int) {
-    for (const Run& run : memory_.runs) {
+  const int n_groups = c_.cache->shape().layer(layer.index).n_groups();
+  const int64_t k_row = k.dim(1) * k.dim(2), v_row = v.dim(1) * v.dim(2);
+  const auto store_group = [&](int64_t group, int) {
+    for (const Run& run : runs) {
       for (int64_t i = run.begin; i < run.end; ++i) {
-        const int64_t at = i * shape.n_kv_heads + head;
-        c_.cache->append(run.sequence, layer, static_cast<int>(head), run.positions[static_cast<size_t>(i - run.begin)],
-                         k.data() + at * shape.k_dim, v.data() + at * shape.v_dim);
+        c_.cache->append(
+            run.sequence, layer.index, static_cast<int>(group), run.positions[static_cast<size_t>(i - run.begin)],
+            k.data() + i * k_row + group * (k_row / n_groups), v.data() + i * v_row + group * (v_row / n_groups));
       }
     }
   };
-  if (c_.batch.size() >= kInlineRows) {
-    pool().for_each(shape.n_kv_heads, store_head);
+  if (k.dim(0) >= kInlineRows) {
+    pool().for_each(n_groups, store_group);
   } else {
-    for (int head = 0; head < shape.n_kv_heads; ++head) store_head(head, 0);
+    for (int group = 0; group < n_groups; ++group) store_group(group, 0);
   }
 }
 
@@ -279,7 +278,7 @@ void Attend::keep(const Run& run, int layer) {
   const AttentionShape shape = c_.model.site(layer);
   if (shape.window == INT_MAX) return;
   const int64_t end = int64_t{run.positions.back()} + 2 - shape.window - kWindowSlack;
-  for (int kv = 0; kv < shape.n_kv_heads && end > 0; ++kv)
+  for (int kv = 0; kv < shape.n_kv_heads() && end > 0; ++kv)
     c_.cache->drop(run.sequence, layer, kv, 0, static_cast<int32_t>(end));
 }
 
@@ -288,8 +287,8 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
   const AttentionShape& shape = layer.shape;
   KeyPlan& plan = memory_.plans[index];
   const KeyRule whole{0, shape.window, shape.causal ? 0 : INT32_MAX};
-  plan.begin(run.positions, shape.n_kv_heads, shape.group(), whole);
-  for (int kv = 0; kv < shape.n_kv_heads; ++kv)
+  plan.begin(run.positions, shape.n_kv_heads(), shape.group(), whole);
+  for (int kv = 0; kv < shape.n_kv_heads(); ++kv)
     plan.set_pages(kv, pages ? pages->of(kv) : c_.cache->blocks(run.sequence, layer.index, kv));
   for (const auto& method : methods(run)) {
     for (int head = 0; head < shape.n_heads; ++head) {

@@ -32,7 +32,7 @@ class RowObserver {
 
 struct Cancelled {};
 
-// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the batch's rows, not rotated. x and
+// q [n, n_heads, k_dim], k [n, n_k_heads, k_dim] and v [n, n_v_heads, v_dim] of the batch's rows, not rotated. x and
 // h, for methods that read them: [n, d_model], what the block reads of the residual stream and its norm.
 struct AttendInput {
   tensor::Tensor q, k, v;
@@ -152,7 +152,7 @@ class Attend {
   Call call(const Run& run, int layer, size_t method) const;
   Call call(const Run& run, int layer) const;  // of no method
   Call call(const Run& run, int layer, size_t method, const tensor::Tensor& x, const tensor::Tensor& h) const;
-  void store(int layer, const tensor::Tensor& k, const tensor::Tensor& v);
+  void store(const Layer& layer, std::span<const Run> runs, const tensor::Tensor& k, const tensor::Tensor& v);
   tensor::Tensor run_paths(Layer& layer);
   void make_plan(Layer& layer, size_t run, const tensor::FloatPages* pages);  // null: the cache's
   void count_keys(const Run& run, const KeyPlan& plan);

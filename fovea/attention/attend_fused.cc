@@ -278,7 +278,7 @@ void Attend::cut_tasks(Layer& layer) {
       tasks.push_back(task);
     };
     for (int t = 0; t < plan.n_tiles(); ++t) {
-      for (int kv_head = 0; kv_head < layer.shape.n_kv_heads; ++kv_head) {
+      for (int kv_head = 0; kv_head < layer.shape.n_kv_heads(); ++kv_head) {
         // Neighbouring heads whose z no method makes from rows.
         for (int g = 0; g < group;) {
           int end = g;

@@ -113,6 +113,8 @@ void Attend::Rows::weigh(const RowTask& task, int64_t first, int64_t n, const fl
 }
 
 void Attend::Rows::run(const RowTask& task) const {
+  tensor::Exec here = exec;
+  const tensor::ExecScope scope(here);
   const auto run_index = static_cast<size_t>(task.run);
   const Run& run = attend.memory_.runs[run_index];
   const auto methods = attend.methods(run);
@@ -180,7 +182,11 @@ void Attend::hooked_rows(Layer& layer, size_t index) {
     }
   }
   const auto each_head = [&](auto work) {
-    pool().for_each(n_heads, [&](int64_t h, int) { work(static_cast<int>(h), heads[static_cast<size_t>(h)]); });
+    pool().for_each(n_heads, [&](int64_t h, int) {
+      tensor::Exec here = row_path.exec;
+      const tensor::ExecScope scope(here);
+      work(static_cast<int>(h), heads[static_cast<size_t>(h)]);
+    });
   };
   const auto q_pos = [&](int64_t i) { return run.positions[static_cast<size_t>(i)]; };
   each_head([&](int h, Head& head) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fovea/attention/attend_layer.h"
+#include "fovea/tensor/exec.h"
 #include "fovea/tensor/scratch.h"
 
 namespace fovea::attention {
@@ -13,8 +14,15 @@ namespace fovea::attention {
 struct Attend::Rows {
   Attend& attend;
   Layer& layer;
+  // What ops in the methods' and observers' callbacks run under, on whichever thread: the caller's, without a tape.
+  const tensor::Exec exec;
 
-  Rows(Attend& a, Layer& l) : attend(a), layer(l) {}
+  Rows(Attend& a, Layer& l) : attend(a), layer(l), exec(caller()) {}
+  static tensor::Exec caller() {
+    tensor::Exec exec = tensor::Exec::current() ? *tensor::Exec::current() : tensor::Exec{};
+    exec.tape = nullptr;
+    return exec;
+  }
   void run(const RowTask& task) const;
   // Scores of n rows from `first` on (of one tile of the plan), [n, slots]: -inf where the row does not see the slot.
   void scores(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots, tensor::Scratch& scratch) const;

@@ -3,11 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <limits>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include "fovea/attention/testing/methods.h"
 #include "fovea/attention/testing/one_layer.h"
+#include "fovea/base/threads.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/math/add.h"
 
 namespace fovea::attention {
 namespace {
@@ -45,6 +54,54 @@ TEST(Rows, FollowRulesAndMasks) {
   const std::vector<float> strided = masked.feed(70);
   masked.expect_head(strided, 69, 0,
                      masked.weighed(0, masked.pattern(0, 69, [](int32_t key) { return key % 5 == 0 || key == 69; })));
+}
+
+// Scores of every head are doubled by an op. Rows of it that did not run under the caller's numerics and arena count.
+class OpsInRows final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-ops", .title = "Ops", .paper = "none", .stages = kScore, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  bool edits_rows(int, int, bool) const override { return true; }
+  void edit_scores(const RowView&, std::span<float> scores) const override {
+    {  // waits for a second thread, where there is one
+      std::unique_lock lock(mutex);
+      threads.insert(std::this_thread::get_id());
+      met.notify_all();
+      met.wait_for(lock, std::chrono::seconds(5), [] { return threads.size() >= std::min<size_t>(2, n_threads); });
+    }
+    const tensor::Exec* exec = tensor::Exec::current();
+    n_elsewhere += !exec || exec->arena != arena || exec->numerics != tensor::Numerics::kExact || exec->tape;
+    const Tensor row = Tensor::from({1, static_cast<int64_t>(scores.size())}, scores);
+    std::ranges::copy(tensor::add(row, row).values(), scores.begin());
+  }
+  static inline std::mutex mutex;
+  static inline std::condition_variable met;
+  static inline std::set<std::thread::id> threads;
+  static inline size_t n_threads = 1;
+  static inline std::atomic<int> n_elsewhere{0};
+  static inline tensor::Arena* arena = nullptr;
+};
+FOVEA_REGISTER_METHOD(OpsInRows);
+
+TEST(Rows, CallbacksMayUseOpsUnderTheCallersExecOnAnyThread) {
+  for (const int threads : {1, 4}) {
+    set_threads(threads);
+    tensor::Arena arena;
+    OpsInRows::arena = &arena, OpsInRows::n_elsewhere = 0;
+    OpsInRows::threads.clear(), OpsInRows::n_threads = static_cast<size_t>(threads);
+    tensor::Exec exec{.arena = &arena, .numerics = tensor::Numerics::kExact};
+    const tensor::ExecScope scope(exec);
+    OneLayer doubled("test-ops"), hooked("test-ops"), twice;
+    twice.use([](AttentionShape& site) { site.scale *= 2; });
+    ASSERT_TRUE(hooked.hooks.attach("blocks.0.attn.hook_pattern", [](const std::string&, Tensor&) {}).has_value());
+    const std::vector<float> z = doubled.feed(70), expected = twice.feed(70);
+    OpsInRows::threads.clear();  // the hooked path meets anew
+    EXPECT_THAT(z, testing::Pointwise(testing::FloatNear(1e-5f), expected));
+    EXPECT_THAT(hooked.feed(70), testing::Pointwise(testing::FloatNear(1e-5f), expected));
+    EXPECT_EQ(OpsInRows::n_elsewhere, 0) << threads;
+  }
+  set_threads(0);
 }
 
 // Keeps every row of one head by position of the key.

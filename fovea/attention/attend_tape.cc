@@ -26,6 +26,13 @@ Tensor wide(const Tensor& x) {
   return width % 8 == 0 ? x : tensor::pad(x, 2, 0, (width + 7) / 8 * 8 - width);
 }
 
+// Heads that neighbours share, once for each of the n.
+Tensor each_head(const Tensor& x, int64_t n) {
+  const int64_t m = x.dim(0), heads = x.dim(1), width = x.dim(2);
+  if (heads == n) return x;
+  return tensor::reshape(tensor::repeat(tensor::reshape(x, {m, heads, 1, width}), 2, n / heads), {m, n, width});
+}
+
 int parts_of(const KeyPlan& plan) {
   size_t most = 1;
   for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
@@ -102,7 +109,8 @@ Tensor Attend::planned_on_tape(Layer& layer, size_t index, const Tensor& k, cons
   const auto rows = [&](const Tensor& x, int64_t first, int64_t last) {
     return wide(last - first == x.dim(0) ? x : tensor::slice(x, 0, first, last));
   };
-  const Tensor keys = rows(k, begin, end), values = rows(v, begin, end);
+  const Tensor keys = each_head(rows(k, begin, end), layer.shape.n_kv_heads()),
+               values = each_head(rows(v, begin, end), layer.shape.n_kv_heads());
   const auto positions =
       std::span(c_.batch.positions).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
   const tensor::FloatPages pages = tensor::float_pages(keys, values, positions);
@@ -137,15 +145,16 @@ Tensor Attend::cross_on_tape(int layer, const Tensor& q, const Tensor& k, const 
   FOVEA_CHECK(k.defined() && v.defined(), "attend: without a cache, layer {} wants its keys and values each time",
               layer);
   const AttentionShape shape = c_.model.site(layer);
-  const Tensor queries = wide(q), keys = wide(k), values = wide(v);
+  const Tensor queries = wide(q), keys = each_head(wide(k), shape.n_kv_heads()),
+               values = each_head(wide(v), shape.n_kv_heads());
   std::vector<int32_t> positions(static_cast<size_t>(keys.dim(0)));
   std::iota(positions.begin(), positions.end(), 0);
   const tensor::FloatPages pages = tensor::float_pages(keys, values, positions);
   AttentionPlan plan{.scale = shape.scale, .softcap = shape.softcap};
   plan.q_positions.assign(static_cast<size_t>(q.dim(0)), 0);
   KeyPlan whole;
-  whole.begin(plan.q_positions, shape.n_kv_heads, shape.group(), {.ahead = INT32_MAX});
-  for (int kv = 0; kv < shape.n_kv_heads; ++kv) whole.set_pages(kv, pages.of(kv));
+  whole.begin(plan.q_positions, shape.n_kv_heads(), shape.group(), {.ahead = INT32_MAX});
+  for (int kv = 0; kv < shape.n_kv_heads(); ++kv) whole.set_pages(kv, pages.of(kv));
   plan.reads = reads_of(whole);
   const Tensor z = tensor::attention_parts({&queries, 1}, keys, values, positions, pages, std::move(plan)).z;
   const Tensor out = tensor::reshape(z, {q.dim(0), shape.n_heads, values.dim(2)});

@@ -58,6 +58,56 @@ TEST(Attend, LongAndShortSequencesOfABatchGiveTheBitsOfEachAlone) {
   set_threads(0);
 }
 
+constexpr int kHeadCounts[][3] = {{8, 2, 4}, {8, 4, 2}, {4, 1, 4}, {6, 3, 3}};  // heads, of keys, of values
+
+TEST(Attend, KeysAndValuesMayHaveTheirOwnNumbersOfHeads) {
+  for (const auto& [heads, n_k, n_v] : kHeadCounts) {
+    OneLayer layer("dense", KvType::kF32, nullptr, OneLayer::shape_of(heads, n_k, n_v));
+    layer.feed(40), layer.feed(30);
+    const std::vector<float> z = layer.feed(1, /*decoding=*/true);
+    for (int head = 0; head < heads; ++head)
+      layer.expect_head(z, 0, head, layer.weighed(head, layer.pattern(head, 70, everything)));
+    const CacheShape::Layer& at = layer.cache.shape().layer(0);
+    EXPECT_EQ(layer.cache.bytes(), 3 * (static_cast<size_t>(n_k) * kernels::key_bytes(KvType::kF32, at.k_dim) +
+                                        static_cast<size_t>(n_v) * kernels::value_bytes(KvType::kF32, at.v_dim)));
+  }
+}
+
+TEST(Attend, HeadsThatShareKeysOrValuesGiveTheBitsOfRepeatedOnes) {
+  for (const auto& [heads, n_k, n_v] : kHeadCounts) {
+    for (const std::string spec : {"dense", "streaming-llm:n_sink=2:window=40:positions=text", "test-pages:every=3",
+                                   "test-classes:sinks=0.5", "test-rows:head=2:factor=0.5"}) {
+      SCOPED_TRACE(spec + " " + std::to_string(heads) + " " + std::to_string(n_k) + " " + std::to_string(n_v));
+      const int most = std::max(n_k, n_v);
+      OneLayer shared(spec, KvType::kF32, nullptr, OneLayer::shape_of(heads, n_k, n_v));
+      OneLayer twin(spec, KvType::kF32, nullptr, OneLayer::shape_of(heads, most, most));
+      twin.same_keys = most / n_k, twin.same_values = most / n_v;
+      OneLayer* const both[] = {&shared, &twin};
+      // z of the shared heads must be that of the twin; `rounding` where their pages are cut at other places.
+      const auto feed = [&](int n, bool decoding, SequenceId sequence, float rounding) {
+        const std::vector<float> z = shared.feed(n, decoding, sequence);
+        EXPECT_THAT(z, testing::Pointwise(testing::FloatNear(rounding), twin.feed(n, decoding, sequence)));
+      };
+      feed(150, false, 0, 0);
+      feed(7, false, 0, 0);
+      for (int i = 0; i < 3; ++i) feed(1, true, 0, 0);
+      for (OneLayer* layer : both) layer->fork(0, 1);
+      feed(5, false, 1, 0);
+      feed(1, true, 0, 0);
+      for (OneLayer* layer : both) layer->truncate(1, 140), layer->truncate(0, 156);
+      feed(30, false, 1, 0);
+      feed(1, true, 0, 0);
+      if (spec.starts_with("test-pages") || spec.starts_with("test-classes")) continue;  // they go by the pages' places
+      for (OneLayer* layer : both) layer->cache.drop(1, 0, most - 1, 20, 120);           // of one head alone
+      feed(5, false, 1, 1e-5f);
+      for (OneLayer* layer : both) layer->cache.retain(1, 0, 0, [](int32_t position) { return position % 7 == 0; });
+      feed(40, false, 1, 1e-5f);
+      feed(1, true, 0, 0);
+      for (int kv = 0; kv < most; ++kv) EXPECT_EQ(shared.cache.n_keys(1, 0, kv), twin.cache.n_keys(1, 0, kv)) << kv;
+    }
+  }
+}
+
 TEST(Attend, PagesOfCodesStayNearTheTwin) {
   OneLayer layer("dense", KvType::kI16);
   const std::vector<float> z = layer.feed(100);
@@ -189,8 +239,8 @@ TEST(Attend, ALayerThatIsNotCausalSeesTheWholeSequence) {
   }
 }
 
-TEST(Attend, KeysFromElsewhereAreSeenByEveryRowAndStay) {
-  OneLayer layer;
+void expect_keys_from_elsewhere(int n_k, int n_v) {
+  OneLayer layer("dense", KvType::kF32, nullptr, OneLayer::shape_of(4, n_k, n_v));
   layer.use([](AttentionShape& site) { site.causal = false, site.rope = AttentionShape::kNoRope; });
   Batch batch;
   batch.add(std::vector<int32_t>(3, 0), 0, 0);
@@ -199,7 +249,7 @@ TEST(Attend, KeysFromElsewhereAreSeenByEveryRowAndStay) {
     for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] = std::sin(0.7f * static_cast<float>(i) + phase);
     return t;
   };
-  const tensor::Tensor q = waves({3, 4, 16}, 0), k = waves({37, 2, 16}, 1), v = waves({37, 2, 16}, 2);
+  const tensor::Tensor q = waves({3, 4, 16}, 0), k = waves({37, n_k, 16}, 1), v = waves({37, n_v, 16}, 2);
   std::vector<float> first;
   for (const bool again : {false, true}) {  // the second pass reads what the first left
     Attend attend({.model = layer.shape(), .ropes = {}, .batch = batch, .cache = &layer.cache});
@@ -217,18 +267,23 @@ TEST(Attend, KeysFromElsewhereAreSeenByEveryRowAndStay) {
         for (size_t j = 0; j < 37; ++j) {
           double dot = 0;
           for (int d = 0; d < 16; ++d)
-            dot +=
-                double{q.data()[(row * 4 + head) * 16 + d]} * k.data()[(static_cast<int>(j) * 2 + head / 2) * 16 + d];
+            dot += double{q.data()[(row * 4 + head) * 16 + d]} *
+                   k.data()[(static_cast<int>(j) * n_k + head * n_k / 4) * 16 + d];
           sum += weights[j] = std::exp(dot / 4);
         }
         for (size_t j = 0; j < 37; ++j) {
           for (size_t d = 0; d < 16; ++d)
-            expected[d] += weights[j] / sum * v.data()[(j * 2 + static_cast<size_t>(head) / 2) * 16 + d];
+            expected[d] +=
+                weights[j] / sum * v.data()[(static_cast<int>(j) * n_v + head * n_v / 4) * 16 + static_cast<int>(d)];
         }
         layer.expect_head(found, row, head, expected);
       }
     }
   }
+}
+
+TEST(Attend, KeysFromElsewhereAreSeenByEveryRowAndStay) {
+  for (const auto& [n_k, n_v] : {std::pair{2, 2}, {1, 2}, {4, 2}}) expect_keys_from_elsewhere(n_k, n_v);
 }
 
 TEST(Attend, RowsOfAHeadFollowItsPartsToo) {

@@ -16,7 +16,7 @@
 namespace fovea::attention {
 namespace {
 
-enum class Dim { kNone, kTokens, kKeys, kOne, kHeads, kKvHeads, kHeadDim, kModel, kMlp, kVocab };
+enum class Dim { kNone, kTokens, kKeys, kOne, kHeads, kKeyHeads, kValueHeads, kHeadDim, kModel, kMlp, kVocab };
 
 struct SiteRow {
   Site site;
@@ -32,13 +32,13 @@ constexpr SiteRow kTable[] = {
     {Site::kLn1Scale, "ln1.hook_scale", {kTokens, kOne}},
     {Site::kLn1Normalized, "ln1.hook_normalized", {kTokens, kModel}},
     {Site::kQInput, "hook_q_input", {kTokens, kHeads, kModel}},
-    {Site::kKInput, "hook_k_input", {kTokens, kKvHeads, kModel}},
-    {Site::kVInput, "hook_v_input", {kTokens, kKvHeads, kModel}},
+    {Site::kKInput, "hook_k_input", {kTokens, kKeyHeads, kModel}},
+    {Site::kVInput, "hook_v_input", {kTokens, kValueHeads, kModel}},
     {Site::kQ, "attn.hook_q", {kTokens, kHeads, kHeadDim}},
-    {Site::kK, "attn.hook_k", {kTokens, kKvHeads, kHeadDim}},
-    {Site::kV, "attn.hook_v", {kTokens, kKvHeads, kHeadDim}},
+    {Site::kK, "attn.hook_k", {kTokens, kKeyHeads, kHeadDim}},
+    {Site::kV, "attn.hook_v", {kTokens, kValueHeads, kHeadDim}},
     {Site::kRotQ, "attn.hook_rot_q", {kTokens, kHeads, kHeadDim}},
-    {Site::kRotK, "attn.hook_rot_k", {kTokens, kKvHeads, kHeadDim}},
+    {Site::kRotK, "attn.hook_rot_k", {kTokens, kKeyHeads, kHeadDim}},
     {Site::kScores, "attn.hook_attn_scores", {kHeads, kTokens, kKeys}},
     {Site::kPattern, "attn.hook_pattern", {kHeads, kTokens, kKeys}},
     {Site::kZ, "attn.hook_z", {kTokens, kHeads, kHeadDim}},
@@ -229,7 +229,8 @@ std::vector<int64_t> hook_shape(Site site, const ModelShape& model, int64_t n, i
       case kKeys: shape.push_back(n_keys); break;
       case kOne: shape.push_back(1); break;
       case kHeads: shape.push_back(model.n_heads); break;
-      case kKvHeads: shape.push_back(model.n_kv_heads); break;
+      case kKeyHeads: shape.push_back(model.site(0).n_k_heads); break;
+      case kValueHeads: shape.push_back(model.site(0).n_v_heads); break;
       case kHeadDim: shape.push_back(model.head_dim); break;
       case kModel: shape.push_back(model.d_model); break;
       case kMlp: shape.push_back(model.d_ff); break;

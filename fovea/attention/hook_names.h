@@ -23,13 +23,13 @@ enum class Site : int {
   kLn1Scale,           // blocks.L.ln1.hook_scale           [n, 1] sqrt(mean(x^2) + eps)
   kLn1Normalized,      // blocks.L.ln1.hook_normalized      [n, d_model] before the norm's weight
   kQInput,             // blocks.L.hook_q_input             [n, n_heads, d_model] attn_in, a copy per head
-  kKInput,             // blocks.L.hook_k_input             [n, n_kv_heads, d_model]
-  kVInput,             // blocks.L.hook_v_input             [n, n_kv_heads, d_model]
+  kKInput,             // blocks.L.hook_k_input             [n, n_k_heads, d_model]
+  kVInput,             // blocks.L.hook_v_input             [n, n_v_heads, d_model]
   kQ,                  // blocks.L.attn.hook_q              [n, n_heads, head_dim] with bias, before rotation
-  kK,                  // blocks.L.attn.hook_k              [n, n_kv_heads, head_dim] likewise
-  kV,                  // blocks.L.attn.hook_v              [n, n_kv_heads, head_dim]
+  kK,                  // blocks.L.attn.hook_k              [n, n_k_heads, head_dim] likewise
+  kV,                  // blocks.L.attn.hook_v              [n, n_v_heads, head_dim]
   kRotQ,               // blocks.L.attn.hook_rot_q          [n, n_heads, head_dim]
-  kRotK,               // blocks.L.attn.hook_rot_k          [n, n_kv_heads, head_dim]
+  kRotK,               // blocks.L.attn.hook_rot_k          [n, n_k_heads, head_dim]
   kScores,             // blocks.L.attn.hook_attn_scores    [n_heads, n, n_keys] scaled, -inf where masked
   kPattern,            // blocks.L.attn.hook_pattern        [n_heads, n, n_keys]
   kZ,                  // blocks.L.attn.hook_z              [n, n_heads, head_dim]

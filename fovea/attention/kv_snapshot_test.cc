@@ -61,6 +61,39 @@ TEST(KvSnapshot, GivesBackTheSamePagesAndGoesOnAsTheOriginalDoes) {
   }
 }
 
+// A layer of one key head and three value heads, of which each has dropped something else.
+const CacheShape kSharing{
+    .layers = {{1, 3, kDim, kDim}}, .k_type = kernels::KvType::kI16, .v_type = kernels::KvType::kI16};
+void fill_shared(KvCache& cache) {
+  for (int p = 0; p < 100; ++p) {
+    const std::vector<float> x(3 * kDim, static_cast<float>(p));
+    cache.append(0, 0, 0, p, x.data(), x.data());
+  }
+  cache.drop(0, 0, 1, 5, 61);
+  cache.drop(0, 0, 2, 60, 100);
+}
+
+TEST(KvSnapshot, HeadsThatShareKeysComeBackAsTheyWere) {
+  KvCache original(kSharing), copy(kSharing);
+  fill_shared(original);
+  const Status done = read(copy, written(original));
+  ASSERT_TRUE(done.has_value()) << done.error().message;
+  EXPECT_EQ(written(copy), written(original));
+  EXPECT_EQ(copy.bytes(), original.bytes());
+  for (int kv = 0; kv < 3; ++kv) EXPECT_EQ(copy.positions(0, 0, kv), original.positions(0, 0, kv));
+}
+
+TEST(KvSnapshot, RefusesHeadsOfAGroupThatDifferInAPosition) {
+  KvCache original(kSharing), copy(kSharing);
+  fill_shared(original);
+  std::vector<std::byte> bytes = written(original);
+  const int32_t other = 1;
+  std::memcpy(bytes.data() + 12 + 4 * kPageKeys, &other, sizeof(other));  // the second head's first key
+  const Status done = read(copy, bytes);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().message, HasSubstr("heads differ"));
+}
+
 TEST(KvSnapshot, AHeadThatHoldsNothingStaysSo) {
   KvCache original(kShape), copy(kShape);
   append_range(original, 0, 0, 3);

@@ -97,7 +97,7 @@ struct Queries {
   tensor::Tensor plain, turned;
 };
 
-// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim] and v [n, n_kv_heads, v_dim] of the rows before rotation, and the
+// q [n, n_heads, k_dim], k [n, n_k_heads, k_dim] and v [n, n_v_heads, v_dim] of the rows before rotation, and the
 // positions that q and k rotate by.
 struct Inputs {
   tensor::Tensor q, k, v;
@@ -123,8 +123,8 @@ class Method {
   // many sequences and nothing leaks between them.
   virtual std::unique_ptr<SequenceState> begin_sequence() const { return nullptr; }
 
-  // Weights of its own, once bound: tensors of the model's file under tensor_name(), else drawn as `init` says. float32;
-  // trained and saved with the model's.
+  // Weights of its own, once bound: tensors of the model's file under tensor_name(), else drawn as `init` says.
+  // float32; trained and saved with the model's.
   virtual std::vector<tensor::Parameter> parameters() { return {}; }
 
   // inputs: q, k, v and the positions to rotate by.

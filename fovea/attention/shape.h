@@ -1,6 +1,7 @@
 // What attention needs to know about a model, and what was measured about its heads.
 #pragma once
 
+#include <algorithm>
 #include <climits>
 #include <cmath>
 #include <cstdint>
@@ -33,7 +34,9 @@ struct HeadProfile {
 
 // One attention of the forward pass. `layer` in methods, hooks and the cache counts these, in the order of the forward.
 struct AttentionShape {
-  int n_heads = 0, n_kv_heads = 0;
+  int n_heads = 0;  // a multiple of the two below
+  int n_k_heads = 0,
+      n_v_heads = 0;         // one divides the other; head h reads key head h * n_k_heads / n_heads, so of values
   int k_dim = 0, v_dim = 0;  // of a head
   int rope = 0;              // index of the model's tables of angles; kNoRope: keys are not turned
   float scale = 0;           // multiplies q.k
@@ -42,13 +45,15 @@ struct AttentionShape {
   bool causal = true;        // else every key of the sequence: such rows are fed in one pass
   static constexpr int kNoRope = -1;
 
-  int group() const { return n_heads / n_kv_heads; }
+  // Of the side that has more: what plans, lists of pages and methods go by. Neighbours share a head of the other side.
+  int n_kv_heads() const { return std::max(n_k_heads, n_v_heads); }
+  int group() const { return n_heads / n_kv_heads(); }
 };
 
 struct ModelShape {
   int n_layers = 0;
   int n_heads = 0;
-  int n_kv_heads = 0;
+  int n_kv_heads = 0;  // of keys or of values, whichever are more
   int head_dim = 0;
   int d_model = 0;
   int d_ff = 0;
@@ -61,7 +66,8 @@ struct ModelShape {
   AttentionShape site(int layer) const {
     if (!attention.empty()) return attention[static_cast<size_t>(layer)];
     return {.n_heads = n_heads,
-            .n_kv_heads = n_kv_heads,
+            .n_k_heads = n_kv_heads,
+            .n_v_heads = n_kv_heads,
             .k_dim = head_dim,
             .v_dim = head_dim,
             .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};

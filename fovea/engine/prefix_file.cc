@@ -19,7 +19,7 @@ using Digest = Sha256::Digest;
 
 constexpr std::string_view kMagic = "FOVEAPFX";
 constexpr uint64_t kFixedBytes = 60;  // before the setting
-constexpr uint64_t kSectionBytes = 3 * sizeof(uint32_t) + sizeof(uint64_t) + sizeof(Digest);
+constexpr uint64_t kSectionBytes = 4 * sizeof(uint32_t) + sizeof(uint64_t) + sizeof(Digest);
 constexpr uint32_t kMaxSetting = 1 << 16, kMaxTokens = 1 << 24, kMaxLayers = 1 << 12, kMaxHeads = 1 << 12,
                    kMaxHeadDim = 256;
 
@@ -86,7 +86,8 @@ Status write_prefix_file(const std::string& path, const PrefixHead& head, const 
   out.append(std::as_bytes(std::span(head.tokens)));
   for (size_t layer = 0; layer < n_layers; ++layer) {
     const attention::CacheShape::Layer& heads = shape.layers[layer];
-    for (const int number : {heads.n_kv_heads, heads.k_dim, heads.v_dim}) out.number(static_cast<uint32_t>(number));
+    for (const int number : {heads.n_k_heads, heads.n_v_heads, heads.k_dim, heads.v_dim})
+      out.number(static_cast<uint32_t>(number));
     out.number(attention::layer_bytes(cache, sequence, static_cast<int>(layer)));
     out.append(digests[layer]);
   }
@@ -152,15 +153,15 @@ Result<PrefixFile> PrefixFile::parse(std::span<const std::byte> bytes, const std
   std::memcpy(out.head_.tokens.data(), tokens.data(), tokens.size());
   uint64_t at = n_head;
   for (uint32_t layer = 0; layer < shape[0]; ++layer) {
-    uint32_t heads[3] = {};
+    uint32_t heads[4] = {};
     for (uint32_t& number : heads) {
       FOVEA_ASSIGN_OR_RETURN(number, reader.read<uint32_t>("the heads of a layer"));
     }
-    if (heads[0] == 0 || heads[0] > kMaxHeads || heads[1] == 0 || heads[1] > kMaxHeadDim || heads[2] == 0 ||
-        heads[2] > kMaxHeadDim) {
-      return wrong("an impossible shape");
+    for (int i = 0; i < 4; ++i) {
+      if (heads[i] == 0 || heads[i] > (i < 2 ? kMaxHeads : kMaxHeadDim)) return wrong("an impossible shape");
     }
-    out.shape_.layers.push_back({static_cast<int>(heads[0]), static_cast<int>(heads[1]), static_cast<int>(heads[2])});
+    out.shape_.layers.push_back({static_cast<int>(heads[0]), static_cast<int>(heads[1]), static_cast<int>(heads[2]),
+                                 static_cast<int>(heads[3])});
     FOVEA_ASSIGN_OR_RETURN(const auto n_layer, reader.read<uint64_t>("the size of a layer"));
     FOVEA_ASSIGN_OR_RETURN(const auto digest, reader.read_bytes(sizeof(Digest), "the checksum of a layer"));
     if (n_layer > bytes.size() - at) return wrong("a layer lies past the end");

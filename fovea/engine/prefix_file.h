@@ -29,7 +29,7 @@ Status write_prefix_file(const std::string& path, const PrefixHead& head, const 
 
 class PrefixFile {
  public:
-  static constexpr uint32_t kVersion = 2;
+  static constexpr uint32_t kVersion = 3;
   enum class Checksums { kVerify, kIgnore };  // kIgnore: for fuzzing, which cannot guess them
 
   // Reads and checks the head alone. `bytes` must outlive this; `name` starts every message. kData.

@@ -134,7 +134,7 @@ bool Session::can_truncate(SequenceId sequence, int32_t n) const {
     // Row n sees no key before this: a layer with a window has let the older ones go, and needs them no more.
     const int64_t first_seen =
         at.window == INT_MAX || drops_keys(sequence) ? 0 : std::max<int64_t>(0, n + 1 - int64_t{at.window});
-    for (int kv_head = 0; kv_head < at.n_kv_heads; ++kv_head) {
+    for (int kv_head = 0; kv_head < at.n_kv_heads(); ++kv_head) {
       if (fed - cache_.n_keys(sequence, layer, kv_head) > first_seen) return false;
     }
   }
@@ -145,7 +145,7 @@ bool Session::can_truncate(SequenceId sequence, int32_t n) const {
 bool Session::drops_keys(SequenceId sequence) const {
   for (const auto& method : pipeline(sequence).methods()) {
     for (int layer = 0; layer < shape_.n_layers; ++layer) {
-      for (int kv_head = 0; kv_head < shape_.site(layer).n_kv_heads; ++kv_head) {
+      for (int kv_head = 0; kv_head < shape_.site(layer).n_kv_heads(); ++kv_head) {
         if (method->max_keys(layer, kv_head) != std::numeric_limits<int64_t>::max()) return true;
       }
     }
@@ -229,7 +229,7 @@ void Session::roll_back(std::span<const Feed> feeds, std::vector<attention::Pipe
       const attention::AttentionShape at = shape_.site(layer);
       if (at.window == INT_MAX) continue;
       const int64_t unseen = std::max<int64_t>(0, fed + 1 - int64_t{at.window});
-      for (int kv = 0; kv < at.n_kv_heads; ++kv) whole = whole && fed - cache_.n_keys(sequence, layer, kv) <= unseen;
+      for (int kv = 0; kv < at.n_kv_heads(); ++kv) whole = whole && fed - cache_.n_keys(sequence, layer, kv) <= unseen;
     }
     pipeline.remove(sequence);
     if (whole) {

@@ -23,9 +23,19 @@ class OneLayer {
     return {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .d_model = 64, .n_ctx = 1 << 16};
   }
 
+  // Keys and values with their own numbers of heads.
+  static ModelShape shape_of(int n_heads, int n_k_heads, int n_v_heads) {
+    ModelShape shape = small_shape();
+    shape.n_heads = n_heads, shape.n_kv_heads = std::max(n_k_heads, n_v_heads);
+    AttentionShape site = shape.site(0);
+    site.n_k_heads = n_k_heads, site.n_v_heads = n_v_heads;
+    shape.attention.assign(2, site);
+    return shape;
+  }
+
   explicit OneLayer(std::string_view spec = "dense", kernels::KvType type = kernels::KvType::kF32,
-                    const HeadProfile* profile = nullptr)
-      : cache(CacheShape::uniform(2, 2, 16, type)), hooks(2), shape_(small_shape()) {
+                    const HeadProfile* profile = nullptr, const ModelShape& shape = small_shape())
+      : cache(CacheShape::of(shape, type)), hooks(2), shape_(shape) {
     shape_.profile = profile;
     for (int i = 0; i < shape_.head_dim; i += 2) rope_.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
     auto parsed = Pipeline::parse(spec, shape_);
@@ -43,7 +53,18 @@ class OneLayer {
   // What the token at a position holds: that of the position it gives.
   std::function<int32_t(int32_t position)> content = [](int32_t position) { return position; };
 
+  // So many neighbouring heads hold the same keys, and the same values.
+  int same_keys = 1, same_values = 1;
+
   const ModelShape& shape() const { return shape_; }
+  void fork(SequenceId from, SequenceId to) {
+    cache.fork(from, to);
+    for (int layer = 0; layer < shape_.n_layers; ++layer) next_[{to, layer}] = next_[{from, layer}];
+  }
+  void truncate(SequenceId sequence, int32_t n) {
+    cache.truncate(sequence, n);
+    for (int layer = 0; layer < shape_.n_layers; ++layer) next_[{sequence, layer}] = n;
+  }
   // Every layer becomes like this one (heads and widths stay what they are).
   void use(const std::function<void(AttentionShape&)>& change) {
     AttentionShape site = shape_.site(0);
@@ -80,8 +101,8 @@ class OneLayer {
   std::array<tensor::Tensor, 3> inputs(const Batch& batch, int layer) const {
     const int64_t n = batch.size();
     std::array<tensor::Tensor, 3> out = {tensor::Tensor::empty({n, shape_.n_heads, shape_.head_dim}),
-                                         tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim}),
-                                         tensor::Tensor::empty({n, shape_.n_kv_heads, shape_.head_dim})};
+                                         tensor::Tensor::empty({n, shape_.site(layer).n_k_heads, shape_.head_dim}),
+                                         tensor::Tensor::empty({n, shape_.site(layer).n_v_heads, shape_.head_dim})};
     for (int what = 0; what < 3; ++what) {
       tensor::Tensor& t = out[static_cast<size_t>(what)];
       const auto heads = static_cast<int>(t.dim(1));
@@ -117,7 +138,7 @@ class OneLayer {
     for (int32_t j = 0; j <= last; ++j) {
       if (!sees(j)) continue;
       const std::vector<float> q = rotated(0, layer, sequence, q_pos, head, stands(j));
-      const std::vector<float> k = rotated(1, layer, sequence, j, head / shape_.group(), j);
+      const std::vector<float> k = rotated(1, layer, sequence, j, head * site.n_k_heads / site.n_heads, j);
       double dot = 0;
       for (size_t d = 0; d < q.size(); ++d) dot += static_cast<double>(q[d]) * k[d];
       double score = dot * site.scale;
@@ -130,8 +151,9 @@ class OneLayer {
   std::vector<double> weighed(int head, const std::vector<double>& p, SequenceId sequence = 0, int layer = 0) const {
     std::vector<double> z(static_cast<size_t>(shape_.head_dim), 0.0);
     std::vector<float> v(z.size());
+    const AttentionShape site = shape_.site(layer);
     for (size_t j = 0; j < p.size(); ++j) {
-      fill(2, layer, sequence, static_cast<int32_t>(j), head / shape_.group(), v.data());
+      fill(2, layer, sequence, static_cast<int32_t>(j), head * site.n_v_heads / site.n_heads, v.data());
       for (size_t d = 0; d < z.size(); ++d) z[d] += p[j] * v[d];
     }
     return z;
@@ -153,6 +175,7 @@ class OneLayer {
 
  private:
   void fill(int what, int layer, SequenceId sequence, int32_t position, int head, float* to) const {
+    if (what > 0) head /= what == 1 ? same_keys : same_values;
     const double phase = 2.1 * what + 1.3 * layer + 0.9 * sequence + 0.37 * position + 1.7 * head;
     for (int d = 0; d < shape_.head_dim; ++d)
       to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));

@@ -19,15 +19,16 @@ using tensor::Tensor;
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more) {
   using enum DecoderRow::Width;
   using B = DecoderBlock;
-  std::vector<DecoderRow> rows = {{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, Init::ones()},
-                                  {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
-                                  {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
-                                  {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
-                                  {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
-                                  {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm, Init::ones()},
-                                  {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
-                                  {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
-                                  {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}};
+  std::vector<DecoderRow> rows = {
+      {"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, Init::ones()},
+      {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
+      {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
+      {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
+      {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
+      {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm, Init::ones()},
+      {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
+      {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
+      {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}};
   for (const DecoderRow& row : more) {
     const auto same = std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.target == row.target; });
     if (same == rows.end()) {
@@ -47,14 +48,15 @@ std::vector<Parameter> Decoder::weights() {
   std::vector<Parameter> table = {
       {"token_embd.weight", "model.embed_tokens.weight", {s.d_model, s.vocab_size}, &embed_},
       {"output_norm.weight", "model.norm.weight", {s.d_model}, &final_norm_, Init::ones()},
-      {"output.weight", "lm_head.weight", {s.d_model, s.vocab_size}, &lm_head_, Init::normal(0.02f), true}};  // tied if absent
+      {"output.weight", "lm_head.weight", {s.d_model, s.vocab_size}, &lm_head_, Init::normal(0.02f), true}};  // tied if
+                                                                                                              // absent
   for (int l = 0; l < s.n_layers; ++l) {
     const attention::AttentionShape a = s.site(l);
     const int64_t widths[] = {0,
                               s.d_model,
                               int64_t{a.n_heads} * a.k_dim,
-                              int64_t{a.n_kv_heads} * a.k_dim,
-                              int64_t{a.n_kv_heads} * a.v_dim,
+                              int64_t{a.n_k_heads} * a.k_dim,
+                              int64_t{a.n_v_heads} * a.v_dim,
                               int64_t{a.n_heads} * a.v_dim,
                               s.d_ff};  // by DecoderRow::Width
     for (const DecoderRow& row : rows_) {
@@ -80,9 +82,9 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
   const Tensor attn_in = branch(x, hook, Site::kAttnIn, l);
   Tensor h = norm(attn_in, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
   const AttentionInput input{attn_in, h, w.attn_norm, cfg_.norm_eps, hook, l};
-  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},     // [n_tokens, n_heads, k_dim]
-                                          {Site::kKInput, w.w_k, w.b_k, a.n_kv_heads},  // [n_tokens, n_kv_heads, k_dim]
-                                          {Site::kVInput, w.w_v, w.b_v, a.n_kv_heads}});
+  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},    // [n_tokens, n_heads, k_dim]
+                                          {Site::kKInput, w.w_k, w.b_k, a.n_k_heads},  // [n_tokens, n_k_heads, k_dim]
+                                          {Site::kVInput, w.w_v, w.b_v, a.n_v_heads}});
   const Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h});  // [n_tokens, n_heads, v_dim]
   x = add_attn_out(x, z, w.w_o, hook, l);
   x = hook(Site::kResidMid, l, std::move(x));

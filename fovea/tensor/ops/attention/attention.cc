@@ -16,7 +16,7 @@ namespace fovea::tensor {
 namespace {
 
 struct Sizes {
-  int64_t n_heads, n_kv_heads;
+  int64_t n_heads, n_kv_heads;  // of keys or of values, whichever are more
   int k_dim, v_dim;
   int group() const { return static_cast<int>(n_heads / n_kv_heads); }
   int k_page() const { return (k_dim + 7) / 8 * 8; }  // pages hold multiples of 8
@@ -47,33 +47,36 @@ std::vector<Run> runs_of(std::span<const int32_t> positions, std::span<const int
   return runs;
 }
 
-// The rows of a run in a tensor [n, heads, width]: where they lie, or gathered with every head `wide` floats.
+// The rows of a run in a tensor [n, heads, width]: where they lie, or gathered with every head `wide` floats, and
+// repeated where there are to be more heads.
 struct Rows {
   Tensor held;
   float* data = nullptr;
   int64_t ld = 0;
 
   Rows() = default;
-  Rows(const Tensor& x, const Run& run, int64_t wide) {
-    const int64_t heads = x.dim(1), width = x.dim(2);
-    if (run.in_place && wide == width) {
+  Rows(const Tensor& x, const Run& run, int64_t heads, int64_t wide) {
+    const int64_t fewer = x.dim(1), width = x.dim(2);
+    if (run.in_place && wide == width && fewer == heads) {
       held = x, ld = heads * width, data = held.data() + run.rows[0] * ld;
       return;
     }
     held = Tensor::zeros({run.n(), heads, wide}), data = held.data(), ld = heads * wide;
     for (int64_t i = 0; i < run.n(); ++i) {
-      const float* from = x.data() + run.rows[static_cast<size_t>(i)] * heads * width;
-      for (int64_t h = 0; h < heads; ++h) std::copy_n(from + h * width, width, data + i * ld + h * wide);
+      const float* from = x.data() + run.rows[static_cast<size_t>(i)] * fewer * width;
+      for (int64_t h = 0; h < heads; ++h)
+        std::copy_n(from + h * fewer / heads * width, width, data + i * ld + h * wide);
     }
   }
-  // x += the rows, unless they are x's own.
+  // x += the rows, unless they are x's own; neighbouring heads of the rows add up where x has fewer.
   void put_back(Tensor& x, const Run& run) const {
     if (held.id() == x.id()) return;
-    const int64_t heads = x.dim(1), width = x.dim(2), wide = held.dim(2);
+    const int64_t heads = held.dim(1), fewer = x.dim(1), width = x.dim(2), wide = held.dim(2);
     for (int64_t i = 0; i < run.n(); ++i) {
-      float* to = x.data() + run.rows[static_cast<size_t>(i)] * heads * width;
+      float* to = x.data() + run.rows[static_cast<size_t>(i)] * fewer * width;
       for (int64_t h = 0; h < heads; ++h) {
-        for (int64_t c = 0; c < width; ++c) to[h * width + c] += data[i * ld + h * wide + c];
+        const int64_t x_head = h * fewer / heads;
+        for (int64_t c = 0; c < width; ++c) to[x_head * width + c] += data[i * ld + h * wide + c];
       }
     }
   }
@@ -100,14 +103,14 @@ Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& optio
                const Tensor& v, Tensor& z) {
   const int k_dim = sizes.k_page(), dim = sizes.v_page(), group = sizes.group();
   const int64_t n = run.n();
-  const Rows rows(q, run, k_dim);
-  const Rows keys(k, run, k_dim), values(v, run, dim);
+  const Rows rows(q, run, sizes.n_heads, k_dim);
+  const Rows keys(k, run, sizes.n_kv_heads, k_dim), values(v, run, sizes.n_kv_heads, dim);
   const FloatPages pages(sizes.n_kv_heads, {keys.data, keys.ld, k_dim}, {values.data, values.ld, dim}, run.positions);
   const std::vector<int32_t> at = query_positions(run, options.causal);
   const bool direct = run.in_place && sizes.v_dim == dim;
   Rows out;
   if (direct) {
-    out = Rows(z, run, dim);
+    out = Rows(z, run, sizes.n_heads, dim);
   } else {
     out.held = Tensor::empty({n, sizes.n_heads, dim}), out.data = out.held.data(), out.ld = sizes.n_heads * dim;
   }
@@ -152,15 +155,22 @@ struct Kept {
 void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
   const Sizes& sizes = kept.sizes;
   const int group = sizes.group();
-  const Rows q(kept.q, run, sizes.k_dim), k(kept.k, run, sizes.k_dim), v(kept.v, run, sizes.v_dim),
-      z(kept.z, run, sizes.v_dim), dz(t.grad(kept.z), run, sizes.v_dim);
+  const Rows q(kept.q, run, sizes.n_heads, sizes.k_dim), k(kept.k, run, sizes.n_kv_heads, sizes.k_dim),
+      v(kept.v, run, sizes.n_kv_heads, sizes.v_dim), z(kept.z, run, sizes.n_heads, sizes.v_dim),
+      dz(t.grad(kept.z), run, sizes.n_heads, sizes.v_dim);
   const std::vector<int32_t> at = query_positions(run, kept.options.causal);
   const Tensor* values[] = {&kept.q, &kept.k, &kept.v};
   Rows grads[3];
   for (int i = 0; i < 3; ++i) {
     if (!t.needs_grad(*values[i])) continue;
     Tensor& grad = t.grad(*values[i]);
-    grads[i] = Rows(run.in_place ? grad : Tensor::zeros(grad.shape()), run, grad.dim(2));
+    const int64_t heads = i == 0 ? sizes.n_heads : sizes.n_kv_heads;  // a sum of its own for each: threads write them
+    if (run.in_place && grad.dim(1) == heads) {
+      grads[i] = Rows(grad, run, heads, grad.dim(2));
+    } else {
+      grads[i].held = Tensor::zeros({run.n(), heads, grad.dim(2)});
+      grads[i].data = grads[i].held.data(), grads[i].ld = heads * grad.dim(2);
+    }
   }
   PerThread scratch(kernels::attention_backward_scratch_bytes(sizes.k_dim, sizes.v_dim));
   pool().for_each(sizes.n_kv_heads, [&](int64_t head, int thread) {
@@ -189,8 +199,10 @@ void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<const int32_t> positions,
                  std::span<const int32_t> sequences, const AttentionOptions& options) {
   FOVEA_CHECK(q.shape().rank() == 3 && k.shape().rank() == 3 && v.shape().rank() == 3 && q.dim(0) == k.dim(0) &&
-                  k.dim(0) == v.dim(0) && q.dim(2) == k.dim(2) && k.dim(1) > 0 && k.dim(1) == v.dim(1) &&
-                  q.dim(1) % k.dim(1) == 0 && q.dim(2) > 0 && q.dim(2) <= 256 && v.dim(2) > 0 && v.dim(2) <= 256,
+                  k.dim(0) == v.dim(0) && q.dim(2) == k.dim(2) && k.dim(1) > 0 && v.dim(1) > 0 &&
+                  std::max(k.dim(1), v.dim(1)) % std::min(k.dim(1), v.dim(1)) == 0 &&
+                  q.dim(1) % std::max(k.dim(1), v.dim(1)) == 0 && q.dim(2) > 0 && q.dim(2) <= 256 && v.dim(2) > 0 &&
+                  v.dim(2) <= 256,
               "attention: q {}, k {}, v {} do not fit", q.shape().to_string(), k.shape().to_string(),
               v.shape().to_string());
   FOVEA_CHECK(static_cast<int64_t>(positions.size()) == q.dim(0) && positions.size() == sequences.size(),
@@ -199,7 +211,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<co
   FOVEA_CHECK(options.causal || options.rule.window == kernels::KeyRule().window,
               "attention: a window of {} needs causal attention", options.rule.window);
   auto kept = std::make_shared<Kept>();
-  kept->sizes = {q.dim(1), k.dim(1), static_cast<int>(q.dim(2)), static_cast<int>(v.dim(2))};
+  kept->sizes = {q.dim(1), std::max(k.dim(1), v.dim(1)), static_cast<int>(q.dim(2)), static_cast<int>(v.dim(2))};
   kept->options = options;
   kept->runs = runs_of(positions, sequences);
   Tensor z = Tensor::empty({q.dim(0), q.dim(1), v.dim(2)});

@@ -13,8 +13,9 @@ struct AttentionOptions {
   bool causal = true;          // token i sees token j only if positions[j] <= positions[i]
 };
 // z = softmax(scale * q k^T) v in float32, through the kernels of inference: the fast form of sdpa, with gradients.
-// q [n, n_heads, k_dim], k [n, n_kv_heads, k_dim], v [n, n_kv_heads, v_dim], already rotated; tokens see those of their
-// own sequence. -> [n, n_heads, v_dim]. Widths up to 256; v_dim need not be k_dim.
+// q [n, n_heads, k_dim], k [n, n_k_heads, k_dim], v [n, n_v_heads, v_dim], already rotated; tokens see those of their
+// own sequence. -> [n, n_heads, v_dim]. Widths up to 256; v_dim need not be k_dim. Head h reads key head h * n_k_heads
+// / n_heads, and likewise of values; one of their numbers divides the other.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<const int32_t> positions,
                  std::span<const int32_t> sequences, const AttentionOptions& options);
 }  // namespace fovea::tensor

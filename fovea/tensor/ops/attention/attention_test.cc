@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -74,6 +75,49 @@ TEST(Attention, GradientsMeetFiniteDifferences) {
   }
 }
 
+// Every head of x so often, one beside the other.
+Tensor repeated(const Tensor& x, int64_t times) {
+  Tensor out = Tensor::empty({x.dim(0), x.dim(1) * times, x.dim(2)});
+  for (int64_t i = 0; i < out.dim(0) * out.dim(1); ++i)
+    std::copy_n(x.data() + i / times * x.dim(2), x.dim(2), out.data() + i * x.dim(2));
+  return out;
+}
+
+TEST(Attention, KeysAndValuesMayHaveTheirOwnNumbersOfHeads) {
+  const int64_t n = 40;
+  const std::vector<int32_t> positions = rising(n), sequences(static_cast<size_t>(n), 0);
+  const AttentionOptions options{.scale = 0.3f};
+  for (const auto& [heads, n_k, n_v] : {std::array<int64_t, 3>{8, 2, 4}, {8, 4, 2}, {4, 1, 4}, {6, 3, 3}}) {
+    const Tensor q = random_tensor({n, heads, 16}, 1), k = random_tensor({n, n_k, 16}, 2),
+                 v = random_tensor({n, n_v, 20}, 3);
+    const int64_t most = std::max(n_k, n_v);
+    const Tensor all_k = repeated(k, most / n_k), all_v = repeated(v, most / n_v);
+    const auto found = all_of(q, k, v, [&] { return attention(q, k, v, positions, sequences, options); });
+    const auto twin =
+        all_of(q, all_k, all_v, [&] { return attention(q, all_k, all_v, positions, sequences, options); });
+    std::vector<double> expected(twin.begin(), twin.begin() + n * heads * (20 + 16));  // z and dq
+    int64_t from = static_cast<int64_t>(expected.size());
+    for (const Tensor* x : {&k, &v}) {  // what repeated heads get adds up
+      const int64_t width = x->dim(2), times = most / x->dim(1), at = static_cast<int64_t>(expected.size());
+      expected.resize(expected.size() + static_cast<size_t>(x->elements()), 0.0);
+      for (int64_t i = 0; i < n * most * width; ++i, ++from)
+        expected[static_cast<size_t>(at + i / width / times * width + i % width)] += twin[static_cast<size_t>(from)];
+    }
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i)
+      ASSERT_NEAR(found[i], expected[i], 1e-5 * (1 + std::abs(expected[i])))
+          << heads << " " << n_k << " " << n_v << " " << i;
+  }
+}
+
+TEST(Attention, GradientsOfSharedHeadsMeetFiniteDifferences) {
+  const std::vector<int32_t> positions = {1, 0, 0, 2, 1}, sequences = {0, 0, 3, 0, 3};
+  for (const auto& [n_k, n_v] : {std::pair<int64_t, int64_t>{1, 2}, {2, 1}}) {
+    const Tensor q = random_tensor({5, 4, 4}, 4), k = random_tensor({5, n_k, 4}, 5), v = random_tensor({5, n_v, 3}, 6);
+    expect_gradients({q, k, v}, [&] { return attention(q, k, v, positions, sequences, {.scale = 0.7f}); });
+  }
+}
+
 TEST(Attention, WithoutCausalityTheFirstSeesTheLast) {
   const Tensor q = Tensor::zeros({2, 1, 8}), k = Tensor::zeros({2, 1, 8}), v = random_tensor({2, 1, 8}, 1);
   const std::vector<int32_t> positions = {0, 1}, sequences = {0, 0};
@@ -104,6 +148,7 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   const std::vector<int32_t> one = {0};
   const Tensor q = Tensor::zeros({1, 3, 8}), kv = Tensor::zeros({1, 2, 8});
   EXPECT_THROW(attention(q, kv, kv, one, one, {}), CheckFailed);
+  EXPECT_THROW(attention(Tensor::zeros({1, 6, 8}), kv, q, one, one, {}), CheckFailed);  // 2 key heads, 3 value heads
   const Tensor k = Tensor::zeros({1, 1, 8});
   EXPECT_THROW(attention(q, k, k, one, one, {.rule = {.window = 4}, .causal = false}), CheckFailed);
 }
