@@ -24,7 +24,7 @@ class OneLayer {
 
   explicit OneLayer(std::string_view spec = "dense", kernels::KvType type = kernels::KvType::kF32,
                     const HeadProfile* profile = nullptr)
-      : cache(CacheShape::uniform(2, 2, 16, type)), hooks(2), shape_(small_shape()) {
+      : cache(CacheShape::uniform(2, 2, 16, type)), hooks(HookMap::decoder(small_shape())), shape_(small_shape()) {
     shape_.profile = profile;
     for (int i = 0; i < shape_.head_dim; i += 2) rope_.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
     auto parsed = Pipeline::parse(spec, shape_);

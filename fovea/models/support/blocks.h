@@ -35,7 +35,7 @@ struct Projection {
 };
 // q, k and v: h w (+ bias) -> [n, n_heads, head_dim]. With a hook on `site` (hook_q_input and its kin), every
 // head has a copy of `in` [n, n_heads, d_model]; a head whose copy was changed is projected from it, the
-// others keep their bits.
+// others keep their bits. On the tape all heads are, once another tensor was put there: gradients go through it.
 std::array<tensor::Tensor, 3> project_inputs(const AttentionInput& input, const Projection (&projections)[3]);
 
 // z [n, n_heads, head_dim] -> attn_out [n, d_model]. With a hook on hook_result, every head's part is

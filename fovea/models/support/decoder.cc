@@ -18,16 +18,15 @@ using tensor::Tensor;
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more) {
   using enum DecoderRow::Width;
   using B = DecoderBlock;
-  std::vector<DecoderRow> rows = {
-      {"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm},
-      {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
-      {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
-      {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
-      {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
-      {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm},
-      {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
-      {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
-      {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}};
+  std::vector<DecoderRow> rows = {{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm},
+                                  {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
+                                  {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
+                                  {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
+                                  {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
+                                  {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm},
+                                  {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
+                                  {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
+                                  {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}};
   for (const DecoderRow& row : more) {
     const auto same = std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.target == row.target; });
     if (same == rows.end()) {

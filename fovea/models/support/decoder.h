@@ -20,7 +20,7 @@ struct DecoderBlock {
 
 struct DecoderRow {
   enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp };  // of the residual stream; heads times width of q, k, v, z
-  std::string_view name, hf_name;  // in a block: "attn_q.weight" of "blk.3.attn_q.weight"
+  std::string_view name, hf_name;                            // in a block: "attn_q.weight" of "blk.3.attn_q.weight"
   std::array<Width, 2> shape;
   tensor::Weight DecoderBlock::*target;
 };

@@ -26,8 +26,14 @@ TEST(DecoderRows, OneWithTheTargetOfAnotherTakesItsPlace) {
 
 TEST(Decoder, ItsTableHasTheShapesOfEachLayer) {
   Config config{.architecture = "llama",
-                .shape = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .d_model = 24, .d_ff = 40,
-                          .vocab_size = 9, .n_ctx = 16}};
+                .shape = {.n_layers = 2,
+                          .n_heads = 4,
+                          .n_kv_heads = 2,
+                          .head_dim = 8,
+                          .d_model = 24,
+                          .d_ff = 40,
+                          .vocab_size = 9,
+                          .n_ctx = 16}};
   const attention::AttentionShape narrow{.n_heads = 3, .n_kv_heads = 1, .k_dim = 16, .v_dim = 8, .scale = 1};
   config.shape.attention = {config.shape.site(0), narrow};
   Decoder decoder(config);

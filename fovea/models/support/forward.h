@@ -20,7 +20,7 @@ struct GivenRows {
 
 // What of the chain runs, by default all of it.
 struct Pass {
-  tensor::Tensor x = {};  // what goes into `first_block`; undefined: what embed() gives
+  tensor::Tensor x = {};                  // what goes into `first_block`; undefined: what embed() gives
   std::span<const GivenRows> given = {};  // rising, none twice; they replace rows of embed()
   int first_block = 0, end_block = INT_MAX;
   // Before every block but the first: the rows of x that go on, rising; logits can be had of these only.

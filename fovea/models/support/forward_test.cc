@@ -40,7 +40,7 @@ class Forward : public ::testing::Test {
   tensor::Exec exec_{.arena = nullptr, .numerics = tensor::Numerics::kExact};
   tensor::ExecScope scope_{exec_};
   TinyModel model_{"tiny-llama"};
-  Hooks hooks_{model_.shape().n_layers};
+  Hooks hooks_{model_.family().hooks()};
   const Batch batch_ = batch_of(model_.ids());
 };
 
@@ -132,9 +132,9 @@ TEST_F(Forward, BlocksRunAgainGiveTheGradientsOfThePlainTapeInLessMemory) {
     tensor::Exec taped{.arena = &arena, .tape = &tape};
     tensor::ExecScope scope(taped);
     const std::vector<int32_t> target = {5};
-    tape.backward(cross_entropy(forward(model_.family(), context(batch, nullptr), hooks_, {.recompute = recompute}),
-                                target)
-                      .mean());
+    tape.backward(
+        cross_entropy(forward(model_.family(), context(batch, nullptr), hooks_, {.recompute = recompute}), target)
+            .mean());
     Outcome outcome{{}, arena.peak_bytes()};
     for (const Tensor& p : parameters) outcome.gradients.push_back(values(tape.grad(p)));
     return outcome;
