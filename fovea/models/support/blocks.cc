@@ -18,10 +18,10 @@ using tensor::Weight;
 
 Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int layer, Site scale, Site normalized) {
   if (!hook.wants(scale, layer) && !hook.wants(normalized, layer)) {
-    // In a block the result goes into products at once; the final one has a hook to pass.
-    const Next next = layer == kNoLayer          ? Next::kAnything
-                      : scale == Site::kLn1Scale ? Next::kFineProducts
-                                                 : Next::kProducts;
+    // Where the result goes into products at once.
+    const Next next = scale == Site::kLn1Scale   ? Next::kFineProducts
+                      : scale == Site::kLn2Scale ? Next::kProducts
+                                                 : Next::kAnything;
     return rms_norm(x, weight, eps, next);
   }
   const Tensor s = hook(scale, layer, tensor::rms_scale(x, eps));
@@ -93,33 +93,43 @@ Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer)
   return sum(result, 1);
 }
 
-Tensor add_attn_out(const Tensor& x, const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
-  if (!hook.wants(Site::kAttnOut, layer) && !hook.wants(Site::kResult, layer))
-    return matmul_add(x, merge_heads(z), w_o);
-  return add(x, hook(Site::kAttnOut, layer, project_heads(z, w_o, hook, layer)));
+Tensor add_attn_out(const Tensor& x, const Tensor& z, const Weight& w_o, const PostNorm& post, Hooks& hook, int layer) {
+  const bool alone = post.weight.defined() || hook.wants(Site::kAttnOut, layer) || hook.wants(Site::kResult, layer);
+  if (!alone) return matmul_add(x, merge_heads(z), w_o);
+  Tensor out = project_heads(z, w_o, hook, layer);
+  if (post.weight.defined())
+    out = norm(out, post.weight, post.eps, hook, layer, Site::kLn1PostScale, Site::kLn1PostNormalized);
+  return add(x, hook(Site::kAttnOut, layer, std::move(out)));
 }
 
-Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Weight& w_down, Hooks& hook, int layer) {
-  if (!hook.wants(Site::kMlpOut, layer)) return matmul_add(x, h, w_down);
-  return add(x, hook(Site::kMlpOut, layer, matmul(h, w_down)));
+Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Weight& w_down, const PostNorm& post, Hooks& hook,
+                   int layer) {
+  if (!post.weight.defined() && !hook.wants(Site::kMlpOut, layer)) return matmul_add(x, h, w_down);
+  Tensor out = matmul(h, w_down);
+  if (post.weight.defined())
+    out = norm(out, post.weight, post.eps, hook, layer, Site::kLn2PostScale, Site::kLn2PostNormalized);
+  return add(x, hook(Site::kMlpOut, layer, std::move(out)));
 }
 
-Tensor gated(const Tensor& h, const Weight& w_gate, const Weight& w_up, Hooks& hook, int layer) {
-  if (!hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer))
+Tensor gated(const Tensor& h, const Weight& w_gate, const Weight& w_up, Tensor (*act)(const Tensor&), Hooks& hook,
+             int layer) {
+  if (!act && !hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer))
     return hook(Site::kMlpPost, layer,
                 matmul_swiglu(h, w_gate, w_up, hook.wants(Site::kMlpPost, layer) ? Next::kAnything : Next::kProducts));
   const Tensor gate = hook(Site::kMlpPre, layer, matmul(h, w_gate));
   const Tensor up = hook(Site::kMlpPreLinear, layer, matmul(h, w_up));
-  return hook(Site::kMlpPost, layer, swiglu(gate, up));
+  return hook(Site::kMlpPost, layer, act ? mul(act(gate), up) : swiglu(gate, up));
 }
 
 Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps,
-               const Weight& lm_head, Hooks& hook) {
+               const Weight& lm_head, float softcap, Hooks& hook) {
   if (batch.logit_rows.empty()) return {};
   const bool all = static_cast<int64_t>(batch.logit_rows.size()) == batch.size();
   const Tensor rows = all ? x : select_rows(x, batch.logit_rows);
   const Tensor h = norm(rows, final_norm, eps, hook, kNoLayer, Site::kLnFinalScale, Site::kLnFinalNormalized);
-  return hook(Site::kLogits, kNoLayer, matmul(hook(Site::kUnembedIn, kNoLayer, h), lm_head));
+  Tensor logits = matmul(hook(Site::kUnembedIn, kNoLayer, h), lm_head);
+  if (softcap > 0) logits = tensor::affine(tensor::tanh(tensor::affine(logits, 1 / softcap)), softcap);
+  return hook(Site::kLogits, kNoLayer, std::move(logits));
 }
 
 }  // namespace fovea::models

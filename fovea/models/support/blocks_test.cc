@@ -124,12 +124,12 @@ TEST(Unembed, GivesTheWantedRowsOnly) {
   attention::Batch batch;
   const std::vector<int32_t> tokens = {1, 2, 3, 4};
   batch.add(tokens, 0, 0);
-  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, hooks).defined());
+  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks).defined());
   batch.logit_rows = {0, 1, 2, 3};
-  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
   EXPECT_EQ(all.shape(), (Shape{4, 6}));
   batch.logit_rows = {1, 3};
-  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
   EXPECT_EQ(two.shape(), (Shape{2, 6}));
   EXPECT_TRUE(std::equal(two.data(), two.data() + 6, all.data() + 6));
   EXPECT_TRUE(std::equal(two.data() + 6, two.data() + 12, all.data() + 18));
