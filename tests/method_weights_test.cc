@@ -39,7 +39,7 @@ TEST(MethodWeights, TrainWhileTheModelStaysWhatItIs) {
   const std::span<const int32_t> ids(model.ids().data(), 24);
   std::vector<int32_t> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);
-  attention::Hooks hooks(model.shape().n_layers);
+  attention::Hooks hooks(model.family().hooks());
   std::vector<tensor::Tensor> trained;
   for (const tensor::Parameter& p : pipeline->methods()[0]->parameters()) trained.push_back(p.target->value);
   std::vector<double> losses;

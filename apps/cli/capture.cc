@@ -107,7 +107,9 @@ Status capture(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, tokenizer->encode(text, encode));
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text has no tokens");
   const auto n_tokens = static_cast<int64_t>(tokens.size());
-  FOVEA_ASSIGN_OR_RETURN(const probe::CapturePlan plan, probe::CapturePlan::estimate(config.shape, n_tokens, wanted));
+  FOVEA_ASSIGN_OR_RETURN(
+      const probe::CapturePlan plan,
+      probe::CapturePlan::estimate(config.shape, models::make_family(config)->hooks(), n_tokens, wanted));
   if (options.estimate) return report(plan, tokens.size(), options, common);
   FOVEA_RETURN_IF_ERROR(plan.check_limit());
 

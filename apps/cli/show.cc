@@ -1,13 +1,14 @@
 // fovea show MODEL
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
-#include "fovea/attention/hooks.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
+#include "fovea/models/family.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -44,7 +45,11 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));
   const store::StoredModel model = store::describe_model(path, *source);
   const auto chat_template = source->get_string("tokenizer.chat_template");
-  const std::vector<std::string> hooks = attention::all_hook_names(static_cast<int>(s.n_layers));
+  const auto family = models::make_family(models::Config{.architecture = s.architecture, .shape = s.shape()});
+  const std::vector<std::string> hooks = family->hooks().names();
+  const auto pattern =
+      std::find_if(hooks.begin(), hooks.end(), [](const auto& h) { return h.ends_with("hook_pattern"); });
+  const std::string& such_as = pattern == hooks.end() ? hooks.front() : *pattern;
   FOVEA_RETURN_IF_ERROR(source->check_intact());
   if (common.json) {
     nlohmann::json out = {{"name", model.name},
@@ -74,7 +79,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
       "--hooks\n",
       escaped_line(path), escaped_line(s.architecture), model.n_params, escaped_line(model.quantization), s.n_layers,
       s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*source),
-      hooks.size(), attention::hook_name(attention::Site::kPattern, 0), escaped_line(name));
+      hooks.size(), such_as, escaped_line(name));
   out +=
       chat_template ? fmt::format("chat template\n{}\n", escaped_text(chat_template.value())) : "chat template none\n";
   return print(out);

@@ -114,9 +114,10 @@ class Attend {
     std::span<const SequenceContext> sequences = {};
     AttendMemory* memory = nullptr;             // null: its own
     const std::atomic<bool>* cancel = nullptr;  // looked at in every layer: throws Cancelled
+    tensor::Tensor source = {};                 // [m, d]: rows of another tower, for the keys of cross()
 
     Context with(const Batch& other) const {  // every field but the batch
-      return {model, ropes, other, cache, pipeline, hooks, observers, sequences, memory, cancel};
+      return {model, ropes, other, cache, pipeline, hooks, observers, sequences, memory, cancel, source};
     }
   };
   explicit Attend(const Context& context);
@@ -129,6 +130,9 @@ class Attend {
   // row sees all of them. k and v [m, ...] replace what the layer's cache holds; undefined: it stays (without a cache,
   // on the tape, they are given each time).
   tensor::Tensor cross(int layer, tensor::Tensor q, tensor::Tensor k, tensor::Tensor v);
+
+  // Empty where the cache holds what was made of it.
+  const tensor::Tensor& source() const { return c_.source; }
 
   const KeyCount& key_count() const { return keys_; }
 

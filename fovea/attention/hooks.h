@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fovea/attention/batch.h"
@@ -23,7 +24,7 @@ class Hooks {
   // engine's memory: copy what must outlive the call.
   using Function = std::function<void(const std::string& name, tensor::Tensor& value)>;
 
-  explicit Hooks(int n_layers) : n_layers_(n_layers) {}
+  explicit Hooks(HookMap model) : model_(std::move(model)) {}
   Hooks(const Hooks&) = delete;
   Hooks& operator=(const Hooks&) = delete;
 
@@ -36,10 +37,11 @@ class Hooks {
   Result<HookScope> scoped(const std::string& pattern, Function function);
   void clear();
 
-  int n_layers() const { return n_layers_; }
+  const HookMap& model() const { return model_; }
   bool active() const { return !entries_.empty(); }
   bool wants(Site site, int layer) const;  // so that a value is built only where somebody looks
-  // Called by the forward pass; gives x back, or what a hook put in its place.
+  // Called by the forward pass; gives x back, or what a hook put in its place. A site that the map does not list has
+  // no hook.
   tensor::Tensor operator()(Site site, int layer, tensor::Tensor x) {
     return entries_.empty() ? x : fire(site, layer, std::move(x));
   }
@@ -54,18 +56,18 @@ class Hooks {
     uint64_t id;
     SequenceId sequence;
     std::string pattern;
-    std::vector<bool> sites;  // by index(site, layer); all false once it is detached
+    std::vector<bool> sites;  // by place in the map; all false once it is detached
     Function function;
     bool fired = false;
   };
   tensor::Tensor fire(Site site, int layer, tensor::Tensor x);
+  void call(Entry& entry, const std::string& name, tensor::Tensor& x);
   void fire_on_rows(Entry& entry, const std::string& name, tensor::Tensor& x);
   Result<uint64_t> add(const std::string& pattern, Function function, SequenceId sequence);
   void detach(uint64_t id);
   void sweep();
-  size_t index(Site site, int layer) const;
 
-  int n_layers_;
+  HookMap model_;
   std::vector<Entry> entries_;
   uint64_t next_id_ = 1;
   int firing_ = 0;  // a callback may end scopes, its own too: entries go once no callback runs

@@ -17,12 +17,17 @@ using tensor::Tensor;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+HookMap decoder(int n_layers) {
+  return HookMap::decoder(
+      {.n_layers = n_layers, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8, .d_model = 24, .d_ff = 40, .vocab_size = 9});
+}
+
 TEST(Hooks, NamesFollowTheLegacySpelling) {
-  EXPECT_EQ(hook_name(Site::kPattern, 3), "blocks.3.attn.hook_pattern");
-  EXPECT_EQ(hook_name(Site::kEmbed, kNoLayer), "hook_embed");
-  EXPECT_EQ(hook_name(Site::kLogits, kNoLayer), "unembed.hook_out");
-  EXPECT_EQ(all_hook_names(2).front(), "hook_embed");
-  EXPECT_EQ(all_hook_names(2).back(), "unembed.hook_out");
+  EXPECT_EQ(decoder(4).name({Site::kPattern, 3}), "blocks.3.attn.hook_pattern");
+  EXPECT_EQ(decoder(1).name({Site::kEmbed, kNoLayer}), "hook_embed");
+  EXPECT_EQ(decoder(1).name({Site::kLogits, kNoLayer}), "unembed.hook_out");
+  EXPECT_EQ(decoder(2).names().front(), "hook_embed");
+  EXPECT_EQ(decoder(2).names().back(), "unembed.hook_out");
 }
 
 TEST(Hooks, GlobsMatchAnyRunAndOneCharacter) {
@@ -34,14 +39,14 @@ TEST(Hooks, GlobsMatchAnyRunAndOneCharacter) {
 }
 
 TEST(Hooks, AnIdleSetGivesTheSameValuesBack) {
-  Hooks hooks(2);
+  Hooks hooks(decoder(2));
   const Tensor x = Tensor::from({2}, std::vector<float>{1.0f, 2.0f});
   EXPECT_EQ(hooks(Site::kResidPre, 0, x).data(), x.data());
   EXPECT_FALSE(hooks.active());
 }
 
 TEST(Hooks, ReadsAndReplacesWhereItMatchesOnly) {
-  Hooks hooks(2);
+  Hooks hooks(decoder(2));
   std::vector<std::string> seen;
   ASSERT_TRUE(hooks.attach("blocks.*.hook_resid_pre", [&](const std::string& name, Tensor& value) {
     seen.push_back(name);
@@ -56,7 +61,7 @@ TEST(Hooks, ReadsAndReplacesWhereItMatchesOnly) {
 }
 
 TEST(Hooks, RefusesANameThatMatchesNothingAndOffersTheNearest) {
-  Hooks hooks(2);
+  Hooks hooks(decoder(2));
   const Status status = hooks.attach("blocks.1.attn.hook_patern", [](const std::string&, Tensor&) {});
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, ErrorCode::kUsage);
@@ -67,16 +72,16 @@ TEST(Hooks, RefusesANameThatMatchesNothingAndOffersTheNearest) {
 TEST(Hooks, SaysWhichLayersThereAre) {
   for (const char* name :
        {"blocks.99.hook_resid_pre", "blocks.-33.attn.hook_q", "q99", "layers_output[2]", "layers_output[-3]"}) {
-    const auto found = find_hooks(name, 2);
+    const auto found = find_hooks(name, decoder(2));
     ASSERT_FALSE(found.has_value()) << name;
     EXPECT_EQ(found.error().code, ErrorCode::kUsage);
   }
-  EXPECT_THAT(find_hooks("blocks.99.hook_resid_pre", 2).error().message,
+  EXPECT_THAT(find_hooks("blocks.99.hook_resid_pre", decoder(2)).error().message,
               HasSubstr("no layer \"99\" in this model of 2 layers (0 to 1)"));
 }
 
 TEST(Hooks, SaysWhyAModelOfThisKindHasNoSuchName) {
-  const auto why = [](const char* name) { return find_hooks(name, 2).error().message; };
+  const auto why = [](const char* name) { return find_hooks(name, decoder(2)).error().message; };
   EXPECT_THAT(why("hook_pos_embed"), HasSubstr("rotating"));
   EXPECT_THAT(why("blocks.*.mlp.hook_expert_weights"), HasSubstr("experts"));
   EXPECT_THAT(why("blocks.1.ln1_post.hook_scale"), HasSubstr("Gemma"));
@@ -113,23 +118,23 @@ TEST(Hooks, UnderstandsTheNamesOfOtherTools) {
   };
   for (const auto& [theirs, ours] : same) {
     EXPECT_EQ(canonical_hook(theirs, 12), ours);
-    EXPECT_EQ(find_hooks(theirs, 12).has_value(), std::string(theirs) != "nothing") << theirs;
+    EXPECT_EQ(find_hooks(theirs, decoder(12)).has_value(), std::string(theirs) != "nothing") << theirs;
   }
 }
 
 TEST(Hooks, EveryNameIsFoundAloneAndAmongAll) {
-  const auto all = find_hooks("*", 3);
+  const auto all = find_hooks("*", decoder(3));
   ASSERT_TRUE(all.has_value());
   for (const HookPoint& point : *all) {
-    const auto one = find_hooks(hook_name(point.site, point.layer), 3);
+    const auto one = find_hooks(decoder(3).name(point), decoder(3));
     ASSERT_TRUE(one.has_value());
     EXPECT_THAT(*one, ElementsAre(point));
   }
-  EXPECT_EQ(all_hook_names(3).size(), all->size());
+  EXPECT_EQ(decoder(3).names().size(), all->size());
 }
 
 TEST(Hooks, AScopeDetachesItsHookOnly) {
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   int a = 0, b = 0;
   ASSERT_TRUE(hooks.attach("hook_embed", [&](const std::string&, Tensor&) { ++a; }));
   {
@@ -144,7 +149,7 @@ TEST(Hooks, AScopeDetachesItsHookOnly) {
 }
 
 TEST(Hooks, AHookMayEndItsOwnScope) {
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   int fired = 0;
   std::optional<HookScope> scope;
   auto made = hooks.scoped("hook_embed", [&](const std::string&, Tensor&) {
@@ -159,7 +164,7 @@ TEST(Hooks, AHookMayEndItsOwnScope) {
 }
 
 TEST(Hooks, AttachingFromInsideAHookIsACallersMistake) {
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   ASSERT_TRUE(hooks.attach("hook_embed", [&](const std::string&, Tensor&) {
     (void)hooks.attach("hook_embed", [](const std::string&, Tensor&) {});
   }));
@@ -172,7 +177,7 @@ TEST(Hooks, OnTheTapeAValueIsReplacedAndNeverWrittenInPlace) {
   tensor::ExecScope scope(exec);
   const Tensor x = Tensor::zeros({2});
   tape.watch(x);
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   ASSERT_TRUE(hooks.attach("hook_embed", [](const std::string&, Tensor& value) { value.data()[1] = 3; }));
   EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, x), CheckFailed);
   EXPECT_NO_THROW(hooks(Site::kEmbed, kNoLayer, Tensor::zeros({2})));  // no gradient flows there
@@ -183,7 +188,7 @@ TEST(Hooks, OnTheTapeAValueIsReplacedAndNeverWrittenInPlace) {
 }
 
 TEST(Hooks, NamesTheHookThatNeverFired) {
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   ASSERT_TRUE(hooks.attach("hook_embed", [](const std::string&, Tensor&) {}));
   const Status status = hooks.check_fired();
   ASSERT_FALSE(status.has_value());
@@ -193,9 +198,77 @@ TEST(Hooks, NamesTheHookThatNeverFired) {
 }
 
 TEST(Hooks, AReplacementOfAnotherShapeIsACallersMistake) {
-  Hooks hooks(1);
+  Hooks hooks(decoder(1));
   ASSERT_TRUE(hooks.attach("hook_embed", [](const std::string&, Tensor& value) { value = Tensor::zeros({3}); }));
   EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, Tensor::zeros({2})), CheckFailed);
+}
+
+// A tower of one layer before a block with two.
+HookMap towers() {
+  const AttentionShape layer{.n_heads = 2, .n_kv_heads = 1, .k_dim = 8, .v_dim = 4, .scale = 1};
+  HookMap map({.n_layers = 3, .d_model = 24, .d_ff = 40, .attention = {layer, layer, layer}});
+  map.add({.layer = 0, .name = "vision.blocks.0", .d_model = 6}, std::vector{Site::kResidPre, Site::kQ});
+  map.add({.layer = 1, .name = "blocks.0"}, std::vector{Site::kResidPre, Site::kQ, Site::kV});
+  map.add({.layer = 2, .name = "blocks.0", .attention = "cross_attn"}, std::vector{Site::kQ, Site::kPattern});
+  map.add_own({.layer = 1, .name = "blocks.0"}, own_site(3), "router.hook_temperature", {HookMap::kTokens, 2});
+  return map;
+}
+
+TEST(HookMap, NamesAreThoseThatTheFamilyLists) {
+  const HookMap map = towers();
+  EXPECT_THAT(map.names(),
+              ElementsAre("vision.blocks.0.hook_resid_pre", "vision.blocks.0.attn.hook_q", "blocks.0.hook_resid_pre",
+                          "blocks.0.attn.hook_q", "blocks.0.attn.hook_v", "blocks.0.cross_attn.hook_q",
+                          "blocks.0.cross_attn.hook_pattern", "blocks.0.router.hook_temperature"));
+  EXPECT_EQ(map.n_blocks(), 1);
+  EXPECT_THROW(HookMap(map).add({.layer = 0, .name = "x"}, std::vector{Site::kQ}), CheckFailed) << "twice";
+  EXPECT_THROW(HookMap(map).add({.layer = 3, .name = "x"}, std::vector{Site::kQ}), CheckFailed) << "no such layer";
+}
+
+TEST(HookMap, ShapesAreThoseOfTheLayerAndItsTower) {
+  const HookMap map = towers();
+  EXPECT_THAT(map.shape({Site::kResidPre, 0}, 5, 7), ElementsAre(5, 6));
+  EXPECT_THAT(map.shape({Site::kResidPre, 1}, 5, 7), ElementsAre(5, 24));
+  EXPECT_THAT(map.shape({Site::kV, 1}, 5, 7), ElementsAre(5, 1, 4));
+  EXPECT_THAT(map.shape({Site::kPattern, 2}, 5, 7), ElementsAre(2, 5, 7));
+  EXPECT_THAT(map.shape({own_site(3), 1}, 5, 7), ElementsAre(5, 2));
+}
+
+TEST(Hooks, FireWhereTheMapHasTheSiteAndNowhereElse) {
+  Hooks hooks(towers());
+  std::vector<std::string> fired;
+  ASSERT_TRUE(hooks.attach("*", [&](const std::string& name, Tensor&) { fired.push_back(name); }));
+  hooks(own_site(3), 1, Tensor::zeros({1}));
+  hooks(Site::kQ, 2, Tensor::zeros({1}));
+  hooks(Site::kZ, 2, Tensor::zeros({1}));
+  EXPECT_THAT(fired, ElementsAre("blocks.0.router.hook_temperature", "blocks.0.cross_attn.hook_q"));
+  EXPECT_TRUE(hooks.wants(own_site(3), 1));
+  EXPECT_FALSE(hooks.wants(own_site(3), 0));
+  EXPECT_FALSE(hooks.wants(Site::kZ, 2));
+  EXPECT_THAT(find_hooks("q0", towers()).value(), ElementsAre(HookPoint{Site::kQ, 1}))
+      << "of the blocks without a tower";
+}
+
+TEST(Hooks, OfOneSequenceLeaveTheGradientsOfItsRowsWhole) {
+  tensor::Tape tape;
+  tensor::Exec exec{.tape = &tape};
+  tensor::ExecScope scope(exec);
+  const Tensor x = Tensor::from({3, 1}, std::vector<float>{1, 2, 3});
+  tape.watch(x);
+  Batch batch;
+  const std::vector<int32_t> token = {0};
+  for (const SequenceId sequence : {0, 1, 2}) batch.add(token, 0, sequence);
+  Hooks hooks(decoder(1));
+  const HookBatch rows(hooks, batch);
+  ASSERT_TRUE(
+      hooks.attach("hook_embed", 1, [](const std::string&, Tensor& value) { value = tensor::add(value, value); }));
+  const Tensor y = hooks(Site::kEmbed, kNoLayer, x);
+  EXPECT_THAT(y.values(), ElementsAre(1, 4, 3));
+  tape.backward(y, Tensor::from({3, 1}, std::vector<float>{1, 1, 1}));
+  EXPECT_THAT(tape.grad(x).values(), ElementsAre(1, 2, 1));
+  hooks.clear();
+  ASSERT_TRUE(hooks.attach("hook_embed", 1, [](const std::string&, Tensor& value) { value.data()[0] = 9; }));
+  EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, x), CheckFailed) << "in place";
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
       cache_(attention::CacheShape::of(
           shape_, options.cache_type.value_or(options.numerics == kernels::Numerics::kExact ? kernels::KvType::kF32
                                                                                             : kernels::KvType::kI16))),
-      hooks_(shape_.n_layers) {
+      hooks_(model_->family().hooks()) {
   shape_.profile = options_.profile.get();
 }
 

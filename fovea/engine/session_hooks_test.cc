@@ -120,7 +120,7 @@ TEST_P(OnBothFamilies, AValueReplacedAtAnySiteReachesTheAnswer) {
   auto session = session_of(GetParam());
   const auto ids = ids_of(12);
   const auto plain = answer(*session, ids);
-  for (const std::string& name : attention::all_hook_names(session->shape().n_layers)) {
+  for (const std::string& name : session->hooks().model().names()) {
     {
       auto scope = session->hooks().scoped(name, [](const std::string&, Tensor& x) {
         // Every third value, the last token's too, so that a norm after it does not undo the change.

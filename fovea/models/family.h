@@ -24,6 +24,8 @@ class Family {
   virtual ~Family() = default;
   virtual const Config& config() const = 0;
   virtual std::vector<tensor::Parameter> weights() = 0;
+  // The hooks that its chain fires, in their order.
+  virtual attention::HookMap hooks() const { return attention::HookMap::decoder(config().shape); }
 
   // The chain: tokens -> x [n, d_model], through every block, -> logits [batch.logit_rows.size(), vocab_size] (an empty
   // tensor if no row is wanted). Blocks know of one another through x and the cache alone.

@@ -19,7 +19,7 @@ TEST(Qwen2, BiasesShiftQueriesKeysAndValues) {
   const std::span<const int32_t> one(model.ids().data(), 1);
   const auto values = [&](const char* hook) {
     attention::KvCache cache(attention::CacheShape::of(model.shape(), kernels::KvType::kF32));
-    attention::Hooks hooks(model.shape().n_layers);
+    attention::Hooks hooks(model.family().hooks());
     std::vector<float> seen;
     EXPECT_TRUE(
         hooks.attach(hook, [&](const std::string&, Tensor& x) { seen.assign(x.values().begin(), x.values().end()); })

@@ -35,7 +35,7 @@ class OneLayer {
 
   explicit OneLayer(std::string_view spec = "dense", kernels::KvType type = kernels::KvType::kF32,
                     const HeadProfile* profile = nullptr, const ModelShape& shape = small_shape())
-      : cache(CacheShape::of(shape, type)), hooks(2), shape_(shape) {
+      : cache(CacheShape::of(shape, type)), hooks(HookMap::decoder(shape)), shape_(shape) {
     shape_.profile = profile;
     for (int i = 0; i < shape_.head_dim; i += 2) rope_.inv_freq.push_back(static_cast<float>(std::pow(1e4, -i / 16.0)));
     auto parsed = Pipeline::parse(spec, shape_);

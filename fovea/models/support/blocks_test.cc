@@ -28,6 +28,8 @@ Tensor waves(const Shape& shape, float phase) {
   return t;
 }
 
+attention::HookMap one_block() { return attention::HookMap::decoder({.n_layers = 1, .n_heads = 1, .n_kv_heads = 1}); }
+
 std::vector<float> values(const Tensor& t) { return {t.values().begin(), t.values().end()}; }
 
 TEST(Branch, LookingOnTheTapeLeavesTheGradient) {
@@ -36,7 +38,7 @@ TEST(Branch, LookingOnTheTapeLeavesTheGradient) {
   tensor::ExecScope scope(exec);
   const Tensor x = waves({2}, 0.4f);
   tape.watch(x);
-  Hooks hooks(1);
+  Hooks hooks(one_block());
   ASSERT_TRUE(hooks.attach("blocks.0.hook_attn_in", [](const std::string&, Tensor&) {}).has_value());
   tape.backward(branch(x, hooks, Site::kAttnIn, 0), Tensor::from({2}, std::vector<float>{1, 2}));
   EXPECT_EQ(tape.grad(x).data()[1], 2.0f);
@@ -45,7 +47,7 @@ TEST(Branch, LookingOnTheTapeLeavesTheGradient) {
 TEST(Norm, LookingAtItsPartsChangesNothing) {
   const Tensor x = waves({3, 16}, 0.1f);
   const Weight w = Weight::from("w", waves({16}, 2.0f));
-  Hooks none(1), all(1);
+  Hooks none(one_block()), all(one_block());
   std::vector<std::string> fired;
   ASSERT_TRUE(all.attach("blocks.0.ln1.*", [&](const std::string& name,
                                                Tensor& t) { fired.push_back(name + " " + t.shape().to_string()); })
@@ -60,7 +62,7 @@ TEST(Norm, AReplacedScaleDividesTheRow) {
   const Tensor x = waves({1, 4}, 0.3f);
   Tensor ones = Tensor::empty({4});
   std::fill_n(ones.data(), 4, 1.0f);
-  Hooks hooks(1);
+  Hooks hooks(one_block());
   ASSERT_TRUE(
       hooks.attach("blocks.0.ln2.hook_scale", [](const std::string&, Tensor& s) { s.data()[0] = 2.0f; }).has_value());
   const Tensor y = norm(x, Weight::from("w", ones), 1e-5f, hooks, 0, Site::kLn2Scale, Site::kLn2Normalized);
@@ -71,7 +73,7 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
   const int64_t n = 2, n_heads = 3, head_dim = 8, d_model = 5;
   const Tensor z = waves({n, n_heads, head_dim}, 1.0f), w = waves({d_model, n_heads * head_dim}, 0.0f);
   const Weight w_o = Weight::from("w_o", w);
-  Hooks none(1), hooks(1);
+  Hooks none(one_block()), hooks(one_block());
   std::vector<float> result;
   ASSERT_TRUE(hooks
                   .attach("*.hook_result",
@@ -101,7 +103,7 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
 TEST(ProjectHeads, AChangedHeadChangesTheSumByItsPart) {
   const Tensor z = waves({1, 2, 8}, 1.0f);
   const Weight w_o = Weight::from("w_o", waves({4, 16}, 0.0f));
-  Hooks none(1), hooks(1);
+  Hooks none(one_block()), hooks(one_block());
   std::vector<float> other;
   ASSERT_TRUE(hooks
                   .attach("*.hook_result",
@@ -118,16 +120,16 @@ TEST(ProjectHeads, AChangedHeadChangesTheSumByItsPart) {
 TEST(Unembed, GivesTheWantedRowsOnly) {
   const Tensor x = waves({4, 8}, 0.0f);
   const Weight final_norm = Weight::from("norm", waves({8}, 1.0f)), head = Weight::from("head", waves({6, 8}, 2.0f));
-  Hooks hooks(1);
+  Hooks hooks(one_block());
   attention::Batch batch;
   const std::vector<int32_t> tokens = {1, 2, 3, 4};
   batch.add(tokens, 0, 0);
-  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, hooks).defined());
+  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks).defined());
   batch.logit_rows = {0, 1, 2, 3};
-  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
   EXPECT_EQ(all.shape(), (Shape{4, 6}));
   batch.logit_rows = {1, 3};
-  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, hooks);
+  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
   EXPECT_EQ(two.shape(), (Shape{2, 6}));
   EXPECT_TRUE(std::equal(two.data(), two.data() + 6, all.data() + 6));
   EXPECT_TRUE(std::equal(two.data() + 6, two.data() + 12, all.data() + 18));

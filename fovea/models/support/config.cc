@@ -163,6 +163,17 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
   return keys;
 }
 
+attention::ModelShape ModelSizes::shape() const {
+  return {.n_layers = static_cast<int>(n_layers),
+          .n_heads = static_cast<int>(n_heads),
+          .n_kv_heads = static_cast<int>(n_kv_heads),
+          .head_dim = static_cast<int>(head_dim),
+          .d_model = static_cast<int>(d_model),
+          .d_ff = static_cast<int>(d_ff),
+          .vocab_size = static_cast<int>(vocab_size),
+          .n_ctx = static_cast<int>(n_ctx)};
+}
+
 Result<ModelSizes> read_sizes(const ModelSource& source) {
   ModelSizes s;
   FOVEA_ASSIGN_OR_RETURN(s.architecture, source.get_string("general.architecture"));
@@ -263,14 +274,7 @@ Result<Config> read_config(const ModelSource& source) {
   FOVEA_ASSIGN_OR_RETURN(const ModelSizes s, read_sizes(source));
   Config config;
   config.architecture = s.architecture;
-  config.shape = {.n_layers = static_cast<int>(s.n_layers),
-                  .n_heads = static_cast<int>(s.n_heads),
-                  .n_kv_heads = static_cast<int>(s.n_kv_heads),
-                  .head_dim = static_cast<int>(s.head_dim),
-                  .d_model = static_cast<int>(s.d_model),
-                  .d_ff = static_cast<int>(s.d_ff),
-                  .vocab_size = static_cast<int>(s.vocab_size),
-                  .n_ctx = static_cast<int>(s.n_ctx)};
+  config.shape = s.shape();
   FOVEA_ASSIGN_OR_RETURN(const double eps,
                          source.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
   config.norm_eps = static_cast<float>(eps);

@@ -18,6 +18,7 @@ namespace fovea::models {
 struct ModelSizes {
   std::string architecture;
   int64_t n_layers = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, d_model = 0, d_ff = 0, vocab_size = 0, n_ctx = 0;
+  attention::ModelShape shape() const;
   // The caps, checked before anything is allocated; `fovea check --limits` prints them.
   static constexpr int64_t kMaxLayers = 1'024, kMaxHeads = 1'024, kMaxHeadDim = 4'096, kMaxWidth = 1 << 20,
                            kMaxVocab = 1 << 22, kMaxContext = 1 << 24;

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "fovea/models/support/blocks.h"
@@ -40,8 +41,8 @@ std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more) {
   return rows;
 }
 
-Decoder::Decoder(const Config& config, std::vector<DecoderRow> rows)
-    : cfg_(config), rows_(std::move(rows)), blocks_(static_cast<size_t>(config.shape.n_layers)) {}
+Decoder::Decoder(const Config& config, DecoderStyle style)
+    : cfg_(config), style_(std::move(style)), blocks_(static_cast<size_t>(config.shape.n_layers)) {}
 
 std::vector<Parameter> Decoder::weights() {
   const auto& s = cfg_.shape;
@@ -58,8 +59,9 @@ std::vector<Parameter> Decoder::weights() {
                               int64_t{a.n_k_heads} * a.k_dim,
                               int64_t{a.n_v_heads} * a.v_dim,
                               int64_t{a.n_heads} * a.v_dim,
-                              s.d_ff};  // by DecoderRow::Width
-    for (const DecoderRow& row : rows_) {
+                              s.d_ff,
+                              a.k_dim};  // by DecoderRow::Width
+    for (const DecoderRow& row : style_.rows) {
       std::vector<int64_t> shape;
       for (const auto width : row.shape) {
         if (width != DecoderRow::Width::kNone) shape.push_back(widths[static_cast<size_t>(width)]);
@@ -68,11 +70,29 @@ std::vector<Parameter> Decoder::weights() {
                        std::move(shape), &(blocks_[static_cast<size_t>(l)].*row.target), row.init});
     }
   }
+  for (Parameter& p : table) {
+    if (p.name.ends_with("norm.weight")) p.hf.plus = style_.hf_norm_plus;
+  }
   return table;
 }
 
+attention::HookMap Decoder::hooks() const {
+  const std::span<const Site> plain = attention::HookMap::decoder_sites();
+  std::vector<Site> sites(plain.begin(), plain.end());
+  for (const DecoderRow& row : style_.rows) {
+    if (row.target == &DecoderBlock::attn_post_norm)
+      sites.insert(sites.end(), {Site::kLn1PostScale, Site::kLn1PostNormalized});
+    if (row.target == &DecoderBlock::mlp_post_norm)
+      sites.insert(sites.end(), {Site::kLn2PostScale, Site::kLn2PostNormalized});
+  }
+  std::sort(sites.begin(), sites.end());
+  return attention::HookMap::decoder(cfg_.shape, sites);
+}
+
 Tensor Decoder::embed(const attention::Batch& batch, attention::Hooks& hook) const {
-  return hook(Site::kEmbed, kNoLayer, tensor::embed(embed_, batch.tokens));  // [n_tokens, d_model]
+  Tensor x = tensor::embed(embed_, batch.tokens);  // [n_tokens, d_model]
+  if (style_.embed_scale != 1) x = tensor::affine(x, style_.embed_scale);
+  return hook(Site::kEmbed, kNoLayer, std::move(x));
 }
 
 Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hooks& hook) const {
@@ -82,20 +102,23 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
   const Tensor attn_in = branch(x, hook, Site::kAttnIn, l);
   Tensor h = norm(attn_in, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
   const AttentionInput input{attn_in, h, w.attn_norm, cfg_.norm_eps, hook, l};
-  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},    // [n_tokens, n_heads, k_dim]
+  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},     // [n_tokens, n_heads, k_dim]
                                           {Site::kKInput, w.w_k, w.b_k, a.n_k_heads},  // [n_tokens, n_k_heads, k_dim]
                                           {Site::kVInput, w.w_v, w.b_v, a.n_v_heads}});
+  if (w.q_norm.defined()) q = rms_norm(q, w.q_norm, cfg_.norm_eps);
+  if (w.k_norm.defined()) k = rms_norm(k, w.k_norm, cfg_.norm_eps);
   const Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h});  // [n_tokens, n_heads, v_dim]
-  x = add_attn_out(x, z, w.w_o, hook, l);
+  x = add_attn_out(x, z, w.w_o, {w.attn_post_norm, cfg_.norm_eps}, hook, l);
   x = hook(Site::kResidMid, l, std::move(x));
   h = norm(branch(x, hook, Site::kMlpIn, l), w.mlp_norm, cfg_.norm_eps, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
-  h = gated(h, w.w_gate, w.w_up, hook, l);  // [n_tokens, d_ff]
-  x = add_mlp_out(x, h, w.w_down, hook, l);
+  h = gated(h, w.w_gate, w.w_up, style_.activation, hook, l);  // [n_tokens, d_ff]
+  x = add_mlp_out(x, h, w.w_down, {w.mlp_post_norm, cfg_.norm_eps}, hook, l);
   return hook(Site::kResidPost, l, std::move(x));
 }
 
 Tensor Decoder::unembed(const Tensor& x, const attention::Batch& batch, attention::Hooks& hook) const {
-  return models::unembed(x, batch, final_norm_, cfg_.norm_eps, lm_head_.defined() ? lm_head_ : embed_, hook);
+  const tensor::Weight& lm_head = lm_head_.defined() ? lm_head_ : embed_;
+  return models::unembed(x, batch, final_norm_, cfg_.norm_eps, lm_head, style_.logit_softcap, hook);
 }
 
 }  // namespace fovea::models

@@ -52,7 +52,7 @@ Batch rows_of(const Batch& batch, std::span<const int32_t> rows) {
 // What a block needs to run again when the pass is over.
 struct Again {
   Again(const Family& of, const Attend::Context& now, const Hooks& hook)
-      : family(of), batch(now.batch), context(now.with(batch)), none(hook.n_layers()) {
+      : family(of), batch(now.batch), context(now.with(batch)), none(hook.model()) {
     FOVEA_CHECK(!now.cache && now.sequences.empty() && (!now.pipeline || !now.pipeline->keeps_state()),
                 "forward: blocks run again without a cache only, and with no state of a method");
     context.hooks = nullptr;

@@ -40,7 +40,7 @@ class Forward : public ::testing::Test {
   tensor::Exec exec_{.arena = nullptr, .numerics = tensor::Numerics::kExact};
   tensor::ExecScope scope_{exec_};
   TinyModel model_{"tiny-llama"};
-  Hooks hooks_{model_.shape().n_layers};
+  Hooks hooks_{model_.family().hooks()};
   const Batch batch_ = batch_of(model_.ids());
 };
 

@@ -20,6 +20,7 @@
 #include "fovea/models/family.h"
 #include "fovea/models/support/forward.h"
 #include "fovea/models/support/weights.h"
+#include "fovea/models/testing/gradients.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
 #include "fovea/tensor/tape.h"
@@ -64,7 +65,7 @@ class TinyModel {
   }
   tensor::Tensor logits(std::span<const int32_t> ids, attention::Pipeline* pipeline = nullptr) const {
     attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));
-    attention::Hooks hooks(shape().n_layers);
+    attention::Hooks hooks(family_->hooks());
     return logits(ids, &cache, hooks, pipeline);
   }
 
@@ -83,11 +84,9 @@ class TinyModel {
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
   }
 
-  // Every weight as a float32 parameter: the loss of the prompt's first n tokens, and its slope along each gradient.
-  // Those of the pipeline's methods too. The loss without a tape goes through the cache.
-  void expect_gradients_meet_finite_differences(size_t n = 12, attention::Pipeline* pipeline = nullptr) {
-    std::vector<tensor::Tensor> parameters;  // on the heap: the family keeps them
-    std::vector<std::string> names;
+  // Every weight, those of the pipeline's methods too, becomes a float32 parameter, on which the model runs from here on.
+  std::vector<std::pair<std::string, tensor::Tensor>> trainable(attention::Pipeline* pipeline = nullptr) {
+    std::vector<std::pair<std::string, tensor::Tensor>> parameters;
     std::vector<tensor::Parameter> table = family_->weights();
     for (size_t m = 0; pipeline && m < pipeline->methods().size(); ++m) {
       const auto own = pipeline->methods()[m]->parameters();
@@ -95,48 +94,23 @@ class TinyModel {
     }
     for (const tensor::Parameter& spec : table) {
       if (!spec.target->defined()) continue;
-      parameters.push_back(tensor::weight_values(*spec.target));
-      names.push_back(spec.name);
-      *spec.target = tensor::Weight::from(spec.name, parameters.back());
+      parameters.emplace_back(spec.name, tensor::weight_values(*spec.target));
+      *spec.target = tensor::Weight::from(spec.name, parameters.back().second);
     }
-    tensor::Arena arena;  // before the tape, whose gradients live in it
+    return parameters;
+  }
+  // The mean of the prompt's first tokens; on the tape without a cache, else through one.
+  tensor::Tensor loss(attention::Hooks& hooks, size_t n = 12, attention::Pipeline* pipeline = nullptr) const {
     const std::span<const int32_t> ids(ids_.data(), n);
     std::vector<int32_t> targets(ids.begin() + 1, ids.end());
     targets.push_back(-1);
-    attention::Hooks hooks(shape().n_layers);
-    tensor::Tape tape;
-    for (const tensor::Tensor& p : parameters) tape.watch(p);
-    tensor::Exec taped{.arena = &arena, .tape = &tape};
-    {
-      tensor::ExecScope scope(taped);
-      tape.backward(cross_entropy(logits(ids, nullptr, hooks, pipeline), targets).mean());
-    }
-    const auto loss = [&] {
-      tensor::Exec exec{.arena = &arena, .numerics = tensor::Numerics::kExact};
-      tensor::ExecScope scope(exec);
-      return static_cast<double>(cross_entropy(logits(ids, pipeline), targets).mean().data()[0]);
-    };
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      tensor::Tensor& p = parameters[i];
-      const tensor::Tensor& gradient = tape.grad(p);
-      double squares = 0, size = 0;
-      for (const float g : gradient.values()) squares += static_cast<double>(g) * g;
-      for (const float x : p.values()) size += static_cast<double>(x) * x;
-      const double norm = std::sqrt(squares);
-      ASSERT_GT(norm, 0.0) << names[i] << " has no gradient";
-      // A step along the gradient changes the loss by norm * step. The step moves the loss by far
-      // more than its rounding (about 1e-6), and keeps the cubic term under a percent.
-      const double step = 0.002 * std::max(std::sqrt(size), 1.0);
-      const std::vector<float> before(p.values().begin(), p.values().end());
-      const auto at = [&](double shift) {
-        for (size_t j = 0; j < before.size(); ++j)
-          p.data()[j] = static_cast<float>(before[j] + shift * gradient.data()[j] / norm);
-        return loss();
-      };
-      const double slope = (at(step) - at(-step)) / (2 * step);
-      std::copy(before.begin(), before.end(), p.data());
-      EXPECT_NEAR(slope, norm, 0.02 * norm + 1e-6 / step) << names[i];
-    }
+    attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));
+    return cross_entropy(logits(ids, tensor::current_tape() ? nullptr : &cache, hooks, pipeline), targets).mean();
+  }
+  void expect_gradients_meet_finite_differences(size_t n = 12, attention::Pipeline* pipeline = nullptr) {
+    auto parameters = trainable(pipeline);
+    attention::Hooks hooks(family_->hooks());
+    expect_gradients(parameters, [&] { return loss(hooks, n, pipeline); });
   }
 
  private:

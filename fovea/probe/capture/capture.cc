@@ -14,6 +14,7 @@
 
 namespace fovea::probe {
 
+using attention::HookMap;
 using attention::HookPoint;
 using attention::ModelShape;
 using attention::Site;
@@ -63,8 +64,9 @@ uint64_t memory_bytes() {
   return bytes;
 }
 
-Result<CapturePlan> CapturePlan::estimate(const ModelShape& model, int64_t n_tokens, const CaptureOptions& options) {
-  CapturePlan plan;
+Result<CapturePlan> CapturePlan::estimate(const ModelShape& model, const HookMap& hooks, int64_t n_tokens,
+                                          const CaptureOptions& options) {
+  CapturePlan plan(hooks);
   plan.model_ = model;
   plan.n_tokens_ = n_tokens;
   plan.options_ = options;
@@ -72,7 +74,7 @@ Result<CapturePlan> CapturePlan::estimate(const ModelShape& model, int64_t n_tok
     return make_error(ErrorCode::kUsage, "no hook was named; fovea show MODEL --hooks lists them");
   FOVEA_RETURN_IF_ERROR(options.heads.check(model));
   for (const std::string& name : options.hooks) {
-    FOVEA_ASSIGN_OR_RETURN(const std::vector<HookPoint> points, attention::find_hooks(name, model.n_layers));
+    FOVEA_ASSIGN_OR_RETURN(const std::vector<HookPoint> points, attention::find_hooks(name, hooks));
     for (const HookPoint& point : points) {
       if (std::find(plan.points_.begin(), plan.points_.end(), point) == plan.points_.end())
         plan.points_.push_back(point);
@@ -81,10 +83,10 @@ Result<CapturePlan> CapturePlan::estimate(const ModelShape& model, int64_t n_tok
   bool any_rows = false, any_pattern = false;
   std::vector<HookPoint> kept;
   for (const HookPoint& point : plan.points_) {
-    const std::string name = attention::hook_name(point.site, point.layer);
+    const std::string& name = hooks.name(point);
     if (!has_rows(point.site)) {
       kept.push_back(point);
-      plan.tensors_.push_back({name, SafeDtype::kF32, attention::hook_shape(point.site, model, n_tokens, n_tokens)});
+      plan.tensors_.push_back({name, SafeDtype::kF32, hooks.shape(point, n_tokens, n_tokens)});
       continue;
     }
     any_rows = true;
@@ -129,8 +131,9 @@ Result<CapturePlan> CapturePlan::estimate(const ModelShape& model, int64_t n_tok
   return plan;
 }
 
-Result<CapturePlan> CapturePlan::make(const ModelShape& model, int64_t n_tokens, const CaptureOptions& options) {
-  FOVEA_ASSIGN_OR_RETURN(CapturePlan plan, estimate(model, n_tokens, options));
+Result<CapturePlan> CapturePlan::make(const ModelShape& model, const HookMap& hooks, int64_t n_tokens,
+                                      const CaptureOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(CapturePlan plan, estimate(model, hooks, n_tokens, options));
   FOVEA_RETURN_IF_ERROR(plan.check_limit());
   return plan;
 }
@@ -147,7 +150,7 @@ Status CapturePlan::check_limit() const {
     for (const char* other : {"topk:16", "block:64", "entropy"}) {
       CaptureOptions options = options_;
       options.reduction = Reduction::parse(other).value();
-      const auto plan = estimate(model_, n_tokens_, options);
+      const auto plan = estimate(model_, hooks_, n_tokens_, options);
       if (plan && plan->bytes() < bytes_ / 2)
         advice += fmt::format("{}--reduce {} would take {}", advice.empty() ? "" : ", ", other,
                               human(static_cast<double>(plan->bytes())));
@@ -200,14 +203,14 @@ Status Capture::run(engine::Session& session, std::span<const int32_t> tokens, e
   bool all_logits = false, patterns = false;
   attention::HeadSet pattern_heads;
   for (const HookPoint& point : plan_.points_) {
-    const std::string name = attention::hook_name(point.site, point.layer);
+    const std::string& name = plan_.hooks_.name(point);
     if (point.site == Site::kPattern) {
       patterns = true;
       for (const int head : heads_of(plan_.options_.heads, plan_.model_, point.layer))
         pattern_heads.add(point.layer, head);
       continue;
     }
-    all_logits |= !attention::in_block(point.site) && point.site != Site::kEmbed;
+    all_logits |= point.site >= Site::kLnFinalScale && point.site <= Site::kLogits;
     const auto tensor =
         std::find_if(plan_.tensors_.begin(), plan_.tensors_.end(), [&](const SafeTensor& t) { return t.name == name; });
     buffers_[name].values.assign(static_cast<size_t>(elements(tensor->shape)),
@@ -253,10 +256,10 @@ Status Capture::run(engine::Session& session, std::span<const int32_t> tokens, e
 namespace {
 
 // "blocks.3.attn.hook_pattern.topk" -> 3; -1 for any other tensor.
-int pattern_layer(const std::string& name, const std::vector<HookPoint>& points) {
+int pattern_layer(const std::string& name, const std::vector<HookPoint>& points, const HookMap& hooks) {
   for (const HookPoint& point : points) {
     if (point.site != Site::kPattern) continue;
-    const std::string pattern = attention::hook_name(point.site, point.layer);
+    const std::string& pattern = hooks.name(point);
     if (name == pattern || name.starts_with(pattern + ".")) return point.layer;
   }
   return -1;
@@ -267,14 +270,14 @@ int pattern_layer(const std::string& name, const std::vector<HookPoint>& points)
 std::span<const float> Capture::values(const std::string& name) const {
   const auto it = buffers_.find(name);
   if (it != buffers_.end()) return it->second.values;
-  const int layer = pattern_layer(name, plan_.points_);
+  const int layer = pattern_layer(name, plan_.points_, plan_.hooks_);
   const bool there = std::any_of(plan_.tensors_.begin(), plan_.tensors_.end(),
                                  [&](const SafeTensor& t) { return t.name == name && t.dtype == SafeDtype::kF32; });
   return layer >= 0 && there && reducer_ ? reducer_->values(layer) : std::span<const float>();
 }
 
 std::span<const int32_t> Capture::integers(const std::string& name) const {
-  const int layer = pattern_layer(name, plan_.points_);
+  const int layer = pattern_layer(name, plan_.points_, plan_.hooks_);
   const bool there = std::any_of(plan_.tensors_.begin(), plan_.tensors_.end(),
                                  [&](const SafeTensor& t) { return t.name == name && t.dtype == SafeDtype::kI32; });
   return layer >= 0 && there && reducer_ ? reducer_->positions(layer) : std::span<const int32_t>();

@@ -31,10 +31,11 @@ class CapturePlan {
  public:
   // kUsage: a hook that matches nothing (A1), no hook, heads that are not there, a reducer without a
   // pattern. kLimit: over max_bytes, with the estimate and what would fit (A3).
-  static Result<CapturePlan> make(const attention::ModelShape& model, int64_t n_tokens, const CaptureOptions& options);
+  static Result<CapturePlan> make(const attention::ModelShape& model, const attention::HookMap& hooks, int64_t n_tokens,
+                                  const CaptureOptions& options);
   // The same without the limit, for an estimate.
-  static Result<CapturePlan> estimate(const attention::ModelShape& model, int64_t n_tokens,
-                                      const CaptureOptions& options);
+  static Result<CapturePlan> estimate(const attention::ModelShape& model, const attention::HookMap& hooks,
+                                      int64_t n_tokens, const CaptureOptions& options);
 
   const std::vector<formats::SafeTensor>& tensors() const { return tensors_; }
   uint64_t bytes() const { return bytes_; }
@@ -45,7 +46,10 @@ class CapturePlan {
 
  private:
   friend class Capture;
+  explicit CapturePlan(const attention::HookMap& hooks) : hooks_(hooks) {}
+
   attention::ModelShape model_;
+  attention::HookMap hooks_;
   int64_t n_tokens_ = 0;
   CaptureOptions options_;
   uint64_t bytes_ = 0, max_bytes_ = 0;

@@ -47,7 +47,7 @@ CaptureOptions of(std::vector<std::string> hooks, const char* reduction = "full"
 }
 
 Capture captured(engine::Session& session, int n, const CaptureOptions& options) {
-  auto plan = CapturePlan::make(session.shape(), n, options);
+  auto plan = CapturePlan::make(session.shape(), session.hooks().model(), n, options);
   EXPECT_TRUE(plan.has_value()) << plan.error().message;
   Capture capture(std::move(plan).value());
   const Status done = capture.run(session, ids_of(n));
@@ -142,7 +142,7 @@ TEST(Capture, PutsWeightsAtTheirPositionsWhereAMethodDropsKeys) {
     }
     EXPECT_NEAR(sum, 1.0, 1e-5);
   }
-  auto plan = CapturePlan::make(session->shape(), n, of({"attn_scores0"}));
+  auto plan = CapturePlan::make(session->shape(), session->hooks().model(), n, of({"attn_scores0"}));
   Capture scores(std::move(plan).value());
   const Status status = scores.run(*session, ids_of(n));
   ASSERT_FALSE(status.has_value());
@@ -160,7 +160,7 @@ TEST(Capture, LeavesTheSessionAsItWas) {
   std::atomic<bool> cancel{true};
   engine::PrefillOptions options;
   options.cancel = &cancel;
-  Capture capture(CapturePlan::make(session->shape(), 30, of({"*"}, "entropy")).value());
+  Capture capture(CapturePlan::make(session->shape(), session->hooks().model(), 30, of({"*"}, "entropy")).value());
   EXPECT_EQ(capture.run(*session, ids, options).error().code, ErrorCode::kCancelled);
   EXPECT_FALSE(session->hooks().active());
 }
@@ -171,24 +171,24 @@ TEST(Capture, A3_RefusesWhatDoesNotFitWithTheEstimateAndAdvice) {
   big.vocab_size = 49152;
   CaptureOptions options = of({"*.hook_pattern"});
   options.max_bytes = 1'000'000'000;
-  const auto plan = CapturePlan::make(big, 100'000, options);
+  const auto plan = CapturePlan::make(big, attention::HookMap::decoder(big), 100'000, options);
   ASSERT_FALSE(plan.has_value());
   EXPECT_EQ(plan.error().code, ErrorCode::kLimit);
   EXPECT_THAT(plan.error().message,
               testing::AllOf(HasSubstr("10800.0 GB"), HasSubstr("1.0 GB"),
                              HasSubstr("--reduce entropy would take 108.0 MB"), HasSubstr("--max-bytes")));
   options.reduction = Reduction::parse("entropy").value();
-  EXPECT_TRUE(CapturePlan::make(big, 100'000, options).has_value());
+  EXPECT_TRUE(CapturePlan::make(big, attention::HookMap::decoder(big), 100'000, options).has_value());
   options.max_bytes = 108'000'000;
-  EXPECT_TRUE(CapturePlan::make(big, 100'000, options).has_value());
+  EXPECT_TRUE(CapturePlan::make(big, attention::HookMap::decoder(big), 100'000, options).has_value());
   options.max_bytes -= 1;
-  EXPECT_FALSE(CapturePlan::make(big, 100'000, options).has_value());
+  EXPECT_FALSE(CapturePlan::make(big, attention::HookMap::decoder(big), 100'000, options).has_value());
 }
 
 TEST(Capture, A1_RefusesWhatNamesNothing) {
   const auto shape = session_of()->shape();
   const auto message = [&](const CaptureOptions& options) {
-    const auto plan = CapturePlan::make(shape, 10, options);
+    const auto plan = CapturePlan::make(shape, attention::HookMap::decoder(shape), 10, options);
     EXPECT_FALSE(plan.has_value());
     EXPECT_EQ(plan.error().code, ErrorCode::kUsage);
     return plan.has_value() ? "" : plan.error().message;

@@ -1,0 +1,54 @@
+// For tests: the gradient of a loss by the weights of a family, against finite differences.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/tape.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::models {
+
+// Moving each weight along its gradient moves the loss by the gradient's norm.
+inline void expect_gradients(std::vector<std::pair<std::string, tensor::Tensor>>& parameters,
+                             const std::function<tensor::Tensor()>& compute_loss) {
+  tensor::Arena arena;  // before the tape, whose gradients live in it
+  tensor::Tape tape;
+  for (const auto& named : parameters) tape.watch(named.second);
+  tensor::Exec taped{.arena = &arena, .tape = &tape};
+  {
+    tensor::ExecScope scope(taped);
+    tape.backward(compute_loss());
+  }
+  tensor::Exec plain{.arena = &arena, .numerics = tensor::Numerics::kExact};
+  tensor::ExecScope scope(plain);
+  for (auto& [name, p] : parameters) {
+    const tensor::Tensor& gradient = tape.grad(p);
+    double squares = 0, size = 0;
+    for (const float g : gradient.values()) squares += static_cast<double>(g) * g;
+    for (const float x : p.values()) size += static_cast<double>(x) * x;
+    const double norm = std::sqrt(squares);
+    ASSERT_GT(norm, 0.0) << name << " has no gradient";
+    // The step moves the loss by far more than its rounding (about 1e-6), and keeps the cubic term under a percent.
+    const double step = 0.002 * std::max(std::sqrt(size), 1.0);
+    const std::vector<float> before(p.values().begin(), p.values().end());
+    tensor::Tensor moved = p;  // shares the values
+    const auto at = [&](double shift) {
+      for (size_t j = 0; j < before.size(); ++j)
+        moved.data()[j] = static_cast<float>(before[j] + shift * gradient.data()[j] / norm);
+      return static_cast<double>(compute_loss().data()[0]);
+    };
+    const double slope = (at(step) - at(-step)) / (2 * step);
+    std::copy(before.begin(), before.end(), moved.data());
+    EXPECT_NEAR(slope, norm, 0.02 * norm + 1e-6 / step) << name;
+  }
+}
+
+}  // namespace fovea::models
