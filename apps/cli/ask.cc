@@ -158,12 +158,11 @@ Status ask(const Options& options, const Common& common) {
 
 // `ask -f a b "Q"` and `ask "Q" -f a b`: what follows a --file belongs to it, but for the question, which is the first
 // word before any or else the last of all.
-Status tell_question_from_files(Options& options, const CLI::App& sub, const CLI::Option* words,
-                                const CLI::Option* file) {
+Status tell_question_from_files(Options& options, const CommandLine& sub, Option words, Option file) {
   std::vector<std::string> files;
   size_t n_words = 0, n_named = 0;
   bool asked = false, after_file = false;
-  for (const CLI::Option* option : sub.parse_order()) {
+  for (const Option option : sub.order()) {
     if (option == file) {
       after_file = true;
       files.push_back(options.named[n_named++]);
@@ -189,23 +188,23 @@ Status tell_question_from_files(Options& options, const CLI::App& sub, const CLI
   return {};
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  CLI::Option* words =
-      sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last")->required();
-  CLI::Option* file = sub.add_option("-f,--file", options->named,
+  const Option words =
+      sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last").required();
+  const Option file = sub.add_option("-f,--file", options->named,
                                      "texts to read: files, a folder of them, a pattern ('*.txt'); - is stdin; several "
                                      "may follow one flag, which may be repeated")
-                          ->required()
-                          ->allow_extra_args(false);
+                          .required()
+                          .one_value_each_time();
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
   add_lookup_flag(sub, options->lookup);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")
-      ->transform(in_range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
+      .transform(in_range(int64_t{1}, int64_t{1} << 20))
+      .show_default();
   sub.add_flag("--estimate", options->estimate, "only print what memory and time it would take");
   return [options, &common, &sub, words, file]() -> Status {
     FOVEA_RETURN_IF_ERROR(tell_question_from_files(*options, sub, words, file));

@@ -312,13 +312,13 @@ Status chat(const Options& options, const Common& common) {
   return result;
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("FILE", options->words, "further files behind --file");
   sub.add_option("-f,--file", options->named,
                  "texts that the conversation is about: files, a folder of them, a pattern ('*.txt'); several may "
                  "follow one flag, which may be repeated")
-      ->allow_extra_args(false);
+      .one_value_each_time();
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
   add_sampling_flags(sub, options->sampling);

@@ -82,22 +82,20 @@ Status perplexity(const Options& options, const Common& common) {
       windows.size));
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.n_ctx = 512;
   options->model.chunk = 128;  // each scored token has a row of logits as long as the vocabulary
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   add_model_flags(sub, common, options->model);
-  sub.get_option("--ctx-size")
-      ->description("tokens of a window, whose second half is scored; 0: as many as the model was trained for")
-      ->check(CLI::Validator(
-          [](std::string& value) {
-            return value == "1" || value == "2" || value == "3" ? "must be 0, or 4 or more" : "";
-          },
-          ""));
+  sub.find("--ctx-size")
+      .describe("tokens of a window, whose second half is scored; 0: as many as the model was trained for")
+      .check([](const std::string& value) {
+        return value == "1" || value == "2" || value == "3" ? "must be 0, or 4 or more" : "";
+      });
   sub.add_option("--chunks", options->max_windows, "windows at most; 0: all")
-      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1} << 30))
+      .show_default();
   return [options, &common] { return perplexity(*options, common); };
 }
 
