@@ -38,12 +38,10 @@ const ForeignFlag* find_foreign(std::string_view name) {
 
 bool is_switch_value(std::string_view word) { return contains("on,off,auto,true,false,enabled,disabled,0,1", word); }
 
-bool takes_value(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
-
 // Goes through a command's words once and writes what CLI11 is to see.
 class Adoption {
  public:
-  Adoption(const CLI::App& sub, Arguments& arguments) : sub_(sub), arguments_(arguments) {}
+  Adoption(const CommandLine& sub, Arguments& arguments) : sub_(sub), arguments_(arguments) {}
 
   Status run() {
     const std::vector<std::string> words = std::move(arguments_.words);
@@ -71,14 +69,14 @@ class Adoption {
     const bool letters = word.size() > 2 && word[2] != '=';  // -ngl=5, and not -n=5
     const size_t equals = letters ? std::min(word.find('='), word.size()) : word.size();
     const std::string name = word.substr(0, equals);
-    if (const CLI::Option* own = sub_.get_option_no_throw(name)) {
+    if (const Option own = sub_.find(name)) {
       // The value goes with it, whatever it looks like.
       out_.push_back(word);
-      const bool apart = equals == word.size() && takes_value(*own);
+      const bool apart = equals == word.size() && own.takes_value();
       if (apart && at_ + 1 < words.size()) out_.push_back(words[++at_]);
       return {};
     }
-    const bool runs_models = sub_.get_option_no_throw("--model") != nullptr;
+    const bool runs_models = static_cast<bool>(sub_.find("--model"));
     const bool cache_type = contains("-ctk,--cache-type-k,-ctv,--cache-type-v", name);
     const bool conversation = contains("-cnv,--conversation,-no-cnv,--no-conversation,-st,--single-turn", name);
     const ForeignFlag* known = find_foreign(name);
@@ -109,7 +107,7 @@ class Adoption {
       case Becomes::kRefused: return make_error(ErrorCode::kUsage, "{}: {}", name, known.text);
       case Becomes::kOption: {
         const std::string option(known.text.substr(0, known.text.find('=')));
-        if (!sub_.get_option_no_throw(option)) return unknown(name);
+        if (!sub_.find(option)) return unknown(name);
         out_.push_back(value ? fmt::format("{}={}", option, *value) : std::string(known.text));
         return {};
       }
@@ -135,7 +133,7 @@ class Adoption {
   // Keys and values are kept alike here.
   Status add_cache_types() {
     if (!keys_ && !values_) return {};
-    if (!sub_.get_option_no_throw("--cache-type")) return unknown(keys_ ? "-ctk" : "-ctv");
+    if (!sub_.find("--cache-type")) return unknown(keys_ ? "-ctk" : "-ctv");
     if (keys_ && values_ && *keys_ != *values_) {
       return make_error(ErrorCode::kUsage, "-ctk {} and -ctv {}: keys and values are kept alike here (--cache-type)",
                         quoted(*keys_, 40), quoted(*values_, 40));
@@ -164,9 +162,9 @@ class Adoption {
     const bool one_dash = !word.starts_with("--") && word.size() > 2;
     if (!one_dash || std::isdigit(static_cast<unsigned char>(word[1])) || word[1] == '.') return keep(word);
     for (size_t i = 1; i < word.size(); ++i) {
-      const CLI::Option* option = sub_.get_option_no_throw(fmt::format("-{}", word[i]));
+      const Option option = sub_.find(fmt::format("-{}", word[i]));
       if (!option) break;
-      if (!takes_value(*option)) {
+      if (!option.takes_value()) {
         if (i + 1 == word.size()) return keep(word);
         continue;
       }
@@ -177,7 +175,7 @@ class Adoption {
       return keep(word);
     }
     const std::string head = word.substr(0, 2);
-    if (const CLI::Option* option = sub_.get_option_no_throw(head); option && takes_value(*option)) {
+    if (const Option option = sub_.find(head); option && option.takes_value()) {
       return make_error(ErrorCode::kUsage, "unknown option {}; a value stands apart from its flag: {} {}",
                         quoted(word, 40), head, word.substr(2, 40));
     }
@@ -185,7 +183,7 @@ class Adoption {
                       arguments_.command);
   }
 
-  const CLI::App& sub_;
+  const CommandLine& sub_;
   Arguments& arguments_;
   std::vector<std::string> out_;
   size_t at_ = 0;
@@ -244,6 +242,6 @@ Result<Arguments> find_command(const std::vector<std::string>& args) {
   return out;
 }
 
-Status adopt_foreign_flags(const CLI::App& sub, Arguments& arguments) { return Adoption(sub, arguments).run(); }
+Status adopt_foreign_flags(const CommandLine& sub, Arguments& arguments) { return Adoption(sub, arguments).run(); }
 
 }  // namespace fovea::cli

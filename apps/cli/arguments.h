@@ -24,6 +24,6 @@ Result<Arguments> find_command(const std::vector<std::string>& args);
 // what happens anyway, by a warning where it has no effect, by kUsage where the answer would be another one. A word
 // of several letters behind one dash that is neither such a flag, a cluster of flags (-qv), nor a number behind its
 // flag (-n64) is kUsage.
-Status adopt_foreign_flags(const CLI::App& sub, Arguments& arguments);
+Status adopt_foreign_flags(const CommandLine& sub, Arguments& arguments);
 
 }  // namespace fovea::cli

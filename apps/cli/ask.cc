@@ -1,8 +1,9 @@
 // fovea ask --file FILE "QUESTION"
+#include "fovea/probe/evidence/ask.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -16,7 +17,6 @@
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/engine/vocabulary.h"
-#include "fovea/probe/evidence/answer.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -34,9 +34,6 @@ struct Options {
   int n_predict = 256;
   bool small = false, estimate = false;
 };
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // The prompt, from the file's metadata alone: that it fits is known before any weight is read.
 Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
@@ -62,24 +59,6 @@ Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Co
   return prompt;
 }
 
-struct Cost {
-  double prefill_seconds = 0;
-  int32_t prefix_tokens = 0;  // of the prompt, that were not read again
-  uint64_t kv_bytes = 0, kv_bytes_dense = 0;
-  double key_share = 1;
-};
-
-Cost cost_of(const engine::Session& session, engine::SequenceId sequence) {
-  const attention::ModelShape& shape = session.shape();
-  const attention::KeyCount& keys = session.key_count();
-  Cost cost;
-  cost.kv_bytes = session.cache().bytes(sequence);
-  cost.kv_bytes_dense = session.cache().ideal_bytes(0, session.length(sequence)) *
-                        static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
-  if (keys.dense > 0) cost.key_share = static_cast<double>(keys.seen) / static_cast<double>(keys.dense);
-  return cost;
-}
-
 Status ask(const Options& options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const std::vector<engine::Document> documents, read_documents(options.files));
@@ -96,74 +75,53 @@ Status ask(const Options& options, const Common& common) {
   generate.sampling = {.temperature = 0};
   generate.cancel = generate.prefill.cancel = &Interrupt::flag();
   AnswerStream stream(common, generate);
-  probe::Evidence evidence(session->shape(), profile.get(), prompt);
   generate.lookup = options.lookup;
-
-  // The text is read apart from the question, whether or not it is kept: methods that remember where a prompt was
-  // cut then answer the same.
-  const std::span<const int32_t> tokens = prompt.tokens;
-  const Clock::time_point start = Clock::now();
   engine::PrefixStore store = open_prefix_store(options.prefix);
-  const auto found = store.find(*session, tokens, prompt.n_shared);
-  const engine::SequenceId sequence = found ? found->sequence : session->begin();
-  const auto n_found = static_cast<size_t>(session->length(sequence));
-  if (n_found < prompt.n_shared) {
-    const auto read = session->prefill(sequence, tokens.subspan(n_found, prompt.n_shared - n_found), generate.prefill);
-    if (!read) return read.error();
-  }
-  if (prompt.n_shared >= n_found + engine::PrefixStore::kLeastTokens)
-    store.remember(*session, sequence, tokens.first(prompt.n_shared));
-  const double prefill_seconds = seconds_since(start);
-  const auto answer = probe::answer_with_evidence(*session, sequence, prompt, evidence, generate);
+  const auto asked = probe::ask(*session, store, documents, prompt, profile.get(), generate);
   FOVEA_RETURN_IF_ERROR(stream.end());
-  if (!answer) return answer.error();
+  if (!asked) return asked.error();
 
-  const std::vector<probe::EvidenceSpan> spans = evidence.spans(documents);
-  Cost cost = cost_of(*session, sequence);
-  cost.prefill_seconds = prefill_seconds + answer->prompt_seconds;
-  cost.prefix_tokens = static_cast<int32_t>(n_found);
+  const engine::Generation& answer = asked->answer;
   if (common.json) {
     nlohmann::json out = setting_json(*session);
-    out.update({{"answer", answer->text},
-                {"evidence", evidence_json(spans, documents)},
-                {"finish_reason", name_of(answer->finish)},
+    out.update({{"answer", answer.text},
+                {"evidence", evidence_json(asked->evidence, documents)},
+                {"finish_reason", name_of(answer.finish)},
                 {"model", std::filesystem::path(model->path()).stem().string()},
                 {"cost",
-                 {{"prompt_tokens", tokens.size()},
-                  {"prefix_tokens", cost.prefix_tokens},
-                  {"answer_tokens", answer->tokens.size()},
-                  {"prefill_seconds", cost.prefill_seconds},
-                  {"decode_seconds", answer->predicted_seconds},
-                  {"draft_n", answer->n_drafted},
-                  {"draft_accepted_n", answer->n_accepted},
-                  {"kv_bytes", cost.kv_bytes},
-                  {"kv_bytes_dense", cost.kv_bytes_dense},
-                  {"key_share", cost.key_share}}}});
+                 {{"prompt_tokens", prompt.tokens.size()},
+                  {"prefix_tokens", asked->n_stored},
+                  {"answer_tokens", answer.tokens.size()},
+                  {"prefill_seconds", asked->prefill_seconds},
+                  {"decode_seconds", answer.predicted_seconds},
+                  {"draft_n", answer.n_drafted},
+                  {"draft_accepted_n", answer.n_accepted},
+                  {"kv_bytes", asked->kv_bytes},
+                  {"kv_bytes_dense", asked->kv_bytes_dense},
+                  {"key_share", asked->key_share}}}});
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
-    FOVEA_RETURN_IF_ERROR(print(evidence_text(spans, documents)));
-    const std::string stored =
-        cost.prefix_tokens > 0 ? fmt::format(" ({} of them stored before)", cost.prefix_tokens) : "";
-    FOVEA_RETURN_IF_ERROR(print(
-        fmt::format("\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}; keys and values {:.1f} MB "
-                    "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
-                    tokens.size(), stored, cost.prefill_seconds, answer->tokens.size(), answer->predicted_seconds,
-                    drafted_text(*answer), static_cast<double>(cost.kv_bytes) / 1e6,
-                    static_cast<double>(cost.kv_bytes_dense) / 1e6, 100 * cost.key_share, session->pipeline().spec())));
+    FOVEA_RETURN_IF_ERROR(print(evidence_text(asked->evidence, documents)));
+    const std::string stored = asked->n_stored > 0 ? fmt::format(" ({} of them stored before)", asked->n_stored) : "";
+    FOVEA_RETURN_IF_ERROR(print(fmt::format(
+        "\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}; keys and values {:.1f} MB "
+        "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
+        prompt.tokens.size(), stored, asked->prefill_seconds, answer.tokens.size(), answer.predicted_seconds,
+        drafted_text(answer), static_cast<double>(asked->kv_bytes) / 1e6,
+        static_cast<double>(asked->kv_bytes_dense) / 1e6, 100 * asked->key_share, session->pipeline().spec())));
   }
   store.flush(*session);  // when nobody waits for it
-  if (answer->finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
+  if (answer.finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};
 }
 
 // `ask -f a b "Q"` and `ask "Q" -f a b`: what follows a --file belongs to it, but for the question, which is the first
 // word before any or else the last of all.
-Status tell_question_from_files(Options& options, const CLI::App& sub, const CLI::Option* words,
-                                const CLI::Option* file) {
+Status tell_question_from_files(Options& options, const CommandLine& sub, Option words, Option file) {
   std::vector<std::string> files;
   size_t n_words = 0, n_named = 0;
   bool asked = false, after_file = false;
-  for (const CLI::Option* option : sub.parse_order()) {
+  for (const Option option : sub.order()) {
     if (option == file) {
       after_file = true;
       files.push_back(options.named[n_named++]);
@@ -189,23 +147,23 @@ Status tell_question_from_files(Options& options, const CLI::App& sub, const CLI
   return {};
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  CLI::Option* words =
-      sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last")->required();
-  CLI::Option* file = sub.add_option("-f,--file", options->named,
+  const Option words =
+      sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last").required();
+  const Option file = sub.add_option("-f,--file", options->named,
                                      "texts to read: files, a folder of them, a pattern ('*.txt'); - is stdin; several "
                                      "may follow one flag, which may be repeated")
-                          ->required()
-                          ->allow_extra_args(false);
+                          .required()
+                          .one_value_each_time();
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
   add_lookup_flag(sub, options->lookup);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")
-      ->transform(in_range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
+      .transform(in_range(int64_t{1}, int64_t{1} << 20))
+      .show_default();
   sub.add_flag("--estimate", options->estimate, "only print what memory and time it would take");
   return [options, &common, &sub, words, file]() -> Status {
     FOVEA_RETURN_IF_ERROR(tell_question_from_files(*options, sub, words, file));

@@ -254,36 +254,36 @@ Status bench(const Options& options, const Common& common) {
   return measure_quality(common, options.model, options.file, options.max_windows);
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.repack_late = false;
   sub.add_option("-p,--n-prompt", options->prompts, "prompt lengths to time, as in 512,4096; 0: none")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
+      .split_at(',')
+      .one_value_each_time()
+      .transform(in_range(int64_t{0}, int64_t{1} << 24))
+      .show_default();
   sub.add_option("-n,--n-gen", options->n_gen, "tokens to decode, one after the other; 0: none")
-      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1} << 24))
+      .show_default();
   sub.add_option("-d,--depth", options->depths, "tokens in the context before decoding, as in 0,8192")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
+      .split_at(',')
+      .one_value_each_time()
+      .transform(in_range(int64_t{0}, int64_t{1} << 24))
+      .show_default();
   sub.add_option("--sequences", options->sequences,
                  "sequences to decode at once, as in 1,8,32; the speed is their total")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->transform(in_range(int64_t{1}, int64_t{1024}))
-      ->capture_default_str();
+      .split_at(',')
+      .one_value_each_time()
+      .transform(in_range(int64_t{1}, int64_t{1024}))
+      .show_default();
   sub.add_option("-r,--repetitions", options->repetitions, "the median of so many runs counts")
-      ->transform(in_range(int64_t{1}, int64_t{1000}))
-      ->capture_default_str();
+      .transform(in_range(int64_t{1}, int64_t{1000}))
+      .show_default();
   sub.add_flag("--quality", options->quality, "measure the divergence of fast from exact arithmetic on a text instead");
   sub.add_option("-f,--file", options->file, "with --quality: the text; - is stdin");
   sub.add_option("--chunks", options->max_windows, "with --quality: windows of --ctx-size tokens at most; 0: all")
-      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1} << 30))
+      .show_default();
   add_model_flags(sub, common, options->model);
   return [options, &common] { return bench(*options, common); };
 }

@@ -137,26 +137,26 @@ Status capture(const Options& options, const Common& common) {
   return report(plan, tokens.size(), options, common);
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_flags(sub, common, options->model);
   add_text_flags(sub, options->text, "TEXT", false);
   sub.add_option("--hooks", options->hooks,
                  "names, globs or other tools' names, joined by commas: blocks.*.attn.hook_pattern,q5")
-      ->required()
-      ->allow_extra_args(false);
+      .required()
+      .one_value_each_time();
   sub.add_option("-o,--output", options->out, "the .safetensors file to write; - is stdout");
   sub.add_option(
          "--reduce", options->reduce,
          fmt::format("what to keep of each row of attn.hook_pattern; {}", fmt::join(probe::Reduction::help(), "; ")))
-      ->capture_default_str();
+      .show_default();
   sub.add_option("--heads", options->heads,
                  "whose patterns and scores: all, or 5 (a layer), 3-9, 4.11 (layer 4, head 11), joined by +")
-      ->capture_default_str();
+      .show_default();
   sub.add_option("--max-bytes", options->max_bytes,
                  "refuse to hold more than this (500MB, 2GiB); 0: a quarter of this machine's memory")
-      ->transform(size_in_bytes())
-      ->capture_default_str();
+      .transform(size_in_bytes())
+      .show_default();
   sub.add_flag("--estimate", options->estimate, "only print names, shapes and sizes");
   sub.add_flag("--no-special", options->no_special,
                "add no token at the beginning or the end, even where the model wants one");

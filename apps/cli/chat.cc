@@ -1,10 +1,7 @@
 // fovea chat -m MODEL: a conversation, one line a turn.
-#include "fovea/engine/chat.h"
-
 #include <poll.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -16,7 +13,7 @@
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/text_file.h"
-#include "fovea/probe/evidence/answer.h"
+#include "fovea/probe/evidence/conversation.h"
 
 namespace fovea::cli {
 namespace {
@@ -82,125 +79,6 @@ class Lines {
   bool begun_ = false, ended_ = false;
 };
 
-class Conversation {
- public:
-  // With documents the conversation is about them, and `profile` (or null) says whose rows are the evidence.
-  Conversation(std::shared_ptr<const engine::Model> model, engine::Session& session, engine::PrefixStore store,
-               std::string system, std::vector<engine::Document> documents,
-               std::shared_ptr<const attention::HeadProfile> profile)
-      : model_(std::move(model)),
-        session_(session),
-        store_(std::move(store)),
-        system_(std::move(system)),
-        documents_(std::move(documents)),
-        profile_(std::move(profile)) {}
-
-  void use(engine::ChatOptions chat) { chat_ = std::move(chat); }  // for the chat template
-  void clear() {
-    turns_.clear();
-    spans_.clear();
-  }
-
-  // Answers `text`; only what the cache does not hold yet is read. After an error the turn is as if
-  // it had not been.
-  Result<engine::Generation> answer(const std::string& text, engine::GenerateOptions options) {
-    turns_.push_back(text);
-    spans_.clear();
-    auto answer = answer_last(options);
-    if (answer) {
-      turns_.push_back(answer.value().text);
-    } else {
-      turns_.pop_back();
-    }
-    return answer;
-  }
-  const std::vector<engine::Document>& documents() const { return documents_; }
-  const std::vector<probe::EvidenceSpan>& evidence() const { return spans_; }  // of the last answer
-  int32_t n_stored() const { return n_stored_; }  // tokens of the last turn that an earlier run had read
-  // Keeps a long text that this turn brought, for another run.
-  void flush() { store_.flush(session_); }
-
- private:
-  // All turns as the model reads them. Where no documents are, no token has a place in one.
-  Result<engine::DocumentPrompt> prompt() const {
-    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model_->tokenizer());
-    if (!documents_.empty())
-      return engine::make_document_prompt(model_->source(), *tokenizer, documents_, turns_, system_, chat_);
-    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
-    if (!system_.empty()) messages.push_back({{"role", "system"}, {"content", system_}});
-    for (size_t i = 0; i < turns_.size(); ++i)
-      messages.push_back({{"role", i % 2 ? "assistant" : "user"}, {"content", turns_[i]}});
-    FOVEA_ASSIGN_OR_RETURN(engine::ChatPrompt chat, engine::encode_chat(model_->source(), *tokenizer, messages, chat_));
-    const size_t n_tokens = chat.tokens.size();
-    return engine::DocumentPrompt{std::move(chat.tokens), {}, n_tokens};
-  }
-
-  Result<engine::Generation> answer_last(engine::GenerateOptions& options) {
-    FOVEA_ASSIGN_OR_RETURN(const engine::DocumentPrompt prompt, this->prompt());
-    const std::vector<int32_t>& tokens = prompt.tokens;
-    if (static_cast<int64_t>(tokens.size()) > session_.n_ctx()) {
-      return make_error(ErrorCode::kLimit,
-                        "the conversation is {} tokens long and the context holds {}; /clear begins a new one",
-                        tokens.size(), session_.n_ctx());
-    }
-    size_t kept = keep_prefix(tokens);
-    n_stored_ = 0;
-    // Where a turn ends is where no other prompt is cut: methods that remember cuts have no use for the store.
-    const bool storable = session_.pipeline().dense();
-    if (storable && kept < engine::PrefixStore::kLeastTokens) {
-      if (const auto found = store_.find(session_, tokens, tokens.size())) {
-        session_.remove(sequence_);
-        sequence_ = found->sequence;
-        n_stored_ = found->n_tokens;
-        kept = static_cast<size_t>(n_stored_);
-      }
-    }
-    const std::span<const int32_t> fresh = std::span(tokens).subspan(kept);
-    options.before = std::span(tokens).first(kept);
-    auto answer = documents_.empty() ? engine::generate(session_, sequence_, fresh, options)
-                                     : answer_about_documents(prompt, options);
-    // Of documents what any other question about them shares: `ask` finds it too.
-    const size_t n_kept = documents_.empty() ? tokens.size() : prompt.n_shared;
-    if (answer && storable && n_kept >= kept + engine::PrefixStore::kLeastTokens)
-      store_.remember(session_, sequence_, std::span(tokens).first(n_kept));
-    fed_ = tokens;
-    if (answer) fed_.insert(fed_.end(), answer.value().tokens.begin(), answer.value().tokens.end());
-    fed_.resize(static_cast<size_t>(session_.length(sequence_)));
-    return answer;
-  }
-
-  Result<engine::Generation> answer_about_documents(const engine::DocumentPrompt& prompt,
-                                                    const engine::GenerateOptions& options) {
-    probe::Evidence evidence(session_.shape(), profile_.get(), prompt);
-    auto answer = probe::answer_with_evidence(session_, sequence_, prompt, evidence, options);
-    if (answer) spans_ = evidence.spans(documents_);
-    return answer;
-  }
-
-  // Cuts the sequence back to what it shares with `tokens`, but for the last, whose logits are needed.
-  size_t keep_prefix(const std::vector<int32_t>& tokens) {
-    const auto differ = std::mismatch(fed_.begin(), fed_.end(), tokens.begin(), tokens.end()).first;
-    const size_t same = std::min(static_cast<size_t>(differ - fed_.begin()), tokens.size() - 1);
-    // Where a method dropped keys, or cannot take back what it remembers, the sequence is read again.
-    const bool possible = session_.can_truncate(sequence_, static_cast<int32_t>(same));
-    session_.truncate(sequence_, possible ? static_cast<int32_t>(same) : 0);
-    return possible ? same : 0;
-  }
-
-  std::shared_ptr<const engine::Model> model_;
-  engine::Session& session_;
-  engine::PrefixStore store_;
-  int32_t n_stored_ = 0;
-  std::string system_;
-  engine::ChatOptions chat_;
-  std::vector<engine::Document> documents_;
-  std::shared_ptr<const attention::HeadProfile> profile_;
-  std::vector<std::string> turns_;  // question, answer, question, ...
-  std::vector<probe::EvidenceSpan> spans_;
-  engine::SequenceId sequence_ = session_.begin();
-  std::vector<int32_t> fed_;  // what the sequence holds
-};
-
 void say(const Common& common, std::string_view text) {
   if (!common.quiet) tell_line(text);
 }
@@ -210,7 +88,7 @@ constexpr const char* kCommands =
     "/exit ends";
 
 // With --json every turn carries its own.
-Status show_evidence(const Conversation& conversation, const Common& common) {
+Status show_evidence(const probe::Conversation& conversation, const Common& common) {
   if (conversation.documents().empty()) {
     say(common, "there is no text to show evidence from: fovea chat --file FILE");
     return {};
@@ -235,9 +113,12 @@ Status chat(const Options& options, const Common& common) {
   if (!documents.empty()) {
     FOVEA_ASSIGN_OR_RETURN(profile, profile_of(*session, common));
   }
-  Conversation conversation(model, *session, open_prefix_store(options.prefix), options.system, std::move(documents),
-                            std::move(profile));
-  conversation.use(std::move(prompt_options));
+  probe::Conversation conversation(*session, open_prefix_store(options.prefix),
+                                   {.system = options.system,
+                                    .chat = std::move(prompt_options),
+                                    .documents = std::move(documents),
+                                    .profile = std::move(profile),
+                                    .when_full = "; /clear begins a new one"});
   const bool by_hand = isatty(STDIN_FILENO) != 0;
   show_seed(common, options.sampling.seed);
   if (by_hand) say(common, fmt::format("{}; Ctrl+C stops an answer", kCommands));
@@ -312,13 +193,13 @@ Status chat(const Options& options, const Common& common) {
   return result;
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("FILE", options->words, "further files behind --file");
   sub.add_option("-f,--file", options->named,
                  "texts that the conversation is about: files, a folder of them, a pattern ('*.txt'); several may "
                  "follow one flag, which may be repeated")
-      ->allow_extra_args(false);
+      .one_value_each_time();
   add_model_flags(sub, common, options->model, /*model_required=*/false);
   add_prefix_flags(sub, options->prefix);
   add_sampling_flags(sub, options->sampling);

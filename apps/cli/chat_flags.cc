@@ -25,17 +25,15 @@ Result<Json> read_list(const std::string& path, const char* key) {
 
 Result<Json> read_json_file(const std::string& path) { return read_json(path, kMaxFileBytes); }
 
-void add_chat_flags(CLI::App& sub, ChatFlags& flags) {
+void add_chat_flags(CommandLine& sub, ChatFlags& flags) {
   sub.add_option("--tools", flags.tools, "a JSON file: a list of tools for the chat template");
   sub.add_option("--documents", flags.documents, "a JSON file: a list of documents for the chat template");
   sub.add_option("--template-var", flags.variables,
                  "NAME=JSON, a variable of the chat template: enable_thinking=false; may be given several times")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  auto* text = sub.add_option("--chat-template", flags.source, "a chat template instead of the model's")
-                   ->check(CLI::Validator(
-                       [](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, ""));
-  sub.add_option("--chat-template-file", flags.source_file, "a file with it")->excludes(text);
+      .collect();
+  const Option text = sub.add_option("--chat-template", flags.source, "a chat template instead of the model's")
+                          .check([](const std::string& value) { return value.empty() ? "it is empty" : ""; });
+  sub.add_option("--chat-template-file", flags.source_file, "a file with it").excludes(text);
 }
 
 Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {

@@ -1,10 +1,10 @@
 // What goes into a chat template beside the messages, for the commands that render one.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "apps/cli/options.h"
 #include "fovea/engine/chat.h"
 
 namespace fovea::cli {
@@ -17,7 +17,7 @@ struct ChatFlags {
   }
 };
 // --tools, --documents, --template-var, --chat-template, --chat-template-file
-void add_chat_flags(CLI::App& sub, ChatFlags& flags);
+void add_chat_flags(CommandLine& sub, ChatFlags& flags);
 Result<engine::ChatOptions> chat_options(const ChatFlags& flags);
 
 // A JSON file; "-" is standard input. kData says the line and the column of what is not JSON.

@@ -77,7 +77,7 @@ Status check(const Options& options, const Common& common) {
   return first;
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("PATH", options->path, "the .gguf file, or a name from `fovea list`");
   sub.add_flag("--strict", options->strict, "what is otherwise a warning is a problem");

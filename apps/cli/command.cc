@@ -19,28 +19,6 @@
 namespace fovea::cli {
 namespace {
 
-std::string env_name(std::string option) {
-  for (char& c : option) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return "FOVEA_ARG_" + option;
-}
-
-// Variables of the environment give a flag a value.
-CLI::Validator switch_value(int most) {
-  return CLI::Validator(
-      [most](std::string& value) {
-        if (value == "true" || value == "false") return std::string();
-        const bool yes = value == "1" || value == "on" || value == "yes",
-                   no = value == "0" || value == "off" || value == "no";
-        if (most > 1 && value == "2") return std::string();
-        if (!yes && !no)
-          return fmt::format("{} is not {}", quoted(value, 40),
-                             most > 1 ? "a whole number in 0 to 2" : "true or false");
-        value = yes ? "true" : "false";
-        return std::string();
-      },
-      "");
-}
-
 // Characters that JSON leaves as they are and a terminal obeys or the eye does not see.
 bool hidden(uint32_t c) {
   return (c >= 0x7F && c < 0xA0) || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
@@ -91,36 +69,27 @@ const std::vector<Command>& commands() {
   return list;
 }
 
-std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& common) {
-  sub.footer(std::string("Example:\n  ") + command.example);
+std::function<Status()> set_up(const Command& command, CommandLine& sub, Common& common) {
+  sub.set_footer(std::string("Example:\n  ") + command.example);
   std::function<Status()> run = command.setup(sub, common);
   sub.add_flag("--json", common.json, "print one JSON document on stdout, nothing else there");
   sub.add_option("-t,--threads", common.threads, "threads; default: one per physical core")
-      ->transform(in_range(int64_t{1}, int64_t{1024}));
+      .transform(in_range(int64_t{1}, int64_t{1024}));
   sub.add_flag("-q,--quiet", common.quiet, "no progress, no warnings");
-  sub.add_flag("-v,--verbose", common.verbose, "say more; -vv: debug lines");
+  sub.add_counted_flag("-v,--verbose", common.verbose, "say more; -vv: debug lines");
   sub.add_option("--log-file", common.log_file, "add warnings, what -v says and the error of a run to a file");
-  sub.add_flag_callback(
+  sub.add_flag_function(
       "--no-color", [] { setenv("NO_COLOR", "1", 1); }, "no colours, as with NO_COLOR=1");
-  for (CLI::Option* option : sub.get_options()) {
-    if (option->get_items_expected_max() == 0 && !option->check_name("--help"))
-      option->transform(switch_value(option->check_name("--verbose") ? 2 : 1));
-    // Given twice, the last one counts; what may be repeated says so.
-    const bool one_value = !option->get_positional() && option->get_items_expected_max() == 1;
-    if (one_value && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) option->take_last();
-    const auto& names = option->get_lnames();
-    if (!names.empty() && names[0] != "help" && option->get_envname().empty()) option->envname(env_name(names[0]));
-  }
+  sub.finish();
   return run;
 }
 
-void add_model_options(CLI::App& sub, Common& common, bool required) {
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")
-      ->required(required);
+void add_model_options(CommandLine& sub, Common& common, bool required) {
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required(required);
   sub.add_option("--numerics", common.numerics,
                  "fast: int8 products, 16-bit keys and values; exact: float32 throughout")
-      ->check(CLI::IsMember({"fast", "exact"}))
-      ->capture_default_str();
+      .one_of({"fast", "exact"})
+      .show_default();
 }
 
 Status print(std::string_view text) { return write_stdout(text); }

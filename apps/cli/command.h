@@ -1,6 +1,6 @@
 // The contract of a command, one file each:
 //
-//   std::function<Status()> setup_list(CLI::App& sub, Common& common) {
+//   std::function<Status()> setup_list(CommandLine& sub, Common& common) {
 //     auto opts = std::make_shared<Options>();            // lives as long as the returned function
 //     sub.add_flag("--long", opts->long_form, "...");
 //     return [opts, &common]() -> Status { ...; return print("..."); };
@@ -12,7 +12,6 @@
 // there and its exit code.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -21,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/cli/options.h"
 #include "fovea/base/file_writer.h"
 #include "fovea/base/log.h"
 #include "fovea/base/registry.h"
@@ -38,7 +38,7 @@ struct Common {
   std::string numerics = "fast";  // fast|exact; likewise
 };
 
-using Setup = std::function<Status()> (*)(CLI::App& sub, Common& common);
+using Setup = std::function<Status()> (*)(CommandLine& sub, Common& common);
 
 struct Command {
   const char* name;
@@ -48,9 +48,9 @@ struct Command {
 };
 const std::vector<Command>& commands();  // by name
 // Adds what every command takes (--json, -t, -q, -v, --log-file, --no-color), its example, then its own options.
-std::function<Status()> set_up(const Command& command, CLI::App& sub, Common& common);
+std::function<Status()> set_up(const Command& command, CommandLine& sub, Common& common);
 // -m/--model and --numerics, for commands that run a model.
-void add_model_options(CLI::App& sub, Common& common, bool required = true);
+void add_model_options(CommandLine& sub, Common& common, bool required = true);
 
 inline std::map<std::string, Command>& command_registry() {
   static std::map<std::string, Command> commands;

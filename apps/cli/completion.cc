@@ -20,14 +20,10 @@ struct Words {
 std::vector<Words> all_words() {
   std::vector<Words> out;
   for (const Command& command : commands()) {
-    CLI::App app;
+    CommandLine app;
     Common common;
     set_up(command, app, common);
-    Words words{command.name, command.description, {}};
-    for (const CLI::Option* option : app.get_options()) {
-      for (const std::string& name : option->get_lnames()) words.options.push_back("--" + name);
-    }
-    out.push_back(words);
+    out.push_back({command.name, command.description, app.long_names()});
   }
   return out;
 }
@@ -70,9 +66,9 @@ std::string fish_script() {
   return out;
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto shell = std::make_shared<std::string>();
-  sub.add_option("SHELL", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  sub.add_option("SHELL", *shell, "bash, zsh or fish").required().one_of({"bash", "zsh", "fish"});
   return [shell, &common]() -> Status {
     const std::string script = *shell == "bash" ? bash_script() : *shell == "zsh" ? zsh_script() : fish_script();
     if (common.json) return print_json({{"shell", *shell}, {"script", script}});

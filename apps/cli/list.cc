@@ -39,7 +39,7 @@ Status list(const Common& common) {
   return print(out);
 }
 
-std::function<Status()> setup(CLI::App&, Common& common) {
+std::function<Status()> setup(CommandLine&, Common& common) {
   return [&common] { return list(common); };
 }
 

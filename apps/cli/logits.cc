@@ -68,12 +68,12 @@ Status logits(const Options& options, const Common& common) {
   return print_json(out);
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.chunk = 128;  // each token has a row of logits as long as the vocabulary
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]; - is stdout")
-      ->required();
+      .required();
   add_model_flags(sub, common, options->model);
   sub.add_flag("--parse-special", options->parse_special, "<|im_end|> and the like in the text are special tokens");
   return [options, &common] { return logits(*options, common); };

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
+#include <utility>
 
 #include "apps/cli/arguments.h"
 #include "apps/cli/command.h"
@@ -34,44 +36,27 @@ std::string did_you_mean(std::string_view name, const std::vector<std::string>& 
   return fmt::format("; did you mean {}?", nearest[0]);
 }
 
-std::vector<std::string> long_options(const CLI::App& app) {
-  std::vector<std::string> out;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) out.push_back("--" + name);
-  }
-  return out;
-}
-
-// CLI11's own words name the option but not the variable that a value came from.
-std::string with_env_name(const std::string& message, const CLI::App& sub, const std::vector<std::string>& args) {
-  for (const CLI::Option* option : sub.get_options()) {
-    if (option->get_lnames().empty() || option->get_envname().empty()) continue;
-    const char* value = std::getenv(option->get_envname().c_str());
-    const std::string flag = "--" + option->get_lnames()[0];
+// An error names the option but not the variable that a value came from.
+std::string with_variable(const std::string& message, const CommandLine& sub, const std::vector<std::string>& args) {
+  for (const Option option : sub.options()) {
+    const auto names = option.long_names();
+    if (names.empty() || option.variable().empty()) continue;
+    const char* value = std::getenv(option.variable().c_str());
+    const std::string& flag = names[0];
     if (!value || !*value || message.find(flag) == std::string::npos) continue;
     const bool given = std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
-      return arg == flag || arg.rfind(flag + "=", 0) == 0 ||
-             (!option->get_snames().empty() && arg.rfind("-" + option->get_snames()[0], 0) == 0);
+      return arg == flag || arg.starts_with(flag + "=") ||
+             (!option.short_name().empty() && arg.starts_with(option.short_name()));
     });
-    if (!given)
-      return fmt::format("environment variable {}={}: {}", option->get_envname(), fovea::quoted(value), message);
+    if (!given) return fmt::format("environment variable {}={}: {}", option.variable(), fovea::quoted(value), message);
   }
   return message;
 }
 
-std::string one_line(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  for (char& c : text) {
-    if (c == '\n') c = ' ';
-  }
-  return text;
-}
-
 int run(int argc, char** argv) {
-  CLI::App app("Fovea runs open language models on the CPU, with attention you can look into and change.", "fovea");
-  app.set_version_flag("--version", "fovea " FOVEA_VERSION);
-  app.footer("Example:\n  fovea pull smollm2-135m\n  fovea COMMAND --help says more of each command.");
-  app.require_subcommand(0, 1);
+  CommandLine app("Fovea runs open language models on the CPU, with attention you can look into and change.", "fovea");
+  app.set_version("fovea " FOVEA_VERSION);
+  app.set_footer("Example:\n  fovea pull smollm2-135m\n  fovea COMMAND --help says more of each command.");
 
   const auto found = find_command({argv + 1, argv + argc});
   if (!found) return fail(found.error());
@@ -86,15 +71,15 @@ int run(int argc, char** argv) {
   // Only the command that was asked for gets its options: two commands that bind the same
   // variable would otherwise both read the environment.
   Common common;
-  CLI::App* chosen = nullptr;
+  std::optional<CommandLine> chosen;
   std::function<Status()> go;
   std::vector<std::string> names;
   for (const Command& command : commands()) {
     names.push_back(command.name);
-    CLI::App* sub = app.add_subcommand(command.name, command.description);
+    CommandLine sub = app.add_command(command.name, command.description);
     if (wanted != command.name) continue;
-    chosen = sub;
-    go = set_up(command, *sub, common);
+    chosen = std::move(sub);
+    go = set_up(command, *chosen, common);
   }
   if (!wanted.empty() && !chosen) {
     return usage(fmt::format("unknown command {}{}", fovea::quoted(wanted), did_you_mean(wanted, names)));
@@ -108,27 +93,20 @@ int run(int argc, char** argv) {
   };
   if (!chosen && !args.empty() && std::none_of(args.begin(), args.end(), is_about_the_program))
     return usage("no command given; fovea --help lists them");
-  try {
-    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
-  } catch (const CLI::Success& help) {
-    std::ostringstream out, err;
-    app.exit(help, out, err);
-    const Status printed = print(out.str());
+  const Parsed parsed = app.parse(args);
+  if (!parsed.help.empty()) {
+    const Status printed = print(parsed.help);
     return printed ? 0 : fail(printed.error());
-  } catch (const CLI::ExtrasError&) {
-    const std::vector<std::string> rest = app.remaining(true);
-    const std::string first = rest.empty() ? "" : rest.front();
-    const CLI::App& at = chosen ? *chosen : app;
-    if (first.starts_with("-")) {
-      const std::string name = first.substr(0, first.find('='));
-      return usage(fmt::format("unknown option {}{}", fovea::quoted(name), did_you_mean(name, long_options(at))));
-    }
-    return usage(fmt::format("unexpected argument {}; see fovea {} --help", fovea::quoted(first), wanted));
-  } catch (const CLI::ParseError& error) {
-    std::string message = one_line(error.what());
-    if (chosen) message = with_env_name(message, *chosen, args);
-    return usage(message);
   }
+  if (!parsed.unknown.empty()) {
+    const std::string& first = parsed.unknown.front();
+    if (!first.starts_with("-"))
+      return usage(fmt::format("unexpected argument {}; see fovea {} --help", fovea::quoted(first), wanted));
+    const std::string name = first.substr(0, first.find('='));
+    const auto names_here = (chosen ? *chosen : app).long_names();
+    return usage(fmt::format("unknown option {}{}", fovea::quoted(name), did_you_mean(name, names_here)));
+  }
+  if (!parsed.error.empty()) return usage(chosen ? with_variable(parsed.error, *chosen, args) : parsed.error);
   if (!chosen) return usage("no command given; fovea --help lists them");
 
   if (!common.log_file.empty()) {
@@ -147,7 +125,7 @@ int run(int argc, char** argv) {
   if (common.threads > 0) set_threads(common.threads);
   Status status = go();
   if (!status && status.error().code == ErrorCode::kUsage)
-    status.error().message = with_env_name(status.error().message, *chosen, args);
+    status.error().message = with_variable(status.error().message, *chosen, args);
   // Some file systems say only here that the disk is full.
   if (status && close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)
     status = make_error(ErrorCode::kIo, "writing to standard output: {}", std::strerror(errno));

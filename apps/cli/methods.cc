@@ -116,7 +116,7 @@ Status methods(const std::string& name, const Common& common) {
   return print(out);
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   sub.add_option("NAME", *name, "one method: its knobs, paper, stages and needs");
   return [name, &common] { return methods(*name, common); };

@@ -67,90 +67,87 @@ kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags) {
       .value_or(common.numerics == "exact" ? kernels::KvType::kF32 : kernels::KvType::kI16);
 }
 
-void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required) {
+void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required) {
   add_model_options(sub, common, model_required);
   sub.add_option("-c,--ctx-size", flags.n_ctx, "tokens of context; 0: as many as the model was trained for")
-      ->transform(in_range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1} << 24))
+      .show_default();
   sub.add_option("-b,--batch-size", flags.chunk, "tokens of one prefill step; Ctrl+C is looked at between steps")
-      ->transform(in_range(int64_t{1}, int64_t{65'536}))
-      ->capture_default_str();
+      .transform(in_range(int64_t{1}, int64_t{65'536}))
+      .show_default();
   sub.add_option("--ubatch-size", flags.most_at_once, "-b again, as llama.cpp's -ub says it: the smaller one counts")
-      ->transform(in_range(int64_t{1}, int64_t{65'536}))
-      ->capture_default_str();
+      .transform(in_range(int64_t{1}, int64_t{65'536}))
+      .show_default();
   sub.add_option("--attention", flags.attention,
                  "dense, auto (dense today), or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
-      ->capture_default_str();
+      .show_default();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
   sub.add_option(
          "--cache-type", flags.cache_type,
          "how keys and values are kept (-ctk and -ctv of llama.cpp): i16, q8_0 (half as large), f32; auto: i16, "
          "with --numerics exact f32")
-      ->check(CLI::Validator(
-          [](std::string& input) {
-            if (input == "auto" || cache_type(input)) return std::string();
-            return fmt::format("{} is not auto, q8_0, f32 or i16", quoted(input, 40));
-          },
-          ""))
-      ->capture_default_str();
+      .check([](const std::string& input) {
+        if (input == "auto" || cache_type(input)) return std::string();
+        return fmt::format("{} is not auto, q8_0, f32 or i16", quoted(input, 40));
+      })
+      .show_default();
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes (500MB) repacked weights may take")
-      ->capture_default_str();
+      .show_default();
 }
 
-void add_lookup_flag(CLI::App& sub, engine::LookupOptions& lookup) {
+void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup) {
   lookup.max_drafted = engine::LookupOptions::kMost;
   const auto take = [&lookup](const std::string& text) {
     constexpr int kMost = engine::LookupOptions::kMost;
     int n = text == "auto" ? kMost : 0;
     const bool known = text == "auto" || text == "off" || (parse_number(text, n) && n >= 1 && n <= kMost);
-    if (!known) {
-      throw CLI::ValidationError("--lookup", fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}",
-                                                         quoted(text, 40), kMost));
-    }
+    if (!known)
+      return fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}", quoted(text, 40), kMost);
     lookup.max_drafted = n;
+    return std::string();
   };
-  sub.add_option_function<std::string>(
+  sub.add_option_function(
          "--lookup", take,
          "tokens drafted at most where the answer repeats what was read: auto, off, or a number; same answer")
-      ->default_str("auto");
+      .show_default("auto");
 }
 
-void add_sampling_flags(CLI::App& sub, SamplingFlags& flags) {
+void add_sampling_flags(CommandLine& sub, SamplingFlags& flags) {
   constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
   engine::SamplingOptions& s = flags.sampling;
   sub.add_option("-n,--n-predict", flags.n_predict,
                  "tokens of answer at most; -1: until it ends or the context is full")
-      ->transform(in_range(int64_t{-1}, kMaxInt))
-      ->capture_default_str();
+      .transform(in_range(int64_t{-1}, kMaxInt))
+      .show_default();
   add_seed_option(sub, flags.seed, "same seed, same answer");
   sub.add_option("--temp,--temperature", s.temperature, "temperature; 0: always the likeliest token")
-      ->transform(in_range(0.0, 100.0))
-      ->capture_default_str();
+      .transform(in_range(0.0, 100.0))
+      .show_default();
   sub.add_option("--top-k", s.top_k, "sample from the k likeliest tokens; 0: all")
-      ->transform(in_range(int64_t{0}, kMaxInt))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, kMaxInt))
+      .show_default();
   sub.add_option("--top-p", s.top_p, "sample from the likeliest tokens that hold this much; 1: all")
-      ->transform(in_range(0.0, 1.0))
-      ->capture_default_str();
+      .transform(in_range(0.0, 1.0))
+      .show_default();
   sub.add_option("--min-p", s.min_p, "leave out what is less likely than this times the likeliest; 0: nothing")
-      ->transform(in_range(0.0, 1.0))
-      ->capture_default_str();
+      .transform(in_range(0.0, 1.0))
+      .show_default();
   sub.add_option("--repeat-penalty", s.repeat_penalty, "divides the logits of recent tokens; 1: no penalty")
-      ->transform(in_range(0.01, 100.0))
-      ->capture_default_str();
+      .transform(in_range(0.01, 100.0))
+      .show_default();
   sub.add_option("--presence-penalty", s.presence_penalty, "taken once from the logits of recent tokens")
-      ->transform(in_range(-2.0, 2.0))
-      ->capture_default_str();
+      .transform(in_range(-2.0, 2.0))
+      .show_default();
   sub.add_option("--frequency-penalty", s.frequency_penalty, "taken from them as often as the token occurred")
-      ->transform(in_range(-2.0, 2.0))
-      ->capture_default_str();
+      .transform(in_range(-2.0, 2.0))
+      .show_default();
   sub.add_option("--repeat-last-n", s.repeat_last_n, "tokens that the penalties look back on; -1: all")
-      ->transform(in_range(int64_t{-1}, kMaxInt))
-      ->capture_default_str();
+      .transform(in_range(int64_t{-1}, kMaxInt))
+      .show_default();
   sub.add_option("--logit-bias", flags.logit_bias, "ID=VALUE, added to a token's logit; -inf bans it; may be repeated")
-      ->allow_extra_args(false);
-  sub.add_option("--stop", flags.stop, "the answer ends before this text; may be repeated")->allow_extra_args(false);
+      .one_value_each_time();
+  sub.add_option("--stop", flags.stop, "the answer ends before this text; may be repeated").one_value_each_time();
   sub.add_flag("--ignore-eos", flags.ignore_eos, "go on where the model would end");
   add_lookup_flag(sub, flags.lookup);
 }
@@ -243,7 +240,7 @@ Status check_prompt_fits(const engine::Session& session, int64_t n_tokens) {
   return Error{ErrorCode::kLimit, message, {}};
 }
 
-void add_text_flags(CLI::App& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag) {
+void add_text_flags(CommandLine& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag) {
   flags.options.push_back(sub.add_option(what, flags.argument, "the text; - reads it from stdin"));
   if (with_prompt_flag)
     flags.options.push_back(
@@ -253,11 +250,11 @@ void add_text_flags(CLI::App& sub, TextFlags& flags, const std::string& what, bo
 
 Result<std::string> read_text(const TextFlags& flags) {
   std::vector<std::string> names;
-  const CLI::Option* given = nullptr;
+  Option given;
   int n_given = 0;
-  for (const CLI::Option* option : flags.options) {
-    names.push_back(option->get_lnames().empty() ? option->get_name(true) : "--" + option->get_lnames()[0]);
-    if (option->count() == 0) continue;
+  for (const Option option : flags.options) {
+    names.push_back(option.name());
+    if (option.count() == 0) continue;
     given = option;
     ++n_given;
   }
@@ -267,7 +264,7 @@ Result<std::string> read_text(const TextFlags& flags) {
   if (given == flags.options.back()) return read_text_file(flags.file);
   if (given != flags.options.front()) return argument_text(flags.prompt, "--prompt");
   if (flags.argument == "-") return read_text_file("-");
-  return argument_text(flags.argument, given->get_name(true));
+  return argument_text(flags.argument, given.name());
 }
 
 void PrefillProgress::update(int64_t done, int64_t total) {

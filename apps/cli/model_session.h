@@ -28,10 +28,10 @@ struct ModelFlags {
 };
 // -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack. A command may set other defaults in
 // `flags` and common.model before; with a default model, `model_required` is false.
-void add_model_flags(CLI::App& sub, Common& common, ModelFlags& flags, bool model_required = true);
+void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
 // --lookup: what is drafted of an answer from the text before it. Checked while the options are parsed.
-void add_lookup_flag(CLI::App& sub, engine::LookupOptions& lookup);
+void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup);
 
 struct SamplingFlags {
   engine::LookupOptions lookup;
@@ -42,7 +42,7 @@ struct SamplingFlags {
   bool ignore_eos = false;
 };
 // -n, -s, --temp, --top-k, --top-p, --min-p, the penalties, --repeat-last-n, --logit-bias, --stop, --lookup.
-void add_sampling_flags(CLI::App& sub, SamplingFlags& flags);
+void add_sampling_flags(CommandLine& sub, SamplingFlags& flags);
 // What generate() takes; its prefill and decode stop at Interrupt's flag.
 Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, const engine::Model& model);
 
@@ -69,10 +69,10 @@ uint64_t available_bytes();
 // A text given as an argument, with -p, with -f, or on stdin ("-"); one of them.
 struct TextFlags {
   std::string argument, prompt, file;
-  std::vector<CLI::Option*> options;  // to tell an empty text from none
+  std::vector<Option> options;  // to tell an empty text from none
 };
 // `what` names the argument in help and messages: "PROMPT", "TEXT".
-void add_text_flags(CLI::App& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag);
+void add_text_flags(CommandLine& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag);
 // kUsage if none or more than one was given; the text itself may be empty.
 Result<std::string> read_text(const TextFlags& flags);
 

@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
-#include "apps/cli/windows.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
+#include "fovea/tasks/windows.h"
 
 namespace fovea::cli {
 namespace {
@@ -23,9 +23,10 @@ Status perplexity(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const Windows windows,
-                         cut_windows(text, *model, options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx,
-                                     options.max_windows));
+  FOVEA_ASSIGN_OR_RETURN(
+      const tasks::Windows windows,
+      tasks::cut_windows(text, *model, options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx,
+                         options.max_windows));
 
   Progress bar("scoring", windows.tokens.size(), "tokens", 1.0, common.quiet);
   double sum = 0, squares = 0;
@@ -33,7 +34,7 @@ Status perplexity(const Options& options, const Common& common) {
   const auto bucket = [&](size_t at) { return at * by_position.size() / windows.n_scored(); };
   std::vector<double> losses;  // of the rows of one chunk, summed in order
   for (size_t w = 0; w < windows.count(); ++w) {
-    FOVEA_RETURN_IF_ERROR(score_window(*session, windows, w, [&](size_t first, const tensor::Tensor& logits) -> Status {
+    const auto see = [&](size_t first, const tensor::Tensor& logits) -> Status {
       const int64_t vocab = logits.dim(1);
       losses.assign(static_cast<size_t>(logits.dim(0)), 0);
       pool().for_each(logits.dim(0), [&](int64_t row, int) {
@@ -47,7 +48,8 @@ Status perplexity(const Options& options, const Common& common) {
       }
       bar.update(w * windows.size + first + losses.size());
       return {};
-    }));
+    };
+    FOVEA_RETURN_IF_ERROR(tasks::score_window(*session, windows, w, &Interrupt::flag(), see));
     if (common.verbose > 0) {
       bar.clear();
       tell("window {} of {}: perplexity so far {:.4f}", w + 1, windows.count(),
@@ -82,22 +84,20 @@ Status perplexity(const Options& options, const Common& common) {
       windows.size));
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.n_ctx = 512;
   options->model.chunk = 128;  // each scored token has a row of logits as long as the vocabulary
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   add_model_flags(sub, common, options->model);
-  sub.get_option("--ctx-size")
-      ->description("tokens of a window, whose second half is scored; 0: as many as the model was trained for")
-      ->check(CLI::Validator(
-          [](std::string& value) {
-            return value == "1" || value == "2" || value == "3" ? "must be 0, or 4 or more" : "";
-          },
-          ""));
+  sub.find("--ctx-size")
+      .describe("tokens of a window, whose second half is scored; 0: as many as the model was trained for")
+      .check([](const std::string& value) {
+        return value == "1" || value == "2" || value == "3" ? "must be 0, or 4 or more" : "";
+      });
   sub.add_option("--chunks", options->max_windows, "windows at most; 0: all")
-      ->transform(in_range(int64_t{0}, int64_t{1} << 30))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1} << 30))
+      .show_default();
   return [options, &common] { return perplexity(*options, common); };
 }
 

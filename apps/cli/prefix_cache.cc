@@ -5,14 +5,14 @@
 
 namespace fovea::cli {
 
-void add_prefix_flags(CLI::App& sub, PrefixFlags& flags) {
+void add_prefix_flags(CommandLine& sub, PrefixFlags& flags) {
   sub.add_option("--prefix-cache", flags.dir,
                  "a folder that keeps what was read for the next time, or off; default: fovea/prefix in "
                  "$XDG_CACHE_HOME or ~/.cache");
   sub.add_option("--prefix-cache-size", flags.max_bytes,
                  "bytes that it may take (2GB, 500MB); the longest unused files go first")
-      ->transform(size_in_bytes())
-      ->capture_default_str();
+      .transform(size_in_bytes())
+      .show_default();
 }
 
 engine::PrefixStore open_prefix_store(const PrefixFlags& flags) {

@@ -13,7 +13,7 @@ struct PrefixFlags {
   std::string dir;  // empty: the default folder; "off"
   uint64_t max_bytes = engine::PrefixStoreOptions().max_bytes;
 };
-void add_prefix_flags(CLI::App& sub, PrefixFlags& flags);
+void add_prefix_flags(CommandLine& sub, PrefixFlags& flags);
 engine::PrefixStore open_prefix_store(const PrefixFlags& flags);
 
 }  // namespace fovea::cli

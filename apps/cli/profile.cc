@@ -179,27 +179,27 @@ Status profile(const Options& options, const Common& common) {
                            how_many("accepted"), summary(heads)));
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_options(sub, common);
   sub.add_option("-o,--output", options->output,
                  "write the profile there too; - is stdout, and nothing else goes there");
   sub.add_option("--against", options->against,
                  "compare the retrieval scores with those of this profile: correlation, best heads in common");
-  std::vector<CLI::Option*> measuring = {
+  std::vector<Option> measuring = {
       sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
-          ->delimiter(',')
-          ->transform(in_range(int64_t{128}, int64_t{1} << 20)),
+          .split_at(',')
+          .transform(in_range(int64_t{128}, int64_t{1} << 20)),
       sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")
-          ->transform(in_range(int64_t{1}, int64_t{100}))
-          ->capture_default_str(),
+          .transform(in_range(int64_t{1}, int64_t{100}))
+          .show_default(),
       add_seed_option(sub, options->seed, "which texts, and where in them"),
       sub.add_option("--file", options->files,
                      "a text to hide needles in, may be repeated; default: this machine's licences")
-          ->allow_extra_args(false)};
+          .one_value_each_time()};
   sub.add_flag("--again", options->again, "measure though this model file has been measured before");
   return [options, measuring, &common]() -> Status {
-    for (const CLI::Option* option : measuring) options->measures = options->measures || option->count() > 0;
+    for (const Option option : measuring) options->measures = options->measures || option.count() > 0;
     return profile(*options, common);
   };
 }

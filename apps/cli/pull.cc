@@ -8,7 +8,7 @@
 namespace fovea::cli {
 namespace {
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   std::string known;
   for (const auto& model : store::catalogue()) {
@@ -16,7 +16,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
     known +=
         fmt::format("\n{:>20}  {:4} MB, {}; {}", model.name, model.bytes / 1'000'000, model.summary, model.licence);
   }
-  sub.add_option("NAME", *name, "which model:" + known)->required();
+  sub.add_option("NAME", *name, "which model:" + known).required();
   return [name, &common]() -> Status {
     FOVEA_ASSIGN_OR_RETURN(const store::CatalogueModel* model, store::find_in_catalogue(*name));
     const bool runs = store::can_run(*model);

@@ -8,17 +8,17 @@
 
 namespace fovea::cli {
 
-// For Option::transform (not check: the value is handed on in the one form that every reader takes alike).
-CLI::Validator in_range(int64_t min, int64_t max);  // "-n: 1.5 is not a whole number in 0 to 9"
-CLI::Validator in_range(double min, double max);    // refuses NaN
-CLI::Validator size_in_bytes();                     // "500MB", "2GiB"; the suffixes of parse_size
+// For Option::transform() (not check(): the value is handed on in the one form that every reader takes alike).
+Test in_range(int64_t min, int64_t max);  // "-n: 1.5 is not a whole number in 0 to 9"
+Test in_range(double min, double max);    // refuses NaN
+Test size_in_bytes();                     // "500MB", "2GiB"; the suffixes of parse_size
 
 // -1 draws one, which `random` tells: it must then be shown, or nothing could be repeated.
 struct Seed {
   uint64_t value = 0;
   bool random = false;
 };
-CLI::Option* add_seed_option(CLI::App& sub, Seed& seed, const std::string& help);
+Option add_seed_option(CommandLine& sub, Seed& seed, const std::string& help);
 // On stderr, if it was drawn.
 void show_seed(const Common& common, const Seed& seed);
 

@@ -91,7 +91,7 @@ Status run(const Options& options, const Common& common) {
   return {};
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_text_flags(sub, options->text, "PROMPT", /*with_prompt_flag=*/true);
   add_model_flags(sub, common, options->model);
@@ -103,7 +103,7 @@ std::function<Status()> setup(CLI::App& sub, Common& common) {
                "with --raw: <|im_end|> and the like in the prompt are special tokens");
   sub.add_option("--logprobs", options->n_logprobs,
                  "with --json: how likely each token of the answer was, and so many of the likeliest in its place")
-      ->transform(in_range(int64_t{0}, int64_t{engine::GenerateOptions::kMostLogprobs}));
+      .transform(in_range(int64_t{0}, int64_t{engine::GenerateOptions::kMostLogprobs}));
   sub.add_flag("--estimate", options->estimate, "only print what memory and time it would take");
   return [options, &common] { return run(*options, common); };
 }

@@ -74,12 +74,12 @@ Status show_template(const Options& options, const Common& common) {
   return print_json({{"prompt", prompt.text}, {"tokens", std::move(tokens)}});
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required();
   sub.add_option("--messages", options->file,
                  "a JSON file: [{\"role\": \"user\", \"content\": \"...\"}, ...]; - is standard input")
-      ->required();
+      .required();
   sub.add_flag("--no-generation-prompt", options->no_generation_prompt, "do not open the model's answer at the end");
   sub.add_flag("--tokens", options->tokens, "also the token ids, in which what messages and tools spell stays text");
   add_chat_flags(sub, options->chat);

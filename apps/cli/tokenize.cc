@@ -38,16 +38,16 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
   return print_json({{"tokens", tokens_json(ids, *tokenizer)}});
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  const CLI::Option* text = sub.add_option("TEXT", options->text, "the text");
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file")->required();
+  const Option text = sub.add_option("TEXT", options->text, "the text");
+  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required();
   sub.add_option("-f,--file", options->file, "read the text from a file; - is standard input");
   sub.add_flag("--no-special", options->no_special,
                "add no token at the beginning or the end, even where the model wants one");
   sub.add_flag("--parse-special", options->parse_special,
                "control tokens that the text spells, such as <|im_end|>, become tokens");
-  return [options, text, &common] { return tokenize(*options, text->count() > 0, common); };
+  return [options, text, &common] { return tokenize(*options, text.count() > 0, common); };
 }
 
 FOVEA_COMMAND("tokenize", "the token ids of a text, and the piece of text that each stands for",

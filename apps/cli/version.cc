@@ -6,7 +6,7 @@
 namespace fovea::cli {
 namespace {
 
-std::function<Status()> setup(CLI::App&, Common& common) {
+std::function<Status()> setup(CommandLine&, Common& common) {
   return [&common]() -> Status {
     if (common.json) return print_json({{"name", "fovea"}, {"version", FOVEA_VERSION}});
     return print("fovea " FOVEA_VERSION "\n");

@@ -186,7 +186,7 @@ void PrefixStore::remember(Session& session, SequenceId sequence, std::span<cons
   if (!usable(session) || tokens.size() < kLeastTokens) return;
   const auto n = static_cast<int32_t>(tokens.size());
   if (session.length(sequence) < n || (session.length(sequence) > n && !session.pipeline().dense())) return;
-  if (pending_) session.remove(pending_->sequence);
+  forget(session);
   pending_ = Pending{session.fork(sequence), {tokens.begin(), tokens.end()}, session.key_count()};
   session.truncate(pending_->sequence, n);
 }
@@ -196,7 +196,11 @@ void PrefixStore::flush(Session& session) {
   const auto setting = setting_of(session);
   const Status written = setting ? write(session, *setting) : Status(setting.error());
   if (!written) log_info("prefix cache: not stored: {}", written.error().message);
-  session.remove(pending_->sequence);
+  forget(session);
+}
+
+void PrefixStore::forget(Session& session) {
+  if (pending_) session.remove(pending_->sequence);
   pending_.reset();
 }
 

@@ -42,6 +42,7 @@ class PrefixStore {
   void remember(Session& session, SequenceId sequence, std::span<const int32_t> tokens);
   // Writes what was set aside, when there is time for it. Only a complete file ever has its name.
   void flush(Session& session);
+  void forget(Session& session);  // instead of flush()
 
  private:
   bool usable(Session& session) const;

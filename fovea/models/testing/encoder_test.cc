@@ -87,7 +87,7 @@ class EncoderLike final : public Family {
     const Block& w = blocks_[static_cast<size_t>(l)];
     const auto heads = [&](const Affine& by) { return split_heads(matmul(x, by.weight, by.bias), cfg_.shape.n_heads); };
     x = hook(Site::kResidPre, l, std::move(x));
-    const Tensor z = merge_heads(attend(l, heads(w.q), heads(w.k), heads(w.v)));
+    const Tensor z = merge_heads(attend(l, {heads(w.q), heads(w.k), heads(w.v)}));
     x = hook(Site::kResidMid, l, add(x, hook(Site::kAttnOut, l, matmul(z, w.o.weight, w.o.bias))));
     x = layer_norm(x, w.norm1.weight, w.norm1.bias, kEps);
     const Tensor up = hook(Site::kMlpPre, l, matmul(x, w.up.weight, w.up.bias));

@@ -139,7 +139,7 @@ class TwoTowers final : public Family {
     x = hook(Site::kResidPre, b, std::move(x));
     Tensor h = rms_norm(x, w.attention.norm, kEps);
     const auto heads = [&](const Weight& by) { return split_heads(matmul(h, by), 3); };
-    const Tensor z = attend(b, heads(w.attention.q), heads(w.attention.k), heads(w.attention.v));
+    const Tensor z = attend(b, {heads(w.attention.q), heads(w.attention.k), heads(w.attention.v)});
     x = hook(Site::kResidMid, b, add(x, hook(Site::kAttnOut, b, matmul(merge_heads(z), w.attention.o))));
     h = hook(Site::kMlpPre, b, matmul(rms_norm(x, w.mlp_norm, kEps), w.up));
     h = hook(Site::kMlpPost, b, tensor::gelu(h));
@@ -152,7 +152,7 @@ class TwoTowers final : public Family {
     const auto heads = [](const Tensor& h, const Weight& by, int n) { return split_heads(matmul(h, by), n); };
     x = hook(Site::kResidPre, l, std::move(x));
     Tensor h = rms_norm(x, w.self.norm, kEps);
-    Tensor z = attend(l, heads(h, w.self.q, 4), heads(h, w.self.k, 2), heads(h, w.self.v, 2));
+    Tensor z = attend(l, {heads(h, w.self.q, 4), heads(h, w.self.k, 2), heads(h, w.self.v, 2)});
     x = hook(Site::kResidMid, l, add(x, hook(Site::kAttnOut, l, matmul(merge_heads(z), w.self.o))));
 
     h = rms_norm(hook(Site::kCrossAttnIn, c, x), w.cross.norm, kEps);

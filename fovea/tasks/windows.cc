@@ -1,8 +1,10 @@
-#include "apps/cli/windows.h"
+#include "fovea/tasks/windows.h"
+
+#include <algorithm>
 
 #include "fovea/base/check.h"
 
-namespace fovea::cli {
+namespace fovea::tasks {
 
 Result<Windows> cut_windows(const std::string& text, const engine::Model& model, int window, int max_windows) {
   FOVEA_CHECK(window >= 4, "windows of {} tokens", window);
@@ -22,12 +24,12 @@ Result<Windows> cut_windows(const std::string& text, const engine::Model& model,
   return out;
 }
 
-Status score_window(engine::Session& session, const Windows& windows, size_t i,
+Status score_window(engine::Session& session, const Windows& windows, size_t i, const std::atomic<bool>* cancel,
                     const std::function<Status(size_t first, const tensor::Tensor& logits)>& see) {
   const engine::SequenceId sequence = session.begin();
   const std::span<const int32_t> tokens = windows[i];
   engine::PrefillOptions options;
-  options.cancel = &Interrupt::flag();
+  options.cancel = cancel;
   auto done = session.prefill(sequence, tokens.first(windows.first_scored()), options);
   if (done) {
     options.on_logits = [&](int64_t first, const tensor::Tensor& logits) {
@@ -39,4 +41,4 @@ Status score_window(engine::Session& session, const Windows& windows, size_t i,
   return done ? Status() : done.error();
 }
 
-}  // namespace fovea::cli
+}  // namespace fovea::tasks

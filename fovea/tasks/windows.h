@@ -3,12 +3,16 @@
 // tokenised as one, and where the model wants a first token, it takes the place of each window's first.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "apps/cli/model_session.h"
+#include "fovea/engine/session.h"
 
-namespace fovea::cli {
+namespace fovea::tasks {
 
 struct Windows {
   std::vector<int32_t> tokens;  // whole windows only
@@ -20,12 +24,13 @@ struct Windows {
   size_t n_scored() const { return size - 1 - first_scored(); }
 };
 
-// At most `max_windows` (0: all). kUsage if the text does not fill one, with both numbers.
+// At most `max_windows` (0: all) of `window` tokens, 4 or more. kUsage if the text does not fill one, with both
+// numbers.
 Result<Windows> cut_windows(const std::string& text, const engine::Model& model, int window, int max_windows);
 
 // Feeds a window to a new sequence of the session; `see` gets the scored rows, chunk by chunk, with
-// the place of the first of them in the window.
-Status score_window(engine::Session& session, const Windows& windows, size_t i,
+// the place of the first of them in the window. kCancelled once `cancel` (or null) is set.
+Status score_window(engine::Session& session, const Windows& windows, size_t i, const std::atomic<bool>* cancel,
                     const std::function<Status(size_t first, const tensor::Tensor& logits)>& see);
 
-}  // namespace fovea::cli
+}  // namespace fovea::tasks

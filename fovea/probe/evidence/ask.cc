@@ -1,0 +1,64 @@
+#include "fovea/probe/evidence/ask.h"
+
+#include <chrono>
+#include <utility>
+
+#include "fovea/probe/evidence/answer.h"
+
+namespace fovea::probe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Brings the sequence to the end of what questions share. It is read apart from the question, whether or not it is
+// kept: methods that remember where a prompt was cut then answer the same.
+Status read_shared(engine::Session& session, engine::PrefixStore& store, engine::SequenceId sequence,
+                   const engine::DocumentPrompt& prompt, const engine::PrefillOptions& options) {
+  const std::span<const int32_t> shared = std::span(prompt.tokens).first(prompt.n_shared);
+  const auto n_held = static_cast<size_t>(session.length(sequence));
+  if (n_held < shared.size()) {
+    const auto read = session.prefill(sequence, shared.subspan(n_held), options);
+    if (!read) return read.error();
+  }
+  if (shared.size() >= n_held + engine::PrefixStore::kLeastTokens) store.remember(session, sequence, shared);
+  return {};
+}
+
+Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, engine::SequenceId sequence,
+                  std::span<const engine::Document> documents, const engine::DocumentPrompt& prompt,
+                  const attention::HeadProfile* profile, const engine::GenerateOptions& options,
+                  Clock::time_point start) {
+  Asked out;
+  Evidence evidence(session.shape(), profile, prompt);
+  out.n_stored = static_cast<size_t>(session.length(sequence));
+  FOVEA_RETURN_IF_ERROR(read_shared(session, store, sequence, prompt, options.prefill));
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  FOVEA_ASSIGN_OR_RETURN(out.answer, answer_with_evidence(session, sequence, prompt, evidence, options));
+  out.evidence = evidence.spans(documents);
+  out.prefill_seconds = seconds + out.answer.prompt_seconds;
+  const attention::ModelShape& shape = session.shape();
+  out.kv_bytes = session.cache().bytes(sequence);
+  out.kv_bytes_dense = session.cache().ideal_bytes(0, session.length(sequence)) *
+                       static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+  return out;
+}
+
+}  // namespace
+
+Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, std::span<const engine::Document> documents,
+                  const engine::DocumentPrompt& prompt, const attention::HeadProfile* profile,
+                  const engine::GenerateOptions& options) {
+  const Clock::time_point start = Clock::now();
+  const attention::KeyCount before = session.key_count();
+  const auto found = store.find(session, prompt.tokens, prompt.n_shared);
+  const engine::SequenceId sequence = found ? found->sequence : session.begin();
+  auto out = ask(session, store, sequence, documents, prompt, profile, options, start);
+  session.remove(sequence);
+  if (!out) return out;
+  const attention::KeyCount& after = session.key_count();
+  if (after.dense > before.dense)
+    out->key_share = static_cast<double>(after.seen - before.seen) / static_cast<double>(after.dense - before.dense);
+  return out;
+}
+
+}  // namespace fovea::probe
