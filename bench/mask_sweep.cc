@@ -1,15 +1,15 @@
 // What masking K heads does to what a model can do, the best retrieval heads against as many random ones
-// (after Wu et al., arXiv:2404.15574, sec. 4): finding a needle, with the ways to fail told apart;
-// answering a question whose answer stands in the text; saying what is known without any text; word problems
-// answered at once, and step by step.
+// (after Wu et al., arXiv:2404.15574, sec. 4): answering a question whose answer stands in the text; saying what is
+// known without any text; word problems answered at once, and step by step. Finding a needle is a check of
+// `fovea reproduce retrieval-heads`.
 // The masks hold while decoding; --attention retrieval-heads is what runs.
 //
 //   bench_mask_sweep MODEL [KEY=VALUE ...]
-//     tasks=needle,extract,known,direct,chain   k=0,5,10,20,30,50,100   modes=uniform (zero, mean)
+//     tasks=extract,known,direct,chain   k=0,5,10,20,30,50,100   modes=uniform (zero, mean)
 //     draws=1      random draws of K heads outside the best 100, averaged (0: none)
-//     problems=12  word problems             length=512  tokens of a needle prompt
+//     problems=12  word problems
 //     show=0       1: every answer as well
-//     seed=7       of haystacks and problems; the head profile is the stored or the shipped one
+//     seed=7       of the problems; the head profile is the stored or the shipped one
 //
 // A task is shown as one row per setting. Ends with 1 only if a mask of no head changes an answer; what
 // the masks do is a measurement.
@@ -31,7 +31,6 @@
 #include "fovea/engine/vocabulary.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/kernels/vector.h"
-#include "fovea/probe/measures/needle_reader.h"
 #include "fovea/probe/measures/profile.h"
 #include "fovea/store/model_store.h"
 
@@ -68,9 +67,9 @@ int number(const std::string& key, const std::string& text, int min, int max) {
 }
 
 struct Options {
-  std::vector<std::string> tasks = {"needle", "extract", "known", "direct", "chain"}, modes = {"uniform"};
+  std::vector<std::string> tasks = {"extract", "known", "direct", "chain"}, modes = {"uniform"};
   std::vector<int> k = {0, 5, 10, 20, 30, 50, 100};
-  int draws = 1, problems = 12, length = 512, show = 0, seed = 7;
+  int draws = 1, problems = 12, show = 0, seed = 7;
 };
 
 Options read_options(int argc, char** argv) {
@@ -86,7 +85,7 @@ Options read_options(int argc, char** argv) {
                       value = equals < argument.size() ? argument.substr(equals + 1) : "";
     if (key == "tasks") {
       options.tasks = split(value);
-      for (const std::string& task : options.tasks) check(key, task, {"needle", "extract", "known", "direct", "chain"});
+      for (const std::string& task : options.tasks) check(key, task, {"extract", "known", "direct", "chain"});
     } else if (key == "modes") {
       options.modes = split(value);
       for (const std::string& mode : options.modes) check(key, mode, {"uniform", "zero", "mean"});
@@ -97,14 +96,12 @@ Options read_options(int argc, char** argv) {
       options.draws = number(key, value, 0, 100);
     } else if (key == "problems") {
       options.problems = number(key, value, 1, 1000);
-    } else if (key == "length") {
-      options.length = number(key, value, 128, 1 << 20);
     } else if (key == "show") {
       options.show = number(key, value, 0, 1);
     } else if (key == "seed") {
       options.seed = number(key, value, 0, 1 << 30);
     } else {
-      stop(ErrorCode::kUsage, argument + ": the keys are tasks, k, modes, draws, problems, length, show and seed");
+      stop(ErrorCode::kUsage, argument + ": the keys are tasks, k, modes, draws, problems, show and seed");
     }
   }
   return options;
@@ -125,25 +122,6 @@ struct Task {
   std::string name, what;
   std::vector<Question> questions;
 };
-
-Task needle_task(const Model& model, const Tokenizer& tokenizer, const Options& options) {
-  auto needle = std::make_shared<tasks::NeedleOptions>();
-  needle->lengths = {options.length};
-  needle->n_depths = 3;
-  needle->seed = static_cast<uint64_t>(options.seed);
-  const auto haystacks = must(tasks::default_haystacks());
-  Task task{"needle", "ROUGE-1 recall of the needle's answer", {}};
-  for (const auto& prompt : must(tasks::make_needle_prompts(model->source(), *tokenizer, haystacks, *needle))) {
-    const std::string read = must(tokenizer->decode(prompt.tokens));
-    task.questions.push_back(
-        {prompt.tokens, needle->decode_max, true, [=](const std::string& answer) {
-           const tasks::Needle& hidden = needle->needles[prompt.needle];
-           const auto label = tasks::label_answer(answer, hidden, read, needle->accept);
-           return Question::Verdict{tasks::rouge1_recall(answer, hidden.answer), std::string(tasks::name_of(label))};
-         }});
-  }
-  return task;
-}
 
 // Without case, and with every run of spaces and line ends as one space.
 std::string plain(std::string_view text) {
@@ -435,10 +413,9 @@ int run(int argc, char** argv) {
              must(model->sha256()).substr(0, 16), kernels::name_of(kernels::active_isa()), options.seed, profile.name);
   bool good = true;
   for (const std::string& name : options.tasks) {
-    const Task task = name == "needle"    ? needle_task(model, tokenizer, options)
-                      : name == "extract" ? extract_task(model, tokenizer)
-                      : name == "known"   ? known_task(model, tokenizer)
-                                          : problem_task(model, tokenizer, options, name == "chain");
+    const Task task = name == "extract" ? extract_task(model, tokenizer)
+                      : name == "known" ? known_task(model, tokenizer)
+                                        : problem_task(model, tokenizer, options, name == "chain");
     good = sweep(model, tokenizer, profile.heads, task, options) && good;
   }
   return good ? 0 : 1;

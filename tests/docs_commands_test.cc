@@ -1,6 +1,7 @@
-// Every command that README.md and docs/*.md show is run, so that no page shows one that is not there any more; what is
-// not this program's (make, cmake, tools) is looked for. The tiny models stand in for the real ones under their names,
-// and short texts for long ones. An HTML comment on the line before a block, which no reader sees, says what it needs:
+// Every command that README.md, docs/*.md and papers/*/README.md show is run, so that no page shows one that is not
+// there any more; what is not this program's (make, cmake, tools) is looked for. The tiny models stand in for the real
+// ones under their names, and short texts for long ones. An HTML comment on the line before a block, which no reader
+// sees, says what it needs:
 //
 //   <!-- file: policy.json -->   the block is this file, for the commands after it
 //   <!-- exit: 2 -->             its commands end with this code, not 0
@@ -38,6 +39,9 @@ std::vector<std::string> pages() {
   std::vector<std::string> out = {kSource + "/README.md"};
   for (const auto& entry : fs::directory_iterator(kSource + "/docs")) {
     if (entry.path().extension() == ".md") out.push_back(entry.path().string());
+  }
+  for (const auto& entry : fs::directory_iterator(kSource + "/papers")) {
+    if (fs::exists(entry.path() / "README.md")) out.push_back((entry.path() / "README.md").string());
   }
   std::sort(out.begin() + 1, out.end());
   return out;
@@ -155,7 +159,7 @@ class DocsCommands : public Cli {
         const std::string room = word.substr(word.find("test_") + 5);
         EXPECT_TRUE(room == "system" || fs::exists(kSource + "/fovea/" + room)) << where;
       }
-      for (const char* folder : {"tools/", "bench/", "fovea/", "tests/"}) {
+      for (const char* folder : {"tools/", "bench/", "fovea/", "papers/", "tests/"}) {
         const bool named = word.starts_with(folder) && word.find("KIND") == std::string::npos;  // not a reader's own
         EXPECT_TRUE(!named || fs::exists(kSource + "/" + word)) << where << ": " << word;
       }
@@ -166,7 +170,7 @@ class DocsCommands : public Cli {
   void check_span(const std::string& span, const std::string& page) {
     const std::vector<std::string> words = words_of(span);
     if (words.size() < 2 || (words[0] != "fovea" && words[0] != "build/fovea")) return;
-    static const std::set<std::string> kPlanned = {"eval", "reproduce", "leaderboard"};  // said to be missing
+    static const std::set<std::string> kPlanned = {"eval", "leaderboard"};  // said to be missing
     const std::string& command = words[1];
     if (kPlanned.contains(command) || command[0] == '-' || command == "COMMAND") return;
     const Ended help = run({command, "--help"});

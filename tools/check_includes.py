@@ -5,7 +5,9 @@
   never see each other, and the library never sees apps/, tests/ or bench/);
 - every room is in the table below and in the lists of fovea/CMakeLists.txt and tests/CMakeLists.txt,
   so that no file of it is silently left out of the build;
-- every file of methods/ and models/ has a test beside it.
+- every file of methods/ and models/ has a test beside it;
+- papers/ is seen by apps/ alone, and a paper by no other paper;
+- every paper has README.md, reproduce.cc of fewer than 150 lines, and expected.json.
 """
 import pathlib
 import re
@@ -77,7 +79,33 @@ def untested_files(top):
                 yield f"{path}: has no test {test.name} beside it"
 
 
+def wrong_includes_of_papers(top):
+    for folder in ("apps", "bench", "fuzz", "papers", "tests"):
+        for path in sources(top / folder):
+            parts = path.relative_to(top).parts
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                match = INCLUDE.match(line)
+                included = match[1] if match else ""
+                own = ("fovea/", "papers/support/", "papers/" + parts[1] + "/")
+                if folder == "papers" and included and not included.startswith(own):
+                    yield f"{path}:{number}: a paper may include fovea/ and papers/support/, not {included}"
+                elif folder not in ("papers", "apps") and included.startswith("papers/"):
+                    yield f"{path}:{number}: only apps/ may include {included}"
+
+
+def incomplete_papers(top):
+    for folder in sorted((top / "papers").glob("*/")):
+        if folder.name == "support":
+            continue
+        for name in ("README.md", "reproduce.cc", "expected.json"):
+            if not (folder / name).exists():
+                yield f"{folder}: has no {name}"
+            elif name == "reproduce.cc" and len((folder / name).read_text().splitlines()) >= 150:
+                yield f"{folder / name}: has 150 lines or more"
+
+
 top = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-found = [*wrong_includes(top), *unknown_rooms(top), *untested_files(top)]
+found = [*wrong_includes(top), *unknown_rooms(top), *untested_files(top),
+         *wrong_includes_of_papers(top), *incomplete_papers(top)]
 print("\n".join(found) if found else "rooms and includes: ok", file=sys.stderr if found else sys.stdout)
 sys.exit(1 if found else 0)

@@ -265,6 +265,20 @@ TEST_F(TwoTowersTest, ChunksAndDecodingGiveTheLogitsOfOnePass) {
   }
 }
 
+TEST_F(TwoTowersTest, EveryWeightOfBothTowersHasTheGradientOfTheLoss) {
+  const std::vector<int32_t> names(static_cast<size_t>(patches_.dim(0)), 0), ids = some_ids(12, kVocab);
+  std::vector<int32_t> targets(ids.begin() + 1, ids.end());
+  targets.push_back(-1);
+  const Batch images = batch_of(names), text = batch_of(ids);
+  auto parameters = model_.parameters();
+  expect_gradients(parameters, [&] {
+    Attend::Context context = model_.context(text, nullptr);
+    context.source = forward(model_.family(), model_.context(images, nullptr), hooks_,
+                             {.x = patches_, .end_block = kEncoderBlocks});
+    return cross_entropy(forward(model_.family(), context, hooks_, {.first_block = kEncoderBlocks}), targets).mean();
+  });
+}
+
 TEST_F(TwoTowersTest, HooksAreNamedByTheirTower) {
   std::vector<std::string> fired;
   std::vector<int64_t> cross_keys;
