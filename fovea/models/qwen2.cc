@@ -7,10 +7,13 @@ namespace {
 class Qwen2 final : public Decoder {
  public:
   explicit Qwen2(const Config& config)
-      : Decoder(config,
-                {.rows = decoder_rows({{"attn_q.bias", "self_attn.q_proj.bias", {Width::kQ}, &DecoderBlock::b_q, tensor::Init::zeros()},
-                                       {"attn_k.bias", "self_attn.k_proj.bias", {Width::kK}, &DecoderBlock::b_k, tensor::Init::zeros()},
-                                       {"attn_v.bias", "self_attn.v_proj.bias", {Width::kV}, &DecoderBlock::b_v, tensor::Init::zeros()}})}) {}
+      : Decoder(
+            config,
+            {.rows = decoder_rows(
+                 {{"attn_q.bias", "self_attn.q_proj.bias", {Width::kQ}, &DecoderBlock::b_q, tensor::Init::zeros()},
+                  {"attn_k.bias", "self_attn.k_proj.bias", {Width::kK}, &DecoderBlock::b_k, tensor::Init::zeros()},
+                  {"attn_v.bias", "self_attn.v_proj.bias", {Width::kV}, &DecoderBlock::b_v, tensor::Init::zeros()}})}) {
+  }
 
  private:
   using Width = DecoderRow::Width;

@@ -102,7 +102,7 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
   const Tensor attn_in = branch(x, hook, Site::kAttnIn, l);
   Tensor h = norm(attn_in, w.attn_norm, cfg_.norm_eps, hook, l, Site::kLn1Scale, Site::kLn1Normalized);
   const AttentionInput input{attn_in, h, w.attn_norm, cfg_.norm_eps, hook, l};
-  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},     // [n_tokens, n_heads, k_dim]
+  auto [q, k, v] = project_inputs(input, {{Site::kQInput, w.w_q, w.b_q, a.n_heads},    // [n_tokens, n_heads, k_dim]
                                           {Site::kKInput, w.w_k, w.b_k, a.n_k_heads},  // [n_tokens, n_k_heads, k_dim]
                                           {Site::kVInput, w.w_v, w.b_v, a.n_v_heads}});
   if (w.q_norm.defined()) q = rms_norm(q, w.q_norm, cfg_.norm_eps);

@@ -84,7 +84,8 @@ class TinyModel {
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
   }
 
-  // Every weight, those of the pipeline's methods too, becomes a float32 parameter, on which the model runs from here on.
+  // Every weight, those of the pipeline's methods too, becomes a float32 parameter, on which the model runs from here
+  // on.
   std::vector<std::pair<std::string, tensor::Tensor>> trainable(attention::Pipeline* pipeline = nullptr) {
     std::vector<std::pair<std::string, tensor::Tensor>> parameters;
     std::vector<tensor::Parameter> table = family_->weights();
