@@ -143,18 +143,18 @@ Status reproduce(const Options& options, Common common) {
   return verdict(report);
 }
 
-std::function<Status()> setup(CLI::App& sub, Common& common) {
+std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("SLUG", options->slug, "the paper; without one they are listed");
   add_model_options(sub, common, /*required=*/false);
   sub.add_flag("--fast", options->fast,
                "in seconds: smaller settings, and a tiny model where the paper's is not there");
   sub.add_option("--item", options->item, "the checks of one numbered line of the paper's card; 0: all")
-      ->transform(in_range(int64_t{0}, int64_t{1000}))
-      ->capture_default_str();
+      .transform(in_range(int64_t{0}, int64_t{1000}))
+      .show_default();
   add_seed_option(sub, options->seed, "of everything that is drawn");
   sub.add_option("--set", options->settings, "NAME=VALUE, a setting of the paper (--json lists them); may be repeated")
-      ->allow_extra_args(false);
+      .one_value_each_time();
   sub.add_flag("--again", options->again, "measure anew what earlier runs of this build have measured");
   sub.add_option("--html", options->html, "write a page with the checks, the arms and plots there; - is stdout");
   return [options, &common] { return reproduce(*options, common); };

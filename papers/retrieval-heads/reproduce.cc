@@ -52,7 +52,7 @@ Result<Outcome> over_a_tenth(Run& run, const Detected& found) {
   return Outcome{share < 10, fmt::format("{:.1f} % of {}", share, sorted.size())};
 }
 Result<Outcome> best_ten(const attention::HeadProfile& a, const attention::HeadProfile& b, int least) {
-  const auto both = probe::compare_heads(a, b, "retrieval");
+  const auto both = probe::compare_profiles(a, b, "retrieval");
   if (!both) return no_data(both.error().message);
   return Outcome{both->common >= least,
                  fmt::format("{} of {}, Pearson {:.3f}", both->common, both->n_top, both->pearson)};

@@ -277,7 +277,7 @@ TEST_F(TwoTowersTest, EveryWeightOfBothTowersHasTheGradientOfTheLoss) {
   std::vector<int32_t> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);
   const Batch images = batch_of(names), text = batch_of(ids);
-  auto parameters = model_.parameters();
+  auto& parameters = model_.parameters();
   expect_gradients(parameters, [&] {
     Attend::Context context = model_.context(text, nullptr);
     context.source =
