@@ -70,9 +70,7 @@ std::vector<std::string> Option::long_names() const {
   for (const std::string& name : option_->get_lnames()) out.push_back("--" + name);
   return out;
 }
-std::string Option::short_name() const {
-  return option_->get_snames().empty() ? "" : "-" + option_->get_snames()[0];
-}
+std::string Option::short_name() const { return option_->get_snames().empty() ? "" : "-" + option_->get_snames()[0]; }
 std::string Option::variable() const { return option_->get_envname(); }
 
 CommandLine::CommandLine(const std::string& description, const std::string& name)

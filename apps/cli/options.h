@@ -30,9 +30,9 @@ class Option {
   Option show_default() const;  // the help says what the variable holds now
   Option show_default(const std::string& text) const;
   Option describe(const std::string& text) const;
-  Option split_at(char delimiter) const;     // one word holds several values
-  Option one_value_each_time() const;        // of a list: the flag is repeated
-  Option collect() const;                    // likewise, though each value could be a list
+  Option split_at(char delimiter) const;  // one word holds several values
+  Option one_value_each_time() const;     // of a list: the flag is repeated
+  Option collect() const;                 // likewise, and the help shows one value
   Option excludes(Option other) const;
   Option one_of(std::initializer_list<const char*> values) const;
   Option check(Test test) const;      // the value stays as it was given

@@ -29,8 +29,7 @@ std::unique_ptr<engine::Session> session_of(const std::string& attention = "dens
 }
 
 engine::DocumentPrompt prompt_of(const std::string& question) {
-  auto prompt =
-      engine::make_document_prompt(tiny()->source(), *tiny()->tokenizer().value(), kDocuments, question);
+  auto prompt = engine::make_document_prompt(tiny()->source(), *tiny()->tokenizer().value(), kDocuments, question);
   EXPECT_TRUE(prompt.has_value()) << prompt.error().message;
   return *prompt;
 }
@@ -109,8 +108,7 @@ TEST(Ask, FindsWhatAnEarlierQuestionLeftAndAnswersTheSame) {
   EXPECT_EQ(found->n_stored, prompt.n_shared);
   EXPECT_EQ(found->answer.tokens, expected->answer.tokens);
   ASSERT_THAT(found->evidence, SizeIs(expected->evidence.size()));
-  for (size_t i = 0; i < found->evidence.size(); ++i)
-    EXPECT_EQ(found->evidence[i].score, expected->evidence[i].score);
+  for (size_t i = 0; i < found->evidence.size(); ++i) EXPECT_EQ(found->evidence[i].score, expected->evidence[i].score);
   std::filesystem::remove_all(dir);
 }
 

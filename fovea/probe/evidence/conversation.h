@@ -17,9 +17,9 @@
 namespace fovea::probe {
 
 struct ConversationOptions {
-  std::string system = {};                        // the system message; empty: none, or the one that documents have
-  engine::ChatOptions chat = {};                  // what the chat template gets beside the messages
-  std::vector<engine::Document> documents = {};   // what the conversation is about
+  std::string system = {};                       // the system message; empty: none, or the one that documents have
+  engine::ChatOptions chat = {};                 // what the chat template gets beside the messages
+  std::vector<engine::Document> documents = {};  // what the conversation is about
   std::shared_ptr<const attention::HeadProfile> profile = nullptr;  // or null: whose rows are the evidence
   std::string when_full = {};  // ends the sentence that says that the context is too short
 };
