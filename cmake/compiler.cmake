@@ -18,11 +18,34 @@ if(FOVEA_FUZZ)  # coverage for the fuzzer everywhere; its main() only in the tar
   target_compile_options(fovea_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# A compiler cache and a fast linker, where the machine has them.
+# A compiler cache and a fast linker, where the machine has them. Paths are taken from the source folder on, so that
+# another clone finds what this one compiled; precompiled headers ask for the rest.
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_ABSSTDERR=1
+    CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
 endif()
+# fovea_precompile(TARGET HEADER...) or fovea_precompile(TARGET REUSE_FROM OTHER). The cache tells precompiled headers
+# apart by what is in them, not by their dates.
+function(fovea_precompile target)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  else()
+    target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
+  endif()
+  if(ARGV1 STREQUAL "REUSE_FROM")
+    target_precompile_headers(${target} REUSE_FROM ${ARGV2})
+  else()
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
+endfunction()
+# The library and the program: not with g++, which then warns of string code that is right (it takes less from them
+# too), and so sees every file with no more than it includes.
+function(fovea_precompile_sources)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    fovea_precompile(${ARGN})
+  endif()
+endfunction()
 find_program(MOLD mold)
 if(MOLD AND NOT FOVEA_FUZZ)
   target_link_options(fovea_flags INTERFACE -fuse-ld=mold)

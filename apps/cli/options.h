@@ -32,7 +32,7 @@ class Option {
   Option describe(const std::string& text) const;
   Option split_at(char delimiter) const;  // one word holds several values
   Option one_value_each_time() const;     // of a list: the flag is repeated
-  Option collect() const;                 // likewise, though each value could be a list
+  Option collect() const;                 // likewise, and the help shows one value
   Option excludes(Option other) const;
   Option one_of(std::initializer_list<const char*> values) const;
   Option check(Test test) const;      // the value stays as it was given

@@ -32,7 +32,7 @@ class Measurement {
   Status run() {
     for (size_t w = 0; w < windows_.count(); ++w) {
       const engine::SequenceId a = reference_.begin(), b = other_.begin();
-      const Status done = window(w, a, b);
+      Status done = window(w, a, b);
       reference_.remove(a);
       other_.remove(b);
       if (!done) return done;
