@@ -106,8 +106,11 @@ Status reproduce(const Options& options, Common common) {
   FOVEA_ASSIGN_OR_RETURN(run.settings, settings_of(options));
   std::optional<FileWriter> page;
   if (!options.html.empty()) {
-    FOVEA_ASSIGN_OR_RETURN(FileWriter opened, open_output(options.html, common, OutputIs::kText));
-    page.emplace(std::move(opened));
+    if (options.html == "-" && common.json)
+      return make_error(ErrorCode::kUsage, "--html - and --json both want standard output: give one of them");
+    auto opened = FileWriter::create(options.html);
+    if (!opened) return make_error(opened.error().code, "--html: {}", opened.error().message);
+    page.emplace(std::move(*opened));
   }
   FOVEA_ASSIGN_OR_RETURN(common.model, model_of(*paper, common, options.fast));
   std::shared_ptr<const engine::Model> model;
@@ -117,7 +120,7 @@ Status reproduce(const Options& options, Common common) {
     FOVEA_ASSIGN_OR_RETURN(model, load_model(common, flags));
   }
   show_seed(common, options.seed);
-  Progress bar("", 0, "done", 1, common.quiet);
+  Progress bar("", 0, "steps", 1, common.quiet);
   run.fast = options.fast, run.item = options.item, run.seed = options.seed.value, run.again = options.again;
   run.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   run.model_name = common.model;

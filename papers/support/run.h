@@ -19,13 +19,13 @@ struct RunOptions {
   int item = 0;  // of the card: its checks alone; 0: all
   uint64_t seed = 0;
   kernels::Numerics numerics = kernels::Numerics::kFast;
-  std::map<std::string, std::string> settings;  // instead of the paper's own
-  std::string model_name;                       // as commands name it
-  std::string cache_dir;                        // of the cells; empty: nothing is kept
-  bool again = false;                           // cells that were kept are measured anew
+  std::map<std::string, std::string> settings = {};  // instead of the paper's own
+  std::string model_name = {};                       // as commands name it
+  std::string cache_dir = {};                        // of the cells; empty: nothing is kept
+  bool again = false;                                // cells that were kept are measured anew
   const std::atomic<bool>* cancel = nullptr;
-  std::function<void(const std::string& what, int64_t done, int64_t total)> progress;
-  std::function<void(const std::string& line)> say;  // what is worth a line: a check begins, a cell is measured
+  std::function<void(const std::string& what, int64_t done, int64_t total)> progress = {};
+  std::function<void(const std::string& line)> say = {};  // what is worth a line: a check begins, a cell is measured
 };
 
 class Run {

@@ -59,8 +59,8 @@ Result<std::shared_ptr<const engine::Model>> shuffled_model(const engine::Model&
   if (model.source().files().size() != 1)
     return make_error(ErrorCode::kUnsupported, "{}: only a model in one file can be shuffled", model.source().name());
   const std::string cache = store::user_cache_dir();
-  const std::string dir = cache.empty() ? std::filesystem::temp_directory_path().string() : cache + "/papers";
-  FOVEA_RETURN_IF_ERROR(store::make_private_folder(dir));
+  std::string dir = cache + "/papers";
+  if (cache.empty() || !store::make_private_folder(dir)) dir = std::filesystem::temp_directory_path().string();
   const std::string path = fmt::format("{}/shuffled-{}.gguf", dir, getpid());
   // Removed when the last user of the model is gone, and when a signal ends the program.
   add_temporary_file(path);
