@@ -159,7 +159,8 @@ Result<Watched> watched(Run& run, DecodeOptions options) {
 
 attention::HeadProfile profile_of(const Run& run, const Scores& scores) {
   const attention::ModelShape& shape = run.model()->shape();
-  return {"", shape.n_layers, shape.n_heads, shape.n_kv_heads, {{"retrieval", {attention::Granularity::kHead, scores}}}};
+  return {
+      "", shape.n_layers, shape.n_heads, shape.n_kv_heads, {{"retrieval", {attention::Granularity::kHead, scores}}}};
 }
 
 }  // namespace fovea::papers

@@ -34,7 +34,8 @@ TEST(Decoder, ItsTableHasTheShapesOfEachLayer) {
                           .d_ff = 40,
                           .vocab_size = 9,
                           .n_ctx = 16}};
-  const attention::AttentionShape narrow{.n_heads = 3, .n_k_heads = 1, .n_v_heads = 1, .k_dim = 16, .v_dim = 8, .scale = 1};
+  const attention::AttentionShape narrow{
+      .n_heads = 3, .n_k_heads = 1, .n_v_heads = 1, .k_dim = 16, .v_dim = 8, .scale = 1};
   config.shape.attention = {config.shape.site(0), narrow};
   Decoder decoder(config);
   const auto table = decoder.weights();
