@@ -205,7 +205,7 @@ TEST(Hooks, AReplacementOfAnotherShapeIsACallersMistake) {
 
 // A tower of one layer before a block with two.
 HookMap towers() {
-  const AttentionShape layer{.n_heads = 2, .n_kv_heads = 1, .k_dim = 8, .v_dim = 4, .scale = 1};
+  const AttentionShape layer{.n_heads = 2, .n_k_heads = 1, .n_v_heads = 1, .k_dim = 8, .v_dim = 4, .scale = 1};
   HookMap map({.n_layers = 3, .d_model = 24, .d_ff = 40, .attention = {layer, layer, layer}});
   map.add({.layer = 0, .name = "vision.blocks.0", .d_model = 6}, std::vector{Site::kResidPre, Site::kQ});
   map.add({.layer = 1, .name = "blocks.0"}, std::vector{Site::kResidPre, Site::kQ, Site::kV});

@@ -165,7 +165,7 @@ TEST_F(GemmaLikeTest, LayersWithAWindowFreeTheirPages) {
       EXPECT_LE(cache_.n_keys(0, l, 0), kWindow + 64 + 31) << l;
     }
   }
-  const uint64_t page = cache_.page_bytes(0);
+  const uint64_t page = cache_.page_bytes(0, 1);
   EXPECT_LE(cache_.bytes(0), (2 * 2 * 640 / 32 + 2 * 2 * 4) * page) << "4 pages hold a window and its slack";
 }
 

@@ -6,6 +6,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/models/support/blocks.h"
+#include "fovea/models/testing/gradients.h"
 #include "fovea/models/testing/made_up.h"
 #include "fovea/tensor/ops/ops.h"
 
@@ -45,7 +46,7 @@ class TwoTowers final : public Family {
     open.causal = false;
     open.rope = AttentionShape::kNoRope;
     AttentionShape encoder = open;
-    encoder.n_heads = encoder.n_kv_heads = 3;
+    encoder.n_heads = encoder.n_k_heads = encoder.n_v_heads = 3;
     std::vector<AttentionShape> layers(kEncoderBlocks, encoder);
     for (int i = 0; i < kDecoderBlocks; ++i) layers.push_back(causal), layers.push_back(open);
     cfg_.shape.attention = layers;
