@@ -106,6 +106,11 @@ size_t KvCache::index(int layer, int kv_head) const {
   return first_group_[static_cast<size_t>(layer)] + static_cast<size_t>(kv_head / shape_.layer(layer).group_heads());
 }
 
+int KvCache::first_head(int layer, int group) const {
+  FOVEA_CHECK(layer >= 0 && layer < shape_.n_layers(), "kv cache: no layer {} in {} layers", layer, shape_.n_layers());
+  return group * shape_.layer(layer).group_heads();
+}
+
 KvCache::Group& KvCache::group_of(SequenceId sequence, int layer, int kv_head) {
   const size_t at = index(layer, kv_head);
   if (!has(sequence)) create(sequence);

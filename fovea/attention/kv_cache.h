@@ -118,7 +118,7 @@ class KvCache {
   int in_group(int layer, int kv_head) const { return kv_head % shape_.layer(layer).group_heads(); }
   Group& group_of(SequenceId sequence, int layer, int kv_head);  // to write
   const Group* find_group(SequenceId sequence, int layer, int kv_head) const;
-  int first_head(int layer, int group) const { return group * shape_.layer(layer).group_heads(); }
+  int first_head(int layer, int group) const;
   std::shared_ptr<KvPage> new_page(int layer);
   KvPage& writable(Group& group, size_t index);
   // Moves the live keys of page i + 1 behind those of page i, if they fit, and frees it.

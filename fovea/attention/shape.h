@@ -34,15 +34,14 @@ struct HeadProfile {
 
 // One attention of the forward pass. `layer` in methods, hooks and the cache counts these, in the order of the forward.
 struct AttentionShape {
-  int n_heads = 0;  // a multiple of the two below
-  int n_k_heads = 0,
-      n_v_heads = 0;         // one divides the other; head h reads key head h * n_k_heads / n_heads, so of values
-  int k_dim = 0, v_dim = 0;  // of a head
-  int rope = 0;              // index of the model's tables of angles; kNoRope: keys are not turned
-  float scale = 0;           // multiplies q.k
-  float softcap = 0;         // > 0: a score s becomes softcap tanh(s / softcap)
-  int window = INT_MAX;      // a row sees this many last keys, itself among them
-  bool causal = true;        // else every key of the sequence: such rows are fed in one pass
+  int n_heads = 0;                   // head h reads key head h * n_k_heads / n_heads, and so of values
+  int n_k_heads = 0, n_v_heads = 0;  // one divides the other, both divide n_heads
+  int k_dim = 0, v_dim = 0;          // of a head
+  int rope = 0;                      // index of the model's tables of angles; kNoRope: keys are not turned
+  float scale = 0;                   // multiplies q.k
+  float softcap = 0;                 // > 0: a score s becomes softcap tanh(s / softcap)
+  int window = INT_MAX;              // a row sees this many last keys, itself among them
+  bool causal = true;                // else every key of the sequence: such rows are fed in one pass
   static constexpr int kNoRope = -1;
 
   // Of the side that has more: what plans, lists of pages and methods go by. Neighbours share a head of the other side.

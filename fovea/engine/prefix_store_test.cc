@@ -245,7 +245,7 @@ TEST_F(PrefixStoreTest, H22_AnotherModelVersionOrBuildIsPassedOver) {
     EXPECT_EQ(ask(prompt(kShared)), expected);
     EXPECT_EQ(n_found_, 0);
   }
-  put(path, resealed(good, 8, "\x02"));  // nothing changed
+  put(path, resealed(good, 8, "\x03"));  // nothing changed
   ask(prompt(kShared));
   EXPECT_EQ(n_found_, kShared);
 }
