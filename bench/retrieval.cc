@@ -79,7 +79,7 @@ double share_over(const std::vector<double>& scores, double least) {
 
 // Mean score of every head over the accepted samples of one length.
 std::vector<double> mean_of_length(const MeasuredProfile& profile, int length) {
-  std::vector<double> mean(profile.heads.values.at("retrieval").size());
+  std::vector<double> mean(profile.heads.find("retrieval")->size());
   int n = 0;
   for (const auto& sample : profile.samples) {
     if (!sample.accepted || profile.prompts[sample.prompt].length != length) continue;
@@ -91,7 +91,7 @@ std::vector<double> mean_of_length(const MeasuredProfile& profile, int length) {
 }
 
 // False without data.
-bool look_at_shape(const MeasuredProfile& profile, const tasks::NeedleOptions& options, int group) {
+bool look_at_shape(const MeasuredProfile& profile, const tasks::NeedleOptions& options) {
   const auto accepted =
       std::count_if(profile.samples.begin(), profile.samples.end(), [](const auto& s) { return s.accepted; });
   if (accepted == 0) {
@@ -99,7 +99,7 @@ bool look_at_shape(const MeasuredProfile& profile, const tasks::NeedleOptions& o
     return false;
   }
   claim("accepted samples", fmt::format("{} of {}", accepted, profile.samples.size()), ">= 60", accepted >= 60);
-  const std::vector<double>& scores = profile.heads.values.at("retrieval");
+  const std::vector<double>& scores = *profile.heads.find("retrieval");
   const auto n = static_cast<double>(scores.size());
   const double zero = 100 * static_cast<double>(std::count(scores.begin(), scores.end(), 0.0)) / n;
   claim("heads at exactly 0", fmt::format("{:.1f} %", zero), "most (paper: 49-73 %)", zero > 50);
@@ -111,13 +111,11 @@ bool look_at_shape(const MeasuredProfile& profile, const tasks::NeedleOptions& o
   }
   note("heads with 0.2, 0.3, 0.5 or more", fmt::format("{:.1f}, {:.1f}, {:.1f} %", share_over(scores, 0.2),
                                                        share_over(scores, 0.3), share_over(scores, 0.5)));
-  const std::vector<double>& active = profile.heads.values.at("activation_frequency");
+  const std::vector<double>& active = *profile.heads.find("activation_frequency");
   const auto always = std::count(active.begin(), active.end(), 1.0);
   note("activation frequency",
        fmt::format("{} heads in every sample, {:.1f} % in half or more", always, share_over(active, 0.5)));
-  const std::vector<double>& group_max = profile.heads.values.at("kv_group_max");
-  std::vector<double> of_kv;
-  for (size_t h = 0; h < group_max.size(); h += static_cast<size_t>(group)) of_kv.push_back(group_max[h]);
+  const std::vector<double>& of_kv = *profile.heads.find("kv_group_max", attention::Granularity::kKvHead);
   note("KV heads, best of the group 0.1 or more", fmt::format("{:.1f} % of {}", share_over(of_kv, 0.1), of_kv.size()));
   std::string top;
   for (const size_t head : best(scores, 10)) {
@@ -269,7 +267,7 @@ int run(int argc, char** argv) {
   check_cost(model);
   const MeasuredProfile profile = must(probe::measure_profile(model, *tokenizer, options));
   if (argc > 2) must(write_file_atomic(argv[2], profile.json));
-  if (look_at_shape(profile, options.needle, model->shape().group())) look_at_causality(model, tokenizer, profile);
+  if (look_at_shape(profile, options.needle)) look_at_causality(model, tokenizer, profile);
   fmt::print("checks: {} broken; claims of the paper: {} not shown\n", g_failed, g_not_shown);
   return g_failed == 0 ? 0 : 1;
 }

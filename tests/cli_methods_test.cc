@@ -48,7 +48,7 @@ TEST_F(MethodsCommand, TellsOneMethodsKnobsWithTheirTypes) {
   const Json& method = methods[0];
   EXPECT_EQ(method["name"], "StreamingLLM");
   EXPECT_EQ(method["stages"], Json({"choose", "keep"}));
-  EXPECT_EQ(method["needs"], Json::array());
+  EXPECT_EQ(method["needs"], Json({"retrieval"}));
   EXPECT_NE(std::count(method["composes_with"].begin(), method["composes_with"].end(), "scale"), 0);
   std::map<std::string, Json> knobs;
   for (const Json& knob : method["knobs"]) knobs[knob["name"].get<std::string>()] = knob;

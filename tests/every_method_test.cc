@@ -15,6 +15,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
+#include "fovea/probe/measures/profile.h"
 
 namespace fovea::engine {
 namespace {
@@ -111,10 +112,11 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
     const attention::ModelShape& shape = model_->shape();
     ASSERT_GT(shape.n_heads, shape.n_kv_heads);
     auto profile = std::make_shared<attention::HeadProfile>();
-    profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads;
-    for (const char* name : {"retrieval"}) {
-      std::vector<double>& values = profile->values[name];
-      for (int i = 0; i < shape.n_layers * shape.n_heads; ++i) values.push_back(0.1 * ((i * 5) % 8));
+    profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads, profile->n_kv_heads = shape.n_kv_heads;
+    for (const auto& [name, column] : probe::profile_columns()) {
+      std::vector<double> values(profile->size(column.of));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = 0.1 * static_cast<double>(i * 5 % 8);
+      probe::set_column(*profile, name, std::move(values));
     }
     profile_ = profile;
     for (int i = 0; i < 100; ++i) ids_.push_back(static_cast<int32_t>(3 + (i * i + 7 * i) % (shape.vocab_size - 3)));

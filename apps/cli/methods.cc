@@ -7,6 +7,7 @@
 
 #include "apps/cli/command.h"
 #include "fovea/attention/method.h"
+#include "fovea/probe/measures/profile.h"
 
 namespace fovea::cli {
 namespace {
@@ -35,6 +36,12 @@ json describe(const KnobInfo& knob) {
   return out;
 }
 
+std::vector<std::string_view> needed_columns(const MethodInfo& info) {
+  std::vector<std::string_view> names;
+  for (const attention::Need& need : attention::needs_of(info)) names.push_back(need.column);
+  return names;
+}
+
 std::vector<std::string> partners(const MethodInfo& info) {
   std::vector<std::string> names;
   for (const std::string& name : attention::method_names()) {
@@ -52,7 +59,7 @@ json describe(attention::Method& method) {
           {"summary", info.summary},
           {"paper", info.paper},
           {"stages", attention::stage_names(info.stages)},
-          {"needs", attention::need_names(info.needs)},
+          {"needs", needed_columns(info)},
           {"composes_with", partners(info)},
           {"example", fmt::format("{}{}{}", info.name, info.example.empty() ? "" : ":", info.example)},
           {"knobs", knobs}};
@@ -72,10 +79,15 @@ std::string page(attention::Method& method) {
   const auto words = [](const auto& list) {
     return list.empty() ? std::string("nothing") : fmt::format("{}", fmt::join(list, ", "));
   };
+  std::vector<std::string> needs;
+  for (const attention::Need& need : attention::needs_of(info)) {
+    const auto column = probe::profile_columns().find(need.column);
+    needs.push_back(fmt::format("{}{}{} (fovea profile: {})", need.column, need.knob.empty() ? "" : " for ", need.knob,
+                                column == probe::profile_columns().end() ? "?" : column->second.help));
+  }
   std::string out = fmt::format("{}: {}\n  {}\n\n", info.name, info.title, info.summary);
   out += fmt::format("paper          {}\nstages         {}\nneeds          {}\ncomposes with  {}\n", info.paper,
-                     words(attention::stage_names(info.stages)), words(attention::need_names(info.needs)),
-                     words(partners(info)));
+                     words(attention::stage_names(info.stages)), words(needs), words(partners(info)));
   if (!info.example.empty()) out += fmt::format("example        --attention {}:{}\n", info.name, info.example);
   const auto knobs = attention::list_knobs(method);
   if (!knobs.empty()) out += fmt::format("\n{:14} {:10} {:22} {}\n", "KNOB", "DEFAULT", "RANGE", "MEANING");

@@ -35,10 +35,9 @@ struct Options {
 };
 
 std::string summary(const attention::HeadProfile& profile) {
-  const auto it = profile.values.find("retrieval");
-  if (it == profile.values.end())
-    return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
-  const std::vector<double>& scores = it->second;
+  const std::vector<double>* retrieval = profile.find("retrieval");
+  if (!retrieval) return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
+  const std::vector<double>& scores = *retrieval;
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
@@ -118,7 +117,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
 // How far the profile agrees with the one in a file, of this model or of another of its architecture.
 Status compare(const attention::HeadProfile& mine, const std::string& path, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const attention::HeadProfile other, probe::read_any_profile(path));
-  const auto found = probe::compare_heads(mine, other, "retrieval");
+  const auto found = probe::compare_profiles(mine, other, "retrieval");
   if (!found)
     return make_error(found.error().code, "this model's profile against {}: {}", fovea::quoted(path, 4096),
                       found.error().message);
@@ -128,7 +127,7 @@ Status compare(const attention::HeadProfile& mine, const std::string& path, cons
         {{"against", path},
          {"same_model_file", same_file},
          {"column", "retrieval"},
-         {"heads", found->n_heads},
+         {"heads", found->n},
          {"pearson", found->pearson},
          {"spearman", found->spearman},
          {"top", found->n_top},
@@ -139,7 +138,7 @@ Status compare(const attention::HeadProfile& mine, const std::string& path, cons
       "against    {}: {}\nretrieval  Pearson {:.3f}, Spearman {:.3f} over {} heads\nbest {:<5} {} in common\n0.1 or "
       "more {} here, {} there, {} in both\n",
       escaped_line(path), same_file ? "the same model file" : "another model file", found->pearson, found->spearman,
-      found->n_heads, found->n_top, found->common, found->over_a, found->over_b, found->over_both));
+      found->n, found->n_top, found->common, found->over_a, found->over_b, found->over_both));
 }
 
 Status profile(const Options& options, const Common& common) {

@@ -47,7 +47,16 @@ std::vector<std::string_view> stage_names(uint32_t stages) {
   return names_of_bits(stages, {"shape", "choose", "score", "reweight", "gate", "keep", "join"});
 }
 
-std::vector<std::string_view> need_names(uint32_t needs) { return names_of_bits(needs, {"head-profile"}); }
+std::vector<Need> needs_of(const MethodInfo& info) {
+  std::vector<Need> out;
+  for (std::string_view rest = info.needs; !rest.empty();) {
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    rest.remove_prefix(std::min(word.size() + 1, rest.size()));
+    const size_t colon = std::min(word.find(':'), word.size());
+    if (!word.empty()) out.push_back({word.substr(0, colon), word.substr(std::min(colon + 1, word.size()))});
+  }
+  return out;
+}
 
 bool can_compose(const MethodInfo& a, const MethodInfo& b) {
   return !lists(a.excludes, b.name) && !lists(b.excludes, a.name);

@@ -24,14 +24,14 @@
 namespace fovea::attention {
 
 enum Stage : uint32_t { kShape = 1, kChoose = 2, kScore = 4, kReweight = 8, kGate = 16, kKeep = 32, kJoin = 64 };
-enum Need : uint32_t { kNothing = 0, kHeadProfile = 1 };
 
 struct MethodInfo {
   std::string_view name;   // the paper's slug: "streaming-llm"
   std::string_view title;  // as the paper calls it: "StreamingLLM"
   std::string_view paper;  // "arXiv:2309.17453, sec. 3.2"
   uint32_t stages = 0;     // Stage bits it may act on
-  uint32_t needs = kNothing;
+  // Space-separated columns of the head profile; "COLUMN:KNOB" is needed only where the knob is not at its default.
+  std::string_view needs = {};
   std::string_view summary;  // one line for the catalogue
   // Knobs as a spec has them ("value=1:heads=0"). With `neutral` it equals dense attention bit for bit
   // (empty: its defaults do); with `example` it acts on a text of a few dozen tokens. Both are what
@@ -46,7 +46,10 @@ struct MethodInfo {
 };
 
 std::vector<std::string_view> stage_names(uint32_t stages);  // "choose", "keep"
-std::vector<std::string_view> need_names(uint32_t needs);    // "head-profile"
+struct Need {
+  std::string_view column, knob;  // knob empty: always
+};
+std::vector<Need> needs_of(const MethodInfo& info);
 bool can_compose(const MethodInfo& a, const MethodInfo& b);
 // How far a method may be from a law: 0 (it holds bit for bit), its "~" distance, or infinity.
 double allowed_distance(const MethodInfo& info, std::string_view law);

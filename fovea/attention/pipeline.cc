@@ -41,6 +41,28 @@ std::optional<std::vector<bool>> heads_of(Method& method, const ModelShape& mode
   return std::nullopt;
 }
 
+bool at_default(Method& method, std::string_view knob) {
+  const auto value_in = [knob](Method& of) {
+    const auto knobs = list_knobs(of);
+    const auto it = std::find_if(knobs.begin(), knobs.end(), [knob](const KnobInfo& k) { return k.name == knob; });
+    return it == knobs.end() ? std::string() : it->value;
+  };
+  return value_in(method) == value_in(*make_method(method.info().name));
+}
+
+// The columns of the head profile that the method reads with these knobs.
+Status check_needs(Method& method, const ModelShape& model) {
+  for (const Need& need : needs_of(method.info())) {
+    if (!need.knob.empty() && at_default(method, need.knob)) continue;
+    if (model.profile && model.profile->columns.contains(need.column)) continue;
+    return make_error(ErrorCode::kUsage,
+                      "{} needs the {} values of a head profile{}; make one with: fovea profile -m MODEL{}",
+                      method.info().name, need.column, model.profile ? ", and this model's has none" : "",
+                      model.profile ? " --again" : "");
+  }
+  return {};
+}
+
 }  // namespace
 
 Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape& model) {
@@ -62,6 +84,7 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
     FOVEA_RETURN_IF_ERROR(set_knob(*method, knob, value));
     text += fmt::format(":{}={}", knob, value);
   }
+  FOVEA_RETURN_IF_ERROR(check_needs(*method, model));
   if (Status bound = method->bind(model); !bound) {
     return make_error(bound.error().code, "{}: {}", info.name, bound.error().message);
   }

@@ -149,6 +149,43 @@ class Counting final : public Method {
 };
 FOVEA_REGISTER_METHOD(Counting);
 
+class Needing final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{.name = "test-needing",
+                                    .title = "Needing",
+                                    .paper = "none",
+                                    .stages = kGate,
+                                    .needs = "entropy retrieval:deep",
+                                    .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override { knobs.add("deep", deep_, {.min = 0, .help = "reads retrieval"}); }
+
+ private:
+  int deep_ = 2;
+};
+FOVEA_REGISTER_METHOD(Needing);
+
+TEST(Pipeline, AMethodWhoseColumnWasNotMeasuredIsRefusedByName) {
+  const auto missing = [](std::string_view column, std::string_view command) {
+    return AllOf(HasSubstr("test-needing needs the " + std::string(column) + " values"),
+                 HasSubstr("fovea profile -m MODEL" + std::string(command)));
+  };
+  EXPECT_THAT(refusal("test-needing"), missing("entropy", ""));
+  HeadProfile profile;
+  ModelShape shape = OneLayer::small_shape();
+  shape.profile = &profile;
+  const auto message = [&](std::string_view spec) {
+    const auto pipeline = Pipeline::parse(spec, shape);
+    return pipeline ? "accepted" : pipeline.error().message;
+  };
+  EXPECT_THAT(message("test-needing"), missing("entropy", " --again"));
+  profile.columns["entropy"] = {Granularity::kLayer, {0}};
+  EXPECT_EQ(message("test-needing:deep=2"), "accepted");  // its default
+  EXPECT_THAT(message("test-needing:deep=3"), missing("retrieval", " --again"));
+  profile.columns["retrieval"] = {};
+  EXPECT_EQ(message("test-needing:deep=3"), "accepted");
+}
+
 TEST(RegisterMethod, RefusesADoubleName) {
   EXPECT_THROW(register_method(Counting::kInfo.name, [] { return std::unique_ptr<Method>(); }), CheckFailed);
   EXPECT_NE(make_method(Counting::kInfo.name), nullptr);

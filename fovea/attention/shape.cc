@@ -92,22 +92,43 @@ Status HeadSet::check(const ModelShape& model) const {
   return {};
 }
 
-Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view name, int n) {
+size_t HeadProfile::size(Granularity of) const {
+  const auto layers = static_cast<size_t>(n_layers);
+  switch (of) {
+    case Granularity::kHead: return layers * static_cast<size_t>(n_heads);
+    case Granularity::kKvHead: return layers * static_cast<size_t>(n_kv_heads);
+    case Granularity::kLayer: return layers;
+    case Granularity::kModel: break;
+  }
+  return 1;
+}
+
+const std::vector<double>* HeadProfile::find(std::string_view name, Granularity of) const {
+  const auto it = columns.find(name);
+  return it != columns.end() && it->second.of == of ? &it->second.values : nullptr;
+}
+
+Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view column, int n, Granularity of) {
   if (!model.profile) {
     return make_error(ErrorCode::kUsage,
                       "this needs a head profile of the model; make one with: fovea profile -m MODEL");
   }
-  const auto it = model.profile->values.find(name);
-  const size_t n_all = static_cast<size_t>(model.n_layers) * static_cast<size_t>(model.n_heads);
-  if (it == model.profile->values.end() || it->second.size() != n_all) {
-    return make_error(ErrorCode::kUsage, "the head profile holds no {} values for the {} heads of this model", name,
-                      n_all);
+  constexpr const char* kWhat[] = {"heads", "KV heads", "layers", "model"};
+  const HeadProfile sizes{.model_sha256 = "",
+                          .n_layers = model.n_layers,
+                          .n_heads = model.n_heads,
+                          .n_kv_heads = model.n_kv_heads,
+                          .columns = {}};
+  const size_t n_all = sizes.size(of);
+  const std::vector<double>* values = model.profile->find(column, of);
+  if (!values || values->size() != n_all) {
+    return make_error(ErrorCode::kUsage, "the head profile holds no {} values for the {} {} of this model", column,
+                      n_all, kWhat[static_cast<size_t>(of)]);
   }
   std::vector<int> order(n_all);
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return it->second[static_cast<size_t>(a)] > it->second[static_cast<size_t>(b)];
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return (*values)[static_cast<size_t>(a)] > (*values)[static_cast<size_t>(b)]; });
   order.resize(std::min(n_all, static_cast<size_t>(std::max(n, 0))));
   return order;
 }

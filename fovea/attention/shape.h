@@ -13,12 +13,22 @@
 
 namespace fovea::attention {
 
-// Measured values of every query head, by name ("retrieval"): values[name][layer * n_heads + head].
-// Made by `fovea profile`, valid for one model file.
+// What one measured value is about: a query head, a KV head, an attention layer, or the whole model.
+enum class Granularity { kHead, kKvHead, kLayer, kModel };
+
+// What was measured about a model file, by name ("retrieval"). Made by `fovea profile`.
 struct HeadProfile {
+  struct Column {
+    Granularity of = Granularity::kHead;
+    std::vector<double> values = {};  // [n_layers * n_heads], [n_layers * n_kv_heads], [n_layers] or [1]
+  };
   std::string model_sha256;
-  int n_layers = 0, n_heads = 0;
-  std::map<std::string, std::vector<double>, std::less<>> values;
+  int n_layers = 0, n_heads = 0, n_kv_heads = 0;
+  std::map<std::string, Column, std::less<>> columns;
+
+  size_t size(Granularity of) const;  // values of such a column
+  // Null where no column of this name is about that.
+  const std::vector<double>* find(std::string_view name, Granularity of = Granularity::kHead) const;
 };
 
 // One attention of the forward pass. `layer` in methods, hooks and the cache counts these, in the order of the forward.
@@ -79,7 +89,9 @@ class HeadSet {
   std::vector<Item> items_;
 };
 
-// The `n` query heads with the highest values[name], ties in rising order. kUsage without a profile.
-Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view name, int n);
+// The `n` query heads (layer * n_heads + head), or KV heads or layers, with the highest values of this column, ties in
+// rising order. kUsage without a profile that holds them.
+Result<std::vector<int>> top_heads(const ModelShape& model, std::string_view column, int n,
+                                   Granularity of = Granularity::kHead);
 
 }  // namespace fovea::attention

@@ -67,7 +67,7 @@ TEST(HeadSet, A1_LayersAndHeadsThatAreNotThereAreNamedWithTheRange) {
 
 TEST(TopHeads, AreTheHighestWithTiesInRisingOrder) {
   HeadProfile profile;
-  profile.values["retrieval"] = {0.1, 0.5, 0.5, 0.9, 0.0, 0.5};
+  profile.columns["retrieval"].values = {0.1, 0.5, 0.5, 0.9, 0.0, 0.5};
   ModelShape shape = shape_of(2, 3);
   shape.profile = &profile;
   EXPECT_THAT(*top_heads(shape, "retrieval", 3), ElementsAre(3, 1, 2));
@@ -75,11 +75,24 @@ TEST(TopHeads, AreTheHighestWithTiesInRisingOrder) {
   EXPECT_THAT(*top_heads(shape, "retrieval", 0), ElementsAre());
 }
 
+TEST(TopHeads, AreKvHeadsOrLayersWhereAskedFor) {
+  HeadProfile profile;
+  profile.columns["group"] = {Granularity::kKvHead, {0.1, 0.9}};
+  profile.columns["entropy"] = {Granularity::kLayer, {0.2, 0.1}};
+  ModelShape shape = shape_of(2, 3);
+  shape.n_kv_heads = 1;
+  shape.profile = &profile;
+  EXPECT_THAT(*top_heads(shape, "group", 9, Granularity::kKvHead), ElementsAre(1, 0));
+  EXPECT_THAT(*top_heads(shape, "entropy", 1, Granularity::kLayer), ElementsAre(0));
+  EXPECT_THAT(top_heads(shape, "group", 1).error().message, HasSubstr("no group values for the 6 heads"));
+  EXPECT_THAT(top_heads(shape, "entropy", 1, Granularity::kKvHead).error().message, HasSubstr("2 KV heads"));
+}
+
 TEST(TopHeads, NeedAProfileThatHoldsTheValuesForThisModel) {
   ModelShape shape = shape_of(2, 3);
   EXPECT_THAT(top_heads(shape, "retrieval", 1).error().message, HasSubstr("fovea profile"));
   HeadProfile profile;
-  profile.values["retrieval"] = {0.1};
+  profile.columns["retrieval"].values = {0.1};
   shape.profile = &profile;
   EXPECT_THAT(top_heads(shape, "retrieval", 1).error().message, AllOf(HasSubstr("retrieval"), HasSubstr("6 heads")));
   EXPECT_THAT(top_heads(shape, "sink", 1).error().message, HasSubstr("sink"));

@@ -1,5 +1,6 @@
 // A head profile from its file: {"version": 1, "model_sha256": ..., "heads": [{"layer": 0, "head": 0,
-// "retrieval": 0.4, ...}, ...]}. Every number beside layer and head is a value of that head.
+// "retrieval": 0.4, ...}, ...]}, and where there is such a column "kv_heads" (layer, kv_head), "layers" (layer) and
+// "model" (an object). Every other number of an entry is its value of the column of that name.
 #pragma once
 
 #include <memory>

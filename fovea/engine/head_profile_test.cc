@@ -9,6 +9,7 @@
 namespace fovea::engine {
 namespace {
 
+using attention::Granularity;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -26,8 +27,48 @@ TEST(HeadProfile, ReadsTheValuesOfEveryHead) {
       "p", shape());
   ASSERT_TRUE(profile.has_value()) << profile.error().message;
   EXPECT_EQ(profile->model_sha256, "ab");
-  EXPECT_THAT(profile->values.at("retrieval"), ElementsAre(0.25, 0.5));
-  EXPECT_THAT(profile->values.at("sink"), ElementsAre(1, 0));
+  EXPECT_THAT(*profile->find("retrieval"), ElementsAre(0.25, 0.5));
+  EXPECT_THAT(*profile->find("sink"), ElementsAre(1, 0));
+}
+
+constexpr const char* kAll = R"({"version": 1, "model_sha256": "ab",
+    "heads": [{"layer": 0, "head": 0, "x": 1}, {"layer": 0, "head": 1, "x": 2},
+              {"layer": 1, "head": 0, "x": 3}, {"layer": 1, "head": 1, "x": 4}],
+    "kv_heads": [{"layer": 1, "kv_head": 0, "group": 6}, {"layer": 0, "kv_head": 0, "group": 5, "none": null}],
+    "layers": [{"layer": 0, "entropy": 7}, {"layer": 1, "entropy": 8}],
+    "model": {"loss": 9, "made_by": "x"}})";
+
+attention::ModelShape two_layers() {
+  attention::ModelShape two = shape();
+  two.n_layers = 2, two.n_kv_heads = 1;
+  return two;
+}
+
+TEST(HeadProfile, ReadsColumnsOfKvHeadsLayersAndTheModel) {
+  const auto profile = parse_head_profile(kAll, "p", two_layers());
+  ASSERT_TRUE(profile.has_value()) << profile.error().message;
+  EXPECT_EQ(profile->columns.size(), 4u);
+  EXPECT_THAT(*profile->find("x"), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(*profile->find("group", Granularity::kKvHead), ElementsAre(5, 6));
+  EXPECT_THAT(*profile->find("entropy", Granularity::kLayer), ElementsAre(7, 8));
+  EXPECT_THAT(*profile->find("loss", Granularity::kModel), ElementsAre(9));
+  EXPECT_EQ(profile->find("entropy"), nullptr);  // not of heads
+  EXPECT_EQ(profile->find("none", Granularity::kKvHead), nullptr);
+}
+
+TEST(HeadProfile, EveryListMustFitTheModel) {
+  const auto problem = [](const std::string& part, const std::string& instead) {
+    std::string text = kAll;
+    text.replace(text.find(part), part.size(), instead);
+    const auto profile = parse_head_profile(text, "p.json", two_layers());
+    return profile ? "accepted" : profile.error().message;
+  };
+  EXPECT_THAT(problem(R"("kv_head": 0, "group": 6)", R"("kv_head": 1)"),
+              HasSubstr("kv_heads[0].kv_head must be a whole number in 0 to 0"));
+  EXPECT_THAT(problem(R"("layer": 1, "entropy")", R"("layer": 0, "entropy")"), HasSubstr("layers[1] is layer 0 again"));
+  EXPECT_THAT(problem(R"({"layer": 0, "entropy": 7},)", ""), HasSubstr("it has 1 layers"));
+  EXPECT_THAT(problem(R"({"loss": 9, "made_by": "x"})", "[]"), HasSubstr("model must be an object"));
+  EXPECT_THAT(problem("entropy", "x"), HasSubstr("\"x\" is given for two kinds"));
 }
 
 TEST(HeadProfile, WhatIsNoneIsRefusedByNameAndKey) {

@@ -76,9 +76,9 @@ void make_room(const PrefixStoreOptions& options, uint64_t room) {
 std::string profile_hash(const attention::HeadProfile* profile) {
   if (!profile) return "none";
   Sha256 hash;
-  for (const auto& [name, values] : profile->values) {
+  for (const auto& [name, column] : profile->columns) {
     hash.add(std::as_bytes(std::span(name)));
-    hash.add(std::as_bytes(std::span(values)));
+    hash.add(std::as_bytes(std::span(column.values)));
   }
   return hash.hex();
 }

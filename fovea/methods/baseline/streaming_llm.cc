@@ -21,6 +21,7 @@ class StreamingLlm final : public Method {
       .title = "StreamingLLM",
       .paper = "arXiv:2309.17453, sec. 3.2",
       .stages = kChoose | kKeep,
+      .needs = "retrieval:full",
       .summary = "first keys and a sliding window; the rest leaves the cache; with positions=cache texts of any length",
       .neutral = "window=16777216",
       .example = "n_sink=2:window=6",

@@ -104,8 +104,8 @@ TEST(StreamingLlm, HeadsLeftOutSeeAndKeepEverything) {
 }
 
 TEST(StreamingLlm, TheBestRetrievalHeadsKeepEverything) {
-  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .values = {}};
-  profile.values["retrieval"] = {0, 0, 0.2, 0.9, 0.1, 0, 0, 0};  // head 3 of layer 0 is of KV head 1
+  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .columns = {}};
+  profile.columns["retrieval"].values = {0, 0, 0.2, 0.9, 0.1, 0, 0, 0};  // head 3 of layer 0 is of KV head 1
   OneLayer layer("streaming-llm:n_sink=1:window=8:full=0.25", kernels::KvType::kF32, &profile);
   layer.feed(100);
   EXPECT_LT(layer.cache.n_keys(0, 0, 0), 100);

@@ -29,7 +29,7 @@ class RetrievalHeads final : public Method {
                                     .title = "Retrieval heads",
                                     .paper = "arXiv:2404.15574, sec. 4.1",
                                     .stages = kScore | kGate,
-                                    .needs = kHeadProfile,
+                                    .needs = "retrieval:mask_top",
                                     .summary = "masks the top retrieval heads (or chosen ones) while decoding",
                                     .neutral = "mask_top=0:heads=none",
                                     .example = "heads=0.1+1",

@@ -96,8 +96,8 @@ TEST(RetrievalHeads, WithNoHeadToMaskDecodingIsDenseToTheBit) {
 }
 
 TEST(RetrievalHeads, MaskTopTakesTheHighestScores) {
-  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .values = {}};
-  profile.values["retrieval"] = {0, 0.5, 0, 0.9, 0.7, 0, 0, 0};
+  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .columns = {}};
+  profile.columns["retrieval"].values = {0, 0.5, 0, 0.9, 0.7, 0, 0, 0};
   OneLayer layer("retrieval-heads:mask_top=2:mask_mode=zero", kernels::KvType::kF32, &profile);
   const std::vector<float> first = layer.feed(1, true, 0, 0), second = layer.feed(1, true, 0, 1);
   EXPECT_THAT(layer.of_head(first, 0, 3), Each(0.0f));
@@ -120,8 +120,8 @@ std::vector<int> silenced(const std::string& knobs, const HeadProfile& profile) 
 }
 
 TEST(RetrievalHeads, TheControlMasksAsManyOthersBySeed) {
-  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .values = {}};
-  profile.values["retrieval"] = {0.9, 0, 0.8, 0, 0.7, 0, 0.6, 0};
+  HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .columns = {}};
+  profile.columns["retrieval"].values = {0.9, 0, 0.8, 0, 0.7, 0, 0.6, 0};
   std::set<std::string> draws;
   for (int seed = 0; seed < 20; ++seed) {
     const std::string knobs = "mask_top=-2:seed=" + std::to_string(seed);
@@ -132,7 +132,7 @@ TEST(RetrievalHeads, TheControlMasksAsManyOthersBySeed) {
     draws.insert(::testing::PrintToString(heads));
   }
   EXPECT_EQ(draws.size(), 6u);  // every pair of the four others
-  profile.values["retrieval"].assign(8, 0.0);
+  profile.columns["retrieval"].values.assign(8, 0.0);
   const auto none_left =
       Pipeline::parse("retrieval-heads:mask_top=-5", OneLayer("dense", kernels::KvType::kF32, &profile).shape());
   ASSERT_FALSE(none_left.has_value());

@@ -132,9 +132,9 @@ Evidence::Evidence(const attention::ModelShape& shape, const attention::HeadProf
   std::vector<double> scores(n_all, 1.0);
   size_t n_chosen = n_all;
   if (profile) {
-    const auto it = profile->values.find("retrieval");
-    if (it != profile->values.end() && it->second.size() == n_all) {
-      scores = it->second;
+    const std::vector<double>* retrieval = profile->find("retrieval");
+    if (retrieval && retrieval->size() == n_all) {
+      scores = *retrieval;
       n_chosen = std::min(n_all, static_cast<size_t>(options.n_heads));
     }
   }

@@ -15,7 +15,10 @@ constexpr int kLayers = 2, kHeads = 3;
 const attention::ModelShape kShape{.n_layers = kLayers, .n_heads = kHeads, .n_kv_heads = 3};
 
 attention::HeadProfile profile(const std::vector<double>& retrieval) {
-  return {.model_sha256 = "", .n_layers = kLayers, .n_heads = kHeads, .values = {{"retrieval", retrieval}}};
+  attention::HeadProfile out{
+      .model_sha256 = "", .n_layers = kLayers, .n_heads = kHeads, .n_kv_heads = kHeads, .columns = {}};
+  out.columns["retrieval"].values = retrieval;
+  return out;
 }
 
 // A prompt whose token i is byte i of the documents, one after another, behind a token of the template;

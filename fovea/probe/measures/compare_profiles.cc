@@ -16,6 +16,7 @@ namespace {
 
 constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 constexpr double kRetrievalHead = 0.1;
+constexpr const char* kEvery[] = {"for every head", "for every KV head", "for every layer", "for the model"};
 
 // Indices in falling order of value; equal ones in rising order.
 std::vector<size_t> ranking(const std::vector<double>& values) {
@@ -53,8 +54,13 @@ double correlation(const std::vector<double>& a, const std::vector<double>& b) {
 
 }  // namespace
 
-Result<HeadAgreement> compare_heads(const attention::HeadProfile& a, const attention::HeadProfile& b,
-                                    std::string_view column, int n_top) {
+Result<Agreement> compare_profiles(const attention::HeadProfile& a, const attention::HeadProfile& b,
+                                   std::string_view column, int n_top) {
+  const auto column_of = [&](const attention::HeadProfile& profile) {
+    const auto it = profile.columns.find(column);
+    return it == profile.columns.end() ? nullptr : &it->second;
+  };
+  const auto *of_a = column_of(a), *of_b = column_of(b);
   if (a.n_layers != b.n_layers || a.n_heads != b.n_heads) {
     return make_error(ErrorCode::kUsage,
                       "{} layers of {} heads cannot be compared with {} layers of {}: head by head, only models of one "
@@ -63,22 +69,25 @@ Result<HeadAgreement> compare_heads(const attention::HeadProfile& a, const atten
   }
   const std::vector<double>* values[2] = {};
   for (int i = 0; i < 2; ++i) {
-    const auto& all = (i == 0 ? a : b).values;
+    const auto* of = i == 0 ? of_a : of_b;
     const char* which = i == 0 ? "first" : "second";
-    const auto it = all.find(column);
-    if (it == all.end())
+    if (!of)
       return make_error(ErrorCode::kUsage, "the {} profile holds no {} values: there is nothing to compare", which,
                         column);
-    values[i] = &it->second;
-    if (std::all_of(it->second.begin(), it->second.end(), [&](double x) { return x == it->second[0]; }))
-      return make_error(ErrorCode::kUsage, "the {} profile has the same {} for every head: nothing is ranked", which,
-                        column);
+    values[i] = &of->values;
+    if (std::ranges::all_of(of->values, [of](double x) { return x == of->values[0]; }))
+      return make_error(ErrorCode::kUsage, "the {} profile has the same {} {}: nothing is ranked", which, column,
+                        kEvery[static_cast<size_t>(of->of)]);
   }
-  HeadAgreement out;
+  if (of_a->of != of_b->of || of_a->values.size() != of_b->values.size()) {
+    return make_error(ErrorCode::kUsage, "the profiles hold {} {} and {}: there is nothing to pair", column,
+                      kEvery[static_cast<size_t>(of_a->of)], kEvery[static_cast<size_t>(of_b->of)]);
+  }
+  Agreement out;
   out.pearson = correlation(*values[0], *values[1]);
   out.spearman = correlation(ranks(*values[0]), ranks(*values[1]));
-  out.n_heads = static_cast<int>(values[0]->size());
-  out.n_top = std::min(n_top, out.n_heads);
+  out.n = static_cast<int>(values[0]->size());
+  out.n_top = std::min(n_top, out.n);
   const std::vector<size_t> order_a = ranking(*values[0]), order_b = ranking(*values[1]);
   const auto end_b = order_b.begin() + out.n_top;
   for (int i = 0; i < out.n_top; ++i)
@@ -104,6 +113,11 @@ Result<attention::HeadProfile> read_any_profile(const std::string& path) {
     if (it == json.end() || !it->is_number_integer() || it->get<int64_t>() < 1 || it->get<int64_t>() > kMost)
       return make_error(ErrorCode::kData, "{}: {} must be a whole number in 1 to {}", name, key, kMost);
     *size = it->get<int>();
+  }
+  if (const auto it = json.find("n_kv_heads"); it != json.end()) {
+    if (!it->is_number_integer() || it->get<int64_t>() < 1 || it->get<int64_t>() > shape.n_heads)
+      return make_error(ErrorCode::kData, "{}: n_kv_heads must be a whole number in 1 to {}", name, shape.n_heads);
+    shape.n_kv_heads = it->get<int>();
   }
   return engine::parse_head_profile(text, name, shape);
 }

@@ -1,5 +1,5 @@
-// Head profiles: what was measured about every head of a model file, kept as JSON, one file per SHA-256
-// of the model. Methods, evidence and masking learn about heads from here and nowhere else.
+// Head profiles: what was measured about the heads, layers and whole of a model file, kept as JSON, one file per
+// SHA-256 of the model. Methods, evidence and masking learn about heads from here and nowhere else.
 #pragma once
 
 #include <atomic>
@@ -15,6 +15,7 @@
 #include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
 #include "fovea/engine/model.h"
+#include "fovea/probe/measures/column.h"
 #include "fovea/tasks/needle.h"
 
 namespace fovea::probe {
@@ -38,20 +39,16 @@ struct ProfileSample {
   std::vector<double> scores_moved;  // with the needle's label at another random place: the negative control
 };
 
+const Columns& profile_columns();  // all that are measured, by name
+
 struct MeasuredProfile {
-  attention::HeadProfile heads;  // "retrieval" and "activation_frequency" only if a sample was accepted
+  attention::HeadProfile heads;  // those of the needle task only if a sample was accepted
   std::vector<tasks::NeedlePrompt> prompts;
   std::vector<ProfileSample> samples;
   std::string json;  // the file
 };
-// The needle task for retrieval heads, then two short runs for the other columns:
-//   retrieval             mean score of the accepted samples; activation_frequency: share of them with a score
-//   retrieval_code        the same as the authors' program counts
-//   kv_group_max          the best retrieval score among the query heads that share a KV head
-//   sink_mass local_mass  mean mass of the first key, and of the last 32, over 512 tokens of text
-//   previous_token        mean mass of the token before, likewise
-//   induction             mean mass of the token after the last occurrence of the current one, over a
-//                         repeated run of random tokens
+// The needle task for retrieval heads (needle_columns.h), then two short runs for the other columns
+// (pattern_columns.h).
 Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
                                         const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options);
 

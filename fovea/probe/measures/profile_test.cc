@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "fovea/attention/method.h"
+#include "fovea/base/check.h"
 #include "fovea/base/file.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/head_profile.h"
@@ -21,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
+using attention::Granularity;
 
 std::shared_ptr<const engine::Model> tiny() {
   return engine::Model::load(source_dir() + "/tests/data/tiny-llama.gguf").value();
@@ -141,11 +144,34 @@ TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
   ASSERT_EQ(json["heads"].size(), n_all);
   EXPECT_TRUE(json["heads"][0]["retrieval"].is_null());
   EXPECT_TRUE(json["heads"][0]["sink_mass"].is_number());
+  ASSERT_EQ(json["kv_heads"].size(), static_cast<size_t>(model->shape().n_layers * model->shape().n_kv_heads));
+  EXPECT_EQ(json["kv_heads"][1], Json({{"layer", 0}, {"kv_head", 1}, {"kv_group_max", nullptr}}));
+  EXPECT_FALSE(json.contains("layers") || json.contains("model"));  // no column of theirs is measured
 
   const auto read = engine::parse_head_profile(measured->json, "it", model->shape());
   ASSERT_TRUE(read.has_value()) << read.error().message;
-  EXPECT_EQ(read->values.count("retrieval"), 0u);
-  EXPECT_EQ(read->values.count("induction"), 1u);
+  EXPECT_EQ(read->find("retrieval"), nullptr);
+  EXPECT_NE(read->find("induction"), nullptr);
+}
+
+TEST(ProfileColumns, ADoubleNameIsRefused) {
+  ASSERT_TRUE(profile_columns().contains("retrieval"));
+  EXPECT_THROW(register_column("retrieval", {Granularity::kHead, "again"}), CheckFailed);
+}
+
+TEST(ProfileColumns, OneThatIsNotRegisteredOrOfAnotherSizeIsAMistake) {
+  attention::HeadProfile profile{.model_sha256 = "", .n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .columns = {}};
+  EXPECT_THROW(set_column(profile, "retrievall", std::vector<double>(8)), CheckFailed);
+  EXPECT_THROW(set_column(profile, "kv_group_max", std::vector<double>(8)), CheckFailed);
+  set_column(profile, "kv_group_max", {1, 2, 3, 4});
+  EXPECT_EQ(profile.find("kv_group_max", Granularity::kKvHead)->at(3), 4);
+}
+
+TEST(ProfileColumns, WhatMethodsNeedIsMeasured) {
+  for (const std::string& name : attention::method_names()) {
+    for (const attention::Need& need : attention::needs_of(attention::make_method(name)->info()))
+      EXPECT_TRUE(profile_columns().contains(need.column)) << name << " needs " << need.column;
+  }
 }
 
 TEST(Profile, IsFoundInTheStoreAndRefusedForAnotherModelFile) {
@@ -169,7 +195,7 @@ TEST(Profile, IsFoundInTheStoreAndRefusedForAnotherModelFile) {
   ASSERT_TRUE(write_file_atomic(path, json.dump()).has_value());
   const auto found = find_profile(*model);
   ASSERT_TRUE(found.has_value()) << found.error().message;
-  EXPECT_EQ(found->heads->values.at("retrieval")[3], 0.25);
+  EXPECT_EQ(found->heads->find("retrieval")->at(3), 0.25);
   EXPECT_EQ(found->name, path);
 
   json["model_sha256"] = std::string(64, '0');
