@@ -19,6 +19,7 @@
 #include "fovea/base/threads.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/tensor/exec.h"
+#include "fovea/tensor/init.h"
 #include "fovea/tensor/ops/ops.h"
 #include "fovea/tensor/tape.h"
 
@@ -69,9 +70,8 @@ class Llama {
 
  private:
   void add(const std::string& name, int64_t rows, int64_t cols) {
-    Tensor t = rows > 0 ? Tensor::empty({rows, cols}) : Tensor::empty({cols});
-    for (int64_t i = 0; i < t.elements(); ++i)
-      t.data()[i] = rows > 0 ? static_cast<float>(rng_.normal()) / std::sqrt(static_cast<float>(cols)) : 1.0f;
+    const Tensor t =
+        rows > 0 ? draw(Init::kaiming_normal(1), {rows, cols}, 1, name) : draw(Init::ones(), {cols}, 1, name);
     weights_.emplace(name, Weight::from(name, t));
   }
   const Weight& w(const std::string& name) const { return weights_.at(name); }
@@ -79,7 +79,6 @@ class Llama {
   int64_t d_, head_dim_, heads_;
   std::map<std::string, Weight> weights_;
   RopeTable rope_;
-  Rng rng_{1};
 };
 
 std::vector<int32_t> random_tokens(size_t n) {

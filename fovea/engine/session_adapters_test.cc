@@ -12,9 +12,9 @@
 namespace fovea::engine {
 namespace {
 
-using ::testing::HasSubstr;
 using tensor::Adapters;
 using tensor::random_tensor;
+using ::testing::HasSubstr;
 using Logits = std::vector<std::vector<float>>;
 
 constexpr const char* kLora[] = {"blk.0.attn_q.weight", "blk.0.attn_v.weight", "blk.1.attn_output.weight",

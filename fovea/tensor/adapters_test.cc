@@ -136,9 +136,8 @@ TEST(Adapters, GradientsMeetFiniteDifferences) {
     };
     std::vector<Tensor> inputs = one.tensors;
     inputs.insert(inputs.end(), {x, w.value, bias, residual});
-    expect_gradients(inputs, with([&] {
-                       return matmul_add(add(residual, matmul(x, w, Weight::from("b", bias))), x, w);
-                     }));
+    expect_gradients(inputs,
+                     with([&] { return matmul_add(add(residual, matmul(x, w, Weight::from("b", bias))), x, w); }));
     expect_gradients(one.tensors, with([&] { return matmul_swiglu(x, up, w); }));
     expect_gradients(one.tensors, with([&] { return embed(w, std::vector<int32_t>{3, 1, 3, 5}); }));
   }
