@@ -28,6 +28,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
 #include "fovea/engine/chat.h"
+#include "fovea/engine/document_prompt.h"
 #include "fovea/engine/session.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/kernels/isa.h"
