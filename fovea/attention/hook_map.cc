@@ -95,9 +95,9 @@ std::string_view suffix(Site site) { return row(site).suffix; }
 std::span<const Site> HookMap::decoder_sites() {
   using enum Site;
   static constexpr Site kAll[] = {
-      kResidPre, kAttnIn,   kLn1Scale,     kLn1Normalized, kQInput,  kKInput,  kVInput,    kQ,     kK,
-      kV,        kRotQ,     kRotK,         kScores,        kPattern, kZ,       kResult,    kAttnOut, kResidMid,
-      kMlpIn,    kLn2Scale, kLn2Normalized, kMlpPre,       kMlpPreLinear, kMlpPost, kMlpOut, kResidPost};
+      kResidPre, kAttnIn,   kLn1Scale,      kLn1Normalized, kQInput,       kKInput,  kVInput, kQ,        kK,
+      kV,        kRotQ,     kRotK,          kScores,        kPattern,      kZ,       kResult, kAttnOut,  kResidMid,
+      kMlpIn,    kLn2Scale, kLn2Normalized, kMlpPre,        kMlpPreLinear, kMlpPost, kMlpOut, kResidPost};
   return kAll;
 }
 
@@ -106,7 +106,8 @@ HookMap HookMap::decoder(const ModelShape& model, std::span<const Site> sites) {
   map.add(Site::kEmbed);
   for (int layer = 0; layer < model.n_layers; ++layer)
     map.add({.layer = layer, .name = fmt::format("blocks.{}", layer)}, sites);
-  for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized, Site::kUnembedIn, Site::kLogits}) map.add(site);
+  for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized, Site::kUnembedIn, Site::kLogits})
+    map.add(site);
   return map;
 }
 

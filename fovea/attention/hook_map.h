@@ -94,18 +94,18 @@ class HookMap {
   static std::span<const Site> decoder_sites();  // of a block
 
   // In the order in which they fire.
-  void add(Site site);                                              // outside the blocks
-  void add(const HookBlock& block, std::span<const Site> sites);    // of a block
+  void add(Site site);                                                    // outside the blocks
+  void add(const HookBlock& block, std::span<const Site> sites);          // of a block
   void add_own(Site site, std::string name, std::vector<int64_t> shape);  // of own_site(), outside the blocks
   void add_own(const HookBlock& block, Site site, std::string_view name, std::vector<int64_t> shape);
 
   const std::vector<Hook>& hooks() const { return hooks_; }
   std::vector<std::string> names() const;
   int n_layers() const { return model_.n_layers; }
-  int n_blocks() const;                                      // of those called "blocks.N"
+  int n_blocks() const;                                               // of those called "blocks.N"
   const std::vector<std::string>& blocks() const { return blocks_; }  // names, each once
-  int index(Site site, int layer) const;                     // into hooks(); -1: the model does not have it
-  const std::string& name(const HookPoint& point) const;     // it must have it
+  int index(Site site, int layer) const;                              // into hooks(); -1: the model does not have it
+  const std::string& name(const HookPoint& point) const;              // it must have it
   // The shape of a value when a call has n tokens and its rows see n_keys keys.
   std::vector<int64_t> shape(const HookPoint& point, int64_t n, int64_t n_keys) const;
 

@@ -15,8 +15,8 @@ using attention::Attend;
 using attention::AttentionShape;
 using attention::Batch;
 using attention::Hooks;
-using attention::KvCache;
 using attention::kNoLayer;
+using attention::KvCache;
 using attention::Site;
 using tensor::Parameter;
 using tensor::Tensor;
@@ -31,8 +31,14 @@ class EncoderLike final : public Family {
   enum class Pooling { kMean, kFirst };
   explicit EncoderLike(Pooling pooling) : pooling_(pooling) {
     cfg_.architecture = "encoder-like";
-    cfg_.shape = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 4, .head_dim = 8, .d_model = 24, .d_ff = 40,
-                  .vocab_size = kVocab, .n_ctx = 64};
+    cfg_.shape = {.n_layers = 2,
+                  .n_heads = 4,
+                  .n_kv_heads = 4,
+                  .head_dim = 8,
+                  .d_model = 24,
+                  .d_ff = 40,
+                  .vocab_size = kVocab,
+                  .n_ctx = 64};
     AttentionShape layer = cfg_.shape.site(0);
     layer.causal = false;
     layer.rope = AttentionShape::kNoRope;
@@ -68,8 +74,8 @@ class EncoderLike final : public Family {
     map.add(kEmbed), map.add(kPosEmbed);
     for (int l = 0; l < n_blocks(); ++l) {
       const attention::HookBlock block{.layer = l, .name = fmt::format("blocks.{}", l)};
-      constexpr Site kSitesOfBlock[] = {kResidPre, kQ, kK, kV, kScores, kPattern, kZ, kAttnOut, kResidMid,
-                                        kMlpPre, kMlpPost, kMlpOut, kResidPost};
+      constexpr Site kSitesOfBlock[] = {kResidPre, kQ,        kK,      kV,       kScores, kPattern,  kZ,
+                                        kAttnOut,  kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
       map.add(block, kSitesOfBlock);
       map.add_own(block, kNormalizedPost, "hook_normalized_resid_post", {attention::HookMap::kTokens, 24});
     }
@@ -100,7 +106,8 @@ class EncoderLike final : public Family {
   Tensor unembed(const Tensor& x, const Batch& batch, Hooks& hook) const override {
     std::vector<Tensor> vectors;
     for (int64_t begin = 0, end = 0; begin < batch.size(); begin = end) {
-      while (end < batch.size() && batch.sequences[static_cast<size_t>(end)] == batch.sequences[static_cast<size_t>(begin)])
+      while (end < batch.size() &&
+             batch.sequences[static_cast<size_t>(end)] == batch.sequences[static_cast<size_t>(begin)])
         ++end;
       const Tensor rows = slice(x, 0, begin, pooling_ == Pooling::kFirst ? begin + 1 : end);
       vectors.push_back(reshape(mean(rows, 0), {1, x.dim(1)}));
@@ -126,12 +133,16 @@ twin::Row slow_vector(const MadeUp& model, std::span<const int32_t> ids, Encoder
   using namespace twin;
   const auto bias = [&](const std::string& name) { return vector_of(model.stored(name + ".bias")); };
   const auto by = [&](const Rows& x, const std::string& name) {
-    return map(product(x, rows_of(model.stored(name + ".weight"))), [&](const Row& row) { return plus(row, bias(name)); });
+    return map(product(x, rows_of(model.stored(name + ".weight"))),
+               [&](const Row& row) { return plus(row, bias(name)); });
   };
   const auto normed = [&](const Rows& x, const std::string& name) {
-    return map(x, [&](const Row& row) { return layer_norm(row, vector_of(model.stored(name + ".weight")), bias(name), kEps); });
+    return map(x, [&](const Row& row) {
+      return layer_norm(row, vector_of(model.stored(name + ".weight")), bias(name), kEps);
+    });
   };
-  const Rows tokens = rows_of(model.stored("token_embd.weight")), positions = rows_of(model.stored("position_embd.weight"));
+  const Rows tokens = rows_of(model.stored("token_embd.weight")),
+             positions = rows_of(model.stored("position_embd.weight"));
   Rows x;
   for (size_t i = 0; i < ids.size(); ++i) x.push_back(plus(tokens[static_cast<size_t>(ids[i])], positions[i]));
   x = normed(x, "token_embd_norm");
@@ -183,7 +194,8 @@ TEST_P(EncoderLikeTest, ItsHooksFireInTheirOrderAndOthersAreRefusedWithAReason) 
   KvCache cache(model_.cache_shape());
   forward(model_.family(), model_.context(batch, &cache), hooks_);
   EXPECT_EQ(fired, hooks_.model().names());
-  EXPECT_THAT(fired, ::testing::IsSupersetOf({"hook_pos_embed", "blocks.1.hook_normalized_resid_post", "pooler.hook_out"}));
+  EXPECT_THAT(fired,
+              ::testing::IsSupersetOf({"hook_pos_embed", "blocks.1.hook_normalized_resid_post", "pooler.hook_out"}));
   const auto why = [&](const char* name) { return attention::find_hooks(name, hooks_.model()).error().message; };
   EXPECT_THAT(why("rot_q0"), ::testing::HasSubstr("does not turn"));
   EXPECT_THAT(why("blocks.0.mlp.hook_pre_linear"), ::testing::HasSubstr("no gate"));

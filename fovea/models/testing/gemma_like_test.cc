@@ -48,8 +48,14 @@ double base_of(int rope) { return rope == 0 ? 1e4 : 1e6; }
 // Even layers have a window and the small base, odd ones see all.
 std::unique_ptr<Family> gemma_like(float attention_softcap = 2) {
   Config config{.architecture = "gemma-like",
-                .shape = {.n_layers = 4, .n_heads = 4, .n_kv_heads = 2, .head_dim = 16, .d_model = 32, .d_ff = 48,
-                          .vocab_size = kVocab, .n_ctx = 1024},
+                .shape = {.n_layers = 4,
+                          .n_heads = 4,
+                          .n_kv_heads = 2,
+                          .head_dim = 16,
+                          .d_model = 32,
+                          .d_ff = 48,
+                          .vocab_size = kVocab,
+                          .n_ctx = 1024},
                 .norm_eps = 1e-6f,
                 .ropes = {}};
   for (int rope = 0; rope < 2; ++rope) {
@@ -79,8 +85,8 @@ twin::Rows slow_logits(const MadeUp& model, std::span<const int32_t> ids) {
     return map(x, [&](const Row& row) {  // a row of x may hold several heads
       Row y;
       for (size_t at = 0; at < row.size(); at += w.size()) {
-        const Row part = rms_norm(Row(row.begin() + static_cast<int64_t>(at),
-                                      row.begin() + static_cast<int64_t>(at + w.size())), w, 1e-6);
+        const Row part = rms_norm(
+            Row(row.begin() + static_cast<int64_t>(at), row.begin() + static_cast<int64_t>(at + w.size())), w, 1e-6);
         y.insert(y.end(), part.begin(), part.end());
       }
       return y;
@@ -140,9 +146,8 @@ TEST_F(GemmaLikeTest, ChunksAndDecodingGiveTheLogitsOfOnePass) {
     KvCache cache(model_.cache_shape());
     std::vector<float> parts;
     for (size_t first = 0; first < ids.size(); first += chunk) {
-      const std::vector<float> part =
-          values(logits(std::span(ids).subspan(first, std::min(chunk, ids.size() - first)), cache,
-                        static_cast<int32_t>(first)));
+      const std::vector<float> part = values(logits(std::span(ids).subspan(first, std::min(chunk, ids.size() - first)),
+                                                    cache, static_cast<int32_t>(first)));
       parts.insert(parts.end(), part.begin(), part.end());
     }
     ASSERT_EQ(parts.size(), whole.size());
@@ -167,11 +172,14 @@ TEST_F(GemmaLikeTest, LayersWithAWindowFreeTheirPages) {
 TEST_F(GemmaLikeTest, EveryHookFiresOnceInItsOrderWithItsShape) {
   std::vector<std::string> fired;
   std::vector<std::vector<int64_t>> shapes;
-  ASSERT_TRUE(hooks_.attach("*", [&](const std::string& name, Tensor& x) {
-    fired.push_back(name);
-    shapes.emplace_back();
-    for (int i = 0; i < x.shape().rank(); ++i) shapes.back().push_back(x.dim(i));
-  }).has_value());
+  ASSERT_TRUE(hooks_
+                  .attach("*",
+                          [&](const std::string& name, Tensor& x) {
+                            fired.push_back(name);
+                            shapes.emplace_back();
+                            for (int i = 0; i < x.shape().rank(); ++i) shapes.back().push_back(x.dim(i));
+                          })
+                  .has_value());
   logits(some_ids(6, kVocab), cache_);
   const attention::HookMap& map = hooks_.model();
   EXPECT_EQ(fired, map.names());

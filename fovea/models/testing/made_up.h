@@ -26,8 +26,9 @@ class MadeUp {
     for (const tensor::Parameter& p : family_->weights()) {
       if (p.optional) continue;
       const bool vector = p.shape.size() == 1, norm = vector && p.name.ends_with("weight");
-      tensor::Tensor stored = tensor::random_tensor(vector ? tensor::Shape{p.shape[0]} : tensor::Shape{p.shape[1], p.shape[0]},
-                                      seed++, vector ? 0.2 : 1 / std::sqrt(static_cast<double>(p.shape[0])));
+      tensor::Tensor stored =
+          tensor::random_tensor(vector ? tensor::Shape{p.shape[0]} : tensor::Shape{p.shape[1], p.shape[0]}, seed++,
+                                vector ? 0.2 : 1 / std::sqrt(static_cast<double>(p.shape[0])));
       for (int64_t i = 0; norm && i < stored.elements(); ++i) stored.data()[i] += 1 - p.hf.plus;
       tensor::Tensor value = tensor::Tensor::from(stored.shape(), stored.values());
       for (int64_t i = 0; i < value.elements(); ++i) value.data()[i] += p.hf.plus;
@@ -163,7 +164,8 @@ inline Rows attend(const Rows& q, const Rows& k, const Rows& v, const attention:
         sum += weights[j] = std::exp(score);
       }
       for (size_t j = 0; j < k.size(); ++j) {
-        for (size_t c = 0; c < static_cast<size_t>(shape.v_dim); ++c) z[i][z_at + c] += weights[j] / sum * v[j][v_at + c];
+        for (size_t c = 0; c < static_cast<size_t>(shape.v_dim); ++c)
+          z[i][z_at + c] += weights[j] / sum * v[j][v_at + c];
       }
     }
   }

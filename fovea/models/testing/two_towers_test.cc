@@ -18,8 +18,8 @@ using attention::Batch;
 using attention::HookBlock;
 using attention::HookMap;
 using attention::Hooks;
-using attention::KvCache;
 using attention::kNoLayer;
+using attention::KvCache;
 using attention::Site;
 using tensor::Parameter;
 using tensor::Tensor;
@@ -32,8 +32,14 @@ class TwoTowers final : public Family {
  public:
   TwoTowers() {
     cfg_.architecture = "two-towers";
-    cfg_.shape = {.n_layers = kEncoderBlocks + 2 * kDecoderBlocks, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8,
-                  .d_model = 32, .d_ff = 40, .vocab_size = kVocab, .n_ctx = 256};
+    cfg_.shape = {.n_layers = kEncoderBlocks + 2 * kDecoderBlocks,
+                  .n_heads = 4,
+                  .n_kv_heads = 2,
+                  .head_dim = 8,
+                  .d_model = 32,
+                  .d_ff = 40,
+                  .vocab_size = kVocab,
+                  .n_ctx = 256};
     const AttentionShape causal = cfg_.shape.site(0);
     AttentionShape open = causal;
     open.causal = false;
@@ -54,7 +60,8 @@ class TwoTowers final : public Family {
     const int64_t d = cfg_.shape.d_model, ff = cfg_.shape.d_ff, q = 32, kv = 16;
     std::vector<Parameter> table = {{"token_embd.weight", "", {d, kVocab}, &tokens_},
                                     {"output_norm.weight", "", {d}, &final_norm_}};
-    const auto add = [&](const std::string& at, int64_t in, int64_t source, int64_t q_dim, int64_t kv_dim, Attention& w) {
+    const auto add = [&](const std::string& at, int64_t in, int64_t source, int64_t q_dim, int64_t kv_dim,
+                         Attention& w) {
       table.push_back({at + "_norm.weight", "", {in}, &w.norm});
       table.push_back({at + "_q.weight", "", {in, q_dim}, &w.q});
       table.push_back({at + "_k.weight", "", {source, kv_dim}, &w.k});
@@ -86,8 +93,8 @@ class TwoTowers final : public Family {
     using enum Site;
     HookMap map(cfg_.shape);
     for (int b = 0; b < kEncoderBlocks; ++b) {
-      constexpr Site kSitesOfBlock[] = {kResidPre, kQ, kK, kV, kScores, kPattern, kZ, kAttnOut, kResidMid,
-                                        kMlpPre, kMlpPost, kMlpOut, kResidPost};
+      constexpr Site kSitesOfBlock[] = {kResidPre, kQ,        kK,      kV,       kScores, kPattern,  kZ,
+                                        kAttnOut,  kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
       map.add({.layer = b, .name = fmt::format("vision.blocks.{}", b), .d_model = kPatch, .d_ff = 48}, kSitesOfBlock);
     }
     map.add(kEmbed);
@@ -268,16 +275,19 @@ TEST_F(TwoTowersTest, ChunksAndDecodingGiveTheLogitsOfOnePass) {
 TEST_F(TwoTowersTest, HooksAreNamedByTheirTower) {
   std::vector<std::string> fired;
   std::vector<int64_t> cross_keys;
-  ASSERT_TRUE(hooks_.attach("*", [&](const std::string& name, Tensor& x) {
-    fired.push_back(name);
-    if (name == "blocks.1.cross_attn.hook_pattern") cross_keys = {x.dim(0), x.dim(1), x.dim(2)};
-  }).has_value());
+  ASSERT_TRUE(hooks_
+                  .attach("*",
+                          [&](const std::string& name, Tensor& x) {
+                            fired.push_back(name);
+                            if (name == "blocks.1.cross_attn.hook_pattern") cross_keys = {x.dim(0), x.dim(1), x.dim(2)};
+                          })
+                  .has_value());
   KvCache cache(model_.cache_shape());
   decoded(ids_, cache, 0, encoded());
   EXPECT_EQ(fired, hooks_.model().names());
   EXPECT_THAT(cross_keys, ::testing::ElementsAre(4, 40, 35));
-  EXPECT_THAT(fired, ::testing::IsSupersetOf({"vision.blocks.1.attn.hook_z", "blocks.1.attn.hook_z",
-                                              "blocks.0.hook_resid_mid_cross"}));
+  EXPECT_THAT(fired, ::testing::IsSupersetOf(
+                         {"vision.blocks.1.attn.hook_z", "blocks.1.attn.hook_z", "blocks.0.hook_resid_mid_cross"}));
   const auto count = [&](const char* glob) { return attention::find_hooks(glob, hooks_.model()).value().size(); };
   EXPECT_EQ(count("vision.*.hook_pattern"), 2u);
   EXPECT_EQ(count("*attn.hook_pattern"), 6u);
@@ -290,8 +300,9 @@ TEST_F(TwoTowersTest, HooksAreNamedByTheirTower) {
 TEST_F(TwoTowersTest, AHookInTheEncoderReachesTheAnswer) {
   KvCache cache(model_.cache_shape()), other(model_.cache_shape());
   const std::vector<float> plain = values(decoded(ids_, cache, 0, encoded()));
-  ASSERT_TRUE(hooks_.attach("vision.blocks.1.hook_mlp_out", [](const std::string&, Tensor& x) { x = Tensor::zeros(x.shape()); })
-                  .has_value());
+  ASSERT_TRUE(
+      hooks_.attach("vision.blocks.1.hook_mlp_out", [](const std::string&, Tensor& x) { x = Tensor::zeros(x.shape()); })
+          .has_value());
   EXPECT_NE(values(decoded(ids_, other, 0, encoded())), plain);
   EXPECT_TRUE(hooks_.check_fired().has_value());
 }
