@@ -72,7 +72,9 @@ struct Sums {
   static FOVEA_INLINE Sums zero() { return {_mm256_setzero_si256()}; }
   FOVEA_INLINE F32 floats() const { return {_mm256_cvtepi32_ps(v)}; }
 };
-FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
+FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
+  return {pinned(_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v)))};
+}
 FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
   const __m256i codes = _mm256_cvtps_epi32(x.v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
