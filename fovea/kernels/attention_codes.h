@@ -54,9 +54,10 @@ FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
   asm("vpdpwssd %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
   return sum;
 }
-// x rounded to codes; NaN gives any code.
-FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x.v)));
+// a, then b, rounded to codes; NaN gives any code.
+FOVEA_INLINE void store_codes(F32 a, F32 b, int16_t* to) {
+  const __m512i both = _mm512_packs_epi32(_mm512_cvtps_epi32(a.v), _mm512_cvtps_epi32(b.v));  // in lanes of 128 bits
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), both));
 }
 #elif FOVEA_ISA_LEVEL == 1
 struct Pairs {
@@ -72,11 +73,12 @@ struct Sums {
   static FOVEA_INLINE Sums zero() { return {_mm256_setzero_si256()}; }
   FOVEA_INLINE F32 floats() const { return {_mm256_cvtepi32_ps(v)}; }
 };
-FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
-FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
-  const __m256i codes = _mm256_cvtps_epi32(x.v);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                   _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)));
+FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
+  return {pinned(_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v)))};
+}
+FOVEA_INLINE void store_codes(F32 a, F32 b, int16_t* to) {
+  const __m256i both = _mm256_packs_epi32(_mm256_cvtps_epi32(a.v), _mm256_cvtps_epi32(b.v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(both, 0xd8));
 }
 #else
 struct Pairs {
@@ -108,10 +110,11 @@ FOVEA_INLINE Sums dot_add(Pairs a, Pairs b, Sums sum) {
   }
   return sum;
 }
-FOVEA_INLINE void store_codes(F32 x, int16_t* to) {
-  float f[kLanes];
-  round_near(max(x, F32::all(-32768.0f))).store(f);  // NaN becomes the second
-  for (int i = 0; i < kLanes; ++i) to[i] = static_cast<int16_t>(f[i]);
+FOVEA_INLINE void store_codes(F32 a, F32 b, int16_t* to) {
+  float f[2 * kLanes];
+  round_near(max(a, F32::all(-32768.0f))).store(f);  // NaN becomes the second
+  round_near(max(b, F32::all(-32768.0f))).store(f + kLanes);
+  for (int i = 0; i < 2 * kLanes; ++i) to[i] = static_cast<int16_t>(f[i]);
 }
 #endif
 
@@ -252,6 +255,7 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const ValueTile<Codes>& tile, 
   float top[kLanes] = {}, shift[kLanes];
   for (int r = 0; r < R; ++r) top[r] = top_score(b.s + r * kTileKeys, bits ? bits[r] : nullptr, pages) * b.q_scales[r];
   raise_max<R>(top, b.m, shift, alpha);
+  float up[kLanes];
   for (int r = 0; r < R; ++r) {
     const F32 by = F32::all(-shift[r]), scale = F32::all(b.q_scales[r]);
     float* at = b.s + r * kTileKeys;
@@ -272,16 +276,24 @@ FOVEA_INLINE void code_softmax(const CodeRows& b, const ValueTile<Codes>& tile, 
       float* l = b.l + r * kLanes;
       mul_add(F32::load(l), F32::all(alpha[r]), total).store(l);
     }
-    const float largest = max_lane(most);
-    back[r] = largest * (1.0f / kWeightCodes<Codes>);
+    up[r] = max_lane(most);
+  }
+  // After the rows, so that none of them waits for the largest weight of the one before.
+  for (int r = 0; r < R; ++r) {
+    back[r] = up[r] * (1.0f / kWeightCodes<Codes>);
     // So small a weight that its reciprocal is infinite weighs nothing.
-    const float up = back[r] > __FLT_MIN__ ? 1.0f / back[r] : 0.0f;
+    up[r] = back[r] > __FLT_MIN__ ? 1.0f / back[r] : 0.0f;
+  }
+  for (int r = 0; r < R; ++r) {
+    const F32 by = F32::all(up[r]);
     FOVEA_UNROLL
     for (int page = 0; page < kTilePages; ++page) {
       if (!(pages >> page & 1)) continue;
       FOVEA_UNROLL
-      for (int v = page * kPageVectors; v < (page + 1) * kPageVectors; ++v)
-        store_codes(F32::load(at + v * kLanes) * F32::all(up), b.w + r * kTileKeys + v * kLanes);
+      for (int v = page * kPageVectors; v < (page + 1) * kPageVectors; v += 2) {
+        const int at = r * kTileKeys + v * kLanes;
+        store_codes(F32::load(b.s + at) * by, F32::load(b.s + at + kLanes) * by, b.w + at);
+      }
     }
   }
 }

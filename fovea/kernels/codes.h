@@ -63,13 +63,12 @@ inline void round_codes(const float* x, int n, float up, int limit, int32_t* cod
   }
 }
 
-// Pairs of codes as they stand in a dot product of int16: pair i goes to `to` + i * stride.
+// Pairs of codes as they stand in a dot product of int16: pair i goes to `to` + i * stride. n: even, up to 256.
 template <typename Code>
 FOVEA_INLINE void spread_pairs(const int32_t* codes, int n, int stride, Code* to) {
-  for (int d = 0; d < n; d += 2) {
-    const Code pair[2] = {static_cast<Code>(codes[d]), static_cast<Code>(codes[d + 1])};
-    std::memcpy(to + d / 2 * stride, pair, sizeof pair);
-  }
+  Code narrow[256];
+  for (int d = 0; d < n; ++d) narrow[d] = static_cast<Code>(codes[d]);
+  for (int d = 0; d < n; d += 2, to += stride) std::memcpy(to, narrow + d, 2 * sizeof(Code));
 }
 
 }  // namespace fovea::kernels::FOVEA_ISA_NS
