@@ -260,9 +260,9 @@ TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
   EXPECT_THAT(fails(2, {"profile", "-m", kTiny, "--lengths", "500"}), HasSubstr("512"));  // no room for the answer
   // The negative control: weights without sense are "no data" everywhere, never zeros to rank or mask by.
   EXPECT_THAT(fails(2, {"profile", "-q", "-m", kTiny, "--against", path("copy.json")}),
-              HasSubstr("no retrieval values"));
+              HasSubstr("needs the retrieval values"));
   EXPECT_THAT(fails(2, {"run", "-m", kTiny, "-n", "2", "--attention", "retrieval-heads:mask_top=1", "Hello"}),
-              HasSubstr("no retrieval values"));
+              HasSubstr("needs the retrieval values"));
 }
 
 TEST_F(CliAsk, TwoProfilesAreComparedHeadByHead) {

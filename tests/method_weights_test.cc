@@ -43,29 +43,36 @@ TEST(MethodWeights, TrainWhileTheModelStaysWhatItIs) {
   std::vector<tensor::Tensor> trained;
   for (const tensor::Parameter& p : pipeline->methods()[0]->parameters()) trained.push_back(p.target->value);
   std::vector<double> losses;
-  for (int step = 0; step < 20; ++step) {
+  for (int step = 0; step <= 20; ++step) {
     tensor::Tape tape;
     tensor::Exec exec{.tape = &tape};
     tensor::ExecScope scope(exec);
     for (const tensor::Tensor& t : trained) tape.watch(t);
     const tensor::Tensor loss = cross_entropy(model.logits(ids, nullptr, hooks, &*pipeline), targets).mean();
     losses.push_back(loss.data()[0]);
+    if (step == 20) break;
     tape.backward(loss);
     for (tensor::Tensor& t : trained) {
       const tensor::Tensor& gradient = tape.grad(t);
-      for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] -= 0.5f * gradient.data()[i];
+      for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] -= 0.2f * gradient.data()[i];
     }
   }
   EXPECT_LT(losses.back(), losses.front() - 0.01) << losses.front();
   tensor::Exec exec{.numerics = tensor::Numerics::kExact};
   tensor::ExecScope scope(exec);  // and the trained weights serve inference
-  EXPECT_LE(cross_entropy(model.logits(ids, &*pipeline), targets).mean().data()[0], losses.back());
+  EXPECT_NEAR(cross_entropy(model.logits(ids, &*pipeline), targets).mean().data()[0], losses.back(), 1e-4);
 }
 
-// The smallest model with tensors of test-temperature, element i of the file's data i % 7 / 10.
+// A small model with tensors of test-temperature, element i of the file's data i % 7 / 10.
 Result<std::unique_ptr<engine::Session>> session_with(const std::map<std::string, std::vector<uint64_t>>& tensors,
                                                       const std::string& attention) {
   models::ModelRecipe recipe;
+  recipe.set("llama.embedding_length", uint32_t{16});  // heads of 8
+  recipe.tensors = {
+      {"token_embd.weight", {16, 4}},         {"output_norm.weight", {16}},      {"blk.0.attn_norm.weight", {16}},
+      {"blk.0.attn_q.weight", {16, 16}},      {"blk.0.attn_k.weight", {16, 8}},  {"blk.0.attn_v.weight", {16, 8}},
+      {"blk.0.attn_output.weight", {16, 16}}, {"blk.0.ffn_norm.weight", {16}},   {"blk.0.ffn_gate.weight", {16, 4}},
+      {"blk.0.ffn_up.weight", {16, 4}},       {"blk.0.ffn_down.weight", {4, 16}}};
   recipe.tensors.insert(tensors.begin(), tensors.end());
   const std::string path = ::testing::TempDir() + "fovea-method-weights.gguf";
   const std::string bytes = recipe.build([](formats::GgufWriter& w) {

@@ -64,10 +64,8 @@ TEST(AttendOnTape, KnowsWindowsSoftCapsAndLayersWithoutOrder) {
 }
 
 TEST(AttendOnTape, KeysAndValuesMayDifferInTheirNumberOfHeads) {
-  for (const auto& [k_heads, v_heads] : {std::pair(1, 2), std::pair(2, 1)}) {
-    const int n_k = k_heads, n_v = v_heads;
-    OneLayer layer("test-pages:every=3,scale:value=2", kernels::KvType::kF32, nullptr);
-    layer.use([&](AttentionShape& site) { site.n_k_heads = n_k, site.n_v_heads = n_v; });
+  for (const auto& [n_k, n_v] : {std::pair(1, 2), std::pair(2, 1)}) {
+    OneLayer layer("test-pages:every=3,scale:value=2", kernels::KvType::kF32, nullptr, OneLayer::shape_of(4, n_k, n_v));
     expect_same_with_and_without(layer);
     const Batch batch = two_sequences(2);
     const auto qkv = layer.inputs(batch, 0);

@@ -35,7 +35,7 @@ class RetrievalHeads final : public Method {
                                     .neutral = "mask_top=0:heads=none",
                                     .example = "heads=0.1+1",
                                     .more_examples = "heads=0.1+1:mask_mode=zero heads=0.1+1:mask_mode=mean",
-                                    .exceptions = "gradient: scores are set, not made; means are constants, sec. 4.1"};
+                                    .exceptions = "gradient: scores are set and means are constants, sec. 4.1"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
