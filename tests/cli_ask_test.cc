@@ -260,7 +260,7 @@ TEST_F(CliAsk, AProfileIsMeasuredOnceAndKept) {
   EXPECT_THAT(fails(2, {"profile", "-m", kTiny, "--lengths", "500"}), HasSubstr("512"));  // no room for the answer
   // The negative control: weights without sense are "no data" everywhere, never zeros to rank or mask by.
   EXPECT_THAT(fails(2, {"profile", "-q", "-m", kTiny, "--against", path("copy.json")}),
-              HasSubstr("needs the retrieval values"));
+              HasSubstr("no retrieval values"));
   EXPECT_THAT(fails(2, {"run", "-m", kTiny, "-n", "2", "--attention", "retrieval-heads:mask_top=1", "Hello"}),
               HasSubstr("needs the retrieval values"));
 }
