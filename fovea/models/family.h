@@ -40,6 +40,8 @@ class Family {
 struct FamilyInfo {
   std::function<std::unique_ptr<Family>(const Config&)> make;
   std::vector<FamilyKey> keys;  // all that it knows
+  // Reads those that a plain decoder does not have (windows, caps, tables of angles). Empty: there are none.
+  std::function<Status(const formats::ModelSource& source, Config& config)> configure = {};
 };
 inline std::map<std::string, FamilyInfo>& family_registry() {
   static std::map<std::string, FamilyInfo> families;
@@ -58,12 +60,19 @@ inline std::unique_ptr<Family> make_family(const Config& config) {
 inline bool register_family(const std::string& architecture, FamilyInfo info) {
   return add_once(family_registry(), "families", architecture, std::move(info));
 }
+// Type::configure, where the family has one.
+template <typename Type>
+auto configure_of() {
+  std::function<Status(const formats::ModelSource&, Config&)> configure;
+  if constexpr (requires { &Type::configure; }) configure = &Type::configure;
+  return configure;
+}
 // `architecture` as general.architecture spells it; `keys`: see FamilyKey.
 #define FOVEA_REGISTER_FAMILY(Type, architecture, keys)                                   \
   [[maybe_unused]] const bool Type##_registered = ::fovea::models::register_family(       \
       architecture, {[](const ::fovea::models::Config& config) {                          \
                        return std::unique_ptr<::fovea::models::Family>(new Type(config)); \
                      },                                                                   \
-                     keys})
+                     keys, ::fovea::models::configure_of<Type>()})
 
 }  // namespace fovea::models

@@ -58,7 +58,7 @@ class Tensor {
   const float* data() const { return data_; }
   std::span<const float> values() const { return {data_, static_cast<size_t>(elements())}; }
 
-  // Same values under another shape with as many elements. (Differentiable: see ops/view.h.)
+  // Same values under another shape with as many elements. (Differentiable: see ops/shape/view.h.)
   Tensor with_shape(const Shape& shape) const;
   // Identity of the values, unique while they live and never reused: what caches of derived
   // forms (quantised activations) and the tape key on. 0 for an empty tensor.

@@ -159,7 +159,14 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
       {"expert_count", kOnly, "0"},
       {"expert_used_count", kOnly, "0"},
   };
-  keys.insert(keys.end(), more);
+  for (const FamilyKey& key : more) {
+    const auto same = std::find_if(keys.begin(), keys.end(), [&](const FamilyKey& k) { return k.name == key.name; });
+    if (same == keys.end()) {
+      keys.push_back(key);
+    } else {
+      *same = key;
+    }
+  }
   return keys;
 }
 
@@ -281,6 +288,8 @@ Result<Config> read_config(const ModelSource& source) {
   FOVEA_ASSIGN_OR_RETURN(tensor::RopeTable rope, read_rope(source, s));
   config.ropes.push_back(std::move(rope));
   FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(source, s.architecture));
+  if (const auto& configure = family_registry().at(s.architecture).configure)
+    FOVEA_RETURN_IF_ERROR(configure(source, config));
   return config;
 }
 

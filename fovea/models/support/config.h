@@ -39,8 +39,8 @@ struct FamilyKey {
   } use = Use::kRead;
   std::string_view only = {};  // as Gguf::text_of writes it
 };
-// Those that read_config reads of a plain decoder, and `more` of one family. read_config reads no key
-// that the family does not list.
+// Those that read_config reads of a plain decoder, and `more` of one family; one of `more` takes the place of another
+// of its name. read_config reads no key that the family does not list.
 std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more = {});
 
 // What every family needs.

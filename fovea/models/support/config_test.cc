@@ -12,6 +12,7 @@
 
 #include "fovea/formats/gguf.h"
 #include "fovea/models/family.h"
+#include "fovea/models/support/decoder.h"
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
@@ -220,6 +221,40 @@ TEST(ReadConfig, RefusesWhatTheFamilyDoesNotDoInsteadOfIgnoringIt) {
   }
   expect_refused(config_of(ModelRecipe().set("llama.attention.value_length", uint32_t{2})), ErrorCode::kUnsupported,
                  "llama.attention.value_length", {"values are 2 wide and keys 4"});
+}
+
+// A llama whose odd layers see a window.
+class Windowed final : public Decoder {
+ public:
+  explicit Windowed(const Config& config) : Decoder(config) {}
+  static Status configure(const formats::ModelSource& source, Config& config) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t window, source.get_i64("test-windowed.attention.sliding_window"));
+    if (window < 1) return make_error(ErrorCode::kData, "{}: a window of {} tokens", source.name(), window);
+    for (int l = 0; l < config.shape.n_layers; ++l) {
+      attention::AttentionShape layer = config.shape.site(l);
+      if (l % 2 == 1) layer.window = static_cast<int>(window);
+      config.shape.attention.push_back(layer);
+    }
+    return {};
+  }
+};
+FOVEA_REGISTER_FAMILY(Windowed, "test-windowed", decoder_keys({{"attention.sliding_window"}}));
+
+TEST(ReadConfig, AFamilyReadsWhatAPlainDecoderDoesNotHave) {
+  const auto config_of = [](const ModelRecipe& recipe) {
+    const std::string file = recipe.build();
+    const auto gguf = formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+    return read_config(*gguf);
+  };
+  ModelRecipe recipe("test-windowed");
+  recipe.set("test-windowed.block_count", uint32_t{3});
+  const auto windowed = config_of(recipe.set("test-windowed.attention.sliding_window", uint32_t{7}));
+  ASSERT_TRUE(windowed.has_value()) << windowed.error().message;
+  EXPECT_EQ(windowed->shape.site(1).window, 7);
+  EXPECT_EQ(windowed->shape.site(2).window, INT_MAX);
+  const auto none = config_of(recipe.set("test-windowed.attention.sliding_window", int32_t{0}));
+  ASSERT_FALSE(none.has_value());
+  EXPECT_THAT(none.error().message, HasSubstr("a window of 0 tokens"));
 }
 
 }  // namespace
