@@ -230,11 +230,12 @@ class Windowed final : public Decoder {
   static Status configure(const formats::ModelSource& source, Config& config) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t window, source.get_i64("test-windowed.attention.sliding_window"));
     if (window < 1) return make_error(ErrorCode::kData, "{}: a window of {} tokens", source.name(), window);
+    std::vector<attention::AttentionShape> layers;
     for (int l = 0; l < config.shape.n_layers; ++l) {
-      attention::AttentionShape layer = config.shape.site(l);
-      if (l % 2 == 1) layer.window = static_cast<int>(window);
-      config.shape.attention.push_back(layer);
+      layers.push_back(config.shape.site(l));
+      if (l % 2 == 1) layers.back().window = static_cast<int>(window);
     }
+    config.shape.attention = std::move(layers);
     return {};
   }
 };
