@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fovea/base/check.h"
 #include "fovea/base/result.h"
 
 namespace fovea::attention {
@@ -63,7 +64,11 @@ struct ModelShape {
 
   int group() const { return n_heads / n_kv_heads; }
   AttentionShape site(int layer) const {
-    if (!attention.empty()) return attention[static_cast<size_t>(layer)];
+    if (!attention.empty()) {
+      FOVEA_CHECK(layer >= 0 && static_cast<size_t>(layer) < attention.size(), "model: layer {} of {}", layer,
+                  attention.size());
+      return attention[static_cast<size_t>(layer)];
+    }
     return {.n_heads = n_heads,
             .n_k_heads = n_kv_heads,
             .n_v_heads = n_kv_heads,

@@ -138,7 +138,7 @@ struct Backward {
       uint32_t bits[kTilePages];
       for (uint32_t& b : bits) b = i < n && lse[i] > kMinusInfinity ? ~0u : 0u;
       if (!whole && bits[0]) see(g.q_pos[first + i], rule, bits);
-      for (int page = 0; page < kTilePages && g.mask; ++page) {
+      for (int page = 0; page < kTilePages && g.mask && i < n; ++page) {
         const int64_t at = first_page + page;
         if (at < page_count) bits[page] &= g.mask[((first + i) * g.group + head) * page_count + at];
       }
