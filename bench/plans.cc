@@ -6,8 +6,8 @@
 //
 // prefill   N tokens with plans that hide nothing (test-strided asks each key of each row, which is most of its time; a
 //           mask of each page; a list of all), and with every k-th page: a line of the time over the share of keys
-//           computed. Attention is what dense takes beyond the same tokens in sequences of one chunk, as far as both are
-//           n + n^2; the rest is what it leaves.
+//           computed. Attention is what dense takes beyond the same tokens in sequences of one chunk, as far as both
+//           are n + n^2; the rest is what it leaves.
 // classes   N tokens with three softmax parts a row (4 sinks, the last pages, what lies between), and their masses read
 // decode    a token at depth N with the rows of one head of each layer made and weighed, in units of what depth costs
 //           a fused head of each layer; and with the evidence of `ask` collected of all heads, and of 12
@@ -274,8 +274,7 @@ int run(const std::string& name, int n_tokens, int rounds, std::string_view part
     fmt::print("{}\n", nlohmann::ordered_json{{"rows", bench.rows()}}.dump(1));
     return 0;
   }
-  fmt::print("{}, {} tokens, {} threads, {}\n", name, n_tokens, pool().size(),
-             kernels::name_of(kernels::active_isa()));
+  fmt::print("{}, {} tokens, {} threads, {}\n", name, n_tokens, pool().size(), kernels::name_of(kernels::active_isa()));
   for (const auto& row : bench.rows()) {
     fmt::print("{:8} {:44} {:10.3f} {:14}", row["part"].get<std::string>(), row["what"].get<std::string>(),
                row["value"].get<double>(), row["unit"].get<std::string>());
