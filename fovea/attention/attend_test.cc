@@ -406,5 +406,16 @@ TEST(Attend, WithoutACacheEveryKeyComesFromTheCall) {
     ASSERT_NEAR(z.data()[i], expected[i], 1e-5) << i;  // sums in another order
 }
 
+TEST(Attend, RowsMayBeCutAfterATileWasEdited) {
+  OneLayer layer("test-strided:stride=3,test-nearer:limit=8");  // masks, then cuts
+  const std::vector<float> z = layer.feed(100);
+  for (const int32_t row : {5, 31, 32, 63, 64, 77, 99}) {
+    const auto sees = [row](int32_t key) { return key % 3 == 0 || key == row; };
+    const auto stands = [row](int32_t key) { return key / 32 < row / 32 - 1 ? std::min(row, 8) : row; };
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern_at(head, row, sees, stands)));
+  }
+}
+
 }  // namespace
 }  // namespace fovea::attention

@@ -49,10 +49,45 @@ void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int grou
 }
 
 void KeyPlan::cut(int64_t row) {
-  for (int kv = 0; kv < n_heads_; ++kv)
-    FOVEA_CHECK(!heads_[static_cast<size_t>(kv)].touched, "key plan: rows are cut at {} after a tile was edited", row);
   const auto at = std::lower_bound(cuts_.begin(), cuts_.end(), row);
-  if (row > 0 && at != cuts_.end() && *at != row) cuts_.insert(at, row);
+  if (row <= 0 || at == cuts_.end() || *at == row) return;
+  const auto before = static_cast<size_t>(at - cuts_.begin()) - 1;  // the tile that holds the row
+  for (int kv = 0; kv < n_heads_; ++kv) {
+    Head& head = heads_[static_cast<size_t>(kv)];
+    if (!head.touched) continue;
+    std::vector<Tile> tiles;
+    tiles.reserve(head.tiles.size() + 1);
+    for (size_t t = 0; t < head.tiles.size(); ++t) {
+      Tile& tile = head.tiles[t];
+      if (t != before) {
+        tiles.push_back(std::move(tile));
+        continue;
+      }
+      tiles.push_back(rows_of(tile, 0, row - tile.first));
+      tiles.push_back(rows_of(tile, row - tile.first, tile.n));
+    }
+    head.tiles = std::move(tiles);
+  }
+  cuts_.insert(at, row);
+}
+
+KeyPlan::Tile KeyPlan::rows_of(const Tile& tile, int64_t begin, int64_t end) const {
+  Tile out;
+  out.first = tile.first + begin;
+  out.n = end - begin;
+  out.parts = tile.parts;
+  for (Part& part : out.parts) {
+    for (Page& page : part.pages) {
+      if (!page.bits) continue;
+      std::vector<uint32_t>& bits = out.bits.emplace_back();
+      for (int g = 0; g < group_; ++g) {
+        const uint32_t* from = page.bits + g * tile.n;
+        bits.insert(bits.end(), from + begin, from + end);
+      }
+      page.bits = bits.data();
+    }
+  }
+  return out;
 }
 
 // The lists start with every page that a row may look at.

@@ -54,7 +54,8 @@ class KeyPlan {
   // Narrows the rule of a query head. Where neither rule holds the other, masks say what both let through.
   void narrow(int kv_head, int g, const KeyRule& rule);
 
-  // Rows are cut into tiles, for all heads alike; one more cut before `row`. Before any tile is edited.
+  // Rows are cut into tiles, for all heads alike; one more cut before `row`: of a tile that was edited, both keep its
+  // parts.
   void cut(int64_t row);
   int n_tiles() const { return static_cast<int>(cuts_.size()) - 1; }
   bool touched(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].touched; }
@@ -80,6 +81,7 @@ class KeyPlan {
     bool touched = false;
   };
   void open(Head& head);
+  Tile rows_of(const Tile& tile, int64_t begin, int64_t end) const;
 
   std::span<const int32_t> positions_;
   int n_heads_ = 0, group_ = 1;

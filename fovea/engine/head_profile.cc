@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -45,7 +48,7 @@ Status add_values(const Json& entry, Granularity of, size_t id, const std::strin
     auto& column = profile.columns.try_emplace(key, HeadProfile::Column{of}).first->second;
     if (column.of != of)
       return make_error(ErrorCode::kData, "{}: {} is given for two kinds of things", name, fovea::quoted(key));
-    column.values.resize(profile.size(of));
+    column.values.resize(profile.size(of), std::numeric_limits<double>::quiet_NaN());  // until its entry comes
     column.values[id] = value.get<double>();
   }
   return {};
@@ -75,6 +78,19 @@ Status add_list(const Json& entries, const List& list, const std::string& name, 
     }
     seen[id] = true;
     FOVEA_RETURN_IF_ERROR(add_values(entry, list.of, id, name, profile));
+  }
+  return {};
+}
+
+// A column without a number for one of its heads would rank it on nothing.
+Status check_whole(const HeadProfile& profile, const std::string& name) {
+  for (const auto& [column, held] : profile.columns) {
+    const auto missing = std::find_if(held.values.begin(), held.values.end(), [](double v) { return std::isnan(v); });
+    if (missing == held.values.end()) continue;
+    const auto at = static_cast<size_t>(missing - held.values.begin());
+    const size_t each = held.values.size() / static_cast<size_t>(profile.n_layers);
+    return make_error(ErrorCode::kData, "{}: {} of layer {}{} is missing or no number", name, fovea::quoted(column),
+                      at / each, each > 1 ? fmt::format(", head {}", at % each) : "");
   }
   return {};
 }
@@ -109,6 +125,7 @@ Result<HeadProfile> parse_head_profile(const std::string& text, const std::strin
     if (!whole->is_object()) return make_error(ErrorCode::kData, "{}: model must be an object", name);
     FOVEA_RETURN_IF_ERROR(add_values(*whole, Granularity::kModel, 0, name, profile));
   }
+  FOVEA_RETURN_IF_ERROR(check_whole(profile, name));
   return profile;
 }
 

@@ -12,6 +12,10 @@ Result<DecodeRun> decode_run(Run& run, const DecodeOptions& options) {
   FOVEA_ASSIGN_OR_RETURN(const auto session, engine::Session::create(run.model(), {.numerics = run.numerics(),
                                                                                    .attention = options.attention}));
   Rng random(run.seed());
+  if (session->n_ctx() <= options.n_decoded) {
+    return make_error(ErrorCode::kUsage, "this model has a context of {} tokens; {} or more are needed",
+                      session->n_ctx(), options.n_decoded + 1);
+  }
   std::vector<int32_t> tokens(static_cast<size_t>(std::min(options.n_prompt + options.n_decoded, session->n_ctx())));
   for (int32_t& token : tokens)
     token = static_cast<int32_t>(random.below(static_cast<uint64_t>(session->shape().vocab_size)));

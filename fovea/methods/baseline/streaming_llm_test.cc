@@ -122,5 +122,18 @@ TEST(StreamingLlm, RefusesAnEmptyWindowAndNamesTheKnob) {
   EXPECT_THAT(blind.error().message, AllOf(HasSubstr("streaming-llm"), HasSubstr("fovea profile")));
 }
 
+// Both cut the rows of a pass where theirs begin to lose keys, the second when the first has edited its tiles.
+TEST(StreamingLlm, TwoOfItEachHaveTheirHeads) {
+  const std::string first = "streaming-llm:heads=0.0:window=2:n_sink=1",
+                    second = "streaming-llm:heads=0.3:window=5:n_sink=2";
+  OneLayer both(first + "," + second), one(first), two(second), dense;
+  const std::vector<float> z = both.feed(20), a = one.feed(20), b = two.feed(20), c = dense.feed(20);
+  for (int row = 0; row < 20; ++row) {
+    EXPECT_EQ(both.of_head(z, row, 0), one.of_head(a, row, 0)) << row;
+    EXPECT_EQ(both.of_head(z, row, 3), two.of_head(b, row, 3)) << row;
+    EXPECT_EQ(both.of_head(z, row, 1), dense.of_head(c, row, 1)) << row;
+  }
+}
+
 }  // namespace
 }  // namespace fovea::attention
