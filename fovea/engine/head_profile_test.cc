@@ -23,12 +23,24 @@ attention::ModelShape shape() {
 TEST(HeadProfile, ReadsTheValuesOfEveryHead) {
   const auto profile = parse_head_profile(
       R"({"version": 1, "model_sha256": "ab", "made_by": "x",
-          "heads": [{"layer": 0, "head": 1, "retrieval": 0.5, "note": "y"}, {"layer": 0, "head": 0, "retrieval": 0.25, "sink": 1}]})",
+          "heads": [{"layer": 0, "head": 1, "retrieval": 0.5, "sink": 0, "note": "y"}, {"layer": 0, "head": 0, "retrieval": 0.25, "sink": 1}]})",
       "p", shape());
   ASSERT_TRUE(profile.has_value()) << profile.error().message;
   EXPECT_EQ(profile->model_sha256, "ab");
   EXPECT_THAT(*profile->find("retrieval"), ElementsAre(0.25, 0.5));
   EXPECT_THAT(*profile->find("sink"), ElementsAre(1, 0));
+}
+
+TEST(HeadProfile, AColumnWithoutANumberForAHeadIsRefused) {
+  for (const char* value : {"", R"(, "sink": null)", R"(, "sink": "0.5")", R"(, "sink": true)"}) {
+    const auto profile = parse_head_profile(
+        std::string(R"({"version": 1, "model_sha256": "ab", "heads": [{"layer": 0, "head": 0, "sink": 1},
+                       {"layer": 0, "head": 1)") +
+            value + "}]}",
+        "p", shape());
+    ASSERT_FALSE(profile.has_value()) << value;
+    EXPECT_THAT(profile.error().message, HasSubstr("\"sink\" of layer 0, head 1"));
+  }
 }
 
 constexpr const char* kAll = R"({"version": 1, "model_sha256": "ab",
