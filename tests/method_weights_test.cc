@@ -1,9 +1,11 @@
 // Weights that a method owns: in the model's file under its name, with gradients, trained like any other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -74,7 +76,7 @@ Result<std::unique_ptr<engine::Session>> session_with(const std::map<std::string
       {"blk.0.attn_output.weight", {16, 16}}, {"blk.0.ffn_norm.weight", {16}},   {"blk.0.ffn_gate.weight", {16, 4}},
       {"blk.0.ffn_up.weight", {16, 4}},       {"blk.0.ffn_down.weight", {4, 16}}};
   recipe.tensors.insert(tensors.begin(), tensors.end());
-  const std::string path = ::testing::TempDir() + "fovea-method-weights.gguf";
+  const std::string path = ::testing::TempDir() + "method-weights-" + std::to_string(getpid()) + ".gguf";
   const std::string bytes = recipe.build([](formats::GgufWriter& w) {
     for (size_t i = 0; 4 * i + 4 <= w.data().size(); ++i) {
       const float x = static_cast<float>(i % 7) / 10;
@@ -82,10 +84,12 @@ Result<std::unique_ptr<engine::Session>> session_with(const std::map<std::string
     }
   });
   EXPECT_TRUE(write_file_atomic(path, bytes).has_value());
-  FOVEA_ASSIGN_OR_RETURN(const auto model, engine::Model::load(path));
+  const auto model = engine::Model::load(path);
+  std::filesystem::remove(path);  // it is mapped
+  if (!model) return model.error();
   engine::SessionOptions options{.numerics = kernels::Numerics::kExact};
   options.attention = attention;
-  return engine::Session::create(model, options);
+  return engine::Session::create(*model, options);
 }
 
 std::vector<float> bias_of(const engine::Session& session) {

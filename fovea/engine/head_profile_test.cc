@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "fovea/base/file.h"
 #include "fovea/base/testing/paths.h"
@@ -113,7 +114,7 @@ TEST(HeadProfile, ADifferentModelFileIsRefused) {
     for (int h = 0; h < 4; ++h)
       heads += fmt::format(R"({}{{"layer": {}, "head": {}}})", heads.empty() ? "" : ", ", l, h);
   }
-  const std::string path = ::testing::TempDir() + "/profile.json";
+  const std::string path = ::testing::TempDir() + "/profile-" + std::to_string(getpid()) + ".json";
   const auto write = [&](const std::string& sha256) {
     return write_file_atomic(path,
                              fmt::format(R"({{"version": 1, "model_sha256": "{}", "heads": [{}]}})", sha256, heads));

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <vector>
@@ -105,7 +106,7 @@ TEST_P(SessionAdapters, ATokenWithTheRowOfAnotherIsRead) {
 }
 
 TEST_P(SessionAdapters, WhatWasReadWithThemIsNotStoredAsAPrefix) {
-  const std::string dir = ::testing::TempDir() + "session_adapters_prefix";
+  const std::string dir = ::testing::TempDir() + "session-adapters-" + std::to_string(getpid());
   std::filesystem::remove_all(dir);
   std::vector<int32_t> ids(PrefixStore::kLeastTokens + 10);
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i % 90);
