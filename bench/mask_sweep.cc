@@ -27,6 +27,7 @@
 #include "bench/must.h"
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
+#include "fovea/base/split.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/document_prompt.h"
 #include "fovea/engine/session.h"
@@ -43,21 +44,14 @@ using bench::must;
 using Model = std::shared_ptr<const engine::Model>;
 using Tokenizer = std::shared_ptr<const tokenizers::Tokenizer>;
 
+std::vector<std::string> words(const std::string& list) {
+  const auto parts = split(list, ',');
+  return {parts.begin(), parts.end()};
+}
+
 [[noreturn]] void stop(ErrorCode code, const std::string& why) {
   fmt::print(stderr, "bench_mask_sweep: {}\n", why);
   std::exit(exit_code(code));
-}
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> out(1);
-  for (const char c : text) {
-    if (c == ',') {
-      out.emplace_back();
-    } else {
-      out.back() += c;
-    }
-  }
-  return out;
 }
 
 int number(const std::string& key, const std::string& text, int min, int max) {
@@ -86,14 +80,14 @@ Options read_options(int argc, char** argv) {
     const std::string key = argument.substr(0, equals),
                       value = equals < argument.size() ? argument.substr(equals + 1) : "";
     if (key == "tasks") {
-      options.tasks = split(value);
+      options.tasks = words(value);
       for (const std::string& task : options.tasks) check(key, task, {"extract", "known", "direct", "chain"});
     } else if (key == "modes") {
-      options.modes = split(value);
+      options.modes = words(value);
       for (const std::string& mode : options.modes) check(key, mode, {"uniform", "zero", "mean"});
     } else if (key == "k") {
       options.k.clear();
-      for (const std::string& k : split(value)) options.k.push_back(number(key, k, 0, 1 << 20));
+      for (const std::string& k : words(value)) options.k.push_back(number(key, k, 0, 1 << 20));
     } else if (key == "draws") {
       options.draws = number(key, value, 0, 100);
     } else if (key == "problems") {

@@ -101,9 +101,11 @@ std::vector<float> bias_of(const engine::Session& session) {
 TEST(MethodWeights, ComeFromTheModelsFileUnderTheMethodsName) {
   const auto fresh = session_with({}, "test-temperature");
   ASSERT_TRUE(fresh.has_value()) << fresh.error().message;
-  const auto saved = session_with({{"test-temperature.layer.0.bias", {2}}}, "test-temperature");
+  const std::map<std::string, std::vector<uint64_t>> both = {{"test-temperature.layer.0.bias", {2}},
+                                                             {"test-temperature.layer.0.weight", {16, 2}}};
+  const auto saved = session_with(both, "test-temperature");
   ASSERT_TRUE(saved.has_value()) << saved.error().message;
-  const auto dense = session_with({{"test-temperature.layer.0.bias", {2}}}, "dense");
+  const auto dense = session_with(both, "dense");
   EXPECT_TRUE(dense.has_value()) << dense.error().message;
   EXPECT_EQ(bias_of(**fresh)[0], bias_of(**fresh)[1]);
   EXPECT_NE(bias_of(**saved), bias_of(**fresh));
@@ -116,6 +118,9 @@ TEST(MethodWeights, ThatDoNotFitAreRefusedByName) {
   const auto wide = session_with({{"test-temperature.layer.0.bias", {3}}}, "test-temperature");
   ASSERT_FALSE(wide.has_value());
   EXPECT_THAT(wide.error().message, HasSubstr("test-temperature.layer.0.bias"));
+  const auto part = session_with({{"test-temperature.layer.0.bias", {2}}}, "test-temperature");
+  ASSERT_FALSE(part.has_value());
+  EXPECT_THAT(part.error().message, HasSubstr("but not test-temperature.layer.0.weight"));
   const auto stray = session_with({{"test-temperature.layer.7.bias", {2}}}, "test-temperature");
   ASSERT_FALSE(stray.has_value());
   EXPECT_THAT(stray.error().message, HasSubstr("test-temperature.layer.7.bias"));

@@ -8,22 +8,13 @@
 
 #include "apps/cli/foreign_flags.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/split.h"
 
 namespace fovea::cli {
 namespace {
 
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0;;) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    parts.emplace_back(text.substr(begin, end - begin));
-    if (end == text.size()) return parts;
-    begin = end + 1;
-  }
-}
-
 bool contains(std::string_view list, std::string_view item) {
-  const auto parts = split(list);
+  const auto parts = split(list, ',');
   return std::find(parts.begin(), parts.end(), item) != parts.end();
 }
 

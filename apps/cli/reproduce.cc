@@ -99,7 +99,11 @@ Status verdict(const papers::Report& report) {
 }
 
 Status reproduce(const Options& options, Common common) {
-  if (options.slug.empty()) return list(common);
+  if (options.slug.empty()) {
+    if (options.fast || options.again || options.item != 0 || !options.html.empty() || !options.settings.empty())
+      return make_error(ErrorCode::kUsage, "which paper? fovea reproduce SLUG ...; fovea reproduce lists them");
+    return list(common);
+  }
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const Paper* paper, papers::find_paper(options.slug));
   papers::RunOptions run;

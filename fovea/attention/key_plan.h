@@ -32,7 +32,7 @@ class KeyPlan {
     std::vector<KeyRule> rules;  // [group]; no wider than those of the plan
     int head = kAllHeads;        // the one query head of the group (0..) that reads it
     int turn = 0;                // how q is turned for it: turn(); 0: by its position in the text
-    float bias = 0;              // added to its scores
+    float bias = 0;              // added to its scores, behind scale and soft cap; so it is in the log-sum-exp
   };
   struct Tile {
     int64_t first, n;         // rows of the call

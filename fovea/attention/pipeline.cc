@@ -10,22 +10,12 @@
 #include "fovea/attention/policy_file.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/nearest.h"
+#include "fovea/base/split.h"
 
 namespace fovea::attention {
 namespace {
 
 using Knobs = std::vector<std::pair<std::string, std::string>>;
-
-// Parts between separators, empty ones included.
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t begin = 0;;) {
-    const size_t end = text.find(separator, begin);
-    parts.push_back(text.substr(begin, end - begin));
-    if (end == std::string_view::npos) return parts;
-    begin = end + 1;
-  }
-}
 
 // The heads that a method was told to act on; nothing if it has no such knob.
 std::optional<std::vector<bool>> heads_of(Method& method, const ModelShape& model) {
@@ -94,15 +84,15 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
     const std::string own = tensor_name(info, p.name);
     *p.target = tensor::Weight::from(own, tensor::draw(p.init, shape, /*seed=*/0, own));
   }
-  for (const auto& other : methods_) {
-    if (other->info().name != info.name) continue;
-    const auto mine = heads_of(*method, model), theirs = heads_of(*other, model);
-    if (!mine || !theirs)
-      return make_error(ErrorCode::kUsage, "{} is named twice; all its knobs go behind one name", info.name);
-    for (size_t i = 0; i < mine->size(); ++i) {
-      if (!(*mine)[i] || !(*theirs)[i]) continue;
+  const auto heads = heads_of(*method, model);
+  const auto [claimed, first] = claimed_.try_emplace(info.name, heads.value_or(std::vector<bool>()));
+  if (!first) {
+    if (!heads) return make_error(ErrorCode::kUsage, "{} is named twice; all its knobs go behind one name", info.name);
+    for (size_t i = 0; i < heads->size(); ++i) {
       const auto n_heads = static_cast<size_t>(model.n_heads);
-      return make_error(ErrorCode::kUsage, "{} is named twice for head {}.{}", info.name, i / n_heads, i % n_heads);
+      if ((*heads)[i] && claimed->second[i])
+        return make_error(ErrorCode::kUsage, "{} is named twice for head {}.{}", info.name, i / n_heads, i % n_heads);
+      if ((*heads)[i]) claimed->second[i] = true;
     }
   }
   spec_ = methods_.empty() ? text : spec_ + "," + text;

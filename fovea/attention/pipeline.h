@@ -47,6 +47,8 @@ class Pipeline {
   std::string spec_ = "dense";
   std::vector<std::unique_ptr<Method>> methods_;
   std::map<SequenceId, States> states_;
+  // By a method's name, the heads that its entries act on; of one that acts on no chosen heads, none.
+  std::map<std::string_view, std::vector<bool>> claimed_;
 };
 
 }  // namespace fovea::attention

@@ -112,6 +112,8 @@ TEST(Pipeline, ARepeatedKnobOrMethodIsRefused) {
   EXPECT_THAT(refusal("scale:value=2,scale:value=3"), HasSubstr("twice for head 0.0"));
   EXPECT_THAT(refusal("scale:heads=0:value=2,scale:heads=0.1:value=3"), HasSubstr("twice for head 0.1"));
   ASSERT_TRUE(parse("scale:heads=0.0:value=2,scale:heads=0.1:value=3").has_value());  // each on heads of its own
+  EXPECT_THAT(refusal("scale:heads=0.0:value=2,scale:heads=0.1:value=3,scale:heads=0.1:value=4"),
+              HasSubstr("twice for head 0.1"));
 }
 
 TEST(Pipeline, ErrorsOfAPolicyFileHaveLineAndColumn) {

@@ -108,6 +108,11 @@ Result<HeadProfile> parse_head_profile(const std::string& text, const std::strin
   const auto sha256 = json.find("model_sha256");
   if (sha256 == json.end() || !sha256->is_string())
     return make_error(ErrorCode::kData, "{}: model_sha256 is missing", name);
+  for (const auto& [key, size] : {std::pair("n_layers", shape.n_layers), std::pair("n_heads", shape.n_heads),
+                                  std::pair("n_kv_heads", shape.n_kv_heads)}) {
+    if (const auto it = json.find(key); it != json.end() && *it != size)
+      return make_error(ErrorCode::kData, "{}: {} is {}; this model has {}", name, key, escaped_line(it->dump()), size);
+  }
   HeadProfile profile{.model_sha256 = *sha256,
                       .n_layers = shape.n_layers,
                       .n_heads = shape.n_heads,

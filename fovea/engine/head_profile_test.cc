@@ -82,6 +82,7 @@ TEST(HeadProfile, EveryListMustFitTheModel) {
   EXPECT_THAT(problem(R"({"layer": 0, "entropy": 7},)", ""), HasSubstr("it has 1 layers"));
   EXPECT_THAT(problem(R"({"loss": 9, "made_by": "x"})", "[]"), HasSubstr("model must be an object"));
   EXPECT_THAT(problem("entropy", "x"), HasSubstr("\"x\" is given for two kinds"));
+  EXPECT_THAT(problem(R"("heads")", R"("n_layers": 30, "heads")"), HasSubstr("n_layers is 30; this model has 2"));
 }
 
 TEST(HeadProfile, WhatIsNoneIsRefusedByNameAndKey) {

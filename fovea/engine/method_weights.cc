@@ -10,12 +10,18 @@ namespace fovea::engine {
 Status bind_method_weights(const formats::ModelSource& source, const attention::Pipeline& pipeline) {
   for (const auto& method : pipeline.methods()) {
     std::set<std::string> known;
+    std::string missing;
+    size_t n_found = 0;
     for (tensor::Parameter p : method->parameters()) {
       p.name = p.hf_name = attention::tensor_name(method->info(), p.name);
       p.optional = true;
       FOVEA_ASSIGN_OR_RETURN(const auto found, models::find_weight(source, p));
       known.insert(p.name);
-      if (!found) continue;
+      if (!found) {
+        missing = p.name;
+        continue;
+      }
+      ++n_found;
       const bool matrix = p.shape.size() == 2;
       const tensor::Weight in_file{.name = p.name,
                                    .view = {.dtype = found->dtype,
@@ -26,6 +32,9 @@ Status bind_method_weights(const formats::ModelSource& source, const attention::
                                    .value = {}};
       *p.target = tensor::Weight::from(p.name, tensor::weight_values(in_file));
     }
+    if (n_found > 0 && !missing.empty())
+      return make_error(ErrorCode::kData, "{}: it has weights of {}, but not {}", source.name(), method->info().name,
+                        missing);
     const std::string prefix = attention::tensor_name(method->info(), "");
     for (const formats::TensorInfo& tensor : source.tensors()) {
       if (tensor.name.starts_with(prefix) && !known.count(tensor.name)) {

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
+#include "fovea/attention/pipeline.h"
 #include "fovea/engine/chat.h"
+#include "fovea/engine/method_weights.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/formats/weight_scan.h"
 #include "fovea/models/support/weights.h"
@@ -33,6 +36,20 @@ void check_values(const ModelSource& source, std::vector<Error>& out) {
   }
 }
 
+// Weights under a method's name, as they would be bound where it runs with the knobs it has by default.
+void check_method_weights(const ModelSource& source, const attention::ModelShape& shape, std::vector<Error>& out) {
+  std::set<std::string> methods;
+  for (const auto& tensor : source.tensors()) {
+    const std::string prefix = tensor.name.substr(0, tensor.name.find('.'));
+    if (prefix != tensor.name && attention::make_method(prefix)) methods.insert(prefix);
+  }
+  for (const std::string& method : methods) {
+    const auto pipeline = attention::Pipeline::parse(method, shape);
+    if (!pipeline) continue;  // it wants a profile, or knobs
+    if (const Status bound = bind_method_weights(source, *pipeline); !bound) out.push_back(bound.error());
+  }
+}
+
 }  // namespace
 
 CheckReport check_model(const ModelSource& source, const CheckOptions& options) {
@@ -41,6 +58,7 @@ CheckReport check_model(const ModelSource& source, const CheckOptions& options) 
   const auto family = models::make_family(source);
   if (family) {
     out = models::bind_weights(source, *family.value());
+    check_method_weights(source, family.value()->config().shape, out);
   } else {
     out.push_back(family.error());
   }

@@ -138,6 +138,12 @@ int64_t argmax(const float* x, int64_t n) {
   return 0;
 }
 
+uint64_t count_bits(const uint32_t* words, int64_t n) {
+  uint64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += static_cast<uint64_t>(__builtin_popcount(words[i]));
+  return count;
+}
+
 FOVEA_INLINE void turn(F32& a, F32& b, F32 c, F32 s) {
   const F32 turned = neg_mul_add(b, s, a * c);
   b = mul_add(b, c, a * s);
@@ -184,6 +190,7 @@ FOVEA_KERNEL(swiglu)
 FOVEA_KERNEL(softmax)
 FOVEA_KERNEL(log_sum_exp)
 FOVEA_KERNEL(argmax)
+FOVEA_KERNEL(count_bits)
 FOVEA_KERNEL(rope_rotate)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

@@ -1,4 +1,4 @@
-// Elementwise loops and reductions over float vectors: norms, gates, softmax, rotation.
+// Elementwise loops and reductions over vectors: norms, gates, softmax, rotation, counting.
 //
 // Every n may be 0 or any length, every pointer need only be aligned as a float, and an output may
 // be one of the inputs. Infinities and NaN go through as IEEE arithmetic says, but where stated.
@@ -31,6 +31,9 @@ extern Dispatched<void(const float* x, int64_t n, float* y)> softmax;
 extern Dispatched<float(const float* x, int64_t n)> log_sum_exp;  // -inf for n = 0
 // The first index of the largest value; NaN never counts. 0 if there is nothing to compare.
 extern Dispatched<int64_t(const float* x, int64_t n)> argmax;
+
+// The bits that are set in n words.
+extern Dispatched<uint64_t(const uint32_t* words, int64_t n)> count_bits;
 
 // Turns pair i by the angle whose cosine and sine are given: (a, b) -> (a cos - b sin, a sin + b cos).
 // A pair is (x[2i], x[2i+1]) if `adjacent`, else (x[i], x[i + n_pairs]). y may be x.

@@ -113,6 +113,18 @@ TEST(Vector, NormDividesByTheRootOfTheMeanSquare) {
   });
 }
 
+TEST(Vector, CountsTheBitsOfWords) {
+  at_every_length([](int64_t n, int, Rng& rng) {
+    std::vector<uint32_t> words(static_cast<size_t>(n));
+    uint64_t count = 0;
+    for (uint32_t& word : words) {
+      word = static_cast<uint32_t>(rng.below(uint64_t{1} << 32));
+      for (int bit = 0; bit < 32; ++bit) count += word >> bit & 1;
+    }
+    ASSERT_EQ(count_bits(words.data(), n), count);
+  });
+}
+
 TEST(Vector, ReductionsAgreeWithDoubles) {
   at_every_length([](int64_t n, int offset, Rng& rng) {
     Floats a = Floats::random(n, offset, rng), b = Floats::random(n, 3 - offset, rng), y(n, offset);

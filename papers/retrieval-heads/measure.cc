@@ -105,12 +105,20 @@ Result<Detected> detected(Run& run) {
     const Json setting = {{"length", length}, {"depths", run.number("depths")}};
     FOVEA_ASSIGN_OR_RETURN(const Json cell,
                            run.cell("detection", setting, [&] { return detect(run, run.model(), length); }));
-    out.samples += cell["samples"].get<size_t>();
-    out.accepted += cell["accepted"].get<size_t>();
-    const Json& sums = cell["sums"];
-    if (sums.contains("even")) add(out.even, sums["even"].get<Scores>());
-    if (sums.contains("odd")) add(out.odd, sums["odd"].get<Scores>());
-    if (sums.contains("moved")) add(out.moved, sums["moved"].get<Scores>());
+    out.samples += cell.at("samples").get<size_t>();
+    out.accepted += cell.at("accepted").get<size_t>();
+    const Json& sums = cell.at("sums");
+    if (sums.contains("even")) add(out.even, sums.at("even").get<Scores>());
+    if (sums.contains("odd")) add(out.odd, sums.at("odd").get<Scores>());
+    if (sums.contains("moved")) add(out.moved, sums.at("moved").get<Scores>());
+  }
+  const attention::ModelShape& shape = run.model()->shape();
+  const auto n_heads = static_cast<size_t>(shape.n_layers) * static_cast<size_t>(shape.n_heads);
+  for (Scores* scores : {&out.even, &out.odd, &out.moved}) {  // empty where no sample fell to them
+    if (!scores->empty() && scores->size() != n_heads)
+      return make_error(ErrorCode::kData, "a detection was kept that has {} heads, this model {}; measure with --again",
+                        scores->size(), n_heads);
+    scores->resize(n_heads);
   }
   add(out.scores, out.even);
   add(out.scores, out.odd);
@@ -128,7 +136,7 @@ Result<double> recall(Run& run, const Detected& ranked, int k, int draw) {
   if (k != 0) setting["ranked by lengths"] = run.word("lengths"), setting["and depths"] = run.word("depths");
   FOVEA_ASSIGN_OR_RETURN(const Json cell,
                          run.cell(attention, setting, [&] { return answer(run, attention, ranked.scores); }));
-  return cell["recall"].get<double>();
+  return cell.at("recall").get<double>();
 }
 
 Result<Masked> masked(Run& run, const Detected& ranked) {

@@ -92,9 +92,9 @@ Result<Outcome> shuffled_weights(Run& run) {
     FOVEA_ASSIGN_OR_RETURN(const auto model, shuffled_model(*run.model(), run.seed(), run.cancel()));
     return detect(run, model, length);
   }));
-  return Outcome{cell["accepted"] == 0 && cell["scored"] == false,
-                 fmt::format("{} of {} accepted, {}", cell["accepted"].dump(), cell["samples"].dump(),
-                             cell["scored"] == true ? "scores" : "no data")};
+  return Outcome{cell.at("accepted") == 0 && cell.at("scored") == false,
+                 fmt::format("{} of {} accepted, {}", cell.at("accepted").dump(), cell.at("samples").dump(),
+                             cell.at("scored") == true ? "scores" : "no data")};
 }
 
 Result<Outcome> looking(Run& run) {
@@ -122,7 +122,7 @@ FOVEA_REPRODUCTION(Paper{
     .settings = {{"lengths", "512,1024,2048", "400", "tokens of the prompts of the detection", 128, 1 << 20},
                  {"depths", "6", "1", "places of each of the 4 needles", 1, 100},
                  {"masked", "12", "12", "how many heads are masked; the first number is judged", 1, 1 << 20},
-                 {"mode", "uniform", "uniform", "mask_mode of the method"},
+                 {"mode", "uniform", "uniform", "mask_mode of the method", 0, -1, {"uniform", "zero", "mean"}},
                  {"mask-length", "512", "400", "tokens of the prompts that are answered with masks", 128, 1 << 20},
                  {"mask-depths", "3", "1", "places of each needle in them", 1, 100},
                  {"draws", "5", "1", "draws of random heads", 1, 100},

@@ -1,5 +1,7 @@
 #include "papers/support/cells.h"
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <optional>
 
@@ -18,6 +20,11 @@ std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::e
 std::string hash_of(const std::string& text) { return sha256_of(std::as_bytes(std::span(text))); }
 
 std::optional<CellValues> read_cell(const std::string& path, const std::string& key) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {  // reading a FIFO would wait
+    log_warning("a cell is measured anew, its file is no regular file: {}", quoted(path, 4096));
+    return std::nullopt;
+  }
   const auto file = read_json(path, kMaxBytes);
   if (!file) {
     if (file.error().code != ErrorCode::kNotFound)

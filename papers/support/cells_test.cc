@@ -1,6 +1,7 @@
 #include "papers/support/cells.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -57,7 +58,7 @@ TEST_F(Cells, WhoseFileIsDamagedAreMadeAnew) {
   const std::string path = CellStore(dir_).path_of(kKey);
   const std::string good = read_file(path).value();
   std::string changed = good, other_key = good;
-  changed.replace(changed.find("1.0"), 3, "9.0");
+  changed.replace(changed.find(":1.0}") + 1, 3, "9.0");
   other_key.replace(other_key.find("dense"), 5, "other");
   for (const std::string& bad : {std::string(), good.substr(0, good.size() / 2), changed, other_key, std::string("[]"),
                                  std::string("{\"key\": 1}"), std::string(100'000, '[')}) {
@@ -69,6 +70,14 @@ TEST_F(Cells, WhoseFileIsDamagedAreMadeAnew) {
     EXPECT_EQ(n_measured_, 1) << bad.substr(0, 200);
     EXPECT_TRUE(get(kKey, 1)->kept) << "the new file is good";
   }
+}
+
+TEST_F(Cells, OfNoRegularFileAreMadeAnew) {
+  ASSERT_TRUE(get(kKey, 1).has_value());
+  const std::string path = CellStore(dir_).path_of(kKey);
+  fs::remove(path);
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);  // reading it would wait for a writer
+  EXPECT_EQ(get(kKey, 2)->values["value"], 2.0);
 }
 
 TEST_F(Cells, ThatCouldNotBeMeasuredAreNotKept) {

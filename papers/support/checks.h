@@ -29,8 +29,7 @@ struct Outcome {
   std::string measured;  // a phrase with its unit
   bool has_data = true;
 };
-// Nothing was there to be measured. A shape is then not shown, a control neither passed nor failed, an exact check
-// failed.
+// Nothing was there to be measured. A shape and a control are then neither shown nor failed, an exact check failed.
 inline Outcome no_data(const std::string& why) { return {false, "no data: " + why, false}; }
 
 struct Check {
@@ -41,10 +40,12 @@ struct Check {
   bool in_fast = true;
 };
 
-// What `--set NAME=VALUE` changes: whole numbers joined by commas, each in min to max, or a word where max < min.
+// What `--set NAME=VALUE` changes: whole numbers joined by commas, each in min to max; where max < min one of `words`,
+// or any text if there are none.
 struct Setting {
   std::string name, full, fast, help;  // fast: the value under --fast
   int min = 0, max = -1;
+  std::vector<std::string> words = {};
 };
 
 struct Paper {

@@ -92,7 +92,7 @@ std::string cells_table(const Report& report, const std::vector<std::string>& na
 
 // One bar for each cell that has a number of this name; negative ones are drawn as 0.
 std::string bars(const Report& report, const std::string& name) {
-  constexpr int kRow = 22, kLabel = 420, kBar = 380;
+  constexpr int kRow = 40, kBar = 760;
   std::string rows;
   double most = 0;
   int n = 0;
@@ -106,14 +106,13 @@ std::string bars(const Report& report, const std::string& name) {
     const double value = it->get<double>(), width = most > 0 ? std::max(0.0, value) / most * kBar : 0;
     const int y = kRow * n++;
     rows += fmt::format(
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"{}\" y=\"{}\" width=\"{:.1f}\" height=\"14\" "
-        "fill=\"{}\"/><text x=\"{:.1f}\" y=\"{}\">{}</text>\n",
-        kLabel - 8, y + 15, escaped(label_of(cell)), kLabel, y + 4, width, kColors[0], kLabel + width + 6, y + 15,
-        number_text(value));
+        "<text x=\"0\" y=\"{}\">{}</text><rect x=\"0\" y=\"{}\" width=\"{:.1f}\" height=\"14\" fill=\"{}\"/>"
+        "<text x=\"{:.1f}\" y=\"{}\">{}</text>\n",
+        y + 13, escaped(label_of(cell)), y + 18, width, kColors[0], width + 6, y + 30, number_text(value));
   }
   if (n < 2) return "";
   return fmt::format("<h2>{}</h2>\n<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
-                     escaped(name), kLabel + kBar + 70, kRow * n + 6, kLabel + kBar + 70, escaped(name), rows);
+                     escaped(name), kBar + 70, kRow * n + 6, kBar + 70, escaped(name), rows);
 }
 
 std::string lines(const Plot& plot) {

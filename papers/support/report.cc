@@ -18,7 +18,7 @@ nlohmann::json scalars_of(const Json& object) {
 }  // namespace
 
 std::string_view verdict_of(const CheckResult& check) {
-  if (check.kind == Kind::kShape) return check.passed ? "shown" : "not shown";
+  if (check.kind == Kind::kShape) return check.passed ? "shown" : check.has_data ? "not shown" : "no data";
   return check.passed ? "passed" : "FAILED";
 }
 
@@ -47,6 +47,7 @@ nlohmann::json to_json(const Report& report) {
                       {"name", check.name},
                       {"kind", name_of(check.kind)},
                       {"passed", check.passed},
+                      {"verdict", verdict_of(check)},
                       {"measured", check.measured},
                       {"expected", check.expected},
                       {"command", check.command}});

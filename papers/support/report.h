@@ -17,8 +17,9 @@ struct CheckResult {
   Kind kind;
   bool passed;
   std::string measured, expected, command;  // command: makes this check again
+  bool has_data = true;
 };
-std::string_view verdict_of(const CheckResult& check);  // "passed", "FAILED", "shown", "not shown"
+std::string_view verdict_of(const CheckResult& check);  // "passed", "FAILED", "shown", "not shown", "no data"
 
 struct Skipped {  // a control without data
   int item;

@@ -7,27 +7,21 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/nearest.h"
 #include "fovea/base/numbers.h"
+#include "fovea/base/split.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/store/build_id.h"
 
 namespace fovea::papers {
 namespace {
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> out(1);
-  for (const char c : text) {
-    if (c == ',') {
-      out.emplace_back();
-    } else {
-      out.back() += c;
-    }
-  }
-  return out;
-}
-
 Status check_value(const Setting& setting, const std::string& value) {
-  if (setting.max < setting.min) return {};
-  for (const std::string& part : split(value)) {
+  if (setting.max < setting.min) {
+    const auto& words = setting.words;
+    if (words.empty() || std::find(words.begin(), words.end(), value) != words.end()) return {};
+    return make_error(ErrorCode::kUsage, "--set {}={}: one of {} should stand there", setting.name, escaped_line(value),
+                      fmt::join(words, ", "));
+  }
+  for (const std::string_view part : split(value, ',')) {
     int number = 0;
     if (!parse_number(part, number) || number < setting.min || number > setting.max)
       return make_error(ErrorCode::kUsage, "--set {}={}: whole numbers in {} to {} should stand there", setting.name,
@@ -99,7 +93,7 @@ const std::string& Run::word(std::string_view setting) const {
 
 std::vector<int> Run::numbers(std::string_view setting) const {
   std::vector<int> out;
-  for (const std::string& part : split(word(setting))) {
+  for (const std::string_view part : split(word(setting), ',')) {
     const bool is_number = parse_number(part, out.emplace_back());
     FOVEA_CHECK(is_number, "reproduction {}: setting {} is no number", report_.slug, setting);
   }
@@ -138,6 +132,20 @@ Result<Json> Run::cell(const std::string& arm, const Json& setting, const std::f
   return cell.values;
 }
 
+namespace {
+
+// A cell that was kept may be whole and yet hold something else than the check reads from it.
+Result<Outcome> measure(const Check& check, Run& run) {
+  try {
+    return check.measure(run);
+  } catch (const Json::exception& error) {
+    return make_error(ErrorCode::kData, "{}: what was kept for it is not what it reads ({}); measure it with --again",
+                      check.name, error.what());
+  }
+}
+
+}  // namespace
+
 Result<Report> reproduce(const Paper& paper, std::shared_ptr<const engine::Model> model, const RunOptions& options) {
   Report report;
   report.slug = paper.slug, report.title = paper.title, report.source = paper.source;
@@ -155,12 +163,12 @@ Result<Report> reproduce(const Paper& paper, std::shared_ptr<const engine::Model
   for (const Check& check : paper.checks) {
     if ((options.item != 0 && options.item != check.item) || (options.fast && !check.in_fast)) continue;
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
-    FOVEA_ASSIGN_OR_RETURN(const Outcome outcome, check.measure(run));
+    FOVEA_ASSIGN_OR_RETURN(const Outcome outcome, measure(check, run));
     if (!outcome.has_data && check.kind == Kind::kControl) {
       report.skipped.push_back({check.item, check.name, outcome.measured});
     } else {
       report.checks.push_back({check.item, check.name, check.kind, outcome.passed, outcome.measured, check.expected,
-                               fmt::format("{} --item {}", report.command, check.item)});
+                               fmt::format("{} --item {}", report.command, check.item), outcome.has_data});
     }
   }
   if (options.item != 0) report.command += fmt::format(" --item {}", options.item);

@@ -23,7 +23,9 @@ Paper paper(std::vector<Check> checks) {
           .title = "A",
           .source = "B",
           .n_items = 3,
-          .settings = {{"lengths", "512,1024", "64", "tokens", 1, 4096}, {"mode", "zero", "zero", "a word"}},
+          .settings = {{"lengths", "512,1024", "64", "tokens", 1, 4096},
+                       {"mode", "zero", "zero", "a word", 0, -1, {"zero", "mean"}},
+                       {"label", "", "", "any text"}},
           .checks = std::move(checks)};
 }
 
@@ -50,6 +52,7 @@ TEST(Reproduce, LeavesOutAControlWithoutDataAndShowsNoShapeWithoutIt) {
   ASSERT_TRUE(report.has_value()) << report.error().message;
   EXPECT_EQ(report->checks.size(), 2u);
   EXPECT_EQ(report->failed().size(), 1u);  // what must hold and was not seen
+  EXPECT_EQ(verdict_of(report->checks[1]), "no data");
   EXPECT_EQ(report->checks[1].measured, "no data: nothing was accepted");
   ASSERT_EQ(report->skipped.size(), 1u);
   EXPECT_EQ(report->skipped[0].name, "c");
@@ -79,14 +82,37 @@ TEST(Reproduce, TakesSettingsOfTheRunOfFastOrOfThePaper) {
 
 TEST(Reproduce, RunsTheChecksOfOneItemAndGivesTheCommandOfEach) {
   RunOptions options;
-  options.item = 2, options.seed = 4, options.model_name = "my model", options.settings["mode"] = "a'b";
+  options.item = 2, options.seed = 4, options.model_name = "my model";
+  options.settings["label"] = "a'b";
   const auto report = reproduce(paper({check(1, Kind::kExact, true), check(2, Kind::kShape, true)}), nullptr, options);
   ASSERT_TRUE(report.has_value()) << report.error().message;
   ASSERT_EQ(report->checks.size(), 1u);
-  EXPECT_EQ(report->checks[0].command, "fovea reproduce a-paper -m 'my model' --seed 4 --set 'mode=a'\\''b' --item 2");
+  EXPECT_EQ(report->checks[0].command, "fovea reproduce a-paper -m 'my model' --seed 4 --set 'label=a'\\''b' --item 2");
   options.item = 4;
   EXPECT_THAT(reproduce(paper({}), nullptr, options).error().message,
               AllOf(HasSubstr("--item 4"), HasSubstr("1 to 3")));
+}
+
+TEST(Reproduce, RefusesASettingThatIsNoneOfItsWords) {
+  RunOptions options;
+  options.settings = {{"mode", "mean:seed=3"}};
+  const auto report = reproduce(paper({}), nullptr, options);
+  ASSERT_FALSE(report.has_value());
+  EXPECT_THAT(report.error().message, AllOf(HasSubstr("mode=mean:seed=3"), HasSubstr("zero, mean")));
+}
+
+TEST(Reproduce, SaysSoWhenACellHoldsSomethingElse) {
+  const auto report =
+      reproduce(paper({{1, Kind::kExact, "e", "x",
+                        [](papers::Run& run) -> Result<Outcome> {
+                          FOVEA_ASSIGN_OR_RETURN(const Json cell, run.cell("arm", {}, []() -> Result<Json> {
+                            return Json{{"value", "a word"}};
+                          }));
+                          return Outcome{cell.at("value").get<int>() == 3, "y"};
+                        }}}),
+                nullptr, {});
+  ASSERT_FALSE(report.has_value());
+  EXPECT_THAT(report.error().message, AllOf(HasSubstr("e: what was kept"), HasSubstr("--again")));
 }
 
 TEST(Reproduce, GoesOnAfterTheLastCellThatAnEndedRunFinished) {

@@ -91,7 +91,8 @@ class OneLayer {
                    .pipeline = &pipeline,
                    .hooks = &hooks,
                    .observers = observers});
-    const tensor::Tensor z = attend(layer, {q, k, v});
+    const tensor::Tensor x = stream(batch, layer);
+    const tensor::Tensor z = attend(layer, {q, k, v, x, x});
     keys.seen += attend.key_count().seen;
     keys.dense += attend.key_count().dense;
     return {z.values().begin(), z.values().end()};
@@ -115,10 +116,25 @@ class OneLayer {
     }
     return out;
   }
+  // The residual stream [n, d_model] that stands beside them; its normed form is the same.
+  tensor::Tensor stream(const Batch& batch, int layer) const {
+    tensor::Tensor x = tensor::Tensor::empty({batch.size(), shape_.d_model});
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      const auto row = static_cast<size_t>(i);
+      for (int head = 0; head * shape_.head_dim < shape_.d_model; ++head) {
+        std::vector<float> part(static_cast<size_t>(shape_.head_dim));
+        fill(3, layer, batch.sequences[row], content(batch.positions[row]), head, part.data());
+        const int at = head * shape_.head_dim, n = std::min(shape_.head_dim, shape_.d_model - at);
+        std::copy_n(part.data(), n, x.data() + i * shape_.d_model + at);
+      }
+    }
+    return x;
+  }
   // The same layer without the cache: every key comes from this batch, with gradients where there is a tape.
   tensor::Tensor without_cache(const Batch& batch, int layer, const std::array<tensor::Tensor, 3>& qkv) {
     Attend attend({.model = shape_, .ropes = {&rope_, 1}, .batch = batch, .pipeline = &pipeline, .hooks = &hooks});
-    return attend(layer, {qkv[0], qkv[1], qkv[2]});
+    const tensor::Tensor x = stream(batch, layer);
+    return attend(layer, {qkv[0], qkv[1], qkv[2], x, x});
   }
 
   // The slow twin: z of one row and head over the positions for which `sees` holds.
@@ -175,7 +191,7 @@ class OneLayer {
 
  private:
   void fill(int what, int layer, SequenceId sequence, int32_t position, int head, float* to) const {
-    if (what > 0) head /= what == 1 ? same_keys : same_values;
+    if (what == 1 || what == 2) head /= what == 1 ? same_keys : same_values;
     const double phase = 2.1 * what + 1.3 * layer + 0.9 * sequence + 0.37 * position + 1.7 * head;
     for (int d = 0; d < shape_.head_dim; ++d)
       to[d] = static_cast<float>(1.5 * std::sin(phase + 0.61 * d * (head + 1) + 0.11 * position * d));

@@ -19,7 +19,7 @@ struct AttentionRead {
   int64_t first = 0, n = 0;                  // rows
   int part = 0;                              // of the result that it is
   int turn = 0;                              // the q that it reads with
-  float bias = 0;                            // added to its scores
+  float bias = 0;                            // added to its scores, behind scale and soft cap; so it is in lse
   std::vector<int32_t> pages = {};           // rising
   std::vector<uint32_t> mask = {};           // [pages, n_heads, n] bits of keys; empty: all
   std::vector<kernels::KeyRule> rules = {};  // [n_heads]
