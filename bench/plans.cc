@@ -1,12 +1,12 @@
 // What it costs beside dense attention to choose keys, to look at the masses of classes of keys, to edit the rows of a
 // head and to collect evidence.
 //
-//   bench_plans [MODEL] [--tokens N] [--rounds N] [--part prefill|classes|decode] [--json]
+//   bench_plans [MODEL] [--tokens N] [--rounds N] [--part hide|lines|classes|decode] [--json]
 //                                                       (smollm2-135m of the store, 8192, 3, all parts)
 //
-// prefill   N tokens with plans that hide nothing (test-strided asks each key of each row, which is most of its time; a
-//           mask of each page; a list of all), and with every k-th page: a line of the time over the share of keys
-//           computed. Attention is what dense takes beyond the same tokens in sequences of one chunk, as far as both
+// hide      N tokens with plans that hide nothing: a mask of each page, a list of all
+// lines     N tokens with every k-th page, and with every k-th four pages (128 keys, as block-sparse methods list
+//           them): a line of the time over the share of keys each. Attention is what dense takes beyond the same tokens in sequences of one chunk, as far as both
 //           are n + n^2; the rest is what it leaves.
 // classes   N tokens with three softmax parts a row (4 sinks, the last pages, what lies between), and their masses read
 // decode    a token at depth N with the rows of one head of each layer made and weighed, in units of what depth costs
@@ -48,14 +48,17 @@ class MaskedPages final : public attention::Method {
   static constexpr attention::MethodInfo kInfo{
       .name = "bench-masked", .title = "Masked", .paper = "none", .stages = attention::kChoose, .summary = "a bench's"};
   const attention::MethodInfo& info() const override { return kInfo; }
-  void visit_knobs(attention::KnobVisitor& knobs) override { knobs.add("every", every_, {.min = 1, .help = "pages"}); }
+  void visit_knobs(attention::KnobVisitor& knobs) override {
+    knobs.add("every", every_, {.min = 1, .help = "runs of pages"});
+    knobs.add("run", run_, {.min = 1, .help = "pages in a row"});
+  }
   bool chooses(int) const override { return true; }
   void choose(const Call& call, const attention::Queries&, KeyPlan& plan) const override {
     for (int i = 0; i < plan.n_kv_heads() * plan.n_tiles(); ++i) {
       KeyPlan::Tile& tile = plan.tile(i / plan.n_tiles(), i % plan.n_tiles());
       for (KeyPlan::Page& page : tile.parts[0].pages) {
         const std::span<uint32_t> bits = plan.mask(tile, page);
-        if (page.index % every_ == 0) continue;
+        if (page.index / run_ % every_ == 0) continue;
         for (size_t row = 0; row < bits.size(); ++row) {
           const size_t at = static_cast<size_t>(tile.first) + row % static_cast<size_t>(tile.n);
           if (page.index < call.q_pos[at] / kernels::kPageKeys - 1) bits[row] = 0;
@@ -65,7 +68,7 @@ class MaskedPages final : public attention::Method {
   }
 
  private:
-  int every_ = 2;
+  int every_ = 2, run_ = 1;
 };
 FOVEA_REGISTER_METHOD(MaskedPages);
 
@@ -90,7 +93,7 @@ class PartMasses final : public attention::Method {
 };
 FOVEA_REGISTER_METHOD(PartMasses);
 
-constexpr const char* kAllKeys[] = {"test-strided:stride=1", "bench-masked:every=1", "test-pages:every=1"};
+constexpr const char* kAllKeys[] = {"bench-masked:every=1", "test-pages:every=1"};
 constexpr const char* kClasses = "test-classes:sinks=1,bench-masses";
 
 class Bench {
@@ -107,10 +110,13 @@ class Bench {
     const std::vector<float> dense = answer("dense");
     for (const char* all : kAllKeys)
       if (answer(all) != dense) return wrong(fmt::format("{} hides nothing and is not dense", all));
-    for (const int k : {2, 4, 8, 16, 32}) {
-      const std::vector<float> listed = answer(fmt::format("test-pages:every={}", k));
-      if (listed != answer(fmt::format("bench-masked:every={}", k)) || (k < 32 && listed == dense))
-        return wrong(fmt::format("every {} pages is not what a mask of them gives", k));
+    for (const int k : kEvery) {
+      for (const int run : kRuns) {
+        const std::string knobs = fmt::format("every={}:run={}", k, run);
+        const std::vector<float> listed = answer("test-pages:" + knobs);
+        if (listed != answer("bench-masked:" + knobs) || (k * run < 32 && listed == dense))
+          return wrong(fmt::format("the pages of {} are not what a mask of them gives", knobs));
+      }
     }
     const SequenceId s = begin(kClasses);
     if (!near(must(session_.prefill(s, some)), dense)) return wrong("the classes together are not dense");
@@ -123,10 +129,20 @@ class Bench {
     return true;
   }
 
-  void prefill() {
+  void hide() {
     std::vector<Setting> all{{"dense"}};
     for (const char* spec : kAllKeys) all.push_back({spec});
-    for (const int k : {2, 4, 8, 16, 32}) all.push_back({fmt::format("test-pages:every={}", k)});
+    for (int r = 0; r < rounds_; ++r) time(all);
+    for (const Setting& s : all) add("hide", s.spec, s.seconds * 1e3, "ms", s.share);
+    for (size_t i = 1; i < all.size(); ++i)
+      add("hide", all[i].spec + " over dense", 100 * (all[i].seconds / all[0].seconds - 1), "%");
+  }
+
+  void lines() {
+    std::vector<Setting> all{{"dense"}, {"test-pages:every=1"}};
+    for (const int run : kRuns) {
+      for (const int k : kEvery) all.push_back({fmt::format("test-pages:every={}:run={}", k, run)});
+    }
     const auto chunk = static_cast<size_t>(session_.chunk());
     double apart = 1e30;
     for (int r = 0; r < rounds_; ++r) {
@@ -138,22 +154,14 @@ class Bench {
     }
     const double dense = all[0].seconds, n = static_cast<double>(ids_.size());
     const double attention = (dense - apart) * n / (n - static_cast<double>(chunk)), rest = dense - attention;
-    for (const Setting& s : all) add("prefill", s.spec, s.seconds * 1e3, "ms", s.share);
-    add("prefill", "attention of dense", attention * 1e3, "ms");
-    for (size_t i = 1; i < 4; ++i) add("prefill", all[i].spec + " over dense", 100 * (all[i].seconds / dense - 1), "%");
-    double x = 0, y = 0, xx = 0, xy = 0, yy = 0;  // of the listed pages
-    const auto listed = std::span(all).subspan(3);
-    const auto m = static_cast<double>(listed.size());
-    for (const Setting& s : listed) x += s.share / m, y += s.seconds / m;
-    for (const Setting& s : listed) {
-      const double dx = s.share - x, dy = s.seconds - y;
-      xx += dx * dx, xy += dx * dy, yy += dy * dy;
+    for (const Setting& s : all) add("lines", s.spec, s.seconds * 1e3, "ms", s.share);
+    add("lines", "attention of dense", attention * 1e3, "ms");
+    for (size_t i = 0; i < std::size(kRuns); ++i) {
+      std::vector<Setting> listed = {all[1]};
+      const auto own = all.begin() + 2 + static_cast<ptrdiff_t>(i * std::size(kEvery));
+      listed.insert(listed.end(), own, own + std::size(kEvery));
+      add_line(fmt::format("line, {} pages in a row: ", kRuns[i]), listed, dense, rest);
     }
-    const double at_none = y - xy / xx * x;
-    add("prefill", "line over the share of keys: at none", 100 * at_none / dense, "% of dense");
-    add("prefill", "at none, less the rest", 100 * (at_none - rest) / dense, "% of dense");
-    add("prefill", "at none, less the rest", 100 * (at_none - rest) / attention, "% of attention");
-    add("prefill", "R^2 of the line", xy * xy / (xx * yy), "");
   }
 
   void classes() {
@@ -215,6 +223,7 @@ class Bench {
   const nlohmann::ordered_json& rows() const { return rows_; }
 
  private:
+  static constexpr int kRuns[] = {1, 4}, kEvery[] = {2, 4, 8, 16, 32};
   struct Setting {
     std::string spec;
     double seconds = 1e30, share = 0;  // of the keys that dense reads
@@ -249,6 +258,20 @@ class Bench {
       s.share = static_cast<double>(after.seen - before.seen) / static_cast<double>(after.dense - before.dense);
     }
   }
+  // Of the time over the share of keys; `rest`: what attention does not take.
+  void add_line(const std::string& name, std::span<const Setting> listed, double dense, double rest) {
+    double x = 0, y = 0, xx = 0, xy = 0, yy = 0;
+    const auto m = static_cast<double>(listed.size());
+    for (const Setting& s : listed) x += s.share / m, y += s.seconds / m;
+    for (const Setting& s : listed) {
+      const double dx = s.share - x, dy = s.seconds - y;
+      xx += dx * dx, xy += dx * dy, yy += dy * dy;
+    }
+    const double at_none = y - xy / xx * x;
+    add("lines", name + "at none", 100 * at_none / dense, "% of dense");
+    add("lines", name + "at none, less the rest", 100 * (at_none - rest) / dense, "% of dense");
+    add("lines", name + "R^2", xy * xy / (xx * yy), "");
+  }
   void add(const char* part, const std::string& what, double value, const char* unit, double key_share = 0) {
     rows_.push_back({{"part", part}, {"tokens", ids_.size()}, {"what", what}, {"value", value}, {"unit", unit}});
     if (key_share > 0) rows_.back()["key_share"] = key_share;
@@ -267,7 +290,8 @@ int run(const std::string& name, int n_tokens, int rounds, std::string_view part
   const auto session = must(Session::create(model, options));
   Bench bench(*session, n_tokens, rounds);
   if (!bench.is_right()) return 1;
-  if (part.empty() || part == "prefill") bench.prefill();
+  if (part.empty() || part == "hide") bench.hide();
+  if (part.empty() || part == "lines") bench.lines();
   if (part.empty() || part == "classes") bench.classes();
   if ((part.empty() || part == "decode") && !bench.decode()) return 1;
   if (json) {
@@ -306,9 +330,9 @@ int main(int argc, char** argv) {
       model = flag;
     }
   }
-  const bool known = part.empty() || part == "prefill" || part == "classes" || part == "decode";
+  const bool known = part.empty() || part == "hide" || part == "lines" || part == "classes" || part == "decode";
   if (!known || n_tokens < 1024 || rounds < 1) {
-    fmt::print(stderr, "bench_plans: --part prefill, classes or decode; --tokens of 1024 at least; --rounds\n");
+    fmt::print(stderr, "bench_plans: --part hide, lines, classes or decode; --tokens of 1024 at least; --rounds\n");
     return 2;
   }
   return fovea::bench::run(model, n_tokens, rounds, part, json);

@@ -312,6 +312,7 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
                 layer.index);
     turned.push_back(tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
+  plan.drop_idle_masks();
   count_keys(run, plan);
 }
 

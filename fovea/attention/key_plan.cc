@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/vector.h"
 
 namespace fovea::attention {
 namespace {
@@ -79,12 +80,12 @@ KeyPlan::Tile KeyPlan::rows_of(const Tile& tile, int64_t begin, int64_t end) con
   for (Part& part : out.parts) {
     for (Page& page : part.pages) {
       if (!page.bits) continue;
-      std::vector<uint32_t>& bits = out.bits.emplace_back();
+      uint32_t* bits = out.new_mask(group_);
       for (int g = 0; g < group_; ++g) {
         const uint32_t* from = page.bits + g * tile.n;
-        bits.insert(bits.end(), from + begin, from + end);
+        std::copy(from + begin, from + end, bits + g * out.n);
       }
-      page.bits = bits.data();
+      page.bits = bits;
     }
   }
   return out;
@@ -119,10 +120,30 @@ KeyPlan::Tile& KeyPlan::tile(int kv_head, int t) {
   return head.tiles[static_cast<size_t>(t)];
 }
 
+uint32_t* KeyPlan::Tile::new_mask(int group) {
+  const auto words = static_cast<size_t>(group * n);
+  if (n_masks % kMasks == 0) masks.push_back(std::make_unique_for_overwrite<uint32_t[]>(kMasks * words));
+  uint32_t* mask = masks.back().get() + n_masks++ % kMasks * words;
+  std::fill_n(mask, words, ~uint32_t{0});
+  return mask;
+}
+
 std::span<uint32_t> KeyPlan::mask(Tile& tile, Page& page) const {
-  const auto n = static_cast<size_t>(group_ * tile.n);
-  if (!page.bits) page.bits = tile.bits.emplace_back(n, ~uint32_t{0}).data();
-  return {page.bits, n};
+  if (!page.bits) page.bits = tile.new_mask(group_);
+  return {page.bits, static_cast<size_t>(group_ * tile.n)};
+}
+
+void KeyPlan::drop_idle_masks() {
+  for (int kv = 0; kv < n_heads_; ++kv) {
+    for (Tile& tile : heads_[static_cast<size_t>(kv)].tiles) {
+      const int64_t n = group_ * tile.n;
+      for (Part& part : tile.parts) {
+        for (Page& page : part.pages) {
+          if (page.bits && kernels::count_bits(page.bits, n) == static_cast<uint64_t>(32 * n)) page.bits = nullptr;
+        }
+      }
+    }
+  }
 }
 
 void KeyPlan::narrow(int kv_head, int g, const KeyRule& rule) {

@@ -7,7 +7,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -22,6 +22,7 @@ class KeyPlan {
  public:
   static constexpr int64_t kTileQueries = 64;
   static constexpr int kAllHeads = -1;
+  static constexpr size_t kMasks = 32;
 
   struct Page {
     int32_t index;             // of the head's pages
@@ -39,7 +40,9 @@ class KeyPlan {
     std::vector<Part> parts;  // none: untouched
    private:
     friend class KeyPlan;
-    std::deque<std::vector<uint32_t>> bits;
+    uint32_t* new_mask(int group);  // all ones
+    std::vector<std::unique_ptr<uint32_t[]>> masks;  // of kMasks pages each
+    size_t n_masks = 0;
   };
 
   // For the rows at `positions` and the pages of each KV head, which all start with `rule`.
@@ -68,6 +71,9 @@ class KeyPlan {
   int64_t n_rows(int t) const { return first_row(t + 1) - first_row(t); }
   // The mask of a page of the tile, all ones until it is edited.
   std::span<uint32_t> mask(Tile& tile, Page& page) const;
+
+  // Lets go of the masks that hide nothing, so that their pages are read like those without.
+  void drop_idle_masks();
 
   // A turn of q as if row i stood at positions[i] -> its number. The keys stay as they are.
   int turn(std::vector<int32_t> positions);

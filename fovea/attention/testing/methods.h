@@ -113,7 +113,8 @@ class ListedPages final : public Method {
       .name = "test-pages", .title = "Pages", .paper = "none", .stages = kChoose, .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override {
-    knobs.add("every", every_, {.min = 1, .help = "pages"});
+    knobs.add("every", every_, {.min = 1, .help = "runs of pages"});
+    knobs.add("run", run_, {.min = 1, .help = "pages in a row"});
     knobs.add("head", head_, {.min = -1, .help = "query head; -1: all"});
   }
   bool chooses(int) const override { return true; }
@@ -137,21 +138,22 @@ class ListedPages final : public Method {
   }
 
  private:
+  bool listed(const KeyPlan::Page& page) const { return page.index / run_ % every_ == 0; }
   void choose_pages(const Call& call, KeyPlan& plan, KeyPlan::Tile& tile, KeyPlan::Part& part) const {
     const auto own = [&](int64_t row) {
       return call.q_pos[static_cast<size_t>(tile.first + row)] / kernels::kPageKeys;
     };
     std::erase_if(part.pages,
-                  [&](const KeyPlan::Page& page) { return page.index % every_ != 0 && page.index < own(0) - 1; });
+                  [&](const KeyPlan::Page& page) { return !listed(page) && page.index < own(0) - 1; });
     for (KeyPlan::Page& page : part.pages) {
-      if (page.index % every_ == 0 || page.index >= own(tile.n - 1) - 1) continue;
+      if (listed(page) || page.index >= own(tile.n - 1) - 1) continue;
       const std::span<uint32_t> bits = plan.mask(tile, page);
       for (size_t row = 0; row < bits.size(); ++row) {
         if (page.index < own(static_cast<int64_t>(row) % tile.n) - 1) bits[row] = 0;
       }
     }
   }
-  int every_ = 2, head_ = -1;
+  int every_ = 2, run_ = 1, head_ = -1;
 };
 
 // Four sinks, the row's neighbourhood and the rest are parts of their own; the sinks keep a share of their weight, and
