@@ -3,7 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -20,6 +24,15 @@ inline double best_of(int n, const std::function<void()>& body) {
   double best = 1e30;
   for (int i = 0; i < n; ++i) best = std::min(best, seconds(body));
   return best;
+}
+
+// A field of /proc/self/status in bytes: VmRSS, or VmHWM, the peak since the program began. 0 where there is none.
+inline int64_t status_bytes(const std::string& field) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(field + ":", 0) == 0) return std::atoll(line.c_str() + field.size() + 1) * 1024;
+  }
+  return 0;
 }
 
 // work(t) on n_threads threads at once.

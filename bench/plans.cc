@@ -6,8 +6,8 @@
 //
 // hide      N tokens with plans that hide nothing: a mask of each page, a list of all
 // lines     N tokens with every k-th page, and with every k-th four pages (128 keys, as block-sparse methods list
-//           them): a line of the time over the share of keys each. Attention is what dense takes beyond the same tokens in sequences of one chunk, as far as both
-//           are n + n^2; the rest is what it leaves.
+//           them): a line of the time over the share of keys each. Attention is what dense takes beyond the same tokens
+//           in sequences of one chunk, as far as both are n + n^2; the rest is what it leaves.
 // classes   N tokens with three softmax parts a row (4 sinks, the last pages, what lies between), and their masses read
 // decode    a token at depth N with the rows of one head of each layer made and weighed, in units of what depth costs
 //           a fused head of each layer; and with the evidence of `ask` collected of all heads, and of 12

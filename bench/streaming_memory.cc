@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/measure.h"
 #include "fovea/base/random.h"
 #include "fovea/engine/session.h"
 #include "fovea/store/model_store.h"
@@ -35,14 +36,6 @@ using engine::Session;
 constexpr int kDecoded = 64;
 
 // A field of /proc/self/status in bytes.
-int64_t status_bytes(const std::string& field) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(field + ":", 0) == 0) return std::atoll(line.c_str() + field.size() + 1) * 1024;
-  }
-  return 0;
-}
-
 [[noreturn]] void stop(const Error& error) {
   fmt::print(stderr, "streaming_memory: {}\n", error.message);
   std::exit(exit_code(error.code));
@@ -118,12 +111,12 @@ void run_setting(const std::string& path, const std::string& attention, int n_to
   };
   session->remove(read());
   malloc_trim(0);
-  const int64_t warm = status_bytes("VmRSS");
+  const int64_t warm = bench::status_bytes("VmRSS");
   if (std::ofstream refs("/proc/self/clear_refs"); !(refs << "5"))
     stop(make_error(ErrorCode::kUnavailable, "the peak cannot be reset on this system"));
   read();
   std::sort(seconds.begin(), seconds.end());
-  const auto measured = static_cast<double>(status_bytes("VmHWM") - warm),
+  const auto measured = static_cast<double>(bench::status_bytes("VmHWM") - warm),
              ideal = static_cast<double>(ideal_bytes(*session, n_tokens)),
              counted = static_cast<double>(session->cache().bytes());
   constexpr double kMb = 1e6;

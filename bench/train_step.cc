@@ -4,7 +4,6 @@
 //
 //   bench_train_step [--json] [threads] [d_model ...]
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <cmath>
 #include <cstdlib>
@@ -137,14 +136,12 @@ int run(int n_threads, const std::vector<int64_t>& sizes, bool json) {
     const Llama model(d);
     step(model, tokens, arena, nullptr);
     const double s = best_of(7, [&] { step(model, tokens, arena, nullptr); });
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
     all.push_back({{"d_model", d},
                    {"threads", pool().size()},
                    {"isa", kernels::name_of(kernels::active_isa())},
                    {"seconds", s},
                    {"arena_peak_mb", static_cast<double>(arena.peak_bytes()) / 1e6},
-                   {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1e3}});
+                   {"peak_rss_mb", static_cast<double>(status_bytes("VmHWM")) / 1e6}});
     if (!json)
       fmt::print("d_model {}: {:.1f} ms a step, {:.0f} MB of tensors\n", d, s * 1e3,
                  static_cast<double>(arena.peak_bytes()) / 1e6);

@@ -40,7 +40,7 @@ class KeyPlan {
     std::vector<Part> parts;  // none: untouched
    private:
     friend class KeyPlan;
-    uint32_t* new_mask(int group);  // all ones
+    uint32_t* new_mask(int group);                   // all ones
     std::vector<std::unique_ptr<uint32_t[]>> masks;  // of kMasks pages each
     size_t n_masks = 0;
   };

@@ -143,8 +143,7 @@ class ListedPages final : public Method {
     const auto own = [&](int64_t row) {
       return call.q_pos[static_cast<size_t>(tile.first + row)] / kernels::kPageKeys;
     };
-    std::erase_if(part.pages,
-                  [&](const KeyPlan::Page& page) { return !listed(page) && page.index < own(0) - 1; });
+    std::erase_if(part.pages, [&](const KeyPlan::Page& page) { return !listed(page) && page.index < own(0) - 1; });
     for (KeyPlan::Page& page : part.pages) {
       if (listed(page) || page.index >= own(tile.n - 1) - 1) continue;
       const std::span<uint32_t> bits = plan.mask(tile, page);
