@@ -5,6 +5,8 @@
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/formats/gguf.h"
+#include "fovea/formats/hf_folder.h"
+#include "fovea/formats/safetensors.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -29,6 +31,13 @@ Status print_limits(const Common& common) {
       {"gguf.architecture_bytes", Gguf::kMaxArchitectureBytes},
       {"gguf.shards", Gguf::kMaxShards},
       {"gguf.dimensions", 4},
+      {"safetensors.header_bytes", formats::Safetensors::kMaxHeaderBytes},
+      {"safetensors.tensor_name_bytes", formats::Safetensors::kMaxNameBytes},
+      {"safetensors.dimensions", formats::Safetensors::kMaxDims},
+      {"folder.config_bytes", formats::HfFolder::kMaxConfigBytes},
+      {"folder.index_bytes", formats::HfFolder::kMaxIndexBytes},
+      {"folder.tokenizer_bytes", formats::HfFolder::kMaxTokenizerBytes},
+      {"folder.shards", formats::HfFolder::kMaxShards},
       {"model.layers", Sizes::kMaxLayers},
       {"model.heads", Sizes::kMaxHeads},
       {"model.head_dim", Sizes::kMaxHeadDim},
@@ -79,7 +88,7 @@ Status check(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("PATH", options->path, "the .gguf file, or a name from `fovea list`");
+  sub.add_option("PATH", options->path, "a .gguf file, a Hugging Face folder, or a name from `fovea list`");
   sub.add_flag("--strict", options->strict, "what is otherwise a warning is a problem");
   sub.add_flag("--limits", options->limits, "print the caps on what a file may hold");
   return [options, &common] { return check(*options, common); };

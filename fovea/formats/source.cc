@@ -6,6 +6,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/formats/gguf.h"
+#include "fovea/formats/hf_folder.h"
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::formats {
@@ -13,6 +14,7 @@ namespace fovea::formats {
 struct ModelSource::Copies {
   std::mutex mutex;
   std::list<std::vector<float>> values;
+  std::map<std::string, Made> made;  // by tensor
 };
 
 ModelSource::ModelSource() : copies_(std::make_shared<Copies>()) {}
@@ -22,9 +24,26 @@ const TensorInfo* ModelSource::find_tensor(std::string_view name) const {
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
 }
 
+Result<TensorInfo> ModelSource::readable(const TensorInfo& tensor) const {
+  TensorInfo out = tensor;
+  const std::lock_guard lock(copies_->mutex);
+  auto it = copies_->made.find(tensor.name);
+  if (it == copies_->made.end()) {
+    FOVEA_ASSIGN_OR_RETURN(auto made, make(tensor));
+    if (!made) return out;
+    it = copies_->made.emplace(tensor.name, std::move(*made)).first;
+  }
+  out.dtype = it->second.dtype;
+  out.data = it->second.bytes;
+  out.bytes = out.data.size();
+  return out;
+}
+
 Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) const {
-  const TensorInfo* whole = find_tensor(name_of(p));
-  if (!whole) return std::optional<TensorInfo>();
+  const TensorInfo* found = find_tensor(name_of(p));
+  if (!found) return std::optional<TensorInfo>();
+  FOVEA_ASSIGN_OR_RETURN(const TensorInfo read, readable(*found));
+  const TensorInfo* whole = &read;
   const tensor::Stored& how = stored(p);
   if (!how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(*whole);
 
@@ -80,6 +99,10 @@ Status ModelSource::check_intact() const {
 }
 
 Result<std::shared_ptr<const ModelSource>> open_model(const std::string& path, const SourceOptions& options) {
+  if (const auto folder = HfFolder::folder_of(path)) {
+    FOVEA_ASSIGN_OR_RETURN(std::shared_ptr<const HfFolder> model, HfFolder::open(*folder, options));
+    return std::shared_ptr<const ModelSource>(std::move(model));
+  }
   FOVEA_ASSIGN_OR_RETURN(std::shared_ptr<const Gguf> file, Gguf::open(path, options));
   return std::shared_ptr<const ModelSource>(std::move(file));
 }

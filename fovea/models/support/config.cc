@@ -158,6 +158,7 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
       {"attention.sliding_window", kOnly, "0"},
       {"expert_count", kOnly, "0"},
       {"expert_used_count", kOnly, "0"},
+      {"hidden_act", kOnly, "silu"},  // of folders
   };
   for (const FamilyKey& key : more) {
     const auto same = std::find_if(keys.begin(), keys.end(), [&](const FamilyKey& k) { return k.name == key.name; });
@@ -257,17 +258,20 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
                      fovea::quoted(scaling));
     }
   }
-  FOVEA_ASSIGN_OR_RETURN(const auto tokens, source.get_strings("tokenizer.ggml.tokens"));
-  s.vocab_size = static_cast<int64_t>(tokens.size());
-  if (s.vocab_size < 1 || s.vocab_size > ModelSizes::kMaxVocab) {
-    return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed",
-                   source.name(), s.vocab_size, ModelSizes::kMaxVocab);
+  if (source.has("tokenizer.ggml.tokens") || !source.has(a("vocab_size"))) {
+    FOVEA_ASSIGN_OR_RETURN(const auto tokens, source.get_strings("tokenizer.ggml.tokens"));
+    s.vocab_size = static_cast<int64_t>(tokens.size());
+    if (s.vocab_size < 1 || s.vocab_size > ModelSizes::kMaxVocab) {
+      return problem(ErrorCode::kData, "tokenizer.ggml.tokens", "{}: the vocabulary has {} tokens; 1 to {} are allowed",
+                     source.name(), s.vocab_size, ModelSizes::kMaxVocab);
+    }
   }
   if (source.has(a("vocab_size"))) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t n, size_key(source, a("vocab_size"), 1, ModelSizes::kMaxVocab));
-    if (n != s.vocab_size)
+    if (s.vocab_size != 0 && n != s.vocab_size)
       return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
                      source.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
+    s.vocab_size = n;
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.
   if (s.n_layers > static_cast<int64_t>(source.tensors().size())) {
