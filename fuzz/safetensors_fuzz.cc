@@ -11,8 +11,8 @@
 namespace {
 
 void walk(std::vector<fovea::formats::TensorInfo> tensors) {
-  const auto config = nlohmann::ordered_json::parse(
-      R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 2]}})");
+  const auto config =
+      nlohmann::ordered_json::parse(R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 2]}})");
   const auto weights = fovea::formats::HfWeights::pair(tensors, config, "fuzz");
   if (!weights) return;
   for (const auto& tensor : tensors) {

@@ -31,9 +31,9 @@ Result<std::vector<int64_t>> read_ids(const std::string& path) {
 
 void add_text_or_ids_flags(CommandLine& sub, TextOrIdsFlags& flags, const std::string& what, bool with_prompt_flag) {
   add_text_flags(sub, flags.text, what, with_prompt_flag);
-  flags.ids = sub.add_option(
-      "--ids", flags.ids_file,
-      "ids instead of a text, nothing added: a JSON list or a NumPy file of one dimension; - is stdin");
+  flags.ids =
+      sub.add_option("--ids", flags.ids_file,
+                     "ids instead of a text, nothing added: a JSON list or a NumPy file of one dimension; - is stdin");
   flags.text.options.insert(flags.text.options.end() - 1, flags.ids);  // the last is -f
 }
 

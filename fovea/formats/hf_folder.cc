@@ -110,9 +110,9 @@ class HfReader {
     json_ = *config;
     out_.config_.keys.put("general.name", fs::path(real_).filename().string(), "the folder");
     out_.warnings_ = out_.config_.warnings;
-    ids_of(*config, "config.json");
     if (const auto text = config->find("text_config"); text != config->end() && text->is_object())
       ids_of(*text, "config.json");
+    ids_of(*config, "config.json");
     return {};
   }
 
@@ -124,10 +124,10 @@ class HfReader {
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(path_, ignored)) {
       if (entry.path().extension() == ".gguf")
-        return make_error(ErrorCode::kNotFound, "{}: the folder has no config.json; there is {}", out_.name_,
+        return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; there is {}", out_.name_,
                           fovea::quoted(entry.path().string(), 4096));
     }
-    return make_error(ErrorCode::kNotFound, "{}: the folder has no config.json, so it holds no model", out_.name_);
+    return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json", out_.name_);
   }
 
   Status read_weights() {
@@ -176,8 +176,8 @@ class HfReader {
                                fovea::quoted(*wanted->begin())),
                    "tensor " + escaped_line(*wanted->begin())};
     if (extra > 0)
-      out_.warnings_.push_back(
-          fmt::format("{}: {} tensors that the index does not list are left out", fovea::quoted(path_of(name), 4096), extra));
+      out_.warnings_.push_back(fmt::format("{}: {} tensors that the index does not list are left out",
+                                           fovea::quoted(path_of(name), 4096), extra));
     return true;
   }
 
@@ -194,8 +194,9 @@ class HfReader {
       const bool plain = shard.size() <= 255 && shard.ends_with(".safetensors") && !shard.starts_with('.') &&
                          std::none_of(shard.begin(), shard.end(), [](unsigned char c) { return c < 0x20 || c == '/'; });
       if (!plain)
-        return make_error(ErrorCode::kData, "{}: weight_map: {} is in {}; the name of a .safetensors file in this folder is needed",
-                          name, fovea::quoted(tensor), fovea::quoted(shard));
+        return make_error(ErrorCode::kData,
+                          "{}: weight_map: {} is in {}; the name of a .safetensors file in this folder is needed", name,
+                          fovea::quoted(tensor), fovea::quoted(shard));
       shards[shard].insert(tensor);
       listed_.insert(tensor);
       if (shards.size() > HfFolder::kMaxShards)
@@ -204,8 +205,8 @@ class HfReader {
     for (auto& [shard, tensors] : shards) {
       FOVEA_ASSIGN_OR_RETURN(const bool there, add_file(shard, &tensors));
       if (!there)
-        return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing", name, fovea::quoted(path_of(shard), 4096),
-                          shards.size());
+        return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing", name,
+                          fovea::quoted(path_of(shard), 4096), shards.size());
     }
     return {};
   }
@@ -226,7 +227,6 @@ class HfReader {
         if (!is_head(tensor)) tensor.name.insert(0, config.tensor_prefix);
       }
     }
-    if (config.tied) kept.erase(std::remove_if(kept.begin(), kept.end(), is_head), kept.end());
     FOVEA_ASSIGN_OR_RETURN(out_.weights_, HfWeights::pair(kept, json_, out_.name_));
     out_.tensors_ = std::move(kept);
     for (size_t i = 0; i < out_.tensors_.size(); ++i) {
@@ -235,7 +235,7 @@ class HfReader {
         return Error{ErrorCode::kData, fmt::format("{}: two tensors have the name {}", out_.name_, name),
                      "tensor " + name};
     }
-    if (config.untied && std::none_of(out_.tensors_.begin(), out_.tensors_.end(), is_head) && !bare)
+    if (config.untied && std::none_of(out_.tensors_.begin(), out_.tensors_.end(), is_head))
       return make_error(ErrorCode::kData, "{}: there is no tensor lm_head.weight, and config.json says it is not tied",
                         out_.name_);
     return {};
@@ -335,7 +335,8 @@ std::optional<std::string> HfFolder::folder_of(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return path;
   const std::string name = fs::path(path).filename().string();
-  const bool ours = name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+  const bool ours =
+      name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
   if (!ours) return std::nullopt;
   const std::string parent = fs::path(path).parent_path().string();
   return parent.empty() ? "." : parent;

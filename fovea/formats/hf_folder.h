@@ -28,7 +28,9 @@ class HfFolder final : public ModelSource {
   static std::optional<std::string> folder_of(const std::string& path);
 
   bool has(std::string_view key) const override { return config_.keys.has(key); }
-  std::vector<std::string> keys_under(std::string_view prefix) const override { return config_.keys.keys_under(prefix); }
+  std::vector<std::string> keys_under(std::string_view prefix) const override {
+    return config_.keys.keys_under(prefix);
+  }
   Result<uint64_t> get_u64(std::string_view key) const override { return config_.keys.get_u64(key); }
   Result<int64_t> get_i64(std::string_view key) const override { return config_.keys.get_i64(key); }
   Result<double> get_f64(std::string_view key) const override { return config_.keys.get_f64(key); }

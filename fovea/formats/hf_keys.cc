@@ -17,6 +17,7 @@ using Json = nlohmann::ordered_json;
 struct ModelType {
   std::string_view model_type, architecture;  // as config.json and general.architecture say it
   std::string_view prefix = "model.";
+  bool decodes = true;  // into words of the vocabulary
 };
 constexpr ModelType kTypes[] = {
     {"llama", "llama"},
@@ -40,10 +41,10 @@ constexpr ModelType kTypes[] = {
     {"starcoder2", "starcoder2"},
     {"stablelm", "stablelm"},
     {"gpt_oss", "gpt-oss"},
-    {"bert", "bert", "bert."},
-    {"nomic_bert", "nomic-bert", ""},
-    {"modernbert", "modern-bert"},
-    {"t5", "t5encoder", ""},
+    {"bert", "bert", "bert.", false},
+    {"nomic_bert", "nomic-bert", "", false},
+    {"modernbert", "modern-bert", "model.", false},
+    {"t5", "t5encoder", "", false},
 };
 
 // `idle`, as KeyMap::text_of writes it, asks for nothing: no key is made of it. The first field of a key counts.
@@ -140,15 +141,58 @@ constexpr Row kRows[] = {
 
 // Fields that change nothing of what is computed here. A star stands for any characters.
 constexpr std::string_view kNotes[] = {
-    "_*", "*_token_id", "*_token_index", "*dropout*", "*pdrop*", "*initializer*", "*_loss_coef", "summary_*",
-    "architectures", "auto_map",  // names of Python classes: no code of a folder is ever run
-    "attn_implementation", "cache_implementation", "chunk_size_feed_forward", "classifier_*", "custom_pipelines",
-    "dtype", "finetuning_task", "id2label", "is_encoder_decoder", "label2id", "max_length",
-    "model_type", "name_or_path", "num_labels", "output_attentions", "output_hidden_states", "output_past", "output_router_logits", "pretraining_tp", "problem_type", "prune*",
-    "reference_compile", "reorder_and_upcast_attn", "return_dict", "router_jitter_noise", "task_specific_params",
-    "tie_word_embeddings", "tokenizer_class", "torch_dtype", "torchscript", "transformers*", "unsloth*", "use_cache",
-    "use_mambapy", "vision_config", "quantization_config", "rope_scaling", "rope_parameters", "text_config",
-    "partial_rotary_factor", "rotary_pct", "use_sliding_window",
+    "_*",
+    "*_token_id",
+    "*_token_index",
+    "*dropout*",
+    "*pdrop*",
+    "*initializer*",
+    "*_loss_coef",
+    "summary_*",
+    "architectures",
+    "auto_map",  // names of Python classes: no code of a folder is ever run
+    "attn_implementation",
+    "cache_implementation",
+    "chunk_size_feed_forward",
+    "classifier_*",
+    "custom_pipelines",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "is_encoder_decoder",
+    "label2id",
+    "max_length",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_router_logits",
+    "pretraining_tp",
+    "problem_type",
+    "prune*",
+    "reference_compile",
+    "reorder_and_upcast_attn",
+    "return_dict",
+    "router_jitter_noise",
+    "task_specific_params",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers*",
+    "unsloth*",
+    "use_cache",
+    "use_mambapy",
+    "vision_config",
+    "quantization_config",
+    "rope_scaling",
+    "rope_parameters",
+    "text_config",
+    "partial_rotary_factor",
+    "rotary_pct",
+    "use_sliding_window",
 };
 
 // What a class of transformers takes for a field that the file does not have, where that is not what GGUF's readers
@@ -159,8 +203,13 @@ struct Default {
 constexpr Default kDefaults[] = {
     {"mistral", "sliding_window", "4096"},
     {"mixtral", "rope_theta", "1000000.0"},
+    {"smollm3", "rope_theta", "2000000.0"},
     {"gemma", "head_dim", "256"},
     {"gemma2", "head_dim", "256"},
+    {"gemma2", "sliding_window", "4096"},
+    {"gemma2", "query_pre_attn_scalar", "256"},
+    {"gemma2", "attn_logit_softcapping", "50.0"},
+    {"gemma2", "final_logit_softcapping", "30.0"},
     {"phi2", "partial_rotary_factor", "0.5"},
     {"gptneox", "rotary_pct", "0.25"},
     {"stablelm", "partial_rotary_factor", "0.25"},
@@ -175,6 +224,8 @@ constexpr Default kDefaults[] = {
     {"gemma3", "query_pre_attn_scalar", "256"},
     {"gemma3", "sliding_window", "4096"},
     {"gemma3", "sliding_window_pattern", "6"},
+    {"gemma3", "rope_theta", "1000000.0"},
+    {"gemma3", "rope_local_base_freq", "10000.0"},
 };
 
 // Fields of rope_scaling (transformers 4) and rope_parameters (5); others become rope.scaling.FIELD.
@@ -229,7 +280,8 @@ bool matches(std::string_view text, std::string_view pattern) {
 
 bool asks_for_nothing(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
-         (value.is_number() && value.get<double>() == 0) || ((value.is_structured() || value.is_string()) && value.empty()) ||
+         (value.is_number() && value.get<double>() == 0) ||
+         ((value.is_structured() || value.is_string()) && value.empty()) ||
          (value.is_string() && value.get_ref<const std::string&>().empty());
 }
 
@@ -248,10 +300,10 @@ class Translator {
     FOVEA_RETURN_IF_ERROR(put_windows());
     put_sizes();
     put_unknown();
-    if (const Json* tied = field(whole_, "tie_word_embeddings"); tied || (tied = field(text_, "tie_word_embeddings"))) {
-      if (!tied->is_boolean()) return bad(ErrorCode::kData, "tie_word_embeddings", "it is no bool");
-      (tied->get<bool>() ? out_.tied : out_.untied) = true;
-    }
+    const Json* tied = field(whole_, "tie_word_embeddings");
+    if (!tied) tied = field(text_, "tie_word_embeddings");
+    if (tied && !tied->is_boolean()) return bad(ErrorCode::kData, "tie_word_embeddings", "it is no bool");
+    out_.untied = tied && !tied->get<bool>() && decodes_;
     return std::move(out_);
   }
 
@@ -297,6 +349,7 @@ class Translator {
     if (known != std::end(kTypes)) {
       architecture_ = known->architecture;
       out_.tensor_prefix = known->prefix;
+      decodes_ = known->decodes;
     }
     out_.architecture = architecture_;
     out_.keys.put("general.architecture", architecture_, origin("model_type"));
@@ -378,9 +431,9 @@ class Translator {
     const bool off = use && use->is_boolean() && !use->get<bool>();
     if (use && !use->is_boolean()) return bad(ErrorCode::kData, "use_sliding_window", "it is no bool");
     const Json* types = out_.keys.find(key("attention.layer_types"));
-    const bool all_full =
-        types && types->is_array() &&
-        std::all_of(types->begin(), types->end(), [](const Json& type) { return type == "full_attention"; });
+    const bool all_full = types && types->is_array() && std::all_of(types->begin(), types->end(), [](const Json& type) {
+                            return type == "full_attention";
+                          });
     const bool none = !out_.keys.has(key("attention.sliding_window"));
     if (all_full || (off && !types)) out_.keys.erase(key("attention.layer_types"));
     if (!all_full && !(off && !types) && !none) return {};
@@ -412,7 +465,8 @@ class Translator {
 
   void put_unknown() {
     for (const auto& [name, value] : text_.items()) {
-      const bool row = std::any_of(std::begin(kRows), std::end(kRows), [&n = name](const Row& r) { return r.field == n; });
+      const bool row =
+          std::any_of(std::begin(kRows), std::end(kRows), [&n = name](const Row& r) { return r.field == n; });
       const bool note =
           std::any_of(std::begin(kNotes), std::end(kNotes), [&n = name](std::string_view p) { return matches(n, p); });
       if (!row && !note && !asks_for_nothing(value)) out_.keys.put(key(name), value, origin(name));
@@ -424,12 +478,15 @@ class Translator {
   const Json* partial_ = nullptr;
   const std::string& name_;
   std::string architecture_;
+  bool decodes_ = true;
   HfConfig out_;
 };
 
 }  // namespace
 
-Result<HfConfig> translate_config(const Json& config, const std::string& name) { return Translator(config, name).run(); }
+Result<HfConfig> translate_config(const Json& config, const std::string& name) {
+  return Translator(config, name).run();
+}
 
 std::string weight_name(std::string_view stored, const HfConfig& config) {
   for (const TensorRule& rule : kTensorRules) {

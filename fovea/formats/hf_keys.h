@@ -16,8 +16,7 @@ struct HfConfig {
   KeyMap keys;
   std::string architecture;   // as general.architecture spells it
   std::string tensor_prefix;  // what the names of its tensors begin with: "model."
-  bool tied = false;          // the file says that the unembedding is the embedding
-  bool untied = false;        // the file says that it is not
+  bool untied = false;        // a decoder whose unembedding is not its embedding: there must be one
   std::vector<std::string> warnings;
 };
 

@@ -48,7 +48,8 @@ TEST(HfKeys, APlainConfigBecomesGgufsKeys) {
 }
 
 TEST(HfKeys, AFieldThatNoRowKnowsIsAKeyUnderItsOwnName) {
-  const HfConfig config = translate({{"secret_multiplier", 2}, {"another", false}, {"third", 0}, {"list", Json::array()}});
+  const HfConfig config =
+      translate({{"secret_multiplier", 2}, {"another", false}, {"third", 0}, {"list", Json::array()}});
   EXPECT_EQ(config.keys.get_i64("llama.secret_multiplier").value(), 2);
   for (const char* idle : {"llama.another", "llama.third", "llama.list"}) EXPECT_FALSE(config.keys.has(idle)) << idle;
   EXPECT_TRUE(translate({{"attention_bias", true}}).keys.get_bool("llama.attention_bias").value());
@@ -61,8 +62,11 @@ TEST(HfKeys, AnUnknownModelTypeKeepsItsName) {
 }
 
 TEST(HfKeys, RopeScalingInBothForms) {
-  const Json llama3 = {{"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
-                       {"original_max_position_embeddings", 8192}, {"rope_type", "llama3"}};
+  const Json llama3 = {{"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 8192},
+                       {"rope_type", "llama3"}};
   Json newer = llama3;
   newer["rope_theta"] = 10000.0;
   const HfConfig old_form = translate({{"rope_scaling", llama3}});
@@ -79,7 +83,8 @@ TEST(HfKeys, RopeScalingInBothForms) {
   EXPECT_EQ(new_form.keys.get_f64("llama.rope.freq_base").value(), 10000);
   EXPECT_FALSE(translate({{"rope_parameters", {{"rope_type", "default"}, {"factor", 2.0}}}})
                    .keys.has("llama.rope.scaling.factor"));
-  const HfConfig odd = translate({{"rope_scaling", {{"type", "yarn"}, {"factor", 2.0}, {"beta_fast", 16}, {"new", 1}}}});
+  const HfConfig odd =
+      translate({{"rope_scaling", {{"type", "yarn"}, {"factor", 2.0}, {"beta_fast", 16}, {"new", 1}}}});
   EXPECT_TRUE(odd.keys.has("llama.rope.scaling.yarn_beta_fast"));
   EXPECT_TRUE(odd.keys.has("llama.rope.scaling.new"));
   EXPECT_THAT(refused({{"rope_scaling", {{"factor", 2.0}}}}).message, HasSubstr("rope_type"));
@@ -87,10 +92,10 @@ TEST(HfKeys, RopeScalingInBothForms) {
 }
 
 TEST(HfKeys, RopeOfEachTypeOfLayer) {
-  const HfConfig config = translate(
-      {{"rope_parameters",
-        {{"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
-         {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}}}});
+  const HfConfig config =
+      translate({{"rope_parameters",
+                  {{"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1e6}}},
+                   {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 1e4}}}}}});
   EXPECT_EQ(config.keys.get_f64("llama.rope.freq_base").value(), 1e6);
   EXPECT_EQ(config.keys.get_f64("llama.rope.freq_base_swa").value(), 1e4);
   EXPECT_EQ(config.keys.get_string("llama.rope.scaling.type").value(), "linear");
@@ -101,7 +106,8 @@ TEST(HfKeys, APartOfEachHeadIsTurned) {
   EXPECT_EQ(translate({{"partial_rotary_factor", 0.5}}).keys.get_u64("llama.rope.dimension_count").value(), 8u);
   EXPECT_FALSE(translate({{"partial_rotary_factor", 1.0}}).keys.has("llama.rope.dimension_count"));
   EXPECT_EQ(translate({{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}}}})
-                .keys.get_u64("llama.rope.dimension_count").value(),
+                .keys.get_u64("llama.rope.dimension_count")
+                .value(),
             4u);
 }
 

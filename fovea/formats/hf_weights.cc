@@ -119,9 +119,7 @@ Made from_mxfp4(std::span<const std::byte> codes, const TensorInfo& scales) {
   for (size_t b = 0; b < blocks; ++b) {
     std::byte* to = out.bytes.data() + b * (1 + kMxBytes);
     const std::byte* from = codes.data() + b * kMxBytes;
-    const auto element = [from](size_t i) {
-      return i % 2 == 0 ? from[i / 2] & std::byte{0x0F} : from[i / 2] >> 4;
-    };
+    const auto element = [from](size_t i) { return i % 2 == 0 ? from[i / 2] & std::byte{0x0F} : from[i / 2] >> 4; };
     to[0] = scales.data[b];
     for (size_t i = 0; i < kMxBytes; ++i) to[1 + i] = element(i) | element(i + kMxBytes) << 4;
   }
@@ -144,10 +142,10 @@ Result<HfWeights> HfWeights::pair(std::vector<TensorInfo>& tensors, const Json& 
                                how.empty() ? "a method without a name" : fovea::quoted(how), fmt::join(kMethods, ", ")),
                    "quantization_config"};
     if (const auto block = it->find("weight_block_size"); block != it->end() && !block->is_null()) {
-      const bool good = block->is_array() && block->size() == 2 &&
-                        std::all_of(block->begin(), block->end(), [](const Json& n) {
-                          return n.is_number_unsigned() && n.get<uint64_t>() > 0 && n.get<uint64_t>() <= 1 << 20;
-                        });
+      const bool good =
+          block->is_array() && block->size() == 2 && std::all_of(block->begin(), block->end(), [](const Json& n) {
+            return n.is_number_unsigned() && n.get<uint64_t>() > 0 && n.get<uint64_t>() <= 1 << 20;
+          });
       if (!good)
         return Error{ErrorCode::kData, fmt::format("{}: weight_block_size: two numbers from 1 on are needed", name),
                      "quantization_config"};
@@ -231,7 +229,8 @@ Result<std::optional<Made>> HfWeights::make(const TensorInfo& t) const {
     return Out(from_f8(t, floats(s.tensor), s.block_rows, s.block_cols));
   }
   if (t.dtype == DType::kF64) return Out(from_f64(t));
-  if (t.dtype == DType::kMXFP4 && scales != scales_.end()) return Out(from_mxfp4(scales->second.blocks, scales->second.tensor));
+  if (t.dtype == DType::kMXFP4 && scales != scales_.end())
+    return Out(from_mxfp4(scales->second.blocks, scales->second.tensor));
   const auto address = reinterpret_cast<uintptr_t>(t.data.data());
   if (!type.native || address % static_cast<uintptr_t>(type.block_bytes) == 0) return Out();
   return Out({t.dtype, {t.data.begin(), t.data.end()}});

@@ -1,5 +1,5 @@
-// Weights of a folder that are not what kernels read: 8-bit floats with their scales, MXFP4 in two tensors, float64, and
-// data at odd addresses.
+// Weights of a folder that are not what kernels read: 8-bit floats with their scales, MXFP4 in two tensors, float64,
+// and data at odd addresses.
 #pragma once
 
 #include <cstdint>

@@ -118,7 +118,8 @@ TEST_F(Weights, OtherWaysToQuantiseAreRefusedByName) {
 
 TEST_F(Weights, Mxfp4ComesInGgufsOrder) {
   std::vector<uint8_t> codes;
-  for (int i = 0; i < 16; ++i) codes.push_back(static_cast<uint8_t>((2 * i % 16) | (2 * i + 1) % 16 << 4));  // 0, 1, 2 ...
+  for (int i = 0; i < 16; ++i)
+    codes.push_back(static_cast<uint8_t>((2 * i % 16) | (2 * i + 1) % 16 << 4));  // 0, 1, 2 ...
   add("e_blocks", DType::kU8, {16, 1, 1}, codes);
   add("e_scales", DType::kU8, {1, 1}, {200});
   const HfWeights weights = pair();

@@ -49,8 +49,9 @@ std::vector<std::string> KeyMap::keys_under(std::string_view prefix) const {
 Error KeyMap::wrong_kind(std::string_view key, std::string_view wanted) const {
   const auto it = values_->by_key.find(key);
   const Json& json = it->second.json;
-  const std::string found = json.is_primitive() ? escaped_line(json.dump(-1, ' ', false, Json::error_handler_t::replace))
-                                                : std::string(json.is_array() ? "an array" : "an object");
+  const std::string found = json.is_primitive()
+                                ? escaped_line(json.dump(-1, ' ', false, Json::error_handler_t::replace))
+                                : std::string(json.is_array() ? "an array" : "an object");
   return Error{ErrorCode::kData,
                fmt::format("{}: key {} ({}) is {}, not {}", name_, quoted(key), it->second.origin,
                            found.size() > 120 ? "a long text" : found, wanted),

@@ -20,21 +20,11 @@ struct Name {
   std::string_view file;
   DType dtype;
 };
-constexpr Name kNames[] = {{"F64", DType::kF64},
-                           {"F32", DType::kF32},
-                           {"F16", DType::kF16},
-                           {"BF16", DType::kBF16},
-                           {"F8_E4M3", DType::kF8_E4M3},
-                           {"F8_E5M2", DType::kF8_E5M2},
-                           {"I64", DType::kI64},
-                           {"I32", DType::kI32},
-                           {"I16", DType::kI16},
-                           {"I8", DType::kI8},
-                           {"U64", DType::kU64},
-                           {"U32", DType::kU32},
-                           {"U16", DType::kU16},
-                           {"U8", DType::kU8},
-                           {"BOOL", DType::kBool}};
+constexpr Name kNames[] = {{"F64", DType::kF64},   {"F32", DType::kF32},         {"F16", DType::kF16},
+                           {"BF16", DType::kBF16}, {"F8_E4M3", DType::kF8_E4M3}, {"F8_E5M2", DType::kF8_E5M2},
+                           {"I64", DType::kI64},   {"I32", DType::kI32},         {"I16", DType::kI16},
+                           {"I8", DType::kI8},     {"U64", DType::kU64},         {"U32", DType::kU32},
+                           {"U16", DType::kU16},   {"U8", DType::kU8},           {"BOOL", DType::kBool}};
 
 bool has_control_characters(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
@@ -63,8 +53,7 @@ class Entry {
     uint64_t bytes = static_cast<uint64_t>(kernels::dtype_info(out.dtype).block_bytes);
     bool empty = false;
     for (const uint64_t n : shape) {
-      if (n > static_cast<uint64_t>(INT64_MAX) ||
-          (n != 0 && bytes > static_cast<uint64_t>(INT64_MAX) / n))
+      if (n > static_cast<uint64_t>(INT64_MAX) || (n != 0 && bytes > static_cast<uint64_t>(INT64_MAX) / n))
         return bad(ErrorCode::kData, "has the shape [{}], which overflows", fmt::join(shape, ", "));
       empty = empty || n == 0;
       if (n != 0) bytes *= n;
@@ -90,15 +79,17 @@ class Entry {
  private:
   template <typename... Args>
   Error bad(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) const {
-    return Error{code, fmt::format("{}: tensor {} {}", file_, fovea::quoted(tensor_),
-                                   fmt::format(format, std::forward<Args>(args)...)),
+    return Error{code,
+                 fmt::format("{}: tensor {} {}", file_, fovea::quoted(tensor_),
+                             fmt::format(format, std::forward<Args>(args)...)),
                  "tensor " + escaped_line(tensor_)};
   }
   Result<DType> dtype() const {
     const auto it = json_.find("dtype");
     if (it == json_.end() || !it->is_string()) return bad(ErrorCode::kData, "has no dtype");
     const auto& text = it->get_ref<const std::string&>();
-    const auto* name = std::find_if(std::begin(kNames), std::end(kNames), [&](const Name& n) { return n.file == text; });
+    const auto* name =
+        std::find_if(std::begin(kNames), std::end(kNames), [&](const Name& n) { return n.file == text; });
     if (name != std::end(kNames)) return name->dtype;
     std::vector<std::string_view> known;
     for (const Name& n : kNames) known.push_back(n.file);
@@ -112,7 +103,8 @@ class Entry {
     std::vector<uint64_t> out;
     for (const Json& n : *it) {
       if (!n.is_number_unsigned())
-        return bad(ErrorCode::kData, "has {} in {}; whole numbers from 0 on are allowed", fovea::quoted(n.dump()), field);
+        return bad(ErrorCode::kData, "has {} in {}; whole numbers from 0 on are allowed", fovea::quoted(n.dump()),
+                   field);
       out.push_back(n.get<uint64_t>());
     }
     return out;

@@ -21,8 +21,8 @@ struct Safetensors {
   std::map<std::string, std::string> metadata;  // what "__metadata__" holds
 };
 
-// kData, kLimit or kUnsupported (an element type), with the name, the tensor and what was found against what is allowed.
-// A single number gets the dimension 1. Data lie where the file has them: at any address.
+// kData, kLimit or kUnsupported (an element type), with the name, the tensor and what was found against what is
+// allowed. A single number gets the dimension 1. Data lie where the file has them: at any address.
 Result<Safetensors> parse_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
 }  // namespace fovea::formats

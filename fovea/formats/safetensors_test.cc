@@ -47,9 +47,21 @@ TEST(Safetensors, NamesTypesShapesAndData) {
 }
 
 TEST(Safetensors, EveryElementTypeHasItsWidth) {
-  for (const auto& [name, bytes] : {std::pair{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1},
-                                    {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1}, {"U64", 8},
-                                    {"U32", 4}, {"U16", 2}, {"U8", 1}, {"BOOL", 1}}) {
+  for (const auto& [name, bytes] : {std::pair{"F64", 8},
+                                    {"F32", 4},
+                                    {"F16", 2},
+                                    {"BF16", 2},
+                                    {"F8_E4M3", 1},
+                                    {"F8_E5M2", 1},
+                                    {"I64", 8},
+                                    {"I32", 4},
+                                    {"I16", 2},
+                                    {"I8", 1},
+                                    {"U64", 8},
+                                    {"U32", 4},
+                                    {"U16", 2},
+                                    {"U8", 1},
+                                    {"BOOL", 1}}) {
     const std::string entry = fmt::format(R"({{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}})", name, 3 * bytes);
     const auto parsed = parse(one(entry, static_cast<size_t>(3 * bytes)));
     ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
@@ -110,8 +122,8 @@ TEST(Safetensors, RefusesAnEntryOfAnotherForm) {
   refuses(one(R"({"dtype":"F4","shape":[1],"data_offsets":[0,4]})", 4), ErrorCode::kUnsupported, "\"F4\"");
   refuses(one(R"({"dtype":"F32","data_offsets":[0,4]})", 4), ErrorCode::kData, "no list shape");
   refuses(one(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"code":1})", 4), ErrorCode::kData, "code");
-  refuses(safetensors_bytes(R"({"a\u001b[1m":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1"),
-          ErrorCode::kData, "control characters");
+  refuses(safetensors_bytes(R"({"a\u001b[1m":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "1"), ErrorCode::kData,
+          "control characters");
 }
 
 }  // namespace

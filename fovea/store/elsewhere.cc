@@ -53,7 +53,8 @@ std::optional<fs::path> ollama() {
   return home.empty() ? std::nullopt : std::optional(fs::path(home) / ".ollama/models");
 }
 std::vector<fs::path> lm_studio() {
-  return folders({{"HOME", ".lmstudio/models"}, {"XDG_CACHE_HOME", "lm-studio/models"}, {"HOME", ".cache/lm-studio/models"}});
+  return folders(
+      {{"HOME", ".lmstudio/models"}, {"XDG_CACHE_HOME", "lm-studio/models"}, {"HOME", ".cache/lm-studio/models"}});
 }
 
 // One name of a path: none that leads elsewhere or is hidden.
@@ -150,8 +151,8 @@ Result<fs::path> snapshot_of(const fs::path& model, const std::string& revision)
 std::vector<ModelElsewhere> models_in(const std::string& name, const fs::path& folder, const fs::path& blobs) {
   std::vector<ModelElsewhere> out;
   if (is_file_of(folder / "config.json", blobs)) {
-    const bool weights = is_file_of(folder / "model.safetensors", blobs) ||
-                         is_file_of(folder / "model.safetensors.index.json", blobs);
+    const bool weights =
+        is_file_of(folder / "model.safetensors", blobs) || is_file_of(folder / "model.safetensors.index.json", blobs);
     if (weights) out.push_back({name, folder.string()});
   }
   for (const Entry& file : entries(folder, false)) {
@@ -199,11 +200,13 @@ Result<std::string> find_in_hub(const std::string& name) {
     repository.resize(at);
   }
   const size_t slash = repository.find('/');
-  if (const size_t second = slash == repository.npos ? slash : repository.find('/', slash + 1); second != repository.npos) {
+  if (const size_t second = slash == repository.npos ? slash : repository.find('/', slash + 1);
+      second != repository.npos) {
     file = repository.substr(second + 1);
     repository.resize(second);
   }
-  const std::string org = repository.substr(0, slash), base = slash == repository.npos ? "" : repository.substr(slash + 1);
+  const std::string org = repository.substr(0, slash),
+                    base = slash == repository.npos ? "" : repository.substr(slash + 1);
   if (!is_plain(org) || (slash != repository.npos && !is_plain(base)) || !is_plain(revision) ||
       (!file.empty() && !is_plain(file)))
     return make_error(ErrorCode::kUsage, "{} is no name of the hub; hf:ORG/NAME is", fovea::quoted(name));
@@ -249,7 +252,8 @@ Result<fs::path> blob_of(const fs::path& root, const fs::path& manifest) {
       return make_error(ErrorCode::kData, "{}: the digest of its model is {}, no SHA-256", name, fovea::quoted(digest));
     const fs::path blob = root / "blobs" / ("sha256-" + hash);
     if (fs::symlink_status(blob, error).type() != fs::file_type::regular)
-      return make_error(ErrorCode::kNotFound, "{}: its model is not there: {}", name, fovea::quoted(blob.string(), 4096));
+      return make_error(ErrorCode::kNotFound, "{}: its model is not there: {}", name,
+                        fovea::quoted(blob.string(), 4096));
     const auto size = layer.find("size");
     const uint64_t bytes = fs::file_size(blob, error);
     if (size != layer.end() && (!size->is_number_unsigned() || size->get<uint64_t>() != bytes))

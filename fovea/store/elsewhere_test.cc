@@ -29,7 +29,8 @@ class Elsewhere : public ::testing::Test {
     std::string name = ::testing::TempDir() + "/elsewhere-XXXXXX";
     ASSERT_NE(mkdtemp(name.data()), nullptr);
     root_ = name;
-    for (const char* variable : {"HOME", "HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "OLLAMA_MODELS", "FOVEA_MODELS"}) {
+    for (const char* variable :
+         {"HOME", "HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "OLLAMA_MODELS", "FOVEA_MODELS"}) {
       const char* now = std::getenv(variable);
       old_[variable] = now ? std::optional<std::string>(now) : std::nullopt;
       unsetenv(variable);
@@ -61,8 +62,8 @@ class Elsewhere : public ::testing::Test {
     put(".ollama/models/manifests/example/library/tiny/latest", R"({"schemaVersion": 2, "layers": [)" + layers + "]}");
   }
   static std::string layer(const std::string& kind, const std::string& digest, size_t size) {
-    return fmt::format(R"({{"mediaType": "application/vnd.ollama.image.{}", "digest": "{}", "size": {}}})", kind, digest,
-                       size);
+    return fmt::format(R"({{"mediaType": "application/vnd.ollama.image.{}", "digest": "{}", "size": {}}})", kind,
+                       digest, size);
   }
   std::vector<std::string> names(std::vector<std::string>* problems = nullptr) const {
     std::vector<std::string> out;

@@ -23,7 +23,8 @@ class SafetensorsFile {
                        std::string bytes = {}) {
     size_t n = 1;
     std::string dims;
-    for (const int64_t dim : shape) n *= static_cast<size_t>(dim), dims += fmt::format("{}{}", dims.empty() ? "" : ",", dim);
+    for (const int64_t dim : shape)
+      n *= static_cast<size_t>(dim), dims += fmt::format("{}{}", dims.empty() ? "" : ",", dim);
     if (bytes.empty()) {
       const float value = 1;
       bytes.resize(4 * n);
