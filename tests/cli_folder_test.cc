@@ -93,7 +93,7 @@ TEST_F(CliFolder, CheckFindsWhatIsWrong) {
   EXPECT_THAT(spoilt("num_attention_heads", 0), HasSubstr("attention.head_count"));
   EXPECT_THAT(spoilt("hidden_size", "wide"), HasSubstr("hidden_size of config.json"));
   EXPECT_THAT(spoilt("model_type", "wonder"), HasSubstr("wonder"));
-  std::filesystem::resize_file(folder + "/model.safetensors", 1000);
+  std::filesystem::resize_file(folder + "/model.safetensors", 100'000);
   EXPECT_THAT(fails(65, {"check", folder}), HasSubstr("short"));
   std::filesystem::remove(config);
   EXPECT_THAT(fails(65, {"check", folder}), HasSubstr("no config.json"));

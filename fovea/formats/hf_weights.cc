@@ -173,7 +173,7 @@ Result<HfWeights> HfWeights::pair(std::vector<TensorInfo>& tensors, const Json& 
         const TensorInfo& scale = tensors[found->second];
         const int64_t cols = t.dims[0], rows = rows_of(t), n = rows_of(scale) * scale.dims[0];
         Scales s{scale, {}, rows, cols};
-        if (n == rows && n != 1) {
+        if (n == rows && n != 1 && (scale.dims.size() == 1 || scale.dims[0] == 1)) {
           s.block_rows = 1;
         } else if (n != 1) {
           s.block_rows = block_rows, s.block_cols = block_cols;
