@@ -81,7 +81,7 @@ TEST_F(Cli, L6_AWrongVariableIsNamed) {
 
 TEST_F(Cli, L1_WhatIsNoModelEndsInOneSentenceAndItsCode) {
   EXPECT_THAT(fails(65, {"show", file("empty.gguf", "")}), HasSubstr("not a model"));
-  EXPECT_THAT(fails(65, {"show", root_.string()}), HasSubstr("not a regular file"));
+  EXPECT_THAT(fails(65, {"show", root_.string()}), HasSubstr("not a model: the folder has no config.json"));
   EXPECT_THAT(fails(66, {"show", path("none.gguf")}), HasSubstr("none.gguf"));
   EXPECT_THAT(fails(66, {"show", "nosuchmodel"}), HasSubstr("fovea pull"));
   EXPECT_THAT(fails(66, {"show", "./" + std::string(5000, 'x')}), HasSubstr("xxx"));

@@ -48,6 +48,17 @@ nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Token
   return rows;
 }
 
+nlohmann::json tokens_json(std::span<const int32_t> ids, const engine::Model& model) {
+  if (const auto tokenizer = model.tokenizer()) {
+    const int32_t known = tokenizer.value()->vocab_size();  // a model may have rows for more
+    if (std::all_of(ids.begin(), ids.end(), [known](int32_t id) { return id < known; }))
+      return tokens_json(ids, *tokenizer.value());
+  }
+  nlohmann::json rows = nlohmann::json::array();
+  for (const int32_t id : ids) rows.push_back({{"id", id}, {"piece", nullptr}});
+  return rows;
+}
+
 nlohmann::json logprob_json(const engine::TokenLogprob& entry, const tokenizers::Tokenizer& tokenizer) {
   constexpr float kImpossible = -9999;  // JSON has no infinity; OpenAI's API writes this
   const std::string_view piece = tokenizer.piece(entry.token);

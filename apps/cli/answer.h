@@ -25,6 +25,8 @@ class AnswerStream {
 
 // [{"id", "piece"}]. A piece may be part of a character: its bytes are then given beside it, as numbers.
 nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Tokenizer& tokenizer);
+// The same; of a model without a tokenizer the pieces are null.
+nlohmann::json tokens_json(std::span<const int32_t> ids, const engine::Model& model);
 // {"text", "tokens", "finish_reason", "timings"}; "logprobs" as in OpenAI's API, if they were asked for.
 nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer);
 // What a run depends on, for every report: model, path, attention, numerics, cache_type, n_ctx, isa, threads.

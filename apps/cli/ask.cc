@@ -52,7 +52,7 @@ Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Co
     return make_error(
         ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}{}",
         documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
-        n_tokens, kAnswerRoom, std::filesystem::path(path).stem().string(), n_ctx, n_ctx < most ? " (--ctx-size)" : "",
+        n_tokens, kAnswerRoom, store::model_name(path), n_ctx, n_ctx < most ? " (--ctx-size)" : "",
         dense ? "; --attention streaming-llm reads on without end, and knows the beginning and the last of it"
               : fmt::format("; with {} some row looks back further than that", options.model.attention));
   }
@@ -87,7 +87,7 @@ Status ask(const Options& options, const Common& common) {
     out.update({{"answer", answer.text},
                 {"evidence", evidence_json(asked->evidence, documents)},
                 {"finish_reason", name_of(answer.finish)},
-                {"model", std::filesystem::path(model->path()).stem().string()},
+                {"model", store::model_name(model->path())},
                 {"cost",
                  {{"prompt_tokens", prompt.tokens.size()},
                   {"prefix_tokens", asked->n_stored},

@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/text_or_ids.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file_writer.h"
 #include "fovea/base/utf8.h"
@@ -21,7 +21,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
-  TextFlags text;
+  TextOrIdsFlags text;
   std::vector<std::string> hooks;
   std::string out, reduce = "full", heads = "all";
   uint64_t max_bytes = 0;
@@ -94,17 +94,22 @@ Status capture(const Options& options, const Common& common) {
   wanted.max_bytes = options.max_bytes;
   FOVEA_ASSIGN_OR_RETURN(wanted.reduction, probe::Reduction::parse(options.reduce));
   FOVEA_ASSIGN_OR_RETURN(wanted.heads, attention::HeadSet::parse(options.heads));
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(const TextOrIds text, read_text_or_ids(options.text));
 
   // The file's metadata say how large everything will be: refused before the weights are read.
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
-  tokenizers::EncodeOptions encode;
-  encode.add_special = !options.no_special;
-  encode.parse_special = options.parse_special;
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, tokenizer->encode(text, encode));
+  std::vector<int32_t> tokens;
+  if (text.ids) {
+    FOVEA_ASSIGN_OR_RETURN(tokens, text.checked_ids(config.shape.vocab_size));
+  } else {
+    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
+    tokenizers::EncodeOptions encode;
+    encode.add_special = !options.no_special;
+    encode.parse_special = options.parse_special;
+    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer->encode(text.text, encode));
+  }
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text has no tokens");
   const auto n_tokens = static_cast<int64_t>(tokens.size());
   FOVEA_ASSIGN_OR_RETURN(
@@ -128,7 +133,7 @@ Status capture(const Options& options, const Common& common) {
   const bool to_stdout = file->to_stdout();
   FOVEA_RETURN_IF_ERROR(run.write(std::move(*file), options.out,
                                   {{"fovea_version", FOVEA_VERSION},
-                                   {"model", replace_invalid_utf8(std::filesystem::path(path).stem().string())},
+                                   {"model", replace_invalid_utf8(store::model_name(path))},
                                    {"numerics", common.numerics},
                                    {"attention", session->pipeline().spec()},
                                    {"reduce", wanted.reduction.to_string()},
@@ -140,7 +145,7 @@ Status capture(const Options& options, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_flags(sub, common, options->model);
-  add_text_flags(sub, options->text, "TEXT", false);
+  add_text_or_ids_flags(sub, options->text, "TEXT", false);
   sub.add_option("--hooks", options->hooks,
                  "names, globs or other tools' names, joined by commas: blocks.*.attn.hook_pattern,q5")
       .required()

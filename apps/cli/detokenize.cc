@@ -87,7 +87,8 @@ Status detokenize(const Options& options, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   sub.add_option("ID", options->ids, "token ids");
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required();
+  sub.add_option("-m,--model", common.model, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder")
+      .required();
   sub.add_option(
       "-f,--file", options->file,
       "read the ids from a file, as numbers or JSON (also what `fovea tokenize --json` prints); - is standard input");

@@ -8,8 +8,8 @@
 namespace fovea::cli {
 namespace {
 
-Status list(const Common& common) {
-  FOVEA_ASSIGN_OR_RETURN(const auto models, store::list_models());
+Status list(bool all, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto models, store::list_models(all));
   if (common.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const auto& m : models) {
@@ -39,8 +39,10 @@ Status list(const Common& common) {
   return print(out);
 }
 
-std::function<Status()> setup(CommandLine&, Common& common) {
-  return [&common] { return list(common); };
+std::function<Status()> setup(CommandLine& sub, Common& common) {
+  auto all = std::make_shared<bool>(false);
+  sub.add_flag("--all", *all, "also what the Hugging Face hub, Ollama and LM Studio keep on this machine");
+  return [all, &common] { return list(*all, common); };
 }
 
 FOVEA_COMMAND("list", "what is in the model store", "fovea list --json", setup)

@@ -1,8 +1,9 @@
-// fovea logits -m MODEL -f FILE -o OUT.npy
+// fovea logits -m MODEL (-f FILE, TEXT or --ids FILE) -o OUT.npy
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/answer.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/text_or_ids.h"
 #include "fovea/base/file_writer.h"
 
 namespace fovea::cli {
@@ -10,7 +11,7 @@ namespace {
 
 struct Options {
   ModelFlags model;
-  TextFlags text;
+  TextOrIdsFlags text;
   std::string out;
   bool parse_special = false;
 };
@@ -30,13 +31,12 @@ std::string npy_header(int64_t rows, int64_t cols) {
 
 Status logits(const Options& options, const Common& common) {
   const Interrupt interrupt;
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(const TextOrIds text, read_text_or_ids(options.text));
   FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                         tokenizer->encode(text, {.parse_special = options.parse_special}));
+                         text.tokens(*model, {.parse_special = options.parse_special}));
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text is empty");
   const auto n_tokens = static_cast<int64_t>(tokens.size());
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, n_tokens));
@@ -61,17 +61,15 @@ Status logits(const Options& options, const Common& common) {
   if (file.to_stdout()) return {};
   if (!common.json) return print(printable(options.out) + "\n");
   nlohmann::json out = setting_json(*session);
-  out.update({{"tokens", tokens_json(tokens, *tokenizer)},
-              {"path", options.out},
-              {"shape", {n_tokens, vocab}},
-              {"bytes", bytes}});
+  out.update(
+      {{"tokens", tokens_json(tokens, *model)}, {"path", options.out}, {"shape", {n_tokens, vocab}}, {"bytes", bytes}});
   return print_json(out);
 }
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   options->model.chunk = 128;  // each token has a row of logits as long as the vocabulary
-  add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
+  add_text_or_ids_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]; - is stdout")
       .required();
   add_model_flags(sub, common, options->model);

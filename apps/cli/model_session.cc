@@ -248,7 +248,7 @@ void add_text_flags(CommandLine& sub, TextFlags& flags, const std::string& what,
   flags.options.push_back(sub.add_option("-f,--file", flags.file, "a file with the text; - is stdin"));
 }
 
-Result<std::string> read_text(const TextFlags& flags) {
+Result<Option> the_one_given(const TextFlags& flags) {
   std::vector<std::string> names;
   Option given;
   int n_given = 0;
@@ -261,6 +261,11 @@ Result<std::string> read_text(const TextFlags& flags) {
   const std::string choice = fmt::format("{}", fmt::join(names, ", "));
   if (n_given == 0) return make_error(ErrorCode::kUsage, "no text: give {}, or - to read stdin", choice);
   if (n_given > 1) return make_error(ErrorCode::kUsage, "more than one text: give one of {}", choice);
+  return given;
+}
+
+Result<std::string> read_text(const TextFlags& flags) {
+  FOVEA_ASSIGN_OR_RETURN(const Option given, the_one_given(flags));
   if (given == flags.options.back()) return read_text_file(flags.file);
   if (given != flags.options.front()) return argument_text(flags.prompt, "--prompt");
   if (flags.argument == "-") return read_text_file("-");

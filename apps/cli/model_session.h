@@ -73,7 +73,9 @@ struct TextFlags {
 };
 // `what` names the argument in help and messages: "PROMPT", "TEXT".
 void add_text_flags(CommandLine& sub, TextFlags& flags, const std::string& what, bool with_prompt_flag);
-// kUsage if none or more than one was given; the text itself may be empty.
+// kUsage if none or more than one was given.
+Result<Option> the_one_given(const TextFlags& flags);
+// The same; the text itself may be empty.
 Result<std::string> read_text(const TextFlags& flags);
 
 // A bar over the tokens of a prefill, for PrefillOptions::progress.

@@ -19,6 +19,7 @@
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/probe/measures/compare_profiles.h"
+#include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
@@ -55,10 +56,9 @@ std::string summary(const attention::HeadProfile& profile) {
 
 // The command that repeats the measurement.
 std::string command_line(const Options& options, const Common& common, const probe::ProfileOptions& profile) {
-  std::string out =
-      fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
-                  std::filesystem::path(common.model).stem().string(), fmt::join(profile.needle.lengths, ","),
-                  profile.needle.n_depths, profile.needle.seed, common.numerics);
+  std::string out = fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
+                                store::model_name(common.model), fmt::join(profile.needle.lengths, ","),
+                                profile.needle.n_depths, profile.needle.seed, common.numerics);
   for (const std::string& file : options.files) out += " --file " + std::filesystem::path(file).filename().string();
   return out;
 }

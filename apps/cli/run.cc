@@ -5,6 +5,7 @@
 #include "apps/cli/chat_flags.h"
 #include "apps/cli/estimate.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/text_or_ids.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/store/model_store.h"
@@ -15,23 +16,25 @@ namespace {
 struct Options {
   ModelFlags model;
   SamplingFlags sampling;
-  TextFlags text;
+  TextOrIdsFlags text;
   ChatFlags chat;
   std::string system;
   bool raw = false, parse_special = false, estimate = false;
   int n_logprobs = -1;
 };
 
-Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::string& text,
+Result<std::vector<int32_t>> prompt_tokens(const Options& options, const TextOrIds& text, int64_t vocab_size,
                                            const engine::ChatOptions& chat, const formats::ModelSource& source,
                                            const tokenizers::Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
-  if (options.raw) {
-    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer.encode(text, {.parse_special = options.parse_special}));
-  } else if (!text.empty()) {
+  if (text.ids) {
+    FOVEA_ASSIGN_OR_RETURN(tokens, text.checked_ids(vocab_size));
+  } else if (options.raw) {
+    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer.encode(text.text, {.parse_special = options.parse_special}));
+  } else if (!text.text.empty()) {
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
-    messages.push_back({{"role", "user"}, {"content", text}});
+    messages.push_back({{"role", "user"}, {"content", text.text}});
     auto prompt = engine::encode_chat(source, tokenizer, messages, chat);
     if (!prompt && prompt.error().code == ErrorCode::kNotFound)
       prompt.error().message += "; --raw gives it the prompt as it is";
@@ -43,12 +46,13 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const std::st
 }
 
 // From the file's metadata: no weight is read.
-Status estimate(const Options& options, const std::string& text, const engine::ChatOptions& chat,
-                const Common& common) {
+Status estimate(const Options& options, const TextOrIds& text, const engine::ChatOptions& chat, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, prompt_tokens(options, text, chat, *source, *tokenizer));
+  FOVEA_ASSIGN_OR_RETURN(const models::ModelSizes sizes, models::read_sizes(*source));
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                         prompt_tokens(options, text, sizes.vocab_size, chat, *source, *tokenizer));
   return print_estimate(common, options.model, static_cast<int64_t>(tokens.size()), options.sampling.n_predict);
 }
 
@@ -62,7 +66,8 @@ Status run(const Options& options, const Common& common) {
   if (options.parse_special && !options.raw)
     return make_error(ErrorCode::kUsage, "--parse-special goes with --raw only");
   FOVEA_ASSIGN_OR_RETURN(const engine::ChatOptions chat, chat_options(options.chat));
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(const TextOrIds text, read_text_or_ids(options.text));
+  if (text.ids && !options.raw) return make_error(ErrorCode::kUsage, "--ids goes with --raw only");
   if (options.n_logprobs >= 0 && !common.json) return make_error(ErrorCode::kUsage, "--logprobs goes with --json only");
   if (options.estimate) return estimate(options, text, chat, common);
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
@@ -71,7 +76,7 @@ Status run(const Options& options, const Common& common) {
   generate.n_logprobs = options.n_logprobs;
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                         prompt_tokens(options, text, chat, model->source(), *tokenizer));
+                         prompt_tokens(options, text, model->shape().vocab_size, chat, model->source(), *tokenizer));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
   show_seed(common, options.sampling.seed);
@@ -93,7 +98,7 @@ Status run(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  add_text_flags(sub, options->text, "PROMPT", /*with_prompt_flag=*/true);
+  add_text_or_ids_flags(sub, options->text, "PROMPT", /*with_prompt_flag=*/true);
   add_model_flags(sub, common, options->model);
   add_sampling_flags(sub, options->sampling);
   sub.add_option("--system", options->system, "a system message before the prompt");

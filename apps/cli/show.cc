@@ -88,7 +88,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   auto hooks = std::make_shared<bool>(false);
-  sub.add_option("MODEL", *name, "a name from `fovea list` or the path of a .gguf file").required();
+  sub.add_option("MODEL", *name, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder").required();
   sub.add_flag("--hooks", *hooks, "print the name of every hook, one a line");
   return [name, hooks, &common] { return show(*name, *hooks, common); };
 }

@@ -76,7 +76,8 @@ Status show_template(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required();
+  sub.add_option("-m,--model", common.model, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder")
+      .required();
   sub.add_option("--messages", options->file,
                  "a JSON file: [{\"role\": \"user\", \"content\": \"...\"}, ...]; - is standard input")
       .required();

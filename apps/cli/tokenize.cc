@@ -41,7 +41,8 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   const Option text = sub.add_option("TEXT", options->text, "the text");
-  sub.add_option("-m,--model", common.model, "a name from `fovea list` or the path of a .gguf file").required();
+  sub.add_option("-m,--model", common.model, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder")
+      .required();
   sub.add_option("-f,--file", options->file, "read the text from a file; - is standard input");
   sub.add_flag("--no-special", options->no_special,
                "add no token at the beginning or the end, even where the model wants one");

@@ -26,7 +26,7 @@ Status check_template(const ModelSource& source, const tokenizers::Tokenizer& to
 
 void check_values(const ModelSource& source, std::vector<Error>& out) {
   for (const auto& tensor : source.tensors()) {
-    const uint64_t bad = formats::count_non_finite(tensor);
+    const uint64_t bad = formats::count_non_finite(tensor) + source.count_bad_scales(tensor);
     if (bad == 0) continue;
     const bool blocks = kernels::dtype_info(tensor.dtype).block_elements > 1;
     out.push_back({ErrorCode::kData,

@@ -6,6 +6,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/formats/gguf.h"
+#include "fovea/formats/hf_folder.h"
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::formats {
@@ -13,6 +14,7 @@ namespace fovea::formats {
 struct ModelSource::Copies {
   std::mutex mutex;
   std::list<std::vector<float>> values;
+  std::map<std::string, Made> made;  // by tensor
 };
 
 ModelSource::ModelSource() : copies_(std::make_shared<Copies>()) {}
@@ -22,9 +24,26 @@ const TensorInfo* ModelSource::find_tensor(std::string_view name) const {
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
 }
 
+Result<TensorInfo> ModelSource::readable(const TensorInfo& tensor) const {
+  TensorInfo out = tensor;
+  const std::lock_guard lock(copies_->mutex);
+  auto it = copies_->made.find(tensor.name);
+  if (it == copies_->made.end()) {
+    FOVEA_ASSIGN_OR_RETURN(auto made, make(tensor));
+    if (!made) return out;
+    it = copies_->made.emplace(tensor.name, std::move(*made)).first;
+  }
+  out.dtype = it->second.dtype;
+  out.data = it->second.bytes;
+  out.bytes = out.data.size();
+  return out;
+}
+
 Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) const {
-  const TensorInfo* whole = find_tensor(name_of(p));
-  if (!whole) return std::optional<TensorInfo>();
+  const TensorInfo* found = find_tensor(name_of(p));
+  if (!found) return std::optional<TensorInfo>();
+  FOVEA_ASSIGN_OR_RETURN(const TensorInfo read, readable(*found));
+  const TensorInfo* whole = &read;
   const tensor::Stored& how = stored(p);
   if (!how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(*whole);
 
@@ -38,11 +57,17 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   int64_t& rows = out.dims.back();  // of a vector, its elements
   const int64_t begin = how.row_begin, end = how.row_end > 0 ? how.row_end : rows;
   if (end > rows) return wrong(ErrorCode::kData, fmt::format("has {} rows, but {} to {} are needed", rows, begin, end));
-  rows = end - begin;
+  if (how.fused_rows > 0 && rows != how.fused_rows)
+    return wrong(ErrorCode::kData, fmt::format("has {} rows, but {} are fused in it", rows, how.fused_rows));
+  const int64_t period = how.row_period > 0 ? how.row_period : rows;
+  if (rows % period != 0 || end > period)
+    return wrong(ErrorCode::kData, fmt::format("has {} rows, which are no whole groups of {}", rows, period));
+  const int64_t groups = rows / period, kept_rows = end - begin;
+  rows = groups * kept_rows;
   const kernels::DTypeInfo& type = kernels::dtype_info(whole->dtype);
   const int64_t row = out.dims.size() == 2 ? out.dims[0] : 1;
   const bool whole_blocks = begin * row % type.block_elements == 0 && end * row % type.block_elements == 0;
-  if (!how.transposed && how.plus == 0 && whole_blocks) {
+  if (groups == 1 && !how.transposed && how.plus == 0 && whole_blocks) {
     out.bytes = kernels::row_bytes(whole->dtype, rows * row);
     out.data = whole->data.subspan(kernels::row_bytes(whole->dtype, begin * row), out.bytes);
     return std::optional<TensorInfo>(std::move(out));
@@ -54,8 +79,9 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   kernels::dequantize(whole->dtype, whole->data.data(), static_cast<int64_t>(all.size()), all.data());
   std::vector<float> kept(static_cast<size_t>(rows * row));
   for (int64_t r = 0; r < rows; ++r) {
+    const int64_t held = r / kept_rows * period + begin + r % kept_rows;
     for (int64_t c = 0; c < row; ++c) {
-      const int64_t from = how.transposed ? c * whole->dims[0] + begin + r : (begin + r) * row + c;
+      const int64_t from = how.transposed ? c * whole->dims[0] + held : held * row + c;
       kept[static_cast<size_t>(r * row + c)] = all[static_cast<size_t>(from)] + how.plus;
     }
   }
@@ -80,6 +106,10 @@ Status ModelSource::check_intact() const {
 }
 
 Result<std::shared_ptr<const ModelSource>> open_model(const std::string& path, const SourceOptions& options) {
+  if (const auto folder = HfFolder::folder_of(path)) {
+    FOVEA_ASSIGN_OR_RETURN(std::shared_ptr<const HfFolder> model, HfFolder::open(*folder, options));
+    return std::shared_ptr<const ModelSource>(std::move(model));
+  }
   FOVEA_ASSIGN_OR_RETURN(std::shared_ptr<const Gguf> file, Gguf::open(path, options));
   return std::shared_ptr<const ModelSource>(std::move(file));
 }

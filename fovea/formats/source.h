@@ -35,6 +35,12 @@ struct SourceOptions {
   bool strict = false;  // what is otherwise a warning (odd bools, trailing bytes) is an error
 };
 
+// A tensor that is no view of a file.
+struct Made {
+  kernels::DType dtype = kernels::DType::kF32;
+  std::vector<std::byte> bytes;
+};
+
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
@@ -55,18 +61,20 @@ class ModelSource {
 
   // Views into the source. kData names the key that is missing or wrong.
   virtual Result<tokenizers::Vocabulary> vocabulary() const = 0;
-  // Which elements of a head turn together, as the rows of q and k lie in these files.
-  virtual tensor::RopePairing rope_pairing() const = 0;
+  // Which elements of a head turn together, as the rows of q and k lie in these files of the family.
+  virtual tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const = 0;
 
   // Tensors under the files' own names.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   virtual const TensorInfo* find_tensor(std::string_view name) const;
   virtual int64_t block_of(std::string_view tensor) const = 0;  // 7 of "blk.7.attn_q.weight"; -1: of no block
+  virtual uint64_t count_bad_scales(const TensorInfo&) const { return 0; }  // NaN, Inf; those outside the tensor's data
   // What these files call it, and how they hold it.
   virtual const std::string& name_of(const tensor::Parameter& p) const = 0;
   virtual const tensor::Stored& stored(const tensor::Parameter& p) const = 0;
-  // The tensor as the parameter wants it: a view of the file if it lies there so, else a float32 copy that the source
-  // keeps. Empty if it is not there; kData if it has too few rows; of its shape nothing is checked.
+  // The tensor as the parameter wants it: a view of the file if it lies there so, else a copy that the source
+  // keeps, float32 if it is rearranged. Empty if it is not there; kData if it has too few rows; of its shape nothing is
+  // checked.
   Result<std::optional<TensorInfo>> find(const tensor::Parameter& p) const;
 
   const std::vector<std::string>& warnings() const { return warnings_; }
@@ -81,6 +89,10 @@ class ModelSource {
   ModelSource(ModelSource&&) = default;
   ModelSource& operator=(ModelSource&&) = default;
 
+  // A tensor whose bytes are not yet what kernels read (at an odd address, of a type that no kernel has, in parts):
+  // made once, and kept. Nothing: it can be read as it lies.
+  virtual Result<std::optional<Made>> make(const TensorInfo&) const { return std::optional<Made>(); }
+
   std::string name_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;
@@ -89,10 +101,11 @@ class ModelSource {
 
  private:
   struct Copies;  // of tensors that are stored otherwise
+  Result<TensorInfo> readable(const TensorInfo& tensor) const;
   std::shared_ptr<Copies> copies_;
 };
 
-// By what lies at `path`: today a GGUF file, or the first of its shards.
+// By what lies at `path`: a GGUF file or the first of its shards, a Hugging Face folder or a file in it.
 Result<std::shared_ptr<const ModelSource>> open_model(const std::string& path, const SourceOptions& options = {});
 
 }  // namespace fovea::formats

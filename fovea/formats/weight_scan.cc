@@ -53,6 +53,14 @@ uint64_t count_non_finite(const TensorInfo& tensor) {
     case DType::kF16: return count_each(tensor.data, 2, bad_half);
     case DType::kBF16:
       return count_each(tensor.data, 2, [](const std::byte* p) { return (load<uint16_t>(p) & 0x7F80) == 0x7F80; });
+    case DType::kF8_E4M3:
+      return count_each(tensor.data, 1, [](const std::byte* p) { return (load<uint8_t>(p) & 0x7F) == 0x7F; });
+    case DType::kF8_E5M2:
+      return count_each(tensor.data, 1, [](const std::byte* p) { return (load<uint8_t>(p) & 0x7C) == 0x7C; });
+    case DType::kF64:
+      return count_each(tensor.data, 8, [](const std::byte* p) {
+        return (load<uint64_t>(p) & 0x7FF0'0000'0000'0000) == 0x7FF0'0000'0000'0000;
+      });
     default: break;
   }
   const Scales scales = scales_of(tensor.dtype);

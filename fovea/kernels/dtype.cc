@@ -53,6 +53,13 @@ constexpr DTypeInfo kInfos[] = {
 constexpr int32_t kCount = sizeof(kInfos) / sizeof(kInfos[0]);
 static_assert(kCount == static_cast<int32_t>(DType::kMXFP4) + 1);
 
+// By -1 - number.
+constexpr DTypeInfo kOtherInfos[] = {{"F8_E4M3", 1, 1, false}, {"F8_E5M2", 1, 1, false}, {"BOOL", 1, 1, false},
+                                     {"U8", 1, 1, false},      {"U16", 1, 2, false},     {"U32", 1, 4, false},
+                                     {"U64", 1, 8, false}};
+constexpr int32_t kOtherCount = sizeof(kOtherInfos) / sizeof(kOtherInfos[0]);
+static_assert(kOtherCount == -static_cast<int32_t>(DType::kU64));
+
 }  // namespace
 
 const DTypeInfo* dtype_info(int32_t ggml_type) {
@@ -61,7 +68,8 @@ const DTypeInfo* dtype_info(int32_t ggml_type) {
 }
 
 const DTypeInfo& dtype_info(DType type) {
-  const DTypeInfo* info = dtype_info(static_cast<int32_t>(type));
+  const auto number = static_cast<int32_t>(type);
+  const DTypeInfo* info = number < 0 && number >= -kOtherCount ? &kOtherInfos[-1 - number] : dtype_info(number);
   FOVEA_CHECK(info != nullptr, "{} is not a ggml type", static_cast<int32_t>(type));
   return *info;
 }

@@ -40,6 +40,14 @@ enum class DType : int32_t {
   kTQ1_0 = 34,
   kTQ2_0 = 35,
   kMXFP4 = 39,
+  // Of other files; numbers that no GGUF file can have.
+  kF8_E4M3 = -1,
+  kF8_E5M2 = -2,
+  kBool = -3,
+  kU8 = -4,
+  kU16 = -5,
+  kU32 = -6,
+  kU64 = -7,
 };
 
 struct DTypeInfo {
@@ -53,7 +61,7 @@ inline constexpr bool is_float_dtype(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
-// Null for a number that ggml never used or has removed.
+// Null for a number that ggml never used or has removed, and for one below 0.
 const DTypeInfo* dtype_info(int32_t ggml_type);
 const DTypeInfo& dtype_info(DType type);
 uint64_t row_bytes(DType type, int64_t n_elements);  // n_elements is a whole number of blocks

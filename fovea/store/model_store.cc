@@ -14,6 +14,8 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
+#include "fovea/formats/hf_folder.h"
+#include "fovea/store/elsewhere.h"
 
 namespace fovea::store {
 namespace {
@@ -56,13 +58,15 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, ignored);
 }
 
-// Name to path of every model file in the store (of a sharded model: its first shard). A folder that is not there
+// Name to path of every model in the store (of a sharded GGUF: its first shard). A folder that is not there
 // holds none; one that cannot be looked into is no empty one.
 Result<std::map<std::string, std::string>> files_in(const std::string& dir) {
   std::map<std::string, std::string> out;
   std::error_code error;
   for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
     const fs::path& path = it->path();
+    if (path.filename().string()[0] != '.' && is_file(path / "config.json"))
+      out.emplace(path.filename().string(), path.string());
     if (path.extension() != ".gguf" || path.filename().string()[0] == '.' || !is_file(path)) continue;
     const Shard shard = shard_of(path.stem().string());
     if (shard.number <= 1) out.emplace(shard.model, path.string());
@@ -74,6 +78,17 @@ Result<std::map<std::string, std::string>> files_in(const std::string& dir) {
 
 }  // namespace
 
+std::string model_name(const std::string& path) {
+  const auto folder = formats::HfFolder::folder_of(path);
+  if (!folder) {
+    const fs::path file = fs::path(path).filename();
+    return shard_of(file.extension() == ".gguf" ? file.stem().string() : file.string()).model;
+  }
+  std::error_code ignored;
+  const fs::path real = fs::weakly_canonical(*folder, ignored);
+  return (real.has_filename() ? real : real.parent_path()).filename().string();
+}
+
 Result<std::string> models_dir() {
   if (const std::string dir = environment("FOVEA_MODELS"); !dir.empty()) return dir;
   if (const std::string dir = environment("XDG_DATA_HOME"); dir.starts_with("/")) return dir + "/fovea/models";
@@ -84,16 +99,9 @@ Result<std::string> models_dir() {
 
 StoredModel describe_model(const std::string& path, const formats::ModelSource& source) {
   StoredModel model;
-  const Shard shard = shard_of(fs::path(path).stem().string());
-  model.name = shard.model;
+  model.name = model_name(path);
   model.path = path;
-  for (int i = 1; i <= std::max(shard.count, 1); ++i) {
-    const auto sibling =
-        fs::path(path).parent_path() / fmt::format("{}-{:05}-of-{:05}.gguf", shard.model, i, shard.count);
-    std::error_code error;
-    const auto size = fs::file_size(shard.number > 0 ? sibling : fs::path(path), error);
-    if (!error) model.bytes += size;
-  }
+  for (const auto& file : source.files()) model.bytes += file->bytes().size();
   model.architecture =
       source.get_string("general.architecture").has_value() ? source.get_string("general.architecture").value() : "";
   model.quantization = quantization_of(source);
@@ -106,18 +114,21 @@ StoredModel describe_model(const std::string& path, const formats::ModelSource& 
   return model;
 }
 
-Result<std::vector<StoredModel>> list_models() {
+Result<std::vector<StoredModel>> list_models(bool elsewhere) {
   FOVEA_ASSIGN_OR_RETURN(const std::string dir, models_dir());
   std::vector<StoredModel> out;
-  FOVEA_ASSIGN_OR_RETURN(const auto files, files_in(dir));
-  for (const auto& [name, path] : files) {
+  const auto add = [&out](const std::string& name, const std::string& path) {
     const auto source = formats::open_model(path);
-    if (source) {
-      out.push_back(describe_model(path, *source.value()));
-    } else {
-      log_warning("{}", source.error().message);
-    }
-  }
+    if (!source) return log_warning("{}", source.error().message);
+    out.push_back(describe_model(path, *source.value()));
+    out.back().name = name;
+  };
+  FOVEA_ASSIGN_OR_RETURN(const auto files, files_in(dir));
+  for (const auto& [name, path] : files) add(name, path);
+  if (!elsewhere) return out;
+  std::vector<std::string> problems;
+  for (const ModelElsewhere& model : models_elsewhere(&problems)) add(model.name, model.path);
+  for (const std::string& problem : problems) log_warning("{}", problem);
   return out;
 }
 
@@ -125,6 +136,7 @@ Result<std::string> resolve_model(const std::string& name) {
   if (name.empty()) return make_error(ErrorCode::kUsage, "the model's name is empty");
   if (name.find('\0') != std::string::npos)
     return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", fovea::quoted(name));
+  if (is_elsewhere(name)) return find_elsewhere(name);
   if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return name;
   const Result<std::string> dir = models_dir();
   std::map<std::string, std::string> files;

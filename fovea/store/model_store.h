@@ -1,5 +1,5 @@
-// The model store: a folder of plain .gguf files, $FOVEA_MODELS, else $XDG_DATA_HOME/fovea/models,
-// else ~/.local/share/fovea/models. It does not matter how a file came there.
+// The model store: a folder of plain .gguf files and Hugging Face folders, $FOVEA_MODELS, else
+// $XDG_DATA_HOME/fovea/models, else ~/.local/share/fovea/models. It does not matter how a file came there.
 #pragma once
 
 #include <atomic>
@@ -15,20 +15,23 @@
 namespace fovea::store {
 
 struct StoredModel {
-  std::string name, path;  // name: the file's without .gguf and shard numbers
-  uint64_t bytes = 0;      // of all shards
+  std::string name, path;  // name: the file's without .gguf and shard numbers, or the folder's
+  uint64_t bytes = 0;      // of all its files
   std::string architecture, quantization;
   uint64_t n_params = 0, n_ctx = 0;
 };
 
+// What a model at a path is called: a file's name without .gguf and shard numbers, a folder's name.
+std::string model_name(const std::string& path);
 Result<std::string> models_dir();  // need not exist; kUsage if the environment names none
 
-// What is in the store, by name. A file that cannot be read is logged and left out.
-Result<std::vector<StoredModel>> list_models();
+// What is in the store, by name; with `elsewhere` also what other programs keep (elsewhere.h). What cannot be read is
+// logged and left out.
+Result<std::vector<StoredModel>> list_models(bool elsewhere = false);
 StoredModel describe_model(const std::string& path, const formats::ModelSource& source);
 
 // The path of NAME in the store, or a path as it is (it has a slash, or ends in .gguf, or is a
-// file here). kNotFound offers the nearest names and `fovea pull`.
+// file or folder here), or what find_elsewhere() finds. kNotFound offers the nearest names and `fovea pull`.
 Result<std::string> resolve_model(const std::string& name_or_path);
 
 struct PullOptions {

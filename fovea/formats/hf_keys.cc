@@ -1,0 +1,501 @@
+#include "fovea/formats/hf_keys.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+
+namespace fovea::formats {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct ModelType {
+  std::string_view model_type, architecture;  // as config.json and general.architecture say it
+  std::string_view prefix = "model.";
+  bool decodes = true;  // into words of the vocabulary
+};
+constexpr ModelType kTypes[] = {
+    {"llama", "llama"},
+    {"mistral", "mistral"},
+    {"mixtral", "mixtral"},
+    {"qwen2", "qwen2"},
+    {"qwen2_moe", "qwen2moe"},
+    {"qwen3", "qwen3"},
+    {"qwen3_moe", "qwen3moe"},
+    {"gemma", "gemma"},
+    {"gemma2", "gemma2"},
+    {"gemma3_text", "gemma3"},
+    {"gemma3", "gemma3"},
+    {"phi", "phi2"},
+    {"phi3", "phi3"},
+    {"gpt2", "gpt2", "transformer."},
+    {"gpt_neox", "gptneox", "gpt_neox."},
+    {"smollm3", "smollm3"},
+    {"olmo2", "olmo2"},
+    {"granite", "granite"},
+    {"starcoder2", "starcoder2"},
+    {"stablelm", "stablelm"},
+    {"gpt_oss", "gpt-oss"},
+    {"bert", "bert", "bert.", false},
+    {"nomic_bert", "nomic-bert", "", false},
+    {"modernbert", "modern-bert", "model.", false},
+    {"t5", "t5encoder", "", false},
+};
+
+// `idle`, as KeyMap::text_of writes it, asks for nothing: no key is made of it. The first field of a key counts.
+struct Row {
+  std::string_view field, key, idle = {};
+};
+constexpr Row kRows[] = {
+    {"num_hidden_layers", "block_count"},
+    {"n_layer", "block_count"},
+    {"num_layers", "block_count"},
+    {"max_position_embeddings", "context_length"},
+    {"n_positions", "context_length"},
+    {"n_ctx", "context_length"},
+    {"hidden_size", "embedding_length"},
+    {"n_embd", "embedding_length"},
+    {"d_model", "embedding_length"},
+    {"intermediate_size", "feed_forward_length"},
+    {"n_inner", "feed_forward_length"},
+    {"d_ff", "feed_forward_length"},
+    {"num_attention_heads", "attention.head_count"},
+    {"n_head", "attention.head_count"},
+    {"num_heads", "attention.head_count"},
+    {"num_key_value_heads", "attention.head_count_kv"},
+    {"head_dim", "attention.key_length"},
+    {"d_kv", "attention.key_length"},
+    {"vocab_size", "vocab_size"},
+    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
+    {"layer_norm_eps", "attention.layer_norm_epsilon"},
+    {"layer_norm_epsilon", "attention.layer_norm_epsilon"},
+    {"norm_epsilon", "attention.layer_norm_epsilon"},
+    {"norm_eps", "attention.layer_norm_epsilon"},
+    // Activations and biases.
+    {"hidden_activation", "hidden_act"},
+    {"hidden_act", "hidden_act"},
+    {"activation_function", "hidden_act"},
+    {"attention_bias", "attention_bias", "false"},
+    {"mlp_bias", "mlp_bias", "false"},
+    {"norm_bias", "norm_bias", "false"},
+    {"use_bias", "use_bias"},
+    {"use_qkv_bias", "use_qkv_bias", "false"},
+    // Attention.
+    {"sliding_window", "attention.sliding_window"},
+    {"local_attention", "attention.sliding_window"},
+    {"sliding_window_pattern", "attention.sliding_window_pattern"},
+    {"_sliding_window_pattern", "attention.sliding_window_pattern"},
+    {"global_attn_every_n_layers", "attention.sliding_window_pattern"},
+    {"layer_types", "attention.layer_types"},
+    {"max_window_layers", "max_window_layers"},
+    {"no_rope_layers", "no_rope_layers"},
+    {"no_rope_layer_interval", "no_rope_layer_interval"},
+    {"attn_logit_softcapping", "attn_logit_softcapping"},
+    {"final_logit_softcapping", "final_logit_softcapping"},
+    {"query_pre_attn_scalar", "query_pre_attn_scalar"},
+    {"qk_layernorm", "qk_layernorm", "false"},
+    {"use_qk_norm", "use_qk_norm"},
+    {"clip_qkv", "attention.clamp_kqv"},
+    {"scale_attn_weights", "scale_attn_weights", "true"},
+    {"scale_attn_by_inverse_layer_idx", "scale_attn_by_inverse_layer_idx", "false"},
+    {"use_bidirectional_attention", "use_bidirectional_attention", "false"},
+    // Positions; rope_scaling and rope_parameters have a table of their own below.
+    {"rope_theta", "rope.freq_base"},
+    {"rotary_emb_base", "rope.freq_base"},
+    {"global_rope_theta", "rope.freq_base"},
+    {"rope_local_base_freq", "rope.freq_base_swa"},
+    {"local_rope_theta", "rope.freq_base_swa"},
+    {"original_max_position_embeddings", "rope.scaling.original_context_length"},
+    {"initial_context_length", "rope.scaling.original_context_length"},
+    {"rotary_dim", "rope.dimension_count"},
+    {"position_embedding_type", "position_embedding_type", "absolute"},
+    // The residual stream.
+    {"use_parallel_residual", "use_parallel_residual"},
+    {"embedding_multiplier", "embedding_scale"},
+    {"attention_multiplier", "attention.scale"},
+    {"residual_multiplier", "residual_scale"},
+    {"logits_scaling", "logit_scale"},
+    // Experts.
+    {"num_local_experts", "expert_count"},
+    {"num_experts", "expert_count"},
+    {"num_experts_per_tok", "expert_used_count"},
+    {"experts_per_token", "expert_used_count"},
+    {"moe_intermediate_size", "expert_feed_forward_length"},
+    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
+    {"norm_topk_prob", "expert_weights_norm"},
+    {"decoder_sparse_step", "decoder_sparse_step", "1"},
+    {"mlp_only_layers", "mlp_only_layers"},
+    {"swiglu_limit", "swiglu_limit"},
+    // Encoders.
+    {"is_decoder", "is_decoder", "false"},
+    {"type_vocab_size", "type_vocab_size"},
+    {"relative_attention_num_buckets", "attention.relative_buckets_count"},
+    {"relative_attention_max_distance", "attention.relative_max_distance"},
+    {"feed_forward_proj", "feed_forward_proj"},
+};
+
+// Fields that change nothing of what is computed here. A star stands for any characters.
+constexpr std::string_view kNotes[] = {
+    "_*",
+    "*_token_id",
+    "*_token_index",
+    "*dropout*",
+    "*pdrop*",
+    "*initializer*",
+    "*_loss_coef",
+    "summary_*",
+    "architectures",
+    "auto_map",  // names of Python classes: no code of a folder is ever run
+    "attn_implementation",
+    "cache_implementation",
+    "chunk_size_feed_forward",
+    "classifier_*",
+    "custom_pipelines",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "is_encoder_decoder",
+    "label2id",
+    "max_length",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "output_router_logits",
+    "pretraining_tp",
+    "problem_type",
+    "prune*",
+    "reference_compile",
+    "reorder_and_upcast_attn",
+    "return_dict",
+    "router_jitter_noise",
+    "task_specific_params",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers*",
+    "unsloth*",
+    "use_cache",
+    "use_mambapy",
+    "vision_config",
+    "quantization_config",
+    "rope_scaling",
+    "rope_parameters",
+    "text_config",
+    "partial_rotary_factor",
+    "rotary_pct",
+    "use_sliding_window",
+};
+
+// What a class of transformers takes for a field that the file does not have, where that is not what GGUF's readers
+// take for a missing key. JSON.
+struct Default {
+  std::string_view architecture, field, value;
+};
+constexpr Default kDefaults[] = {
+    {"mistral", "sliding_window", "4096"},
+    {"mixtral", "rope_theta", "1000000.0"},
+    {"smollm3", "rope_theta", "2000000.0"},
+    {"gemma", "head_dim", "256"},
+    {"gemma2", "head_dim", "256"},
+    {"gemma2", "sliding_window", "4096"},
+    {"gemma2", "query_pre_attn_scalar", "256"},
+    {"gemma2", "attn_logit_softcapping", "50.0"},
+    {"gemma2", "final_logit_softcapping", "30.0"},
+    {"phi2", "partial_rotary_factor", "0.5"},
+    {"gptneox", "rotary_pct", "0.25"},
+    {"stablelm", "partial_rotary_factor", "0.25"},
+    // Files of models that also see images say of their language model only what differs from these.
+    {"gemma3", "vocab_size", "262208"},
+    {"gemma3", "max_position_embeddings", "131072"},
+    {"gemma3", "num_attention_heads", "8"},
+    {"gemma3", "num_key_value_heads", "4"},
+    {"gemma3", "head_dim", "256"},
+    {"gemma3", "rms_norm_eps", "1e-06"},
+    {"gemma3", "hidden_activation", "\"gelu_pytorch_tanh\""},
+    {"gemma3", "query_pre_attn_scalar", "256"},
+    {"gemma3", "sliding_window", "4096"},
+    {"gemma3", "sliding_window_pattern", "6"},
+    {"gemma3", "rope_theta", "1000000.0"},
+    {"gemma3", "rope_local_base_freq", "10000.0"},
+};
+
+// Fields of rope_scaling (transformers 4) and rope_parameters (5); others become rope.scaling.FIELD.
+constexpr Row kRopeRows[] = {
+    {"factor", "factor"},
+    {"original_max_position_embeddings", "original_context_length"},
+    {"attention_factor", "attention_factor"},  // attn_factor multiplies what yarn has of its own
+    {"beta_fast", "yarn_beta_fast"},
+    {"beta_slow", "yarn_beta_slow"},
+    {"long_factor", "long_factors"},
+    {"short_factor", "short_factors"},
+    {"low_freq_factor", "low_freq_factor"},
+    {"high_freq_factor", "high_freq_factor"},
+    {"mscale", "mscale"},
+    {"mscale_all_dim", "mscale_all_dim"},
+    {"truncate", "truncate", "true"},
+};
+constexpr std::pair<std::string_view, std::string_view> kRopeTypes[] = {
+    {"default", "none"}, {"mrope", "none"}, {"su", "longrope"}};
+
+// Stored tensors that are no weights of the language model, and prefixes that folders with a vision tower have.
+struct TensorRule {
+  std::string_view architecture, begin, end, instead = {};  // empty `instead`: left out
+};
+constexpr TensorRule kTensorRules[] = {
+    {"", "", ".rotary_emb.inv_freq"},
+    {"gpt2", "", ".attn.bias"},
+    {"gpt2", "", ".attn.masked_bias"},
+    {"gptneox", "", ".attention.bias"},
+    {"gptneox", "", ".attention.masked_bias"},
+    {"bert", "", "embeddings.position_ids"},
+    {"gemma3", "vision_tower.", ""},
+    {"gemma3", "multi_modal_projector.", ""},
+    {"gemma3", "model.vision_tower.", ""},
+    {"gemma3", "model.multi_modal_projector.", ""},
+    {"gemma3", "language_model.model.", "", "model."},
+    {"gemma3", "model.language_model.", "", "model."},
+    {"gemma3", "language_model.lm_head.", "", "lm_head."},
+};
+
+bool matches(std::string_view text, std::string_view pattern) {
+  const size_t star = pattern.find('*');
+  if (star == pattern.npos) return text == pattern;
+  if (!text.starts_with(pattern.substr(0, star))) return false;
+  text.remove_prefix(star);
+  pattern.remove_prefix(star + 1);
+  for (size_t at = 0; at <= text.size(); ++at) {
+    if (matches(text.substr(at), pattern)) return true;
+  }
+  return false;
+}
+
+bool asks_for_nothing(const Json& value) {
+  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
+         (value.is_number() && value.get<double>() == 0) ||
+         ((value.is_structured() || value.is_string()) && value.empty()) ||
+         (value.is_string() && value.get_ref<const std::string&>().empty());
+}
+
+class Translator {
+ public:
+  Translator(const Json& config, const std::string& name) : whole_(config), name_(name) {}
+
+  Result<HfConfig> run() {
+    out_.keys = KeyMap(name_);
+    if (!whole_.is_object()) return bad(ErrorCode::kData, "", "it is no object");
+    FOVEA_RETURN_IF_ERROR(find_text());
+    FOVEA_RETURN_IF_ERROR(find_type());
+    for (const Row& row : kRows) put_row(text_, row, architecture_ + ".");
+    put_defaults();
+    FOVEA_RETURN_IF_ERROR(put_rope());
+    FOVEA_RETURN_IF_ERROR(put_windows());
+    put_sizes();
+    put_unknown();
+    const Json* tied = field(whole_, "tie_word_embeddings");
+    if (!tied) tied = field(text_, "tie_word_embeddings");
+    if (tied && !tied->is_boolean()) return bad(ErrorCode::kData, "tie_word_embeddings", "it is no bool");
+    out_.untied = tied && !tied->get<bool>() && decodes_;
+    return std::move(out_);
+  }
+
+ private:
+  Error bad(ErrorCode code, std::string_view where, const std::string& what) const {
+    return Error{code, fmt::format("{}: {}{}", name_, where.empty() ? "" : fmt::format("{}: ", quoted(where)), what),
+                 std::string(where)};
+  }
+  // Null for what is not there, and for null, which says the same.
+  static const Json* field(const Json& object, std::string_view name) {
+    const auto it = object.find(name);
+    return it == object.end() || it->is_null() ? nullptr : &*it;
+  }
+  static std::string origin(std::string_view name) { return fmt::format("{} of config.json", escaped_line(name)); }
+  bool is_idle(const Json& value, std::string_view idle) const {
+    if (idle.empty()) return false;
+    KeyMap one;
+    one.put("x", value, "");
+    return one.text_of("x") == idle;
+  }
+  void put_row(const Json& object, const Row& row, const std::string& prefix) {
+    const Json* value = field(object, row.field);
+    if (value && !is_idle(*value, row.idle)) out_.keys.put(prefix + std::string(row.key), *value, origin(row.field));
+  }
+  std::string key(std::string_view name) const { return architecture_ + "." + std::string(name); }
+
+  Status find_text() {
+    const Json* text = field(whole_, "text_config");
+    text_ = text ? *text : whole_;
+    if (!text_.is_object()) return bad(ErrorCode::kData, "text_config", "it is no object");
+    if (text) out_.warnings.push_back(fmt::format("{}: of this model only the part that reads text runs", name_));
+    return {};
+  }
+
+  Status find_type() {
+    const Json* type = field(text_, "model_type");
+    if (!type) type = field(whole_, "model_type");
+    if (!type || !type->is_string() || type->get_ref<const std::string&>().empty())
+      return bad(ErrorCode::kData, "model_type", "a name is needed");
+    architecture_ = type->get<std::string>();  // of one that is not known no family has it: refused by that name
+    const auto* known = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                     [&](const ModelType& t) { return t.model_type == architecture_; });
+    if (known != std::end(kTypes)) {
+      architecture_ = known->architecture;
+      out_.tensor_prefix = known->prefix;
+      decodes_ = known->decodes;
+    }
+    out_.architecture = architecture_;
+    out_.keys.put("general.architecture", architecture_, origin("model_type"));
+    return {};
+  }
+
+  void put_defaults() {
+    for (const Default& d : kDefaults) {
+      if (d.architecture != architecture_ || text_.contains(d.field)) continue;
+      text_[std::string(d.field)] = Json::parse(d.value);
+      for (const Row& row : kRows) {
+        if (row.field == d.field) put_row(text_, row, architecture_ + ".");
+      }
+    }
+  }
+
+  // One dictionary of rope's: `base` is its rope_theta, `scaling` the key that the rest goes under.
+  Status put_rope_of(const Json& rope, const std::string& base, const std::string& scaling) {
+    if (const Json* theta = field(rope, "rope_theta")) {
+      out_.keys.erase(base);  // the newer place counts
+      out_.keys.put(base, *theta, origin("rope_theta"));
+    }
+    const Json* type = field(rope, "rope_type");
+    if (!type) type = field(rope, "type");
+    if (!type) return rope.contains("factor") ? bad(ErrorCode::kData, "rope_scaling", "it has no rope_type") : Status();
+    if (!type->is_string()) return bad(ErrorCode::kData, "rope_type", "it is no string");
+    std::string name = type->get<std::string>();
+    for (const auto& [theirs, ours] : kRopeTypes) {
+      if (name == theirs) name = ours;
+    }
+    if (name == "none") return {};
+    out_.keys.put(scaling + "type", name, origin("rope_type"));
+    for (const Row& row : kRopeRows) {
+      if (const Json* value = field(rope, row.field); value && !is_idle(*value, row.idle)) {
+        out_.keys.erase(scaling + std::string(row.key));
+        out_.keys.put(scaling + std::string(row.key), *value, origin(row.field));
+      }
+    }
+    for (const auto& [name_of, value] : rope.items()) {
+      const bool known = name_of == "rope_theta" || name_of == "rope_type" || name_of == "type" ||
+                         name_of == "partial_rotary_factor" ||
+                         std::any_of(std::begin(kRopeRows), std::end(kRopeRows),
+                                     [&n = name_of](const Row& row) { return row.field == n; });
+      if (!known && !asks_for_nothing(value)) out_.keys.put(scaling + name_of, value, origin(name_of));
+    }
+    return {};
+  }
+
+  Status put_rope() {
+    const Json* rope = field(text_, "rope_parameters");
+    if (!rope) rope = field(text_, "rope_scaling");
+    partial_ = field(text_, "partial_rotary_factor");
+    if (!partial_) partial_ = field(text_, "rotary_pct");
+    if (!rope) return {};
+    if (!rope->is_object()) return bad(ErrorCode::kData, "rope_parameters", "it is no object");
+    const Json* full = field(*rope, "full_attention");
+    const Json* sliding = field(*rope, "sliding_attention");
+    for (const Json* one : {full, sliding}) {
+      if (one && !one->is_object()) return bad(ErrorCode::kData, "rope_parameters", "what it holds is no object");
+    }
+    const Json& main = full ? *full : *rope;
+    if (full || sliding) {
+      for (const auto& [name, value] : rope->items()) {
+        if (name != "full_attention" && name != "sliding_attention" && !asks_for_nothing(value))
+          out_.keys.put(key("rope.scaling." + name), value, origin("rope_parameters"));
+      }
+    }
+    if (const Json* partial = field(main, "partial_rotary_factor")) partial_ = partial;
+    FOVEA_RETURN_IF_ERROR(put_rope_of(main, key("rope.freq_base"), key("rope.scaling.")));
+    if (!sliding) return {};
+    if (const Json* partial = field(*sliding, "partial_rotary_factor"); partial && (!partial_ || *partial != *partial_))
+      out_.keys.put(key("rope.scaling_swa.partial_rotary_factor"), *partial, origin("rope_parameters"));
+    return put_rope_of(*sliding, key("rope.freq_base_swa"), key("rope.scaling_swa."));
+  }
+
+  // Where no layer slides there is no window, whatever its size.
+  Status put_windows() {
+    const Json* use = field(text_, "use_sliding_window");
+    const bool off = use && use->is_boolean() && !use->get<bool>();
+    if (use && !use->is_boolean()) return bad(ErrorCode::kData, "use_sliding_window", "it is no bool");
+    const Json* types = out_.keys.find(key("attention.layer_types"));
+    const bool all_full = types && types->is_array() && std::all_of(types->begin(), types->end(), [](const Json& type) {
+                            return type == "full_attention";
+                          });
+    const bool none = !out_.keys.has(key("attention.sliding_window"));
+    if (all_full || (off && !types)) out_.keys.erase(key("attention.layer_types"));
+    if (!all_full && !(off && !types) && !none) return {};
+    for (const char* name : {"attention.sliding_window", "attention.sliding_window_pattern", "max_window_layers"})
+      out_.keys.erase(key(name));
+    return {};
+  }
+
+  // Sizes that follow from others.
+  void put_sizes() {
+    const auto number = [&](std::string_view name) {
+      const auto n = out_.keys.get_i64(key(name));
+      return n && n.value() > 0 && n.value() < (int64_t{1} << 32) ? n.value() : 0;
+    };
+    const int64_t width = number("embedding_length"), heads = number("attention.head_count");
+    if (architecture_ == "gpt2" && width > 0)
+      out_.keys.put(key("feed_forward_length"), 4 * width, "4 times n_embd of config.json");
+    int64_t head_dim = number("attention.key_length");
+    if (head_dim == 0 && heads > 0) head_dim = width / heads;
+    if (!partial_) return;
+    const bool good = partial_->is_number() && partial_->get<double>() > 0 && partial_->get<double>() <= 1;
+    if (good && head_dim > 0 && partial_->get<double>() < 1) {
+      const auto turned = static_cast<int64_t>(static_cast<double>(head_dim) * partial_->get<double>());
+      out_.keys.put(key("rope.dimension_count"), turned, origin("partial_rotary_factor"));
+    } else if (!good) {
+      out_.keys.put(key("partial_rotary_factor"), *partial_, origin("partial_rotary_factor"));
+    }
+  }
+
+  void put_unknown() {
+    for (const auto& [name, value] : text_.items()) {
+      const bool row =
+          std::any_of(std::begin(kRows), std::end(kRows), [&n = name](const Row& r) { return r.field == n; });
+      const bool note =
+          std::any_of(std::begin(kNotes), std::end(kNotes), [&n = name](std::string_view p) { return matches(n, p); });
+      if (!row && !note && !asks_for_nothing(value)) out_.keys.put(key(name), value, origin(name));
+    }
+  }
+
+  const Json& whole_;
+  Json text_;
+  const Json* partial_ = nullptr;
+  const std::string& name_;
+  std::string architecture_;
+  bool decodes_ = true;
+  HfConfig out_;
+};
+
+}  // namespace
+
+Result<HfConfig> translate_config(const Json& config, const std::string& name) {
+  return Translator(config, name).run();
+}
+
+std::string weight_name(std::string_view stored, const HfConfig& config) {
+  for (const TensorRule& rule : kTensorRules) {
+    if (!rule.architecture.empty() && rule.architecture != config.architecture) continue;
+    if (!stored.starts_with(rule.begin) || !stored.ends_with(rule.end)) continue;
+    if (rule.instead.empty()) return {};
+    return std::string(rule.instead) + std::string(stored.substr(rule.begin.size()));
+  }
+  return std::string(stored);
+}
+
+}  // namespace fovea::formats
