@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The training step of bench/train_step.cc in PyTorch (eager and torch.compile, float32), and the ratio of the two.
 
-    bench/train_step.py --bench build/bench_train_step [--threads 2] [--d-model 128 256 512] [--rounds 3] [--no-compile]
+    bench/train_step.py --bench build/bench_train_step [--threads 2] [--d-model 128 256 512] [--rounds 3] [--no-compile] [--json]
 
 Needs torch and a C++ compiler for torch.compile. Prints the steps in milliseconds and how many times faster Fovea is than
 the faster of the two.
@@ -10,6 +10,7 @@ import argparse
 import json
 import resource
 import subprocess
+import sys
 import time
 
 import torch
@@ -84,11 +85,11 @@ parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--d-model", type=int, nargs="+", default=[128, 256, 512])
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--no-compile", action="store_true")
+parser.add_argument("--json", action="store_true")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 tokens = torch.randint(0, VOCAB, (TOKENS,), generator=torch.Generator().manual_seed(1))
-print(f"torch {torch.__version__}, {args.threads} threads, float32")
-print("| d_model | Fovea ms | eager ms | compile ms | times the faster | Fovea MB | PyTorch MB |\n|---|---|---|---|---|---|---|")
+rows = []
 for d in args.d_model:
     model = Llama(d)
     ours = eager = compiled = memory = float("inf")
@@ -100,5 +101,8 @@ for d in args.d_model:
         if fast is not None:
             compiled = min(compiled, best_step(model, tokens, fast))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"| {d} | {ours:.1f} | {eager:.1f} | {compiled:.1f} | {min(eager, compiled) / ours:.2f} | {memory:.0f} | "
-          f"{peak:.0f} |", flush=True)
+    rows.append({"d_model": d, "Fovea ms": ours, "eager ms": eager, "compile ms": None if args.no_compile else compiled,
+                 "times the faster": min(eager, compiled) / ours, "Fovea MB": memory, "PyTorch MB": peak})
+    print(", ".join(f"{k} {v:.4g}" for k, v in rows[-1].items() if v is not None), file=sys.stderr, flush=True)
+if args.json:
+    print(json.dumps({"torch": torch.__version__, "threads": args.threads, "rows": rows}))
