@@ -156,6 +156,9 @@ std::string place_in(std::string_view text, size_t byte) {
 
 Result<Json> parse_json(std::string_view text, const std::string& name) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  // nlohmann's reader takes it for the end, whatever follows.
+  if (const size_t nul = text.find('\0'); nul != text.npos)
+    return make_error(ErrorCode::kData, "{}, {}: not JSON: unexpected \"\\x00\"", name, place_in(text, nul));
   const char* reached = text.data();
   Builder builder(text, name, &reached);
   if (!Json::sax_parse(Cursor(text.data(), &reached), Cursor(text.data() + text.size(), nullptr), &builder))

@@ -36,6 +36,7 @@ TEST(Json, ErrorsNameFileLineAndColumn) {
   fails("{\"\": 1, \"\": 2}", "f, line 1, column 9: the key \"\" stands twice");
   fails("", "f, line 1, column 1: not JSON: it ends there");
   fails("[1,\n2", "f, line 2, column 2: not JSON: it ends there");
+  fails(std::string_view("{}\0 x", 5), "f, line 1, column 3: not JSON: unexpected \"\\x00\"");
   fails("[1, nan]", "f, line 1, column 6: not JSON");
   fails("\"\xC3\xA9\xC3\xA9\x01\"", "f, line 1, column 4: not JSON: unexpected \"\\x01\"");
   fails("\"\xFF\"", "f, line 1, column 2: not JSON: unexpected \"\\xFF\"");

@@ -67,8 +67,19 @@ class HfReader {
  private:
   std::string path_of(std::string_view name) const { return (fs::path(path_) / name).string(); }
 
+  // A file with one of these endings, or nothing.
+  std::string first_with(std::initializer_list<std::string_view> endings) const {
+    std::error_code error;
+    for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+      const std::string extension = it->path().extension().string();
+      if (std::find(endings.begin(), endings.end(), extension) != endings.end()) return it->path().string();
+    }
+    return {};
+  }
+
   // Null if there is no such file.
   Result<std::shared_ptr<const MappedFile>> map(const std::string& name, uint64_t max_bytes) {
+    if (const auto known = mapped_.find(name); known != mapped_.end()) return known->second;
     const std::string path = path_of(name);
     std::error_code error;
     const fs::file_status status = fs::symlink_status(path, error);
@@ -88,6 +99,7 @@ class HfReader {
       return make_error(ErrorCode::kLimit, "{}: it has {} bytes; up to {} are allowed", fovea::quoted(path, 4096),
                         file->bytes().size(), max_bytes);
     out_.files_.push_back(file);
+    mapped_.emplace(name, file);
     return file;
   }
 
@@ -119,14 +131,13 @@ class HfReader {
   Error no_config() const {
     for (const auto& [name, what] : {std::pair{"adapter_config.json", "an adapter (PEFT), not a language model"},
                                      std::pair{"model_index.json", "a pipeline for images, not a language model"}}) {
-      if (fs::exists(path_of(name))) return make_error(ErrorCode::kUnsupported, "{}: this is {}", out_.name_, what);
+      std::error_code ignored;
+      if (fs::exists(path_of(name), ignored))
+        return make_error(ErrorCode::kUnsupported, "{}: this is {}", out_.name_, what);
     }
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-      if (entry.path().extension() == ".gguf")
-        return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; there is {}", out_.name_,
-                          fovea::quoted(entry.path().string(), 4096));
-    }
+    if (const std::string gguf = first_with({".gguf"}); !gguf.empty())
+      return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; there is {}", out_.name_,
+                        fovea::quoted(gguf, 4096));
     return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json", out_.name_);
   }
 
@@ -141,14 +152,10 @@ class HfReader {
   }
 
   Error no_weights() const {
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(path_, ignored)) {
-      const std::string extension = entry.path().extension().string();
-      if (extension == ".bin" || extension == ".pt" || extension == ".pth")
-        return make_error(ErrorCode::kUnsupported,
-                          "{}: a PyTorch pickle, which is never read: it may run code; save it as safetensors",
-                          fovea::quoted(entry.path().string(), 4096));
-    }
+    if (const std::string pickle = first_with({".bin", ".pt", ".pth"}); !pickle.empty())
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: a PyTorch pickle, which is never read: it may run code; save it as safetensors",
+                        fovea::quoted(pickle, 4096));
     return make_error(ErrorCode::kNotFound, "{}: there is neither {} nor {}", out_.name_, kSingle, kIndex);
   }
 
@@ -322,7 +329,8 @@ class HfReader {
   fs::path real_;
   SourceOptions options_;
   std::set<std::string> listed_;  // in the index
-  Json json_;                     // config.json
+  std::map<std::string, std::shared_ptr<const MappedFile>> mapped_;
+  Json json_;  // config.json
   HfFolder out_;
 };
 

@@ -144,7 +144,7 @@ Result<HfWeights> HfWeights::pair(std::vector<TensorInfo>& tensors, const Json& 
     if (const auto block = it->find("weight_block_size"); block != it->end() && !block->is_null()) {
       const bool good =
           block->is_array() && block->size() == 2 && std::all_of(block->begin(), block->end(), [](const Json& n) {
-            return n.is_number_unsigned() && n.get<uint64_t>() > 0 && n.get<uint64_t>() <= 1 << 20;
+            return n.is_number_integer() && n.get<int64_t>() > 0 && n.get<int64_t>() <= 1 << 20;
           });
       if (!good)
         return Error{ErrorCode::kData, fmt::format("{}: weight_block_size: two numbers from 1 on are needed", name),

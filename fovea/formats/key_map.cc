@@ -76,9 +76,9 @@ std::string KeyMap::text_of(std::string_view key) const {
 
 Result<uint64_t> KeyMap::get_u64(std::string_view key) const {
   FOVEA_ASSIGN_OR_RETURN(const Json* json, need(key, "an integer"));
-  if (json->is_number_unsigned() || (json->is_number_integer() && json->get<int64_t>() >= 0))
-    return json->get<uint64_t>();
-  return wrong_kind(key, json->is_number_integer() ? "0 or more" : "an integer");
+  if (!json->is_number_integer()) return wrong_kind(key, "an integer");
+  if (!json->is_number_unsigned() && json->get<int64_t>() < 0) return wrong_kind(key, "0 or more");
+  return json->get<uint64_t>();
 }
 
 Result<int64_t> KeyMap::get_i64(std::string_view key) const {
