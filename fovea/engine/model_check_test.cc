@@ -163,9 +163,9 @@ TEST(CheckModel, SaysWhatARunSaysOfTheConfigurationAndTheWeights) {
       .set("llama.attention.key_length", uint32_t{4})
       .expect(ErrorCode::kUnsupported, {"4 wide"}, "llama.attention.key_length");
   Recipe().set("llama.attention.causal", false).expect(ErrorCode::kUnsupported, {"causal"}, "llama.attention.causal");
-  Recipe bias;
-  bias.tensors["blk.0.attn_q.bias"] = {16};
-  bias.expect(ErrorCode::kUnsupported, {"attn_q.bias"}, "tensor blk.0.attn_q.bias");
+  Recipe stray;
+  stray.tensors["blk.0.attn_q_norm.weight"] = {8};
+  stray.expect(ErrorCode::kUnsupported, {"attn_q_norm"}, "tensor blk.0.attn_q_norm.weight");
   Recipe uncounted;
   uncounted.tensors["blk.1.attn_norm.weight"] = {16};
   uncounted.expect(ErrorCode::kData, {"counts 1 blocks", "blk.1"}, "llama.block_count");

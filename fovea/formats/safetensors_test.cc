@@ -28,7 +28,7 @@ std::string one(const std::string& entry, size_t bytes) {
   return safetensors_bytes("{\"x\":" + entry + "}", std::string(bytes, '\1'));
 }
 
-TEST(Safetensors, NamesTypesShapesAndData) {
+TEST(SafetensorsReader, NamesTypesShapesAndData) {
   const auto parsed = parse(safetensors_bytes(
       R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},)"
       R"("a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"U8","shape":[0,7],"data_offsets":[16,16]}}  )",
@@ -46,7 +46,7 @@ TEST(Safetensors, NamesTypesShapesAndData) {
   EXPECT_EQ(parsed->metadata.at("format"), "pt");
 }
 
-TEST(Safetensors, EveryElementTypeHasItsWidth) {
+TEST(SafetensorsReader, EveryElementTypeHasItsWidth) {
   for (const auto& [name, bytes] : {std::pair{"F64", 8},
                                     {"F32", 4},
                                     {"F16", 2},
@@ -70,7 +70,7 @@ TEST(Safetensors, EveryElementTypeHasItsWidth) {
   }
 }
 
-TEST(Safetensors, RefusesWhatIsNoHeader) {
+TEST(SafetensorsReader, RefusesWhatIsNoHeader) {
   refuses("", ErrorCode::kData, "offset 0");
   refuses("1234567", ErrorCode::kData, "offset 0");
   refuses(safetensors_bytes("", ""), ErrorCode::kData, "does not begin");
@@ -87,14 +87,14 @@ TEST(Safetensors, RefusesWhatIsNoHeader) {
   refuses("<!DOCTYPE html><html>", ErrorCode::kData, "HTML");
 }
 
-TEST(Safetensors, RefusesAHeaderOverTheCapBeforeItIsRead) {
+TEST(SafetensorsReader, RefusesAHeaderOverTheCapBeforeItIsRead) {
   std::string file(Safetensors::kMaxHeaderBytes + 9, ' ');
   const uint64_t n = Safetensors::kMaxHeaderBytes + 1;
   std::memcpy(file.data(), &n, sizeof(n));
   refuses(file, ErrorCode::kLimit, "100000001");
 }
 
-TEST(Safetensors, RefusesDataThatDoNotFit) {
+TEST(SafetensorsReader, RefusesDataThatDoNotFit) {
   const auto entry = [](const char* shape, const char* offsets) {
     return fmt::format(R"({{"dtype":"F32","shape":{},"data_offsets":{}}})", shape, offsets);
   };
@@ -116,7 +116,7 @@ TEST(Safetensors, RefusesDataThatDoNotFit) {
   refuses(safetensors_bytes(overlap, "123456"), ErrorCode::kData, "begins at byte 2");
 }
 
-TEST(Safetensors, RefusesAnEntryOfAnotherForm) {
+TEST(SafetensorsReader, RefusesAnEntryOfAnotherForm) {
   refuses(one("1", 0), ErrorCode::kData, "no object");
   refuses(one(R"({"shape":[1],"data_offsets":[0,4]})", 4), ErrorCode::kData, "no dtype");
   refuses(one(R"({"dtype":"F4","shape":[1],"data_offsets":[0,4]})", 4), ErrorCode::kUnsupported, "\"F4\"");
