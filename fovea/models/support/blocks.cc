@@ -16,16 +16,28 @@ using tensor::Next;
 using tensor::Tensor;
 using tensor::Weight;
 
-Tensor norm(const Tensor& x, const Weight& weight, float eps, Hooks& hook, int layer, Site scale, Site normalized) {
+namespace {
+
+Tensor whole(const Tensor& x, const Norm& by, Next next = Next::kAnything) {
+  return by.centred ? layer_norm(x, by.weight, by.bias, by.eps, next) : rms_norm(x, by.weight, by.eps, next);
+}
+
+
+}  // namespace
+
+Tensor norm(const Tensor& x, const Norm& by, Hooks& hook, int layer, Site scale, Site normalized) {
+  if (!by.weight.defined()) return x;
   if (!hook.wants(scale, layer) && !hook.wants(normalized, layer)) {
     // Where the result goes into products at once.
     const Next next = scale == Site::kLn1Scale   ? Next::kFineProducts
                       : scale == Site::kLn2Scale ? Next::kProducts
                                                  : Next::kAnything;
-    return rms_norm(x, weight, eps, next);
+    return whole(x, by, next);
   }
-  const Tensor s = hook(scale, layer, tensor::rms_scale(x, eps));
-  return tensor::scale_columns(hook(normalized, layer, tensor::rms_normalize(x, s)), weight);
+  const Tensor in = by.centred ? tensor::center(x) : x;
+  const Tensor s = hook(scale, layer, tensor::rms_scale(in, by.eps));
+  const Tensor y = tensor::scale_columns(hook(normalized, layer, tensor::rms_normalize(in, s)), by.weight);
+  return by.bias.defined() ? add_spread(y, weight_values(by.bias)) : y;
 }
 
 Tensor branch(const Tensor& x, Hooks& hook, Site site, int layer) {
@@ -51,7 +63,8 @@ Tensor project_changed_heads(const AttentionInput& input, const Projection& proj
     const bool changed = replaced || !std::ranges::equal(own.values(), input.in.values());
     any = any || changed;
     const Tensor from =
-        changed ? matmuls(rms_norm(own, input.norm_weight, input.eps), {{projection.w, projection.bias, fine}})[0]
+        changed ? matmuls(input.norm.weight.defined() ? whole(own, input.norm) : own,
+                          {{projection.w, projection.bias, fine}})[0]
                 : out;
     heads.push_back(slice(from, 1, head * width, (head + 1) * width));
   }
@@ -75,60 +88,70 @@ std::array<Tensor, 3> project_inputs(const AttentionInput& input, const Projecti
   return out;
 }
 
-Tensor project_heads(const Tensor& z, const Weight& w_o, Hooks& hook, int layer) {
-  Tensor attn_out = matmul(merge_heads(z), w_o);
+Tensor norm_heads(const Tensor& x, const Weight& weight, float eps) {
+  if (!weight.defined()) return x;
+  if (weight.cols() == x.dim(2)) return rms_norm(x, weight, eps);
+  return split_heads(rms_norm(merge_heads(x), weight, eps), x.dim(1));
+}
+
+Tensor project_heads(const Tensor& z, const Linear& o, Hooks& hook, int layer) {
+  Tensor attn_out = matmul(merge_heads(z), o.w, o.bias);
   if (!hook.wants(Site::kResult, layer)) return attn_out;
   const int64_t n = z.dim(0), n_heads = z.dim(1), width = z.dim(2);
   std::vector<Tensor> parts;
   for (int64_t head = 0; head < n_heads; ++head) {
     const Tensor own = merge_heads(slice(z, 1, head, head + 1));
-    parts.push_back(matmul(pad(own, 1, head * width, (n_heads - 1 - head) * width), w_o));
+    parts.push_back(matmul(pad(own, 1, head * width, (n_heads - 1 - head) * width), o.w));
   }
-  Tensor result = reshape(concat(parts, 1), {n, n_heads, w_o.rows()});
+  Tensor result = reshape(concat(parts, 1), {n, n_heads, o.w.rows()});
   const Tensor before = Tensor::from(result.shape(), result.values());
   const uint64_t given = result.id();
   result = hook(Site::kResult, layer, std::move(result));
   const bool replaced = tensor::current_tape() && result.id() != given;
   if (!replaced && std::ranges::equal(result.values(), before.values())) return attn_out;  // looking changes no bit
-  return sum(result, 1);
+  const Tensor summed = sum(result, 1);
+  return o.bias.defined() ? add_spread(summed, weight_values(o.bias)) : summed;
 }
 
-Tensor add_attn_out(const Tensor& x, const Tensor& z, const Weight& w_o, const PostNorm& post, Hooks& hook, int layer) {
-  const bool alone = post.weight.defined() || hook.wants(Site::kAttnOut, layer) || hook.wants(Site::kResult, layer);
-  if (!alone) return matmul_add(x, merge_heads(z), w_o);
-  Tensor out = project_heads(z, w_o, hook, layer);
-  if (post.weight.defined())
-    out = norm(out, post.weight, post.eps, hook, layer, Site::kLn1PostScale, Site::kLn1PostNormalized);
-  return add(x, hook(Site::kAttnOut, layer, std::move(out)));
+Tensor add_attn_out(const Tensor& x, const Tensor& z, const Added& out, Hooks& hook, int layer) {
+  const bool alone = out.post.weight.defined() || hook.wants(Site::kAttnOut, layer) || hook.wants(Site::kResult, layer);
+  if (!alone) return matmul_add(x, merge_heads(z), out.by, out.factor);
+  Tensor y = project_heads(z, out.by, hook, layer);
+  y = norm(y, out.post, hook, layer, Site::kLn1PostScale, Site::kLn1PostNormalized);
+  if (out.factor != 1) y = tensor::affine(y, out.factor);
+  return add(x, hook(Site::kAttnOut, layer, std::move(y)));
 }
 
-Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Weight& w_down, const PostNorm& post, Hooks& hook,
-                   int layer) {
-  if (!post.weight.defined() && !hook.wants(Site::kMlpOut, layer)) return matmul_add(x, h, w_down);
-  Tensor out = matmul(h, w_down);
-  if (post.weight.defined())
-    out = norm(out, post.weight, post.eps, hook, layer, Site::kLn2PostScale, Site::kLn2PostNormalized);
-  return add(x, hook(Site::kMlpOut, layer, std::move(out)));
+Tensor add_mlp_out(const Tensor& x, const Tensor& h, const Added& out, Hooks& hook, int layer) {
+  if (!out.post.weight.defined() && !hook.wants(Site::kMlpOut, layer)) return matmul_add(x, h, out.by, out.factor);
+  Tensor y = matmul(h, out.by.w, out.by.bias);
+  y = norm(y, out.post, hook, layer, Site::kLn2PostScale, Site::kLn2PostNormalized);
+  if (out.factor != 1) y = tensor::affine(y, out.factor);
+  return add(x, hook(Site::kMlpOut, layer, std::move(y)));
 }
 
-Tensor gated(const Tensor& h, const Weight& w_gate, const Weight& w_up, Tensor (*act)(const Tensor&), Hooks& hook,
-             int layer) {
-  if (!act && !hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer))
+Tensor mlp_hidden(const Tensor& h, const MlpIn& in, Hooks& hook, int layer) {
+  const bool has_gate = in.gate.w.defined();
+  const Next next = hook.wants(Site::kMlpPost, layer) ? Next::kAnything : Next::kProducts;
+  if (!hook.wants(Site::kMlpPre, layer) && !hook.wants(Site::kMlpPreLinear, layer)) {
     return hook(Site::kMlpPost, layer,
-                matmul_swiglu(h, w_gate, w_up, hook.wants(Site::kMlpPost, layer) ? Next::kAnything : Next::kProducts));
-  const Tensor gate = hook(Site::kMlpPre, layer, matmul(h, w_gate));
-  const Tensor up = hook(Site::kMlpPreLinear, layer, matmul(h, w_up));
-  return hook(Site::kMlpPost, layer, act ? mul(act(gate), up) : swiglu(gate, up));
+                has_gate ? matmul_gated(h, in.gate, in.up, in.act, next) : matmul_activated(h, in.up, in.act, next));
+  }
+  const Linear& first = has_gate ? in.gate : in.up;
+  const Tensor pre = hook(Site::kMlpPre, layer, matmul(h, first.w, first.bias));
+  if (!has_gate) return hook(Site::kMlpPost, layer, activate(pre, in.act));
+  const Tensor up = hook(Site::kMlpPreLinear, layer, matmul(h, in.up.w, in.up.bias));
+  return hook(Site::kMlpPost, layer, gated(pre, up, in.act));
 }
 
-Tensor unembed(const Tensor& x, const attention::Batch& batch, const Weight& final_norm, float eps,
-               const Weight& lm_head, float softcap, Hooks& hook) {
+Tensor unembed(const Tensor& x, const attention::Batch& batch, const Unembedding& by, Hooks& hook) {
   if (batch.logit_rows.empty()) return {};
   const bool all = static_cast<int64_t>(batch.logit_rows.size()) == batch.size();
   const Tensor rows = all ? x : select_rows(x, batch.logit_rows);
-  const Tensor h = norm(rows, final_norm, eps, hook, kNoLayer, Site::kLnFinalScale, Site::kLnFinalNormalized);
-  Tensor logits = matmul(hook(Site::kUnembedIn, kNoLayer, h), lm_head);
-  if (softcap > 0) logits = tensor::affine(tensor::tanh(tensor::affine(logits, 1 / softcap)), softcap);
+  const Tensor h = norm(rows, by.norm, hook, kNoLayer, Site::kLnFinalScale, Site::kLnFinalNormalized);
+  Tensor logits = matmul(hook(Site::kUnembedIn, kNoLayer, h), by.head.w, by.head.bias);
+  if (by.scale != 1) logits = tensor::affine(logits, by.scale);
+  if (by.softcap > 0) logits = tensor::affine(tensor::tanh(tensor::affine(logits, 1 / by.softcap)), by.softcap);
   return hook(Site::kLogits, kNoLayer, std::move(logits));
 }
 

@@ -8,6 +8,7 @@
 #include "fovea/tensor/ops/attention/sdpa.h"
 #include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/tensor/ops/loss/distances.h"
+#include "fovea/tensor/ops/math/activations.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/binary.h"
 #include "fovea/tensor/ops/math/mul.h"

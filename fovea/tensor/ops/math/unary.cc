@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/activations.h"
 #include "fovea/tensor/ops/math/map.h"
 
 namespace fovea::tensor {
@@ -64,17 +65,17 @@ Tensor softplus(const Tensor& x) {
 }
 
 Tensor gelu(const Tensor& x, Gelu kind) {
+  const auto by = [](kernels::Activation act) {
+    return [act](const float* in, int64_t n, float* out) { kernels::activate(act, in, n, out); };
+  };
   switch (kind) {
     case Gelu::kErf:
-      return map(
-          x, [](float v) { return v * phi(v); }, [](float v) { return phi(v) + v * density(v); });
+      return map_all(x, by(kernels::Activation::kGelu), [](float v) { return phi(v) + v * density(v); });
     case Gelu::kTanh:
-      return map(
-          x, [](float v) { return 0.5f * v * (1 + std::tanh(inner(v))); },
-          [](float v) {
-            const float th = std::tanh(inner(v));
-            return 0.5f * (1 + th) + 0.5f * v * (1 - th * th) * inner_slope(v);
-          });
+      return map_all(x, by(kernels::Activation::kGeluTanh), [](float v) {
+        const float th = std::tanh(inner(v));
+        return 0.5f * (1 + th) + 0.5f * v * (1 - th * th) * inner_slope(v);
+      });
     case Gelu::kQuick:
       return map(
           x, [](float v) { return v * sigmoid_of(kQuick * v); },

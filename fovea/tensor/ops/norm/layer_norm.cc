@@ -1,9 +1,10 @@
 #include "fovea/tensor/ops/norm/layer_norm.h"
 
-#include <cmath>
-
 #include "fovea/base/check.h"
+#include "fovea/kernels/activations.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/quantized_form.h"
 #include "fovea/tensor/ops/shape_of.h"
 #include "fovea/tensor/tape.h"
 
@@ -20,40 +21,34 @@ const float* values_of(const Weight& w, int64_t n, Tensor& hold) {
   return hold.data();
 }
 
-struct Moments {
-  float mean, inverse;  // 1 / sqrt(variance + eps)
-};
-
-Moments moments(const float* x, int64_t n, float eps) {
-  double sum = 0, squares = 0;
-  for (int64_t i = 0; i < n; ++i) sum += x[i];
-  const double mean = sum / static_cast<double>(n);
-  for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
-  return {static_cast<float>(mean), static_cast<float>(1 / std::sqrt(squares / static_cast<double>(n) + double{eps}))};
-}
-
 }  // namespace
 
-Tensor layer_norm(const Tensor& x, const Weight& weight, const Weight& bias, float eps) {
+Tensor layer_norm(const Tensor& x, const Weight& weight, const Weight& bias, float eps, Next next) {
   const Around a(x.shape(), -1, "layer_norm");
   const int64_t n = a.n, n_rows = a.outer;
   FOVEA_CHECK(n > 0, "layer_norm: shape {} has no last dimension", x.shape().to_string());
-  Tensor hold_w, hold_b, y = Tensor::empty(x.shape()), normal = Tensor::empty(x.shape()),
-                         scale = Tensor::empty({n_rows});
+  Tape* tape = current_tape();
+  Tensor hold_w, hold_b, y = Tensor::empty(x.shape()), normal, scale;
+  if (tape) normal = Tensor::empty(x.shape()), scale = Tensor::empty({n_rows});
   const float *w = values_of(weight, n, hold_w), *b = values_of(bias, n, hold_b), *in = x.data();
-  float *out = y.data(), *xhat = normal.data(), *inverse = scale.data();
+  float* out = y.data();
+  QuantizedForm* form =
+      wants_form(next, n) ? &QuantizedForm::begin(y, n_rows, n, next == Next::kFineProducts) : nullptr;
   for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const Moments m = moments(in + r * n, n, eps);
-      inverse[r] = m.inverse;
-      for (int64_t i = r * n, c = 0; c < n; ++c, ++i) {
-        xhat[i] = (in[i] - m.mean) * m.inverse;
-        out[i] = xhat[i] * (w ? w[c] : 1.0f) + (b ? b[c] : 0.0f);
+      float* row = out + r * n;
+      kernels::center(in + r * n, n, row);
+      if (tape) {
+        scale.data()[r] = 1 / kernels::rms_inv_scale(row, eps, n);
+        kernels::rms_norm(row, nullptr, eps, n, normal.data() + r * n);
       }
+      kernels::rms_norm(row, w, eps, n, row);
+      if (b) kernels::add(row, b, n, row);
+      if (form) form->fill(out, r, r + 1);
     }
   });
   // With g = dy weight: dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(variance + eps)
-  if (Tape* tape = current_tape()) {
+  if (tape) {
     tape->record(
         y, {x, weight.value, bias.value},
         [x = ValueId(x), y = ValueId(y), weight, bias = ValueId(bias.value), normal, scale, n, n_rows](Tape& t) {
@@ -84,6 +79,31 @@ Tensor layer_norm(const Tensor& x, const Weight& weight, const Weight& bias, flo
             }
           });
         });
+  }
+  return y;
+}
+
+Tensor center(const Tensor& x) {
+  const Around a(x.shape(), -1, "center");
+  FOVEA_CHECK(a.n > 0, "center: shape {} has no last dimension", x.shape().to_string());
+  Tensor y = Tensor::empty(x.shape());
+  const int64_t n = a.n;
+  for_rows(a.outer, n, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) kernels::center(x.data() + r * n, n, y.data() + r * n);
+  });
+  // dx = dy - mean(dy)
+  if (Tape* tape = current_tape()) {
+    tape->record(y, {x}, [x = ValueId(x), y = ValueId(y), n_rows = a.outer, n](Tape& t) {
+      const float* dy = t.grad(y).data();
+      float* dx = t.grad(x).data();
+      Tensor pull = Tensor::empty({n_rows, n});
+      for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          kernels::center(dy + r * n, n, pull.data() + r * n);
+          kernels::add(dx + r * n, pull.data() + r * n, n, dx + r * n);
+        }
+      });
+    });
   }
   return y;
 }

@@ -4,7 +4,9 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/math/binary.h"
+#include "fovea/tensor/ops/math/mul.h"
 #include "fovea/tensor/ops/math/unary.h"
+#include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/reduce/reduce.h"
 #include "fovea/tensor/testing/gradient_check.h"
 
@@ -36,6 +38,15 @@ TEST(LayerNorm, GradientsMeetFiniteDifferences) {
   expect_gradients({x, w, b}, [&] { return layer_norm(x, weight, bias, 1e-3f); });
   expect_gradients({x}, [&] { return layer_norm(x, Weight(), Weight(), 1e-3f); });
   expect_gradients({b}, [&] { return layer_norm(x, weight, bias, 1e-3f); });
+}
+
+TEST(LayerNorm, HasTheBitsOfItsParts) {
+  const Tensor x = random_tensor({3, 37}, 8), w = random_tensor({37}, 9), b = random_tensor({37}, 10);
+  const Weight weight = Weight::from("w", w), bias = Weight::from("b", b);
+  const Tensor whole = layer_norm(x, weight, bias, 1e-5f), c = center(x);
+  const Tensor parts = add_spread(scale_columns(rms_normalize(c, rms_scale(c, 1e-5f)), weight), b);
+  for (int64_t i = 0; i < whole.elements(); ++i) ASSERT_EQ(whole.data()[i], parts.data()[i]) << i;
+  expect_gradients({x}, [&] { return mul(center(x), center(x)); });
 }
 
 TEST(LayerNorm, RefusesAWeightOfAnotherLength) {

@@ -12,7 +12,7 @@
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/add.h"
-#include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/product/adapted.h"
 #include "fovea/tensor/ops/quantized_form.h"
 #include "fovea/tensor/scratch.h"
@@ -43,10 +43,13 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
 // A product, and what is done with each part of it while that is in the cache.
 struct Job {
   MatmulArgs product;
-  const float* residual = nullptr;   // [n_tokens, rows]: y = residual + y
-  const MatmulArgs* up = nullptr;    // y = silu(y) * up, its product with the same rows
+  const float* residual = nullptr;   // [n_tokens, rows]: y = residual + factor y
+  float factor = 1;
+  bool activates = false;            // y = act(y)
+  const MatmulArgs* up = nullptr;    // y = act(y) * up, its product with the same rows
+  Activation act = Activation::kSilu;
   const MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
-  QuantizedForm* form = nullptr;     // y's, for the product that follows `up`
+  QuantizedForm* form = nullptr;     // y's, for the product that follows
 };
 
 void do_part(const Job& job, const MatmulArgs& part) {
@@ -59,13 +62,16 @@ void do_part(const Job& job, const MatmulArgs& part) {
     same.scratch = part.scratch;
     kernels::matmul(same);
   }
-  if (!second && !job.residual) return;
+  if (!second && !job.residual && !job.activates) return;
   const int64_t n = part.row_end - part.row_begin;
   for (int64_t t = part.token_begin; t < part.token_end; ++t) {
     const int64_t at = t * part.ld_y + part.row_begin;
-    if (job.up) kernels::swiglu(part.y + at, job.up->y + at, n, part.y + at);
-    if (job.rest) kernels::add(job.rest->y + at, part.y + at, n, part.y + at);
-    if (job.residual) kernels::add(job.residual + at, part.y + at, n, part.y + at);
+    float* y = part.y + at;
+    if (job.activates) kernels::activate(job.act, y, n, y);
+    if (job.up) kernels::activate_gate(job.act, y, job.up->y + at, n, y);
+    if (job.rest) kernels::add(job.rest->y + at, y, n, y);
+    if (job.factor != 1) kernels::scale(n, job.factor, y, y);
+    if (job.residual) kernels::add(job.residual + at, y, n, y);
     if (job.form) job.form->fill_columns(part.y, part.ld_y, t, t + 1, part.row_begin, part.row_end);
   }
 }
@@ -77,7 +83,7 @@ bool do_whole(const Job& job) {
   const MatmulArgs& g = job.product;
   if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
     return false;
-  if (job.residual || job.up || job.rest || kernels::sgemm_block.used() == kernels::Isa::kPortable) return false;
+  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable) return false;
   kernels::sgemm({.m = g.n_tokens,
                   .n = g.w.rows,
                   .k = g.w.cols,
@@ -290,25 +296,41 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
   }
 }
 
-Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
-  if (current_tape() || adapter_of(w)) return add(residual, matmul(x, w));
+Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, float factor) {
+  if (current_tape() || adapter_of(by.w)) {
+    const Tensor y = matmul(x, by.w, by.bias);
+    return add(residual, factor == 1 ? y : affine(y, factor));
+  }
   Tensor y, hold;
-  const Job job{args_of(x, w, Weight(), y, hold), residual.data()};
+  Job job{args_of(x, by.w, by.bias, y, hold)};
+  job.residual = residual.data(), job.factor = factor;
   FOVEA_CHECK(residual.shape() == y.shape(), "matmul_add: shapes {} and {} differ", residual.shape().to_string(),
               y.shape().to_string());
   run({&job, 1});
   return y;
 }
 
-Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next) {
-  if (current_tape() || adapter_of(w_gate) || adapter_of(w_up)) return swiglu(matmul(x, w_gate), matmul(x, w_up));
-  FOVEA_CHECK(w_gate.rows() == w_up.rows(), "matmul_swiglu: {} has {} rows, {} has {}", w_gate.name, w_gate.rows(),
-              w_up.name, w_up.rows());
-  Tensor y, up, hold;
-  Job job{args_of(x, w_gate, Weight(), y, hold)};
-  const MatmulArgs up_product = args_of(x, w_up, Weight(), up, hold);
-  job.up = &up_product;
-  const int64_t n = x.dim(0), cols = w_gate.rows();
+Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activation act, Next next) {
+  if (current_tape() || adapter_of(gate.w) || adapter_of(up.w))
+    return gated(matmul(x, gate.w, gate.bias), matmul(x, up.w, up.bias), act);
+  FOVEA_CHECK(gate.w.rows() == up.w.rows(), "matmul_gated: {} has {} rows, {} has {}", gate.w.name, gate.w.rows(),
+              up.w.name, up.w.rows());
+  Tensor y, values, hold, hold_up;
+  Job job{args_of(x, gate.w, gate.bias, y, hold)};
+  const MatmulArgs up_product = args_of(x, up.w, up.bias, values, hold_up);
+  job.up = &up_product, job.act = act;
+  const int64_t n = x.dim(0), cols = gate.w.rows();
+  if (wants_form(next, cols)) job.form = &QuantizedForm::begin(y, n, cols, /*with_rest=*/false);
+  run({&job, 1});
+  return y;
+}
+
+Tensor matmul_activated(const Tensor& x, const Linear& by, Activation act, Next next) {
+  if (current_tape() || adapter_of(by.w)) return activate(matmul(x, by.w, by.bias), act);
+  Tensor y, hold;
+  Job job{args_of(x, by.w, by.bias, y, hold)};
+  job.activates = true, job.act = act;
+  const int64_t n = x.dim(0), cols = by.w.rows();
   if (wants_form(next, cols)) job.form = &QuantizedForm::begin(y, n, cols, /*with_rest=*/false);
   run({&job, 1});
   return y;

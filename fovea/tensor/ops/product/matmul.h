@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <span>
 
+#include "fovea/tensor/ops/math/activations.h"
 #include "fovea/tensor/ops/next.h"
 #include "fovea/tensor/weight.h"
 
@@ -28,8 +29,24 @@ std::array<Tensor, N> matmuls(const Tensor& x, const Product (&products)[N]) {
   return y;
 }
 
-// add(residual, matmul(x, w)) and swiglu(matmul(x, w_gate), matmul(x, w_up)) in one job each: a part of the
-// product is finished while it is in the cache. With an adapter, and on the tape, they are made one after the other.
-Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w);
-Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next = Next::kAnything);
+// Products and what follows them in one job: a part of the product is finished while it is in the cache. With an
+// adapter, and on the tape, they are made one after the other. Biases may be !defined().
+struct Linear {
+  const Weight& w;
+  const Weight& bias;
+};
+// residual + factor * matmul(x, w, bias)
+Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, float factor = 1);
+inline Tensor matmul_add(const Tensor& residual, const Tensor& x, const Weight& w) {
+  const Weight none;
+  return matmul_add(residual, x, {w, none});
+}
+// gated(matmul(x, gate), matmul(x, up), act)
+Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activation act, Next next = Next::kAnything);
+inline Tensor matmul_swiglu(const Tensor& x, const Weight& w_gate, const Weight& w_up, Next next = Next::kAnything) {
+  const Weight none;
+  return matmul_gated(x, {w_gate, none}, {w_up, none}, Activation::kSilu, next);
+}
+// activate(matmul(x, w, bias), act)
+Tensor matmul_activated(const Tensor& x, const Linear& by, Activation act, Next next = Next::kAnything);
 }  // namespace fovea::tensor

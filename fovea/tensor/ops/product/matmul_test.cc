@@ -10,6 +10,7 @@
 #include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/silu.h"
+#include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/shape/embed.h"
 #include "fovea/tensor/testing/gradient_check.h"
@@ -155,6 +156,13 @@ TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
     EXPECT_TRUE(same_bits(y[2], matmul(x, c.weight))) << n;
     EXPECT_TRUE(same_bits(matmul_add(residual, x, b.weight), add(residual, matmul(x, b.weight)))) << n;
     EXPECT_TRUE(same_bits(matmul_swiglu(x, b.weight, c.weight), swiglu(matmul(x, b.weight), y[2]))) << n;
+    EXPECT_TRUE(same_bits(matmul_add(residual, x, {b.weight, bias}, 0.3f), add(residual, affine(y[1], 0.3f)))) << n;
+    for (const Activation act : {Activation::kGelu, Activation::kGeluTanh}) {
+      EXPECT_TRUE(same_bits(matmul_gated(x, {b.weight, bias}, {c.weight, none}, act), gated(y[1], y[2], act))) << n;
+      EXPECT_TRUE(same_bits(matmul_activated(x, {b.weight, bias}, act), activate(y[1], act))) << n;
+      const Tensor h = matmul_activated(x, {b.weight, bias}, act, Next::kProducts);
+      EXPECT_TRUE(same_bits(h, activate(y[1], act))) << n;
+    }
   }
 }
 
@@ -224,6 +232,14 @@ TEST(Matmul, GradientsPassThroughProductsOfOneJob) {
   });
   expect_gradients({x, w, residual}, [&] { return matmul_add(residual, x, Weight::from("w", w)); });
   expect_gradients({x, w, v}, [&] { return matmul_swiglu(x, Weight::from("w", w), Weight::from("v", v)); });
+  const Tensor b = random_tensor({18}, 7);
+  const Weight bias = Weight::from("b", b);
+  expect_gradients({x, w, residual, b}, [&] { return matmul_add(residual, x, {Weight::from("w", w), bias}, 0.3f); });
+  expect_gradients({x, w, v, b}, [&] {
+    return matmul_gated(x, {Weight::from("w", w), bias}, {Weight::from("v", v), none}, Activation::kGelu);
+  });
+  expect_gradients({x, w, b},
+                   [&] { return matmul_activated(x, {Weight::from("w", w), bias}, Activation::kGeluTanh); });
 }
 
 TEST(Matmul, ProductsOfOneJobRefuseWhatDoesNotFit) {

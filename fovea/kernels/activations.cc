@@ -1,0 +1,101 @@
+#include "fovea/kernels/activations.h"
+
+#include "fovea/kernels/f32.h"
+
+namespace fovea::kernels {
+namespace FOVEA_ISA_NS {
+namespace {
+
+constexpr int kLanes = F32::kLanes;
+
+FOVEA_INLINE F32 minus(F32 x) { return F32::zero() - x; }
+FOVEA_INLINE F32 one() { return F32::all(1.0f); }
+
+struct Silu {
+  FOVEA_INLINE F32 operator()(F32 x) const { return x / (one() + exp(minus(x))); }
+};
+
+// 0.5 (1 + tanh(u)) = 1 / (1 + e^-2u)
+struct GeluTanh {
+  FOVEA_INLINE F32 operator()(F32 x) const {
+    constexpr float kTwoRoot = 1.5957691216f;  // 2 sqrt(2 / pi)
+    const F32 inner = x * mul_add(x * x, F32::all(kTwoRoot * 0.044715f), F32::all(kTwoRoot));
+    return x / (one() + exp(minus(inner)));
+  }
+};
+
+// The upper tail of the normal distribution: Abramowitz & Stegun 7.1.26, half of erfc(|x| / sqrt(2)).
+struct Gelu {
+  FOVEA_INLINE F32 operator()(F32 x) const {
+    const F32 z = max(x, minus(x)) * F32::all(0.70710678f);
+    const F32 t = one() / mul_add(z, F32::all(0.3275911f), one());
+    F32 p = F32::all(0.5f * 1.061405429f);
+    p = mul_add(p, t, F32::all(0.5f * -1.453152027f));
+    p = mul_add(p, t, F32::all(0.5f * 1.421413741f));
+    p = mul_add(p, t, F32::all(0.5f * -0.284496736f));
+    p = mul_add(p, t, F32::all(0.5f * 0.254829592f));
+    const F32 tail = p * t * exp(minus(z * z));
+    return x * select(not_less(x, F32::zero()), one() - tail, tail);
+  }
+};
+
+struct Relu {
+  FOVEA_INLINE F32 operator()(F32 x) const { return max(F32::zero(), x); }
+};
+
+template <typename F>
+FOVEA_INLINE void alone(const float* x, int64_t n, float* y, F f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(F32::load(x + i)).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) f(F32::load_first(x + i, rest)).store_first(y + i, rest);
+}
+
+template <typename F>
+FOVEA_INLINE void gated(const float* gate, const float* up, int64_t n, float* y, F f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) (f(F32::load(gate + i)) * F32::load(up + i)).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) (f(F32::load_first(gate + i, rest)) * F32::load_first(up + i, rest)).store_first(y + i, rest);
+}
+
+void activate(Activation act, const float* x, int64_t n, float* y) {
+  switch (act) {
+    case Activation::kSilu: return alone(x, n, y, Silu{});
+    case Activation::kGelu: return alone(x, n, y, Gelu{});
+    case Activation::kGeluTanh: return alone(x, n, y, GeluTanh{});
+    case Activation::kRelu: return alone(x, n, y, Relu{});
+  }
+}
+
+void activate_gate(Activation act, const float* gate, const float* up, int64_t n, float* y) {
+  switch (act) {
+    case Activation::kSilu: return gated(gate, up, n, y, Silu{});
+    case Activation::kGelu: return gated(gate, up, n, y, Gelu{});
+    case Activation::kGeluTanh: return gated(gate, up, n, y, GeluTanh{});
+    case Activation::kRelu: return gated(gate, up, n, y, Relu{});
+  }
+}
+
+void center(const float* x, int64_t n, float* y) {
+  F32 sums[2] = {F32::zero(), F32::zero()};
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    sums[0] = sums[0] + F32::load(x + i);
+    sums[1] = sums[1] + F32::load(x + i + kLanes);
+  }
+  if (i + kLanes <= n) {
+    sums[0] = sums[0] + F32::load(x + i);
+    i += kLanes;
+  }
+  if (i < n) sums[1] = sums[1] + F32::load_first(x + i, static_cast<int>(n - i));
+  const F32 mean = F32::all(sum(sums[0] + sums[1]) / static_cast<float>(n));
+  alone(x, n, y, [mean](F32 v) { return v - mean; });
+}
+
+}  // namespace
+FOVEA_KERNEL(activate)
+FOVEA_KERNEL(activate_gate)
+FOVEA_KERNEL(center)
+}  // namespace FOVEA_ISA_NS
+}  // namespace fovea::kernels

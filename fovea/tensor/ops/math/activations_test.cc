@@ -1,0 +1,34 @@
+#include "fovea/tensor/ops/math/activations.h"
+
+#include <gtest/gtest.h>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/math/mul.h"
+#include "fovea/tensor/ops/math/unary.h"
+#include "fovea/tensor/testing/gradient_check.h"
+
+namespace fovea::tensor {
+namespace {
+
+TEST(Activations, AGateMultipliesWhatItsActivationGives) {
+  const Tensor gate = random_tensor({3, 37}, 1, 2.0), up = random_tensor({3, 37}, 2);
+  for (const Activation act : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
+    const Tensor y = gated(gate, up, act), parts = mul(activate(gate, act), up);
+    for (int64_t i = 0; i < y.elements(); ++i) ASSERT_NEAR(y.data()[i], parts.data()[i], 1e-6) << i;
+  }
+  const Tensor smooth = activate(gate, Activation::kGeluTanh), plain = activate(gate, Activation::kGelu);
+  EXPECT_NE(smooth.data()[0], plain.data()[0]);
+  EXPECT_THROW(gated(gate, Tensor::zeros({3, 36}), Activation::kGelu), CheckFailed);
+}
+
+TEST(Activations, GradientsMeetFiniteDifferences) {
+  const Tensor gate = random_tensor({2, 5}, 3), up = random_tensor({2, 5}, 4);
+  for (const Activation act : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
+    expect_gradients({gate, up}, [&] { return gated(gate, up, act); });
+    expect_gradients({gate}, [&] { return activate(gate, act); });
+  }
+}
+
+}  // namespace
+}  // namespace fovea::tensor
