@@ -59,6 +59,7 @@ struct ModelShape {
   int d_ff = 0;
   int vocab_size = 0;
   int n_ctx = 0;                               // positions the model was trained for
+  int max_positions = INT_MAX;                 // rows of a table of positions: no text can be longer
   const HeadProfile* profile = nullptr;        // null: nothing was measured
   std::vector<AttentionShape> attention = {};  // one a layer; empty: all are plain and alike
 

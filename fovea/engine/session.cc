@@ -51,6 +51,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
                       options.n_ctx, most, session->pipeline_.dense() ? "" : " with this attention");
   }
   session->n_ctx_ = options.n_ctx > 0 ? options.n_ctx : options.beyond_training ? session->shape_.n_ctx : most;
+  if (options.n_ctx == 0) session->n_ctx_ = std::min(session->n_ctx_, session->model_->config().short_context);
   return session;
 }
 
@@ -61,11 +62,12 @@ Result<attention::Pipeline> Session::make_pipeline(std::string_view spec) const 
 }
 
 int context_of(const attention::Pipeline& pipeline, const attention::ModelShape& model) {
-  return pipeline.reach() <= model.n_ctx ? static_cast<int>(models::ModelSizes::kMaxContext) : model.n_ctx;
+  if (pipeline.reach() > model.n_ctx) return model.n_ctx;
+  return std::min(static_cast<int>(models::ModelSizes::kMaxContext), model.max_positions);
 }
 
 int Session::context_of(const attention::Pipeline& pipeline) const {
-  return options_.beyond_training ? static_cast<int>(models::ModelSizes::kMaxContext)
+  return options_.beyond_training ? std::min(static_cast<int>(models::ModelSizes::kMaxContext), shape_.max_positions)
                                   : engine::context_of(pipeline, shape_);
 }
 
@@ -198,7 +200,7 @@ Result<Tensor> Session::forward(const Batch& batch, std::span<const models::Give
   attention::KeyCount keys;
   Tensor logits = models::forward(model_->family(),
                                   {.model = shape_,
-                                   .ropes = model_->config().ropes,
+                                   .ropes = model_->config().ropes_for(n_ctx_),
                                    .batch = batch,
                                    .cache = &cache_,
                                    .pipeline = &pipeline_,

@@ -33,7 +33,8 @@ struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
   std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast
   int n_ctx = 0;  // tokens of one sequence; 0: as many as the model was trained for, or no limit where no row looks
-                  // back further than that (Method::reach)
+                  // back further than that (Method::reach). A model with angles for long contexts reads by those where
+                  // more is asked for than its short ones serve (Config::short_context), which is what 0 gives.
   bool beyond_training = false;  // n_ctx may be more than that: for timing, not for answers
   int chunk = 512;               // tokens of a prefill step
   std::string attention = "dense";

@@ -46,7 +46,7 @@ class Gguf final : public ModelSource {
   std::string text_of(std::string_view key) const override;
 
   Result<tokenizers::Vocabulary> vocabulary() const override;
-  tensor::RopePairing rope_pairing() const override;
+  tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.gguf; }
   int64_t block_of(std::string_view tensor) const override;
   const std::string& name_of(const tensor::Parameter& p) const override { return p.name; }
   const tensor::Stored& stored(const tensor::Parameter& p) const override { return p.gguf; }

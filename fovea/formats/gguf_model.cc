@@ -1,4 +1,4 @@
-// What a GGUF file says of a language model in words of its own: vocabulary, blocks, the order of rows.
+// What a GGUF file says of a language model in words of its own: vocabulary, blocks.
 #include <charconv>
 #include <utility>
 
@@ -13,9 +13,6 @@ using tokenizers::TokenType;
 using tokenizers::Vocabulary;
 
 constexpr const char* kPrefix = "tokenizer.ggml.";
-
-// Architectures whose q and k rows are permuted on conversion, so that neighbours turn together.
-constexpr std::string_view kPermuted[] = {"llama"};
 
 template <typename... Args>
 Error problem(const std::string& key, fmt::format_string<Args...> format, Args&&... args) {
@@ -81,14 +78,6 @@ Result<Vocabulary> Gguf::vocabulary() const {
   FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(*this, "add_bos_token", pre && pre->adds_bos));
   FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(*this, "add_eos_token", false));
   return v;
-}
-
-tensor::RopePairing Gguf::rope_pairing() const {
-  const auto architecture = get_string("general.architecture");
-  for (const std::string_view permuted : kPermuted) {
-    if (architecture && architecture.value() == permuted) return tensor::RopePairing::kAdjacent;
-  }
-  return tensor::RopePairing::kHalves;
 }
 
 int64_t Gguf::block_of(std::string_view tensor) const {

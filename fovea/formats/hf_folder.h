@@ -44,7 +44,7 @@ class HfFolder final : public ModelSource {
   std::string text_of(std::string_view key) const override { return config_.keys.text_of(key); }
 
   Result<tokenizers::Vocabulary> vocabulary() const override;
-  tensor::RopePairing rope_pairing() const override { return tensor::RopePairing::kHalves; }
+  tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.hf; }
   int64_t block_of(std::string_view tensor) const override;
   const std::string& name_of(const tensor::Parameter& p) const override { return p.hf_name; }
   const tensor::Stored& stored(const tensor::Parameter& p) const override { return p.hf; }

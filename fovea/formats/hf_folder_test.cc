@@ -73,7 +73,7 @@ TEST_F(Folder, OneFileOrShardsGiveTheSameTensors) {
   const auto one = open();
   EXPECT_EQ(one->tensors().size(), 2u);
   EXPECT_THAT(one->find(named("model.embed_tokens.weight")).value()->dims, ElementsAre(4, 10));
-  EXPECT_EQ(one->rope_pairing(), tensor::RopePairing::kHalves);
+  EXPECT_EQ(one->rope_pairing({.gguf = tensor::RopePairing::kAdjacent}), tensor::RopePairing::kHalves);
   EXPECT_EQ(one->files().size(), 2u);
   fs::remove(path("model.safetensors"));
   put_shards();

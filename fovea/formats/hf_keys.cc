@@ -232,7 +232,7 @@ constexpr Default kDefaults[] = {
 constexpr Row kRopeRows[] = {
     {"factor", "factor"},
     {"original_max_position_embeddings", "original_context_length"},
-    {"attention_factor", "attn_factor"},
+    {"attention_factor", "attention_factor"},  // attn_factor multiplies what yarn has of its own
     {"beta_fast", "yarn_beta_fast"},
     {"beta_slow", "yarn_beta_slow"},
     {"long_factor", "long_factors"},

@@ -57,11 +57,17 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   int64_t& rows = out.dims.back();  // of a vector, its elements
   const int64_t begin = how.row_begin, end = how.row_end > 0 ? how.row_end : rows;
   if (end > rows) return wrong(ErrorCode::kData, fmt::format("has {} rows, but {} to {} are needed", rows, begin, end));
-  rows = end - begin;
+  if (how.fused_rows > 0 && rows != how.fused_rows)
+    return wrong(ErrorCode::kData, fmt::format("has {} rows, but {} are fused in it", rows, how.fused_rows));
+  const int64_t period = how.row_period > 0 ? how.row_period : rows;
+  if (rows % period != 0 || end > period)
+    return wrong(ErrorCode::kData, fmt::format("has {} rows, which are no whole groups of {}", rows, period));
+  const int64_t groups = rows / period, kept_rows = end - begin;
+  rows = groups * kept_rows;
   const kernels::DTypeInfo& type = kernels::dtype_info(whole->dtype);
   const int64_t row = out.dims.size() == 2 ? out.dims[0] : 1;
   const bool whole_blocks = begin * row % type.block_elements == 0 && end * row % type.block_elements == 0;
-  if (!how.transposed && how.plus == 0 && whole_blocks) {
+  if (groups == 1 && !how.transposed && how.plus == 0 && whole_blocks) {
     out.bytes = kernels::row_bytes(whole->dtype, rows * row);
     out.data = whole->data.subspan(kernels::row_bytes(whole->dtype, begin * row), out.bytes);
     return std::optional<TensorInfo>(std::move(out));
@@ -73,8 +79,9 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   kernels::dequantize(whole->dtype, whole->data.data(), static_cast<int64_t>(all.size()), all.data());
   std::vector<float> kept(static_cast<size_t>(rows * row));
   for (int64_t r = 0; r < rows; ++r) {
+    const int64_t held = r / kept_rows * period + begin + r % kept_rows;
     for (int64_t c = 0; c < row; ++c) {
-      const int64_t from = how.transposed ? c * whole->dims[0] + begin + r : (begin + r) * row + c;
+      const int64_t from = how.transposed ? c * whole->dims[0] + held : held * row + c;
       kept[static_cast<size_t>(r * row + c)] = all[static_cast<size_t>(from)] + how.plus;
     }
   }

@@ -61,8 +61,8 @@ class ModelSource {
 
   // Views into the source. kData names the key that is missing or wrong.
   virtual Result<tokenizers::Vocabulary> vocabulary() const = 0;
-  // Which elements of a head turn together, as the rows of q and k lie in these files.
-  virtual tensor::RopePairing rope_pairing() const = 0;
+  // Which elements of a head turn together, as the rows of q and k lie in these files of the family.
+  virtual tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const = 0;
 
   // Tensors under the files' own names.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }

@@ -87,11 +87,24 @@ TEST_F(Source, RowsThatAreNotThereAreRefused) {
   EXPECT_FALSE(gguf_->find(row("v", {.transposed = true})).has_value());
 }
 
-TEST_F(Source, LlamaFilesHaveQueriesAndKeysInNeighbours) {
-  EXPECT_EQ(gguf_->rope_pairing(), tensor::RopePairing::kAdjacent);
-  const std::string other = GgufWriter().key("general.architecture", "qwen2").build();
-  const auto gguf = Gguf::parse({reinterpret_cast<const std::byte*>(other.data()), other.size()}, "q.gguf");
-  EXPECT_EQ(gguf->rope_pairing(), tensor::RopePairing::kHalves);
+TEST_F(Source, RowsOfEveryPeriodAreGathered) {
+  const TensorInfo m = found(row("m", {.row_begin = 1, .row_end = 2, .row_period = 2}));
+  EXPECT_THAT(m.dims, ElementsAre(3, 2));
+  EXPECT_THAT(values(m), ElementsAre(3, 4, 5, 9, 10, 11));
+  EXPECT_THAT(values(found(row("v", {.row_begin = 0, .row_end = 2, .row_period = 3}))), ElementsAre(0, 1, 3, 4));
+  EXPECT_FALSE(gguf_->find(row("m", {.row_begin = 0, .row_end = 1, .row_period = 3})).has_value());
+}
+
+TEST_F(Source, AFusedTensorHasAllRowsThatAreCounted) {
+  EXPECT_TRUE(gguf_->find(row("m", {.row_begin = 1, .row_end = 3, .fused_rows = 4})).has_value());
+  const auto wrong = gguf_->find(row("m", {.row_begin = 1, .row_end = 3, .fused_rows = 5}));
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_THAT(wrong.error().message, HasSubstr("has 4 rows, but 5 are fused in it"));
+}
+
+TEST_F(Source, TheFamilySaysHowItsGgufFilesPairQueriesAndKeys) {
+  for (const auto pairing : {tensor::RopePairing::kAdjacent, tensor::RopePairing::kHalves})
+    EXPECT_EQ(gguf_->rope_pairing({.gguf = pairing}), pairing);
 }
 
 }  // namespace

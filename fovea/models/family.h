@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "fovea/attention/hooks.h"
 #include "fovea/base/registry.h"
 #include "fovea/models/support/config.h"
+#include "fovea/models/support/keys.h"
 #include "fovea/tensor/parameter.h"
 
 namespace fovea::models {
@@ -37,11 +39,21 @@ class Family {
                                  attention::Hooks& hook) const = 0;
 };
 
+// What is the same in all models of a family.
+struct FamilyTraits {
+  std::string_view models = {};  // "Llama 1 to 3": docs/models.md has these
+  std::string_view limits = {};  // what of the family is refused, and why
+  tensor::StoredPairing pairing = {};
+  tensor::Activation activation = tensor::Activation::kSilu;  // where no key says another
+  double window_rope_base = 10000;                            // of layers with a window, where they have their own
+};
+
 struct FamilyInfo {
   std::function<std::unique_ptr<Family>(const Config&)> make;
   std::vector<FamilyKey> keys;  // all that it knows
-  // Reads those that a plain decoder does not have (windows, caps, tables of angles). Empty: there are none.
-  std::function<Status(const formats::ModelSource& source, Config& config)> configure = {};
+  // Reads those that a plain decoder does not have (windows, caps, multipliers). Empty: there are none.
+  std::function<Status(const Keys& keys, Config& config)> configure = {};
+  FamilyTraits traits = {};
 };
 inline std::map<std::string, FamilyInfo>& family_registry() {
   static std::map<std::string, FamilyInfo> families;
@@ -63,9 +75,18 @@ inline bool register_family(const std::string& architecture, FamilyInfo info) {
 // Type::configure, where the family has one.
 template <typename Type>
 auto configure_of() {
-  std::function<Status(const formats::ModelSource&, Config&)> configure;
+  std::function<Status(const Keys&, Config&)> configure;
   if constexpr (requires { &Type::configure; }) configure = &Type::configure;
   return configure;
+}
+// Type::kTraits, likewise.
+template <typename Type>
+FamilyTraits traits_of() {
+  if constexpr (requires { Type::kTraits; }) {
+    return Type::kTraits;
+  } else {
+    return {};
+  }
 }
 // `architecture` as general.architecture spells it; `keys`: see FamilyKey.
 #define FOVEA_REGISTER_FAMILY(Type, architecture, keys)                                   \
@@ -73,6 +94,6 @@ auto configure_of() {
       architecture, {[](const ::fovea::models::Config& config) {                          \
                        return std::unique_ptr<::fovea::models::Family>(new Type(config)); \
                      },                                                                   \
-                     keys, ::fovea::models::configure_of<Type>()})
+                     keys, ::fovea::models::configure_of<Type>(), ::fovea::models::traits_of<Type>()})
 
 }  // namespace fovea::models

@@ -1,24 +1,29 @@
-// Qwen2, Qwen2.5 and its coders: Llama with biases on q, k and v. Yang et al., arXiv:2407.10671.
+// Qwen2, Qwen2.5 and its coders: Llama with biases on q, k and v, and in some a window above the first layers.
+// Yang et al., arXiv:2407.10671.
 #include "fovea/models/support/decoder.h"
+#include "fovea/models/support/layers.h"
 
 namespace fovea::models {
 namespace {
 
 class Qwen2 final : public Decoder {
  public:
-  explicit Qwen2(const Config& config)
-      : Decoder(
-            config,
-            {.rows = decoder_rows(
-                 {{"attn_q.bias", "self_attn.q_proj.bias", {Width::kQ}, &DecoderBlock::b_q, tensor::Init::zeros()},
-                  {"attn_k.bias", "self_attn.k_proj.bias", {Width::kK}, &DecoderBlock::b_k, tensor::Init::zeros()},
-                  {"attn_v.bias", "self_attn.v_proj.bias", {Width::kV}, &DecoderBlock::b_v, tensor::Init::zeros()}})}) {
+  static constexpr FamilyTraits kTraits{.models = "Qwen2, Qwen2.5, Qwen2.5-Coder, QwQ"};
+  explicit Qwen2(const Config& config) : Decoder(config, {.rows = rows()}) {}
+  static Status configure(const Keys& keys, Config& config) {
+    const int n_layers = config.shape.n_layers;
+    FOVEA_ASSIGN_OR_RETURN(const int64_t first, keys.size_or("max_window_layers", n_layers, 0, INT_MAX));
+    return read_windows(keys, config, [first](int layer) { return layer >= first; });
   }
 
  private:
-  using Width = DecoderRow::Width;
+  static std::vector<DecoderRow> rows() {
+    using B = DecoderBlock;
+    return with_biases(decoder_rows(), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}});
+  }
 };
-FOVEA_REGISTER_FAMILY(Qwen2, "qwen2", decoder_keys());
+FOVEA_REGISTER_FAMILY(Qwen2, "qwen2",
+                      decoder_keys({{"attention.sliding_window"}, {"attention.layer_types"}, {"max_window_layers"}}));
 
 }  // namespace
 }  // namespace fovea::models

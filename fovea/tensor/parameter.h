@@ -13,7 +13,9 @@ namespace fovea::tensor {
 // How a file's tensor holds the parameter.
 struct Stored {
   bool transposed = false;             // turned first,
-  int64_t row_begin = 0, row_end = 0;  // then these rows of a fused tensor (elements of a vector); 0, 0: all
+  int64_t row_begin = 0, row_end = 0;  // then these rows of a fused tensor (elements of a vector); 0, 0: all,
+  int64_t row_period = 0;              // > 0: of every so many rows (heads whose q, k and v lie side by side);
+  int64_t fused_rows = 0;              // > 0: all that the tensor has
   float plus = 0;                      // added to every element
 };
 

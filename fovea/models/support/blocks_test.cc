@@ -52,8 +52,8 @@ TEST(Norm, LookingAtItsPartsChangesNothing) {
   ASSERT_TRUE(all.attach("blocks.0.ln1.*", [&](const std::string& name,
                                                Tensor& t) { fired.push_back(name + " " + t.shape().to_string()); })
                   .has_value());
-  const Tensor plain = norm(x, w, 1e-5f, none, 0, Site::kLn1Scale, Site::kLn1Normalized);
-  const Tensor watched = norm(x, w, 1e-5f, all, 0, Site::kLn1Scale, Site::kLn1Normalized);
+  const Tensor plain = norm(x, {w, 1e-5f}, none, 0, Site::kLn1Scale, Site::kLn1Normalized);
+  const Tensor watched = norm(x, {w, 1e-5f}, all, 0, Site::kLn1Scale, Site::kLn1Normalized);
   EXPECT_EQ(values(watched), values(plain));
   EXPECT_THAT(fired, ElementsAre("blocks.0.ln1.hook_scale [3, 1]", "blocks.0.ln1.hook_normalized [3, 16]"));
 }
@@ -65,7 +65,8 @@ TEST(Norm, AReplacedScaleDividesTheRow) {
   Hooks hooks(one_block());
   ASSERT_TRUE(
       hooks.attach("blocks.0.ln2.hook_scale", [](const std::string&, Tensor& s) { s.data()[0] = 2.0f; }).has_value());
-  const Tensor y = norm(x, Weight::from("w", ones), 1e-5f, hooks, 0, Site::kLn2Scale, Site::kLn2Normalized);
+  const Weight ones_weight = Weight::from("w", ones);
+  const Tensor y = norm(x, {ones_weight, 1e-5f}, hooks, 0, Site::kLn2Scale, Site::kLn2Normalized);
   for (int i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(y.data()[i], x.data()[i] / 2.0f);
 }
 
@@ -82,7 +83,7 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
                             result = values(r);
                           })
                   .has_value());
-  const Tensor plain = project_heads(z, w_o, none, 0), watched = project_heads(z, w_o, hooks, 0);
+  const Tensor plain = project_heads(z, {w_o, kNoWeight}, none, 0), watched = project_heads(z, {w_o, kNoWeight}, hooks, 0);
   EXPECT_EQ(values(watched), values(plain));
   ASSERT_EQ(result.size(), static_cast<size_t>(n * n_heads * d_model));
   for (int64_t i = 0; i < n; ++i) {
@@ -112,9 +113,9 @@ TEST(ProjectHeads, AChangedHeadChangesTheSumByItsPart) {
                             std::fill_n(r.data(), 4, 0.0f);  // head 0
                           })
                   .has_value());
-  const std::vector<float> changed = values(project_heads(z, w_o, hooks, 0));
+  const std::vector<float> changed = values(project_heads(z, {w_o, kNoWeight}, hooks, 0));
   EXPECT_THAT(changed, Pointwise(FloatNear(1e-6f), other));
-  EXPECT_NE(values(project_heads(z, w_o, none, 0)), other);
+  EXPECT_NE(values(project_heads(z, {w_o, kNoWeight}, none, 0)), other);
 }
 
 TEST(Unembed, GivesTheWantedRowsOnly) {
@@ -124,12 +125,12 @@ TEST(Unembed, GivesTheWantedRowsOnly) {
   attention::Batch batch;
   const std::vector<int32_t> tokens = {1, 2, 3, 4};
   batch.add(tokens, 0, 0);
-  EXPECT_FALSE(unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks).defined());
+  EXPECT_FALSE(unembed(x, batch, {.norm = {final_norm, 1e-5f}, .head = {head, kNoWeight}}, hooks).defined());
   batch.logit_rows = {0, 1, 2, 3};
-  const Tensor all = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
+  const Tensor all = unembed(x, batch, {.norm = {final_norm, 1e-5f}, .head = {head, kNoWeight}}, hooks);
   EXPECT_EQ(all.shape(), (Shape{4, 6}));
   batch.logit_rows = {1, 3};
-  const Tensor two = unembed(x, batch, final_norm, 1e-5f, head, /*softcap=*/0, hooks);
+  const Tensor two = unembed(x, batch, {.norm = {final_norm, 1e-5f}, .head = {head, kNoWeight}}, hooks);
   EXPECT_EQ(two.shape(), (Shape{2, 6}));
   EXPECT_TRUE(std::equal(two.data(), two.data() + 6, all.data() + 6));
   EXPECT_TRUE(std::equal(two.data() + 6, two.data() + 12, all.data() + 18));

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "fovea/base/bytes.h"
-#include "fovea/base/check.h"
 #include "fovea/models/family.h"
+#include "fovea/models/support/keys.h"
+#include "fovea/models/support/rope.h"
 
 namespace fovea::models {
 namespace {
@@ -19,14 +18,6 @@ using formats::ModelSource;
 template <typename... Args>
 Error problem(ErrorCode code, const std::string& where, fmt::format_string<Args...> format, Args&&... args) {
   return Error{code, fmt::format(format, std::forward<Args>(args)...), where};
-}
-
-// An integer key within [min, max].
-Result<int64_t> size_key(const ModelSource& source, const std::string& key, int64_t min, int64_t max) {
-  FOVEA_ASSIGN_OR_RETURN(const uint64_t n, source.get_u64(key));
-  if (n >= static_cast<uint64_t>(min) && n <= static_cast<uint64_t>(max)) return static_cast<int64_t>(n);
-  return problem(n > static_cast<uint64_t>(max) ? ErrorCode::kLimit : ErrorCode::kData, key,
-                 "{}: key {} is {}; {} to {} are allowed", source.name(), fovea::quoted(key), n, min, max);
 }
 
 // A float key, if there, is finite and within [min, max].
@@ -51,21 +42,6 @@ const FamilyKey* find_key(const std::string& architecture, std::string_view name
   return it == keys.end() ? nullptr : &*it;
 }
 
-// Full names of the keys that a family reads; a family's list that lacks one is a fault of the program.
-class KeyNames {
- public:
-  explicit KeyNames(std::string architecture) : architecture_(std::move(architecture)) {}
-  std::string operator()(std::string_view name) const {
-    const FamilyKey* key = find_key(architecture_, name);
-    FOVEA_CHECK(key && key->use == FamilyKey::Use::kRead, "family {} does not list the key {} as read", architecture_,
-                name);
-    return architecture_ + "." + std::string(name);
-  }
-
- private:
-  std::string architecture_;
-};
-
 Status refuse_unknown_keys(const ModelSource& source, const std::string& architecture) {
   const std::string prefix = architecture + ".";
   for (const std::string& name : source.keys_under(prefix)) {
@@ -82,54 +58,46 @@ Status refuse_unknown_keys(const ModelSource& source, const std::string& archite
   return {};
 }
 
-// Angles per pair; scaling that is not known here is refused, never ignored.
-Result<tensor::RopeTable> read_rope(const ModelSource& source, const ModelSizes& s) {
-  const KeyNames a(s.architecture);
-  const std::string factors_at = fmt::format("tensor {}", kRopeFactors);
-  tensor::RopeTable rope;
-  rope.pairing = source.rope_pairing();
-  double base = 10000.0, factor = 1.0;
-  int64_t turned = s.head_dim;
-  if (source.has(a("rope.freq_base"))) {
-    FOVEA_ASSIGN_OR_RETURN(base, source.get_f64(a("rope.freq_base")));
+Result<tensor::Activation> read_activation(const Keys& keys, tensor::Activation otherwise) {
+  using enum tensor::Activation;
+  constexpr std::pair<std::string_view, tensor::Activation> kNames[] = {
+      {"silu", kSilu},         {"swish", kSilu},         {"gelu", kGelu}, {"gelu_new", kGeluTanh},
+      {"gelu_fast", kGeluTanh}, {"gelu_pytorch_tanh", kGeluTanh}, {"relu", kRelu}};
+  if (!keys.has("hidden_act")) return otherwise;
+  FOVEA_ASSIGN_OR_RETURN(const std::string name, keys.text_or("hidden_act", ""));
+  for (const auto& [known, activation] : kNames) {
+    if (name == known) return activation;
   }
-  if (source.has(a("rope.dimension_count"))) {
-    FOVEA_ASSIGN_OR_RETURN(turned, source.get_i64(a("rope.dimension_count")));
+  return keys.problem(ErrorCode::kUnsupported, "hidden_act",
+                      fmt::format("is {}; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are supported",
+                                  fovea::quoted(name)));
+}
+
+// The norms' epsilon; without one, or with one that is 0 or no number, outputs would be.
+Result<double> read_eps(const Keys& keys) {
+  constexpr const char* kNames[] = {"attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"};
+  for (const char* name : kNames) {
+    if (keys.has(name)) return keys.number(name, 1e-20, 1);
   }
-  if (source.has(a("rope.scaling.type"))) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, source.get_string(a("rope.scaling.type")));
-    if (scaling == "linear") {
-      FOVEA_ASSIGN_OR_RETURN(factor, source.get_f64(a("rope.scaling.factor")));
-    } else if (scaling != "none") {
-      return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
-                     "{}: rope scaling {} is not supported; none and linear are", source.name(),
-                     fovea::quoted(scaling));
-    }
-  } else {  // a factor alone is linear
-    for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
-      if (!source.has(a(key))) continue;
-      FOVEA_ASSIGN_OR_RETURN(factor, source.get_f64(a(key)));
-      break;
-    }
-  }
-  const formats::TensorInfo* freqs = source.find_tensor(kRopeFactors);
-  if (freqs && (freqs->dtype != kernels::DType::kF32 || freqs->dims != std::vector<int64_t>{turned / 2})) {
-    return problem(ErrorCode::kData, factors_at, "{}: {} should be F32 [{}]", source.name(), factors_at, turned / 2);
-  }
-  for (int64_t i = 0; i < turned / 2; ++i) {
-    double divisor = factor;
-    if (freqs) {
-      float value;
-      std::memcpy(&value, freqs->data.data() + i * static_cast<int64_t>(sizeof(float)), sizeof(float));
-      if (!std::isfinite(value) || value <= 0) {
-        return problem(ErrorCode::kData, factors_at, "{}: {} holds {}", source.name(), factors_at, value);
-      }
-      divisor *= value;
-    }
-    rope.inv_freq.push_back(
-        static_cast<float>(std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(turned)) / divisor));
-  }
-  return rope;
+  const char* wanted = keys.lists(kNames[0]) ? kNames[0] : kNames[1];
+  return keys.problem(ErrorCode::kData, wanted, "is missing");
+}
+
+// What layers turn by: a table of all, another of those with a window where the file tells one, none at all.
+Status read_ropes(const Keys& keys, const ModelSizes& s, const FamilyTraits& traits, Config& config) {
+  const tensor::RopePairing pairing = keys.source().rope_pairing(traits.pairing);
+  if (!keys.lists("rope.freq_base")) return {};
+  FOVEA_ASSIGN_OR_RETURN(const int64_t turned, keys.size_or("rope.dimension_count", s.head_dim, 2, s.head_dim));
+  FOVEA_ASSIGN_OR_RETURN(RopeTables all, read_rope(keys, pairing, turned, s.n_ctx));
+  config.ropes = {all.table};
+  if (all.beyond) config.long_ropes = {*all.beyond}, config.short_context = all.short_context;
+  if (!keys.lists(kWindowRopeKeys.base)) return {};
+  FOVEA_ASSIGN_OR_RETURN(const RopeTables of_windows,
+                         read_rope(keys, pairing, turned, s.n_ctx, kWindowRopeKeys, traits.window_rope_base));
+  if (of_windows.beyond || all.beyond)
+    return keys.problem(ErrorCode::kUnsupported, "rope.scaling.type", "is longrope, beside angles of windows");
+  config.ropes.push_back(of_windows.table);
+  return {};
 }
 
 }  // namespace
@@ -147,12 +115,24 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
       {"attention.key_length"},
       {"attention.value_length"},
       {"attention.layer_norm_rms_epsilon"},
+      {"hidden_act"},
       {"rope.dimension_count"},
       {"rope.freq_base"},
+      {"rope.scale_linear"},
       {"rope.scaling.type"},
       {"rope.scaling.factor"},
-      {"rope.scale_linear"},
-      {"rope.scaling.original_context_length", kNote},  // of use to scalings that are refused
+      {"rope.scaling.original_context_length"},
+      {"rope.scaling.attn_factor"},
+      {"rope.scaling.attention_factor"},
+      {"rope.scaling.yarn_beta_fast"},
+      {"rope.scaling.yarn_beta_slow"},
+      {"rope.scaling.truncate"},
+      {"rope.scaling.mscale"},
+      {"rope.scaling.mscale_all_dim"},
+      {"rope.scaling.low_freq_factor"},
+      {"rope.scaling.high_freq_factor"},
+      {"rope.scaling.long_factors"},
+      {"rope.scaling.short_factors"},
       {"rope.scaling.finetuned", kNote},
       {"attention.causal", kOnly, "true"},
       {"attention.sliding_window", kOnly, "0"},
@@ -168,6 +148,19 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
       *same = key;
     }
   }
+  return keys;
+}
+
+std::vector<FamilyKey> layer_norm_keys(std::initializer_list<FamilyKey> more) {
+  std::vector<FamilyKey> keys = decoder_keys(more);
+  for (FamilyKey& key : keys) {
+    if (key.name == "attention.layer_norm_rms_epsilon") key.name = "attention.layer_norm_epsilon";
+  }
+  return keys;
+}
+
+std::vector<FamilyKey> without_rope(std::vector<FamilyKey> keys) {
+  std::erase_if(keys, [](const FamilyKey& key) { return key.name.starts_with("rope."); });
   return keys;
 }
 
@@ -195,22 +188,23 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
                    source.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
   }
-  const KeyNames a(s.architecture);
-  FOVEA_ASSIGN_OR_RETURN(s.n_layers, size_key(source, a("block_count"), 1, ModelSizes::kMaxLayers));
-  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, size_key(source, a("context_length"), 1, ModelSizes::kMaxContext));
-  FOVEA_ASSIGN_OR_RETURN(s.d_model, size_key(source, a("embedding_length"), 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.d_ff, size_key(source, a("feed_forward_length"), 1, ModelSizes::kMaxWidth));
-  FOVEA_ASSIGN_OR_RETURN(s.n_heads, size_key(source, a("attention.head_count"), 1, ModelSizes::kMaxHeads));
+  const Keys keys(source, s.architecture);
+  const auto a = [&keys](std::string_view key) { return keys.name(key); };
+  FOVEA_ASSIGN_OR_RETURN(s.n_layers, keys.size("block_count", 1, ModelSizes::kMaxLayers));
+  FOVEA_ASSIGN_OR_RETURN(s.n_ctx, keys.size("context_length", 1, ModelSizes::kMaxContext));
+  FOVEA_ASSIGN_OR_RETURN(s.d_model, keys.size("embedding_length", 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.d_ff, keys.size("feed_forward_length", 1, ModelSizes::kMaxWidth));
+  FOVEA_ASSIGN_OR_RETURN(s.n_heads, keys.size("attention.head_count", 1, ModelSizes::kMaxHeads));
   s.n_kv_heads = s.n_heads;
-  if (source.has(a("attention.head_count_kv"))) {
-    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, size_key(source, a("attention.head_count_kv"), 1, s.n_heads));
+  if (keys.has("attention.head_count_kv")) {
+    FOVEA_ASSIGN_OR_RETURN(s.n_kv_heads, keys.size("attention.head_count_kv", 1, s.n_heads));
   }
   if (s.n_heads % s.n_kv_heads != 0) {
     return problem(ErrorCode::kData, a("attention.head_count_kv"), "{}: {} query heads cannot share {} KV heads evenly",
                    source.name(), s.n_heads, s.n_kv_heads);
   }
-  if (source.has(a("attention.key_length"))) {
-    FOVEA_ASSIGN_OR_RETURN(s.head_dim, size_key(source, a("attention.key_length"), 2, ModelSizes::kMaxHeadDim));
+  if (keys.has("attention.key_length")) {
+    FOVEA_ASSIGN_OR_RETURN(s.head_dim, keys.size("attention.key_length", 2, ModelSizes::kMaxHeadDim));
   } else if (s.d_model % s.n_heads != 0) {
     return problem(ErrorCode::kData, a("attention.head_count"), "{}: {} heads do not divide the width {}",
                    source.name(), s.n_heads, s.d_model);
@@ -222,16 +216,16 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
                    "{}: heads are {} wide; an even number up to {} is allowed (positions turn pairs)", source.name(),
                    s.head_dim, ModelSizes::kMaxHeadDim);
   }
-  if (source.has(a("attention.value_length"))) {
+  if (keys.has("attention.value_length")) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim,
-                           size_key(source, a("attention.value_length"), 1, ModelSizes::kMaxHeadDim));
+                           keys.size("attention.value_length", 1, ModelSizes::kMaxHeadDim));
     if (value_dim != s.head_dim)
       return problem(ErrorCode::kUnsupported, a("attention.value_length"),
                      "{}: values are {} wide and keys {}; only equal widths are supported", source.name(), value_dim,
                      s.head_dim);
   }
-  if (source.has(a("rope.dimension_count"))) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, size_key(source, a("rope.dimension_count"), 2, s.head_dim));
+  if (keys.has("rope.dimension_count")) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t turned, keys.size("rope.dimension_count", 2, s.head_dim));
     if (turned % 2 != 0)
       return problem(ErrorCode::kData, a("rope.dimension_count"),
                      "{}: {} turned dimensions per head; the number must be even", source.name(), turned);
@@ -245,20 +239,8 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
     FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-6, 1e6));
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
     FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-3, 1e6));
-  FOVEA_RETURN_IF_ERROR(float_key(source, a("attention.layer_norm_rms_epsilon"), 1e-20, 1));
-  if (!source.has(a("attention.layer_norm_rms_epsilon"))) {
-    return problem(ErrorCode::kData, a("attention.layer_norm_rms_epsilon"), "{}: key {} is missing", source.name(),
-                   fovea::quoted(a("attention.layer_norm_rms_epsilon")));
-  }
-  if (source.has(a("rope.scaling.type"))) {
-    FOVEA_ASSIGN_OR_RETURN(const std::string scaling, source.get_string(a("rope.scaling.type")));
-    if (scaling != "none" && scaling != "linear") {
-      return problem(ErrorCode::kUnsupported, a("rope.scaling.type"),
-                     "{}: rope scaling {} is not supported; none and linear are", source.name(),
-                     fovea::quoted(scaling));
-    }
-  }
-  if (source.has("tokenizer.ggml.tokens") || !source.has(a("vocab_size"))) {
+  FOVEA_RETURN_IF_ERROR(read_eps(keys));
+  if (source.has("tokenizer.ggml.tokens") || !keys.has("vocab_size")) {
     FOVEA_ASSIGN_OR_RETURN(const auto tokens, source.get_strings("tokenizer.ggml.tokens"));
     s.vocab_size = static_cast<int64_t>(tokens.size());
     if (s.vocab_size < 1 || s.vocab_size > ModelSizes::kMaxVocab) {
@@ -266,8 +248,8 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
                      source.name(), s.vocab_size, ModelSizes::kMaxVocab);
     }
   }
-  if (source.has(a("vocab_size"))) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t n, size_key(source, a("vocab_size"), 1, ModelSizes::kMaxVocab));
+  if (keys.has("vocab_size")) {
+    FOVEA_ASSIGN_OR_RETURN(const int64_t n, keys.size("vocab_size", 1, ModelSizes::kMaxVocab));
     if (s.vocab_size != 0 && n != s.vocab_size)
       return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
                      source.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
@@ -286,14 +268,14 @@ Result<Config> read_config(const ModelSource& source) {
   Config config;
   config.architecture = s.architecture;
   config.shape = s.shape();
-  FOVEA_ASSIGN_OR_RETURN(const double eps,
-                         source.get_f64(KeyNames(s.architecture)("attention.layer_norm_rms_epsilon")));
+  const Keys keys(source, s.architecture);
+  const FamilyInfo& family = family_registry().at(s.architecture);
+  FOVEA_ASSIGN_OR_RETURN(const double eps, read_eps(keys));
   config.norm_eps = static_cast<float>(eps);
-  FOVEA_ASSIGN_OR_RETURN(tensor::RopeTable rope, read_rope(source, s));
-  config.ropes.push_back(std::move(rope));
+  FOVEA_ASSIGN_OR_RETURN(config.decoder.activation, read_activation(keys, family.traits.activation));
+  FOVEA_RETURN_IF_ERROR(read_ropes(keys, s, family.traits, config));
   FOVEA_RETURN_IF_ERROR(refuse_unknown_keys(source, s.architecture));
-  if (const auto& configure = family_registry().at(s.architecture).configure)
-    FOVEA_RETURN_IF_ERROR(configure(source, config));
+  if (family.configure) FOVEA_RETURN_IF_ERROR(family.configure(keys, config));
   return config;
 }
 

@@ -1,8 +1,10 @@
 // What a GGUF file's metadata says about a language model, checked before anything is allocated.
 #pragma once
 
+#include <climits>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "fovea/base/result.h"
 #include "fovea/formats/source.h"
 #include "fovea/tensor/ops/attention/rope.h"
+#include "fovea/tensor/ops/math/activations.h"
 
 namespace fovea::models {
 
@@ -42,6 +45,18 @@ struct FamilyKey {
 // Those that read_config reads of a plain decoder, and `more` of one family; one of `more` takes the place of another
 // of its name. read_config reads no key that the family does not list.
 std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more = {});
+// The same of one with layer norms: attention.layer_norm_epsilon in place of the other.
+std::vector<FamilyKey> layer_norm_keys(std::initializer_list<FamilyKey> more = {});
+// `keys` without those of angles, of a family whose positions are no angles.
+std::vector<FamilyKey> without_rope(std::vector<FamilyKey> keys);
+
+// What keys say of a decoder's chain besides its shape; by default nothing.
+struct DecoderScalars {
+  float embed_scale = 1, residual_scale = 1;  // multiply the embeddings, what a block adds
+  float logit_scale = 1, logit_softcap = 0;   // > 0: a logit s becomes softcap tanh(s / softcap)
+  bool parallel = false;                      // attention and MLP read the same x
+  tensor::Activation activation = tensor::Activation::kSilu;
+};
 
 // What every family needs.
 struct Config {
@@ -49,9 +64,13 @@ struct Config {
   attention::ModelShape shape;
   float norm_eps = 0;
   std::vector<tensor::RopeTable> ropes = {};  // AttentionShape::rope counts these
+  std::vector<tensor::RopeTable> long_ropes = {};  // in their place for contexts of more than `short_context` tokens
+  int short_context = INT_MAX;
+  DecoderScalars decoder = {};
+  std::span<const tensor::RopeTable> ropes_for(int n_ctx) const {
+    return n_ctx > short_context ? long_ropes : ropes;
+  }
 };
-// The one tensor that read_config reads: Llama 3's divisor of each pair's angle.
-inline constexpr std::string_view kRopeFactors = "rope_freqs.weight";
 Result<Config> read_config(const formats::ModelSource& source);
 
 }  // namespace fovea::models

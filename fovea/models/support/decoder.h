@@ -1,13 +1,15 @@
-// Pre-norm decoders (Llama and its kin): rms norm, attention, rms norm, gated MLP. Their table of weights and their
+// Decoders: a norm, attention, a norm, an MLP, each added to the residual stream. Their tables of weights and their
 // chain stand here once; what a family has besides or otherwise is data.
 #pragma once
 
 #include <array>
 #include <initializer_list>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "fovea/models/family.h"
+#include "fovea/models/support/blocks.h"
 #include "fovea/tensor/weight.h"
 
 namespace fovea::models {
@@ -15,30 +17,70 @@ namespace fovea::models {
 // The weights of a block. One that no row of the table names stays undefined, and its step is left out.
 struct DecoderBlock {
   tensor::Weight attn_norm, w_q, w_k, w_v, w_o, mlp_norm, w_gate, w_up, w_down;
-  tensor::Weight b_q, b_k, b_v;
-  tensor::Weight q_norm, k_norm;                 // of every head, before it is turned
+  tensor::Weight b_attn_norm, b_q, b_k, b_v, b_o, b_mlp_norm, b_gate, b_up, b_down;
+  tensor::Weight q_norm, k_norm;                 // of every head, or of all heads at once (kQ, kK), before it is turned
   tensor::Weight attn_post_norm, mlp_post_norm;  // of what is added to the residual stream
 };
-
-struct DecoderRow {
-  // Of the residual stream; heads times width of q, k, v and z; of a head's q and k.
-  enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp, kHead };
-  std::string_view name, hf_name;  // in a block: "attn_q.weight" of "blk.3.attn_q.weight"
-  std::array<Width, 2> shape;
-  tensor::Weight DecoderBlock::*target;
-  tensor::Init init = tensor::Init::normal(0.02f);
+// Those around the blocks.
+struct DecoderEnds {
+  tensor::Weight embed, pos_embed, final_norm, b_final_norm, lm_head, b_lm_head;
 };
-// Those of a plain decoder, and `more`; one of `more` with the target of another takes its place.
+
+// Of the residual stream; heads times width of q, k, v and z; the MLP; a head's q and k; tokens; rows of positions.
+enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp, kHead, kVocab, kPositions };
+
+// How a file's tensor holds the rows of one weight.
+struct Held {
+  enum class Part {
+    kWhole,
+    kQ,  // of all queries, then all keys, then all values
+    kK,
+    kV,
+    kHeadQ,  // of q, k and v of head after head
+    kHeadK,
+    kHeadV,
+    kGate,  // of the gate, then up
+    kUp,
+  } part = Part::kWhole;
+  bool transposed = false;
+};
+
+template <typename Weights>
+struct WeightRow {
+  std::string name, hf_name;  // in a block: "attn_q.weight" of "blk.3.attn_q.weight"
+  std::array<Width, 2> shape;
+  tensor::Weight Weights::*target;
+  tensor::Init init = tensor::Init::normal(0.02f);
+  bool optional = false;
+  Held gguf = {}, hf = {};
+};
+using DecoderRow = WeightRow<DecoderBlock>;
+using EndRow = WeightRow<DecoderEnds>;
+// Those of a plain decoder, and `more`; one of `more` with the target of another takes its place, and one without a
+// name takes it away. An absent lm_head is tied to embed.
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more = {});
+std::vector<EndRow> decoder_ends(std::initializer_list<EndRow> more = {});
+// `rows`, and for each pair a row of the bias beside that of the weight ("x.weight" -> "x.bias", in both kinds of file).
+struct BiasOf {
+  tensor::Weight DecoderBlock::*weight, DecoderBlock::*bias;
+};
+std::vector<DecoderRow> with_biases(std::vector<DecoderRow> rows, std::initializer_list<BiasOf> biases,
+                                    bool optional = false);
+
+// Biases of q, k, v and the output of attention, of the MLP: where the file has them.
+std::vector<DecoderRow> with_attention_biases(std::vector<DecoderRow> rows);
+std::vector<DecoderRow> with_mlp_biases(std::vector<DecoderRow> rows);
+std::vector<DecoderRow> with_head_norms(std::vector<DecoderRow> rows);  // of q and k, one weight for all heads
 
 struct DecoderStyle {
   std::vector<DecoderRow> rows = decoder_rows();
-  tensor::Tensor (*activation)(const tensor::Tensor&) = nullptr;  // of the gate; null: silu, within its product
-  float embed_scale = 1;                                          // multiplies the embeddings
-  float logit_softcap = 0;                                        // > 0: a logit s becomes softcap tanh(s / softcap)
+  std::vector<EndRow> ends = decoder_ends();
+  std::string_view hf_block = "model.layers.";  // before the number of a block
+  bool layer_norm = false;                      // norms are centred
   float hf_norm_plus = 0;  // Hugging Face's files hold the weights of norms less this; GGUF's hold them whole
 };
 
+// What keys say of the chain besides its shape is Config::decoder.
 class Decoder : public Family {
  public:
   explicit Decoder(const Config& config, DecoderStyle style = {});
@@ -51,9 +93,13 @@ class Decoder : public Family {
   tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, attention::Hooks& hook) const override;
 
  private:
+  Norm norm_of(const tensor::Weight& weight, const tensor::Weight& bias) const {
+    return {weight, cfg_.norm_eps, bias, style_.layer_norm};
+  }
+
   Config cfg_;
   DecoderStyle style_;
-  tensor::Weight embed_, final_norm_, lm_head_;
+  DecoderEnds ends_;
   std::vector<DecoderBlock> blocks_;
 };
 

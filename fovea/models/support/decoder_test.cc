@@ -11,7 +11,7 @@ namespace {
 using ::testing::ElementsAre;
 
 TEST(DecoderRows, OneWithTheTargetOfAnotherTakesItsPlace) {
-  using enum DecoderRow::Width;
+  using enum Width;
   const auto plain = decoder_rows();
   const auto rows = decoder_rows({{"other_norm.weight", "other.weight", {kModel}, &DecoderBlock::mlp_norm},
                                   {"attn_q.bias", "q.bias", {kQ}, &DecoderBlock::b_q}});

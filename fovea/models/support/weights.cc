@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fovea/attention/method.h"
+#include "fovea/models/support/rope.h"
 
 namespace fovea::models {
 namespace {
@@ -17,7 +18,7 @@ using tensor::Parameter;
 // What the table has no row for: one problem for all uncounted blocks, one for the rest.
 void add_strays(const ModelSource& source, const std::vector<Parameter>& table, const Config& config,
                 std::vector<Error>& out) {
-  std::set<std::string_view> known = {kRopeFactors};
+  std::set<std::string_view> known(rope_tensors().begin(), rope_tensors().end());
   for (const Parameter& p : table) known.insert(source.name_of(p));
   std::set<int64_t> blocks;
   std::vector<std::string_view> strays;

@@ -1,6 +1,7 @@
 // For tests: the smallest sound model file, of which a test changes or drops some keys or tensors.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -8,10 +9,11 @@
 #include <vector>
 
 #include "fovea/formats/testing/gguf_writer.h"
+#include "fovea/models/family.h"
 
 namespace fovea::models {
 
-// A one-layer llama of width 8 with 2 query heads, 1 KV head and 4 tokens; all weights are zero.
+// A one-layer llama (or what else has its tensors) of width 8 with 2 query heads, 1 KV head and 4 tokens; all weights are zero.
 struct ModelRecipe {
   std::map<std::string, std::function<void(formats::GgufWriter&)>> keys;
   std::map<std::string, std::vector<uint64_t>> tensors;  // float32
@@ -26,7 +28,11 @@ struct ModelRecipe {
                                                                     {"attention.head_count_kv", 1}}) {
       set(architecture + "." + key, value);
     }
-    set(architecture + ".attention.layer_norm_rms_epsilon", 1e-5f).set(architecture + ".rope.freq_base", 1e4f);
+    for (const auto& [key, value] : std::map<std::string, float>{{"attention.layer_norm_rms_epsilon", 1e-5f},
+                                                                 {"attention.layer_norm_epsilon", 1e-5f},
+                                                                 {"rope.freq_base", 1e4f}}) {
+      if (lists(architecture, key)) set(architecture + "." + key, value);
+    }
     set("tokenizer.ggml.model", "gpt2")
         .set("tokenizer.ggml.pre", "gpt-2")
         .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "<e>"});
@@ -37,6 +43,13 @@ struct ModelRecipe {
         {"blk.0.attn_q.weight", {8, 8}},      {"blk.0.attn_k.weight", {8, 4}},  {"blk.0.attn_v.weight", {8, 4}},
         {"blk.0.attn_output.weight", {8, 8}}, {"blk.0.ffn_norm.weight", {8}},   {"blk.0.ffn_gate.weight", {8, 4}},
         {"blk.0.ffn_up.weight", {8, 4}},      {"blk.0.ffn_down.weight", {4, 8}}};
+  }
+
+  static bool lists(const std::string& architecture, const std::string& key) {
+    const auto family = family_registry().find(architecture);
+    if (family == family_registry().end()) return key != "attention.layer_norm_epsilon";
+    return std::any_of(family->second.keys.begin(), family->second.keys.end(),
+                       [&](const FamilyKey& known) { return known.name == key; });
   }
 
   template <typename T>

@@ -1,11 +1,14 @@
-// For tests: one of the tiny models of tests/data bound to its family, run without a session.
+// For tests: one of the tiny models of tests/data bound to its family, run without a session. The folders of
+// tests/data/families have their goldens beside them.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -30,23 +33,26 @@ namespace fovea::models {
 class TinyModel {
  public:
   explicit TinyModel(const std::string& name) {
-    const std::string source = source_dir();
-    auto opened = formats::open_model(source + "/tests/data/" + name + ".gguf");
+    const std::string tests = source_dir() + "/tests", folder = tests + "/data/families/" + name;
+    const bool in_folder = std::filesystem::is_directory(folder);
+    auto opened = formats::open_model(in_folder ? folder : tests + "/data/" + name + ".gguf");
     EXPECT_TRUE(opened.has_value()) << opened.error().message;
     source_ = std::move(opened).value();
     const auto config = read_config(*source_);
     EXPECT_TRUE(config.has_value()) << config.error().message;
     family_ = make_family(*config);
     for (const Error& problem : bind_weights(*source_, *family_)) ADD_FAILURE() << problem.message;
-    std::ifstream file(source + "/tests/golden/logits/" + name + ".json");
+    std::ifstream file(in_folder ? folder + "/golden.json" : tests + "/golden/logits/" + name + ".json");
     golden_ = nlohmann::json::parse(file);
     ids_ = golden_["ids"].get<std::vector<int32_t>>();
+    for (size_t row = 0; row < golden_["logits"].size(); ++row)
+      rows_.push_back(golden_.contains("rows") ? golden_["rows"][row].get<int64_t>() : static_cast<int64_t>(row));
   }
 
   const attention::ModelShape& shape() const { return family_->config().shape; }
   Family& family() const { return *family_; }
   const std::vector<int32_t>& ids() const { return ids_; }
-  double golden_logit(size_t token, size_t id) const { return golden_["logits"][token][id].get<double>(); }
+  double golden_logit(size_t row, size_t id) const { return golden_["logits"][row][id].get<double>(); }
 
   // All logits of `ids`, [n, vocab_size]; without a cache, every key comes from this call. With a pipeline the second
   // half are generated tokens of one pass.
@@ -69,16 +75,32 @@ class TinyModel {
     return logits(ids, &cache, hooks, pipeline);
   }
 
+  // What every hook sees of the first n golden ids, by name.
+  std::map<std::string, std::vector<float>> captured(size_t n) const {
+    tensor::Exec exec{.arena = nullptr, .numerics = tensor::Numerics::kExact};
+    tensor::ExecScope scope(exec);
+    attention::KvCache cache(attention::CacheShape::of(shape(), kernels::KvType::kF32));
+    attention::Hooks hooks(family_->hooks());
+    std::map<std::string, std::vector<float>> seen;
+    EXPECT_TRUE(hooks
+                    .attach("*", [&](const std::string& name,
+                                     tensor::Tensor& x) { seen[name].assign(x.values().begin(), x.values().end()); })
+                    .has_value());
+    logits(std::span(ids_).first(n), &cache, hooks);
+    return seen;
+  }
+
   // The logits of the golden prompt against those of transformers.
   void expect_golden_logits() const {
     tensor::Exec exec{.arena = nullptr, .numerics = tensor::Numerics::kExact};
     tensor::ExecScope scope(exec);
     const tensor::Tensor found = logits(ids_);
+    ASSERT_FALSE(rows_.empty());
     double worst = 0;
-    for (int64_t t = 0; t < found.dim(0); ++t) {
+    for (size_t row = 0; row < rows_.size(); ++row) {
       for (int64_t v = 0; v < found.dim(1); ++v) {
-        worst = std::max(worst, std::abs(found.data()[t * found.dim(1) + v] -
-                                         golden_logit(static_cast<size_t>(t), static_cast<size_t>(v))));
+        worst = std::max(worst, std::abs(found.data()[rows_[row] * found.dim(1) + v] -
+                                         golden_logit(row, static_cast<size_t>(v))));
       }
     }
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64
@@ -119,6 +141,7 @@ class TinyModel {
   std::unique_ptr<Family> family_;
   nlohmann::json golden_;
   std::vector<int32_t> ids_;
+  std::vector<int64_t> rows_;  // whose logits are golden
 };
 
 }  // namespace fovea::models

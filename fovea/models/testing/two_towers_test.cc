@@ -125,7 +125,7 @@ class TwoTowers final : public Family {
   }
 
   Tensor unembed(const Tensor& x, const Batch& batch, Hooks& hook) const override {
-    return models::unembed(x, batch, final_norm_, kEps, tokens_, /*softcap=*/0, hook);
+    return models::unembed(x, batch, {.norm = {final_norm_, kEps}, .head = {tokens_, kNoWeight}}, hook);
   }
 
  private:
@@ -169,8 +169,8 @@ class TwoTowers final : public Family {
                      source.defined() ? heads(source, w.cross.v, 2) : Tensor());
     x = hook(Site::kResidMidCross, c, add(x, hook(Site::kCrossAttnOut, c, matmul(merge_heads(z), w.cross.o))));
 
-    h = gated(rms_norm(x, w.mlp_norm, kEps), w.gate, w.up, /*act=*/nullptr, hook, l);
-    return hook(Site::kResidPost, l, add_mlp_out(x, h, w.down, {Weight()}, hook, l));
+    h = mlp_hidden(rms_norm(x, w.mlp_norm, kEps), {{w.gate, kNoWeight}, {w.up, kNoWeight}}, hook, l);
+    return hook(Site::kResidPost, l, add_mlp_out(x, h, {{w.down, kNoWeight}}, hook, l));
   }
 
   Config cfg_;

@@ -9,6 +9,10 @@ namespace fovea::tensor {
 // Which two elements of a head rotate together: (i, i + d/2) as in Hugging Face and GPT-NeoX, or
 // (2i, 2i + 1) as llama GGUF files expect, whose q and k rows were permuted on conversion.
 enum class RopePairing { kHalves, kAdjacent };
+// By the kind of file that holds them: converters permute the rows of some families.
+struct StoredPairing {
+  RopePairing gguf = RopePairing::kHalves, hf = RopePairing::kHalves;
+};
 
 // Angles per pair: theta_i = inv_freq[i] * position. `attn_factor` multiplies cos and sin (YaRN).
 struct RopeTable {

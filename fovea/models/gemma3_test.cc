@@ -1,9 +1,9 @@
-// A decoder with all that Gemma 2 and 3 add to Llama: alternating windows, two bases of angles, soft caps, norms of q
-// and k and behind attention and the MLP, weights of norms held less 1, scaled embeddings and queries.
+// Gemma 3 with the soft caps of Gemma 2 beside a twin in plain loops: windows, two bases of angles, norms of q and k and
+// behind attention and the MLP, weights of norms held less 1, scaled embeddings and queries.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fovea/models/support/decoder.h"
+#include "fovea/models/support/config.h"
 #include "fovea/models/testing/gradients.h"
 #include "fovea/models/testing/made_up.h"
 #include "fovea/tensor/ops/ops.h"
@@ -19,35 +19,11 @@ using tensor::Tensor;
 constexpr int kWindow = 8, kVocab = 61;
 constexpr float kLogitCap = 3;
 
-class GemmaLike final : public Decoder {
- public:
-  explicit GemmaLike(const Config& config) : Decoder(config, style(config)) {}
-
- private:
-  static DecoderStyle style(const Config& config) {
-    using enum DecoderRow::Width;
-    using B = DecoderBlock;
-    return {
-        .rows = decoder_rows(
-            {{"ffn_norm.weight", "pre_feedforward_layernorm.weight", {kModel}, &B::mlp_norm},
-             {"post_attention_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::attn_post_norm},
-             {"post_ffw_norm.weight", "post_feedforward_layernorm.weight", {kModel}, &B::mlp_post_norm},
-             {"attn_q_norm.weight", "self_attn.q_norm.weight", {kHead}, &B::q_norm},
-             {"attn_k_norm.weight", "self_attn.k_norm.weight", {kHead}, &B::k_norm}}),
-        .activation = [](const Tensor& x) { return tensor::gelu(x, tensor::Gelu::kTanh); },
-        .embed_scale = std::sqrt(static_cast<float>(config.shape.d_model)),
-        .logit_softcap = kLogitCap,
-        .hf_norm_plus = 1,
-    };
-  }
-};
-FOVEA_REGISTER_FAMILY(GemmaLike, "gemma-like", decoder_keys());
-
 double base_of(int rope) { return rope == 0 ? 1e4 : 1e6; }
 
 // Even layers have a window and the small base, odd ones see all.
-std::unique_ptr<Family> gemma_like() {
-  Config config{.architecture = "gemma-like",
+std::unique_ptr<Family> gemma3() {
+  Config config{.architecture = "gemma3",
                 .shape = {.n_layers = 4,
                           .n_heads = 4,
                           .n_kv_heads = 2,
@@ -73,6 +49,9 @@ std::unique_ptr<Family> gemma_like() {
     layers.push_back(layer);
   }
   config.shape.attention = layers;
+  config.decoder = {.embed_scale = std::sqrt(static_cast<float>(config.shape.d_model)),
+                    .logit_softcap = kLogitCap,
+                    .activation = tensor::Activation::kGeluTanh};
   return make_family(config);
 }
 
@@ -120,7 +99,7 @@ twin::Rows slow_logits(const MadeUp& model, std::span<const int32_t> ids) {
              [](const Row& row) { return map(row, [](double v) { return kLogitCap * std::tanh(v / kLogitCap); }); });
 }
 
-class GemmaLikeTest : public ::testing::Test {
+class Gemma3 : public ::testing::Test {
  protected:
   Tensor logits(std::span<const int32_t> ids, KvCache& cache, int32_t first = 0) {
     const attention::Batch batch = batch_of(ids, first);
@@ -129,17 +108,17 @@ class GemmaLikeTest : public ::testing::Test {
 
   tensor::Exec exec_{.arena = nullptr, .numerics = tensor::Numerics::kExact};
   tensor::ExecScope scope_{exec_};
-  MadeUp model_{gemma_like()};
+  MadeUp model_{gemma3()};
   Hooks hooks_{model_.family().hooks()};
   KvCache cache_{model_.cache_shape()};
 };
 
-TEST_F(GemmaLikeTest, EqualsItsSlowTwin) {
+TEST_F(Gemma3, EqualsItsSlowTwin) {
   const std::vector<int32_t> ids = some_ids(45, kVocab);
   twin::expect_near(logits(ids, cache_), slow_logits(model_, ids), 1e-4);
 }
 
-TEST_F(GemmaLikeTest, ChunksAndDecodingGiveTheLogitsOfOnePass) {
+TEST_F(Gemma3, ChunksAndDecodingGiveTheLogitsOfOnePass) {
   const std::vector<int32_t> ids = some_ids(150, kVocab);  // the windows let keys go, with a slack of 64
   const std::vector<float> whole = values(logits(ids, cache_));
   for (const size_t chunk : {size_t{1}, size_t{7}, size_t{64}}) {
@@ -155,7 +134,7 @@ TEST_F(GemmaLikeTest, ChunksAndDecodingGiveTheLogitsOfOnePass) {
   }
 }
 
-TEST_F(GemmaLikeTest, LayersWithAWindowFreeTheirPages) {
+TEST_F(Gemma3, LayersWithAWindowFreeTheirPages) {
   const std::vector<int32_t> ids = some_ids(64, kVocab);
   for (int32_t first = 0; first < 640; first += 64) logits(ids, cache_, first);
   for (int l = 0; l < 4; ++l) {
@@ -169,7 +148,7 @@ TEST_F(GemmaLikeTest, LayersWithAWindowFreeTheirPages) {
   EXPECT_LE(cache_.bytes(0), (2 * 2 * 640 / 32 + 2 * 2 * 4) * page) << "4 pages hold a window and its slack";
 }
 
-TEST_F(GemmaLikeTest, EveryHookFiresOnceInItsOrderWithItsShape) {
+TEST_F(Gemma3, EveryHookFiresOnceInItsOrderWithItsShape) {
   std::vector<std::string> fired;
   std::vector<std::vector<int64_t>> shapes;
   ASSERT_TRUE(hooks_
@@ -187,8 +166,8 @@ TEST_F(GemmaLikeTest, EveryHookFiresOnceInItsOrderWithItsShape) {
   EXPECT_THAT(fired, ::testing::IsSupersetOf({"blocks.1.ln1_post.hook_scale", "blocks.3.ln2_post.hook_normalized"}));
 }
 
-TEST_F(GemmaLikeTest, EveryWeightHasTheGradientOfTheLoss) {
-  MadeUp model(gemma_like());
+TEST_F(Gemma3, EveryWeightHasTheGradientOfTheLoss) {
+  MadeUp model(gemma3());
   const std::vector<int32_t> ids = some_ids(20, kVocab);
   std::vector<int32_t> targets(ids.begin() + 1, ids.end());
   targets.push_back(-1);

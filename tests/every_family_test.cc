@@ -1,0 +1,251 @@
+// What must hold of every family, on the tiny model that transformers wrote of each (tests/data/families, made by
+// tools/make_family_goldens.py): its logits and greedy text, also with other fields in config.json; chunks, batches,
+// drafts and hooks that change nothing; gradients. A family whose folder is missing fails here.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "fovea/base/testing/paths.h"
+#include "fovea/engine/session.h"
+#include "fovea/models/family.h"
+#include "fovea/models/testing/tiny_model.h"
+
+namespace fovea::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using Rows = std::vector<std::vector<float>>;
+
+std::string families_dir() { return source_dir() + "/tests/data/families"; }
+
+std::vector<std::string> folders() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(families_dir())) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+nlohmann::json read_json(const std::string& path) {
+  std::ifstream file(path);
+  return nlohmann::json::parse(file);
+}
+
+class EveryFamily : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    golden_ = read_json(folder() + "/golden.json");
+    ids_ = golden_["ids"].get<std::vector<int32_t>>();
+    model_ = load(folder());
+  }
+  std::string folder() const { return families_dir() + "/" + GetParam(); }
+  static std::shared_ptr<const Model> load(const std::string& path) {
+    auto model = Model::load(path);
+    EXPECT_TRUE(model.has_value()) << model.error().message;
+    return model ? *model : nullptr;
+  }
+  static std::unique_ptr<Session> session(std::shared_ptr<const Model> model, int chunk = 512, int n_ctx = 0) {
+    SessionOptions options{.numerics = kernels::Numerics::kExact, .n_ctx = n_ctx};
+    options.chunk = chunk;
+    auto made = Session::create(std::move(model), options);
+    EXPECT_TRUE(made.has_value()) << made.error().message;
+    return std::move(made).value();
+  }
+  std::unique_ptr<Session> session(int chunk = 512) const { return session(model_, chunk); }
+
+  static Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
+    Rows rows;
+    PrefillOptions options;
+    options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
+      for (int64_t i = 0; i < logits.dim(0); ++i)
+        rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
+      return {};
+    };
+    const auto done = session.prefill(sequence, ids, options);
+    EXPECT_TRUE(done.has_value()) << done.error().message;
+    return rows;
+  }
+  static std::vector<float> decode(Session& session, SequenceId sequence, int32_t token) {
+    const Session::Step step{sequence, token};
+    const auto logits = session.decode({&step, 1});
+    EXPECT_TRUE(logits.has_value()) << logits.error().message;
+    return {logits->values().begin(), logits->values().end()};
+  }
+  static int32_t best(const std::vector<float>& logits) {
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
+
+  // Logits of the golden rows within 1e-4, and the greedy continuation, which goes on in the cache.
+  void expect_answers(Session& session, const nlohmann::json& golden) const {
+    const SequenceId sequence = session.begin();
+    const Rows found = prefill(session, sequence, ids_);
+    const auto rows = golden["rows"].get<std::vector<size_t>>();
+    ASSERT_EQ(rows.size(), golden["logits"].size());
+    ASSERT_FALSE(rows.empty());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto want = golden["logits"][i].get<std::vector<double>>();
+      ASSERT_EQ(want.size(), found[rows[i]].size());
+      double worst = 0;
+      for (size_t v = 0; v < want.size(); ++v) worst = std::max(worst, std::abs(found[rows[i]][v] - want[v]));
+      EXPECT_LT(worst, 1e-4) << "row " << rows[i];
+    }
+    std::vector<int32_t> greedy;
+    for (int32_t next = best(found.back()); greedy.size() < golden["greedy"].size();) {
+      greedy.push_back(next);
+      next = best(decode(session, sequence, next));
+    }
+    EXPECT_EQ(greedy, golden["greedy"].get<std::vector<int32_t>>());
+  }
+
+  nlohmann::json golden_;
+  std::vector<int32_t> ids_;
+  std::shared_ptr<const Model> model_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Folders, EveryFamily, ::testing::ValuesIn(folders()), [](const auto& test) {
+  std::string name = test.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(Families, EveryOneHasATinyModelAndSaysWhatItRuns) {
+  std::set<std::string> with_model;
+  for (const std::string& name : folders()) {
+    const auto source = formats::open_model(families_dir() + "/" + name);
+    ASSERT_TRUE(source.has_value()) << source.error().message;
+    with_model.insert((*source)->get_string("general.architecture").value());
+  }
+  for (const auto& [name, info] : models::family_registry()) {
+    EXPECT_EQ(with_model.count(name), 1u) << name << ": tests/data/families has no model of it";
+    EXPECT_FALSE(info.traits.models.empty()) << name;
+  }
+}
+
+TEST_P(EveryFamily, AnswersAsTransformersDoes) { expect_answers(*session(), golden_); }
+
+// Other fields in config.json with the same weights: scalings, windows and so on.
+TEST_P(EveryFamily, AnswersAsTransformersDoesWithOtherFields) {
+  if (!golden_.contains("variants")) GTEST_SKIP() << "it has no variants";
+  for (const auto& [name, variant] : golden_["variants"].items()) {
+    SCOPED_TRACE(name);
+    const fs::path other = fs::path(::testing::TempDir()) / ("fovea-family-" + GetParam());
+    fs::remove_all(other);
+    fs::create_directories(other);
+    fs::copy_file(folder() + "/model.safetensors", other / "model.safetensors");
+    nlohmann::json config = read_json(folder() + "/config.json");
+    config.update(variant["config"]);
+    std::ofstream(other / "config.json") << config;
+    if (const auto model = load(other.string())) {
+      // The angles of LongRoPE's long contexts are for sessions that ask for them.
+      const bool is_long = model->config().short_context < static_cast<int>(ids_.size());
+      expect_answers(*session(model, 512, is_long ? model->shape().n_ctx : 0), variant);
+    }
+    fs::remove_all(other);
+  }
+}
+
+TEST_P(EveryFamily, ChunksAndDecodingChangeNoBit) {
+  const auto whole_session = session();
+  const Rows whole = prefill(*whole_session, whole_session->begin(), ids_);
+  for (const int chunk : {1, 7, 64}) {
+    const auto chunked = session(chunk);
+    EXPECT_EQ(prefill(*chunked, chunked->begin(), ids_), whole) << chunk;
+  }
+  const auto one = session();
+  const SequenceId sequence = one->begin();
+  for (size_t i = 0; i < ids_.size(); ++i) ASSERT_EQ(decode(*one, sequence, ids_[i]), whole[i]) << i;
+}
+
+TEST_P(EveryFamily, ABatchGivesWhatItsSequencesGiveAlone) {
+  const std::span<const int32_t> ids(ids_);
+  const auto together = session(), alone = session();
+  std::vector<Session::Step> steps;
+  Rows want;
+  for (int i = 0; i < 3; ++i) {
+    const auto mine = ids.first(ids.size() - 41 * static_cast<size_t>(i));
+    steps.push_back({together->begin(), 5 + i});
+    const SequenceId single = alone->begin();
+    EXPECT_EQ(prefill(*together, steps.back().sequence, mine), prefill(*alone, single, mine));
+    want.push_back(decode(*alone, single, 5 + i));
+    alone->remove(single);
+  }
+  const auto logits = together->decode(steps);
+  ASSERT_TRUE(logits.has_value()) << logits.error().message;
+  for (int64_t i = 0; i < 3; ++i) {
+    const float* row = logits->data() + i * logits->dim(1);
+    EXPECT_EQ(std::vector<float>(row, row + logits->dim(1)), want[static_cast<size_t>(i)]) << i;
+  }
+}
+
+TEST_P(EveryFamily, DraftsAreTakenBackAndForksGoTheirOwnWay) {
+  const auto drafting = session(), straight = session();
+  ASSERT_TRUE(drafting->can_verify());
+  const SequenceId a = drafting->begin(), b = straight->begin();
+  prefill(*drafting, a, ids_);
+  prefill(*straight, b, ids_);
+  const std::vector<int32_t> wrong = {9, 30, 41, 17, 6, 8, 25}, right = {5, 17, 9};
+  const SequenceId fork = drafting->fork(a);
+  ASSERT_TRUE(drafting->verify(a, wrong).has_value());
+  const int32_t before = drafting->length(a) - static_cast<int32_t>(wrong.size());
+  ASSERT_TRUE(drafting->can_truncate(a, before));
+  drafting->truncate(a, before);
+  for (const int32_t token : right) {
+    const std::vector<float> want = decode(*straight, b, token);
+    EXPECT_EQ(decode(*drafting, a, token), want);
+    EXPECT_EQ(decode(*drafting, fork, token), want);
+  }
+}
+
+TEST_P(EveryFamily, LayersWithAWindowLetOlderKeysGo) {
+  const auto one = session();
+  const SequenceId sequence = one->begin();
+  prefill(*one, sequence, ids_);
+  for (int l = 0; l < one->shape().n_layers; ++l) {
+    const int window = one->shape().site(l).window;
+    const auto n = static_cast<int64_t>(ids_.size());
+    if (window == INT_MAX) {
+      EXPECT_EQ(one->cache().n_keys(sequence, l, 0), n) << l;
+    } else {
+      EXPECT_LE(one->cache().n_keys(sequence, l, 0), std::min<int64_t>(n, window + 64 + 31)) << l;
+    }
+  }
+}
+
+TEST_P(EveryFamily, EveryHookFiresOnceInItsOrderWithItsShapeAndChangesNothing) {
+  const auto plain = session(), watched = session();
+  const std::span<const int32_t> ids = std::span<const int32_t>(ids_).first(20);
+  const Rows want = prefill(*plain, plain->begin(), ids);
+  const attention::HookMap& map = watched->hooks().model();
+  std::vector<std::string> fired;
+  const auto scope = watched->hooks().scoped("*", [&](const std::string& name, Tensor& x) {
+    const attention::HookMap::Hook& hook = map.hooks()[fired.size() % map.hooks().size()];
+    std::vector<int64_t> shape;
+    for (int i = 0; i < x.shape().rank(); ++i) shape.push_back(x.dim(i));
+    EXPECT_EQ(shape, map.shape(hook.point, 20, 20)) << name;
+    fired.push_back(name);
+  });
+  ASSERT_TRUE(scope.has_value());
+  EXPECT_EQ(prefill(*watched, watched->begin(), ids), want);
+  EXPECT_EQ(fired, map.names());
+}
+
+TEST_P(EveryFamily, TheTapeSeesTheLogitsOfTheCache) {
+  models::TinyModel model(GetParam());
+  tensor::Exec exec{.arena = nullptr, .numerics = tensor::Numerics::kExact};
+  tensor::ExecScope scope(exec);
+  attention::Hooks hooks(model.family().hooks());
+  const Tensor cached = model.logits(model.ids()), alone = model.logits(model.ids(), nullptr, hooks);
+  for (int64_t i = 0; i < cached.elements(); ++i)
+    ASSERT_NEAR(alone.data()[i], cached.data()[i], 1e-4) << i;  // sums in another order
+}
+
+TEST_P(EveryFamily, EveryWeightHasTheGradientOfTheLoss) {
+  models::TinyModel(GetParam()).expect_gradients_meet_finite_differences(20);
+}
+
+}  // namespace
+}  // namespace fovea::engine
