@@ -3,6 +3,7 @@
 // drafts and hooks that change nothing; gradients. A family whose folder is missing fails here.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>  // mkdtemp
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <set>
 
 #include "fovea/base/testing/paths.h"
+#include "fovea/engine/prefix_store.h"
 #include "fovea/engine/session.h"
 #include "fovea/models/family.h"
 #include "fovea/models/testing/tiny_model.h"
@@ -198,6 +200,35 @@ TEST_P(EveryFamily, DraftsAreTakenBackAndForksGoTheirOwnWay) {
     EXPECT_EQ(decode(*drafting, a, token), want);
     EXPECT_EQ(decode(*drafting, fork, token), want);
   }
+}
+
+TEST_P(EveryFamily, AStoredPrefixGivesTheBitsOfReadingItAgain) {
+  std::string dir = ::testing::TempDir() + "/family-prefix-XXXXXX";
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const std::span<const int32_t> ids(ids_);
+  PrefixStore store({.dir = dir + "/cache"});
+  const auto first = session(), second = session();
+  const SequenceId a = first->begin();
+  prefill(*first, a, ids.first(140));
+  store.remember(*first, a, ids.first(140));
+  store.flush(*first);
+  const auto found = store.find(*second, ids, 140);
+  ASSERT_TRUE(found.has_value());
+  ASSERT_EQ(found->n_tokens, 140);
+  EXPECT_EQ(prefill(*second, found->sequence, ids.subspan(140)), prefill(*first, a, ids.subspan(140)));
+  // Half of it serves where every layer still has all keys that the half needs; else it is read again.
+  std::vector<int32_t> half(ids.begin(), ids.begin() + 100);
+  for (size_t i = 70; i < half.size(); ++i) half[i] = half[i] == 5 ? 6 : 5;
+  const SequenceId fresh = first->begin();
+  const Rows want = prefill(*first, fresh, half);
+  const auto shorter = store.find(*second, half, 100);
+  const bool windows = second->shape().site(0).window != INT_MAX || second->shape().site(1).window != INT_MAX;
+  EXPECT_TRUE(shorter.has_value() || windows);
+  if (shorter) {
+    const Rows rest = prefill(*second, shorter->sequence, std::span<const int32_t>(half).subspan(shorter->n_tokens));
+    EXPECT_EQ(rest.back(), want.back());
+  }
+  fs::remove_all(dir);
 }
 
 TEST_P(EveryFamily, LayersWithAWindowLetOlderKeysGo) {

@@ -1,5 +1,5 @@
-// The laws of attention methods, for every method in the registry, in both numerics, on the tiny model of every family. A method that breaks one by design says so in
-// MethodInfo::exceptions.
+// The laws of attention methods, for every method in the registry, in both numerics, on the tiny model of every family.
+// A method that breaks one by design says so in MethodInfo::exceptions.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -201,8 +201,7 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Registry, EveryMethod,
-                         ::testing::Combine(::testing::ValuesIn(examples()),
-                                            ::testing::ValuesIn(model_files()),
+                         ::testing::Combine(::testing::ValuesIn(examples()), ::testing::ValuesIn(model_files()),
                                             ::testing::Values(Numerics::kExact, Numerics::kFast)),
                          [](const auto& test) {
                            const std::string& example = std::get<0>(test.param);

@@ -1,4 +1,5 @@
 // fovea check PATH
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
@@ -7,6 +8,7 @@
 #include "fovea/formats/gguf.h"
 #include "fovea/formats/hf_folder.h"
 #include "fovea/formats/safetensors.h"
+#include "fovea/models/family.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -14,7 +16,7 @@ namespace {
 
 struct Options {
   std::string path;
-  bool strict = false, limits = false;
+  bool strict = false, limits = false, families = false;
 };
 
 Status print_limits(const Common& common) {
@@ -53,8 +55,37 @@ Status print_limits(const Common& common) {
   return common.json ? print_json({{"limits", json}}) : print(text);
 }
 
+// The table of docs/models.md: what a family is, as its keys and traits say it.
+Status print_families(const Common& common) {
+  nlohmann::json json = nlohmann::json::array();
+  std::string text = "| architecture | models | norms | positions | windows | refused |\n|---|---|---|---|---|---|\n";
+  for (const auto& [name, family] : models::family_registry()) {
+    const auto reads = [&keys = family.keys](std::string_view key) {
+      return std::any_of(keys.begin(), keys.end(), [&](const models::FamilyKey& known) {
+        return known.name == key && known.use == models::FamilyKey::Use::kRead;
+      });
+    };
+    const char* norms = reads("attention.layer_norm_epsilon") ? "layer" : "rms";
+    const char* positions = !reads("rope.freq_base")      ? "learned"
+                            : reads("rope.freq_base_swa") ? "angles, others in windows"
+                            : reads("no_rope_layers")     ? "angles, none in some layers"
+                                                          : "angles";
+    const char* windows = reads("attention.sliding_window") ? "yes" : "none";
+    json.push_back({{"architecture", name},
+                    {"models", family.traits.models},
+                    {"norms", norms},
+                    {"positions", positions},
+                    {"windows", windows},
+                    {"refused", family.traits.limits}});
+    text += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", name, family.traits.models, norms, positions, windows,
+                        family.traits.limits);
+  }
+  return common.json ? print_json({{"families", json}}) : print(text);
+}
+
 Status check(const Options& options, const Common& common) {
   if (options.limits) return print_limits(common);
+  if (options.families) return print_families(common);
   if (options.path.empty()) return make_error(ErrorCode::kUsage, "PATH is required");
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.path));
   engine::CheckReport report;
@@ -91,6 +122,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   sub.add_option("PATH", options->path, "a .gguf file, a Hugging Face folder, or a name from `fovea list`");
   sub.add_flag("--strict", options->strict, "what is otherwise a warning is a problem");
   sub.add_flag("--limits", options->limits, "print the caps on what a file may hold");
+  sub.add_flag("--families", options->families, "print which families of models run, and what of them is refused");
   return [options, &common] { return check(*options, common); };
 }
 

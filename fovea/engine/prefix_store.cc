@@ -111,6 +111,7 @@ Result<std::string> PrefixStore::setting_of(const Session& session) const {
                                 kernels::name_of(kernels::active_isa()),
                                 session.numerics() == kernels::Numerics::kExact ? "exact" : "fast",
                                 kernels::name_of(session.cache().shape().k_type), session.pipeline().spec());
+  if (session.n_ctx() > session.model().config().short_context) out += "angles of long contexts\n";
   if (!session.pipeline().dense())
     out += fmt::format("chunk {}\nprofile {}\n", session.chunk(), profile_hash(session.shape().profile));
   return out;
@@ -174,6 +175,10 @@ std::optional<PrefixStore::Found> PrefixStore::find(Session& session, std::span<
       passed_over(sequence.error());
       continue;
     }
+    if (!session.can_truncate(*sequence, static_cast<int32_t>(candidate.n_common))) {
+      session.remove(*sequence);  // a layer with a window let go what the shorter text needs
+      continue;
+    }
     session.truncate(*sequence, static_cast<int32_t>(candidate.n_common));
     (void)utimensat(AT_FDCWD, candidate.path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);  // used now: the last to go
     log_info("prefix cache: {} tokens from {}", candidate.n_common, quoted(candidate.path.string(), 4096));
@@ -186,6 +191,7 @@ void PrefixStore::remember(Session& session, SequenceId sequence, std::span<cons
   if (!usable(session) || tokens.size() < kLeastTokens) return;
   const auto n = static_cast<int32_t>(tokens.size());
   if (session.length(sequence) < n || (session.length(sequence) > n && !session.pipeline().dense())) return;
+  if (!session.can_truncate(sequence, n)) return;  // layers with a window have gone on
   forget(session);
   pending_ = Pending{session.fork(sequence), {tokens.begin(), tokens.end()}, session.key_count()};
   session.truncate(pending_->sequence, n);

@@ -1,5 +1,5 @@
-// Gemma 3, its language model: five layers with a window and angles of their own to one that sees all, norms of q and k.
-// Gemma Team, arXiv:2503.19786.
+// Gemma 3, its language model: five layers with a window and angles of their own to one that sees all, norms of q and
+// k. Gemma Team, arXiv:2503.19786.
 #include "fovea/models/support/gemma_rows.h"
 
 namespace fovea::models {

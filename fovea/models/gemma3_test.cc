@@ -1,5 +1,5 @@
-// Gemma 3 with the soft caps of Gemma 2 beside a twin in plain loops: windows, two bases of angles, norms of q and k and
-// behind attention and the MLP, weights of norms held less 1, scaled embeddings and queries.
+// Gemma 3 with the soft caps of Gemma 2 beside a twin in plain loops: windows, two bases of angles, norms of q and k
+// and behind attention and the MLP, weights of norms held less 1, scaled embeddings and queries.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

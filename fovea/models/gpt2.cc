@@ -25,8 +25,8 @@ class Gpt2 final : public Decoder {
   static std::vector<DecoderRow> rows() {
     const tensor::Init drawn = tensor::Init::normal(0.02f), ones = tensor::Init::ones();
     const auto part = [&](Width width, tensor::Weight B::*target, Held::Part of) {
-      return DecoderRow{"attn_qkv.weight", "attn.c_attn.weight", {kModel, width}, target, drawn, false,
-                        {of},              {of, /*transposed=*/true}};
+      return DecoderRow{"attn_qkv.weight",        "attn.c_attn.weight", {kModel, width}, target, drawn, false, {of},
+                        {of, /*transposed=*/true}};
     };
     const Held turned{.transposed = true};
     return with_biases(

@@ -24,8 +24,8 @@ class GptNeoX final : public Decoder {
   static std::vector<DecoderRow> rows() {
     const tensor::Init drawn = tensor::Init::normal(0.02f), ones = tensor::Init::ones();
     const auto part = [&](Width width, tensor::Weight B::*target, Held::Part gguf, Held::Part hf) {
-      return DecoderRow{"attn_qkv.weight", "attention.query_key_value.weight", {kModel, width}, target, drawn, false,
-                        {gguf},            {hf}};
+      return DecoderRow{
+          "attn_qkv.weight", "attention.query_key_value.weight", {kModel, width}, target, drawn, false, {gguf}, {hf}};
     };
     return with_biases(decoder_rows({{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, ones},
                                      part(kQ, &B::w_q, Held::Part::kQ, Held::Part::kHeadQ),

@@ -17,8 +17,7 @@ TEST(Granite, MultipliersAreReadFromTheirKeys) {
   EXPECT_EQ(model.shape().site(2).scale, 0.2f);
   const auto seen = model.captured(4);
   const std::vector<float>&mid = seen.at("blocks.0.hook_resid_mid"), &mlp = seen.at("blocks.0.hook_mlp_out");
-  for (size_t i = 0; i < mid.size(); ++i)
-    ASSERT_NEAR(seen.at("blocks.0.hook_resid_post")[i], mid[i] + mlp[i], 1e-5);
+  for (size_t i = 0; i < mid.size(); ++i) ASSERT_NEAR(seen.at("blocks.0.hook_resid_post")[i], mid[i] + mlp[i], 1e-5);
 }
 
 }  // namespace

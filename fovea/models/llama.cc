@@ -10,7 +10,8 @@ class Llama final : public Decoder {
   static constexpr FamilyTraits kTraits{.models = "Llama 1 to 3.x, SmolLM, SmolLM2, TinyLlama and others of their form",
                                         .limits = "",
                                         .pairing = {.gguf = tensor::RopePairing::kAdjacent}};
-  explicit Llama(const Config& config) : Decoder(config, {.rows = with_mlp_biases(with_attention_biases(decoder_rows()))}) {}
+  explicit Llama(const Config& config)
+      : Decoder(config, {.rows = with_mlp_biases(with_attention_biases(decoder_rows()))}) {}
 };
 FOVEA_REGISTER_FAMILY(Llama, "llama",
                       decoder_keys({{"attention_bias", FamilyKey::Use::kNote},  // the biases are there, or are not

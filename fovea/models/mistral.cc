@@ -13,7 +13,7 @@ class Mistral final : public Decoder {
   explicit Mistral(const Config& config) : Decoder(config) {}
   static Status configure(const Keys& keys, Config& config) { return read_windows(keys, config); }
 };
-FOVEA_REGISTER_FAMILY(Mistral, "mistral", decoder_keys({{"attention.sliding_window"}, {"attention.layer_types"}}));
+FOVEA_REGISTER_FAMILY(Mistral, "mistral", with_windows(decoder_keys()));
 
 }  // namespace
 }  // namespace fovea::models

@@ -17,7 +17,9 @@ TEST(Mistral, ARowSeesNoFurtherThanTheWindowsOfAllLayers) {
   other[0] = other[0] == 5 ? 6 : 5;
   const tensor::Tensor a = model.logits(model.ids()), b = model.logits(other);
   const int64_t reach = model.shape().n_layers * (model.shape().site(0).window - 1), vocab = a.dim(1);
-  const auto same = [&](int64_t row) { return std::equal(a.data() + row * vocab, a.data() + (row + 1) * vocab, b.data() + row * vocab); };
+  const auto same = [&](int64_t row) {
+    return std::equal(a.data() + row * vocab, a.data() + (row + 1) * vocab, b.data() + row * vocab);
+  };
   EXPECT_FALSE(same(reach));
   EXPECT_TRUE(same(reach + 1));
 }

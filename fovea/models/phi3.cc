@@ -20,7 +20,8 @@ class Phi3 final : public Decoder {
   static std::vector<DecoderRow> rows() {
     using enum Held::Part;
     const tensor::Init drawn = tensor::Init::normal(0.02f);
-    const auto part = [&](std::string name, std::string hf_name, Width width, tensor::Weight B::*target, Held::Part of) {
+    const auto part = [&](std::string name, std::string hf_name, Width width, tensor::Weight B::*target,
+                          Held::Part of) {
       return DecoderRow{std::move(name), std::move(hf_name), {kModel, width}, target, drawn, false, {of}, {of}};
     };
     const std::string qkv = "attn_qkv.weight", hf_qkv = "self_attn.qkv_proj.weight";
@@ -31,10 +32,7 @@ class Phi3 final : public Decoder {
                          part(up, hf_up, kMlp, &B::w_gate, kGate), part(up, hf_up, kMlp, &B::w_up, kUp)});
   }
 };
-FOVEA_REGISTER_FAMILY(Phi3, "phi3",
-                      decoder_keys({{"attention.sliding_window"},
-                                    {"attention.layer_types"},
-                                    {"attention_bias", FamilyKey::Use::kOnly, "false"}}));
+FOVEA_REGISTER_FAMILY(Phi3, "phi3", with_windows(decoder_keys({{"attention_bias", FamilyKey::Use::kOnly, "false"}})));
 
 }  // namespace
 }  // namespace fovea::models

@@ -22,8 +22,7 @@ class Qwen2 final : public Decoder {
     return with_biases(decoder_rows(), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}});
   }
 };
-FOVEA_REGISTER_FAMILY(Qwen2, "qwen2",
-                      decoder_keys({{"attention.sliding_window"}, {"attention.layer_types"}, {"max_window_layers"}}));
+FOVEA_REGISTER_FAMILY(Qwen2, "qwen2", with_windows(decoder_keys({{"max_window_layers"}})));
 
 }  // namespace
 }  // namespace fovea::models

@@ -20,10 +20,7 @@ class Qwen3 final : public Decoder {
   static std::vector<DecoderRow> rows() { return with_attention_biases(with_head_norms(decoder_rows())); }
 };
 FOVEA_REGISTER_FAMILY(Qwen3, "qwen3",
-                      decoder_keys({{"attention.sliding_window"},
-                                    {"attention.layer_types"},
-                                    {"max_window_layers"},
-                                    {"attention_bias", FamilyKey::Use::kNote}}));
+                      with_windows(decoder_keys({{"max_window_layers"}, {"attention_bias", FamilyKey::Use::kNote}})));
 
 }  // namespace
 }  // namespace fovea::models

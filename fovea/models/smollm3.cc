@@ -20,13 +20,11 @@ class SmolLm3 final : public Decoder {
   }
 };
 FOVEA_REGISTER_FAMILY(SmolLm3, "smollm3",
-                      decoder_keys({{"no_rope_layers"},
-                                    {"no_rope_layer_interval"},
-                                    {"attention.sliding_window"},
-                                    {"attention.layer_types"},
-                                    {"attention_bias", FamilyKey::Use::kNote},
-                                    {"mlp_bias", FamilyKey::Use::kNote},
-                                    {"max_window_layers", FamilyKey::Use::kNote}}));
+                      with_windows(decoder_keys({{"no_rope_layers"},
+                                                 {"no_rope_layer_interval"},
+                                                 {"attention_bias", FamilyKey::Use::kNote},
+                                                 {"mlp_bias", FamilyKey::Use::kNote},
+                                                 {"max_window_layers", FamilyKey::Use::kNote}})));
 
 }  // namespace
 }  // namespace fovea::models

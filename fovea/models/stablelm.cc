@@ -22,8 +22,8 @@ class StableLm final : public Decoder {
   using enum Width;
   // With attention and MLP side by side one norm serves both.
   static std::vector<DecoderRow> rows(bool parallel) {
-    const auto projections = with_biases(
-        decoder_rows(), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}}, /*optional=*/true);
+    const auto projections =
+        with_biases(decoder_rows(), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}}, /*optional=*/true);
     auto all = with_biases(projections, {{&B::attn_norm, &B::b_attn_norm}, {&B::mlp_norm, &B::b_mlp_norm}});
     std::erase_if(all, [&](const DecoderRow& row) {
       return parallel && (row.target == &B::mlp_norm || row.target == &B::b_mlp_norm);
@@ -31,8 +31,7 @@ class StableLm final : public Decoder {
     return all;
   }
   static std::vector<EndRow> ends() {
-    return decoder_ends(
-        {{"output_norm.bias", "model.norm.bias", {kModel}, &E::b_final_norm, tensor::Init::zeros()}});
+    return decoder_ends({{"output_norm.bias", "model.norm.bias", {kModel}, &E::b_final_norm, tensor::Init::zeros()}});
   }
 };
 FOVEA_REGISTER_FAMILY(StableLm, "stablelm",

@@ -17,23 +17,20 @@ class StarCoder2 final : public Decoder {
   using E = DecoderEnds;
   using enum Width;
   static std::vector<DecoderRow> rows() {
-    const auto norms = with_biases(
-        decoder_rows({{"", "", {}, &B::w_gate},
-                      {"ffn_up.weight", "mlp.c_fc.weight", {kModel, kMlp}, &B::w_up},
-                      {"ffn_down.weight", "mlp.c_proj.weight", {kMlp, kModel}, &B::w_down}}),
-        {{&B::attn_norm, &B::b_attn_norm}, {&B::mlp_norm, &B::b_mlp_norm}});
+    const auto norms = with_biases(decoder_rows({{"", "", {}, &B::w_gate},
+                                                 {"ffn_up.weight", "mlp.c_fc.weight", {kModel, kMlp}, &B::w_up},
+                                                 {"ffn_down.weight", "mlp.c_proj.weight", {kMlp, kModel}, &B::w_down}}),
+                                   {{&B::attn_norm, &B::b_attn_norm}, {&B::mlp_norm, &B::b_mlp_norm}});
     return with_biases(with_attention_biases(norms), {{&B::w_up, &B::b_up}, {&B::w_down, &B::b_down}},
                        /*optional=*/true);
   }
   static std::vector<EndRow> ends() {
-    return decoder_ends(
-        {{"output_norm.bias", "model.norm.bias", {kModel}, &E::b_final_norm, tensor::Init::zeros()}});
+    return decoder_ends({{"output_norm.bias", "model.norm.bias", {kModel}, &E::b_final_norm, tensor::Init::zeros()}});
   }
 };
 FOVEA_REGISTER_FAMILY(StarCoder2, "starcoder2",
-                      layer_norm_keys({{"attention.sliding_window"},
-                                       {"attention.layer_types"},
-                                       {"use_bias", FamilyKey::Use::kNote}}));  // they are there, or are not
+                      with_windows(layer_norm_keys({{"use_bias",
+                                                     FamilyKey::Use::kNote}})));  // they are there, or are not
 
 }  // namespace
 }  // namespace fovea::models

@@ -22,7 +22,6 @@ Tensor whole(const Tensor& x, const Norm& by, Next next = Next::kAnything) {
   return by.centred ? layer_norm(x, by.weight, by.bias, by.eps, next) : rms_norm(x, by.weight, by.eps, next);
 }
 
-
 }  // namespace
 
 Tensor norm(const Tensor& x, const Norm& by, Hooks& hook, int layer, Site scale, Site normalized) {
@@ -62,10 +61,9 @@ Tensor project_changed_heads(const AttentionInput& input, const Projection& proj
     const Tensor own = reshape(slice(copies, 1, head, head + 1), {n, d_model});
     const bool changed = replaced || !std::ranges::equal(own.values(), input.in.values());
     any = any || changed;
-    const Tensor from =
-        changed ? matmuls(input.norm.weight.defined() ? whole(own, input.norm) : own,
-                          {{projection.w, projection.bias, fine}})[0]
-                : out;
+    const Tensor from = changed ? matmuls(input.norm.weight.defined() ? whole(own, input.norm) : own,
+                                          {{projection.w, projection.bias, fine}})[0]
+                                : out;
     heads.push_back(slice(from, 1, head * width, (head + 1) * width));
   }
   return any ? concat(heads, 1) : out;

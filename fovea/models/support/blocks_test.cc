@@ -83,7 +83,8 @@ TEST(ProjectHeads, ResultHoldsEveryHeadsPartAndLookingChangesNothing) {
                             result = values(r);
                           })
                   .has_value());
-  const Tensor plain = project_heads(z, {w_o, kNoWeight}, none, 0), watched = project_heads(z, {w_o, kNoWeight}, hooks, 0);
+  const Tensor plain = project_heads(z, {w_o, kNoWeight}, none, 0),
+               watched = project_heads(z, {w_o, kNoWeight}, hooks, 0);
   EXPECT_EQ(values(watched), values(plain));
   ASSERT_EQ(result.size(), static_cast<size_t>(n * n_heads * d_model));
   for (int64_t i = 0; i < n; ++i) {

@@ -61,16 +61,17 @@ Status refuse_unknown_keys(const ModelSource& source, const std::string& archite
 Result<tensor::Activation> read_activation(const Keys& keys, tensor::Activation otherwise) {
   using enum tensor::Activation;
   constexpr std::pair<std::string_view, tensor::Activation> kNames[] = {
-      {"silu", kSilu},         {"swish", kSilu},         {"gelu", kGelu}, {"gelu_new", kGeluTanh},
-      {"gelu_fast", kGeluTanh}, {"gelu_pytorch_tanh", kGeluTanh}, {"relu", kRelu}};
+      {"silu", kSilu},         {"swish", kSilu},         {"gelu", kGelu},
+      {"gelu_new", kGeluTanh}, {"gelu_fast", kGeluTanh}, {"gelu_pytorch_tanh", kGeluTanh},
+      {"relu", kRelu}};
   if (!keys.has("hidden_act")) return otherwise;
   FOVEA_ASSIGN_OR_RETURN(const std::string name, keys.text_or("hidden_act", ""));
   for (const auto& [known, activation] : kNames) {
     if (name == known) return activation;
   }
-  return keys.problem(ErrorCode::kUnsupported, "hidden_act",
-                      fmt::format("is {}; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are supported",
-                                  fovea::quoted(name)));
+  return keys.problem(
+      ErrorCode::kUnsupported, "hidden_act",
+      fmt::format("is {}; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are supported", fovea::quoted(name)));
 }
 
 // The norms' epsilon; without one, or with one that is 0 or no number, outputs would be.
@@ -217,8 +218,7 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
                    s.head_dim, ModelSizes::kMaxHeadDim);
   }
   if (keys.has("attention.value_length")) {
-    FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim,
-                           keys.size("attention.value_length", 1, ModelSizes::kMaxHeadDim));
+    FOVEA_ASSIGN_OR_RETURN(const int64_t value_dim, keys.size("attention.value_length", 1, ModelSizes::kMaxHeadDim));
     if (value_dim != s.head_dim)
       return problem(ErrorCode::kUnsupported, a("attention.value_length"),
                      "{}: values are {} wide and keys {}; only equal widths are supported", source.name(), value_dim,

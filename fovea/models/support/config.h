@@ -63,13 +63,11 @@ struct Config {
   std::string architecture;
   attention::ModelShape shape;
   float norm_eps = 0;
-  std::vector<tensor::RopeTable> ropes = {};  // AttentionShape::rope counts these
+  std::vector<tensor::RopeTable> ropes = {};       // AttentionShape::rope counts these
   std::vector<tensor::RopeTable> long_ropes = {};  // in their place for contexts of more than `short_context` tokens
   int short_context = INT_MAX;
   DecoderScalars decoder = {};
-  std::span<const tensor::RopeTable> ropes_for(int n_ctx) const {
-    return n_ctx > short_context ? long_ropes : ropes;
-  }
+  std::span<const tensor::RopeTable> ropes_for(int n_ctx) const { return n_ctx > short_context ? long_ropes : ropes; }
 };
 Result<Config> read_config(const formats::ModelSource& source);
 

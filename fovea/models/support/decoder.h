@@ -60,7 +60,8 @@ using EndRow = WeightRow<DecoderEnds>;
 // name takes it away. An absent lm_head is tied to embed.
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more = {});
 std::vector<EndRow> decoder_ends(std::initializer_list<EndRow> more = {});
-// `rows`, and for each pair a row of the bias beside that of the weight ("x.weight" -> "x.bias", in both kinds of file).
+// `rows`, and for each pair a row of the bias beside that of the weight ("x.weight" -> "x.bias", in both kinds of
+// file).
 struct BiasOf {
   tensor::Weight DecoderBlock::*weight, DecoderBlock::*bias;
 };

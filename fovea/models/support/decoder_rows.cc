@@ -72,7 +72,7 @@ Parameter parameter(const Row& row, std::string name, std::string hf_name, Weigh
   for (const Width width : row.shape) {
     if (width != kNone) shape.push_back(widths_of(s, a)[static_cast<size_t>(width)]);
   }
-  return {std::move(name), std::move(hf_name), std::move(shape),         &(weights.*row.target),
+  return {std::move(name), std::move(hf_name), std::move(shape),       &(weights.*row.target),
           row.init,        row.optional,       stored(row.gguf, s, a), stored(row.hf, s, a)};
 }
 
@@ -86,17 +86,17 @@ std::string bias_name(const std::string& weight) {
 
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more) {
   using B = DecoderBlock;
-  return replaced<DecoderRow>({{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, Init::ones()},
-                               {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
-                               {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
-                               {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
-                               {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
-                               {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm,
-                                Init::ones()},
-                               {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
-                               {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
-                               {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}},
-                              more);
+  return replaced<DecoderRow>(
+      {{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, Init::ones()},
+       {"attn_q.weight", "self_attn.q_proj.weight", {kModel, kQ}, &B::w_q},
+       {"attn_k.weight", "self_attn.k_proj.weight", {kModel, kK}, &B::w_k},
+       {"attn_v.weight", "self_attn.v_proj.weight", {kModel, kV}, &B::w_v},
+       {"attn_output.weight", "self_attn.o_proj.weight", {kZ, kModel}, &B::w_o},
+       {"ffn_norm.weight", "post_attention_layernorm.weight", {kModel}, &B::mlp_norm, Init::ones()},
+       {"ffn_gate.weight", "mlp.gate_proj.weight", {kModel, kMlp}, &B::w_gate},
+       {"ffn_up.weight", "mlp.up_proj.weight", {kModel, kMlp}, &B::w_up},
+       {"ffn_down.weight", "mlp.down_proj.weight", {kMlp, kModel}, &B::w_down}},
+      more);
 }
 
 std::vector<EndRow> decoder_ends(std::initializer_list<EndRow> more) {
@@ -125,8 +125,7 @@ std::vector<DecoderRow> with_biases(std::vector<DecoderRow> rows, std::initializ
 
 std::vector<DecoderRow> with_attention_biases(std::vector<DecoderRow> rows) {
   using B = DecoderBlock;
-  return with_biases(std::move(rows),
-                     {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}, {&B::w_o, &B::b_o}},
+  return with_biases(std::move(rows), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}, {&B::w_o, &B::b_o}},
                      /*optional=*/true);
 }
 

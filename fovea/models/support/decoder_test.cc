@@ -10,20 +10,6 @@ namespace {
 
 using ::testing::ElementsAre;
 
-TEST(DecoderRows, OneWithTheTargetOfAnotherTakesItsPlace) {
-  using enum Width;
-  const auto plain = decoder_rows();
-  const auto rows = decoder_rows({{"other_norm.weight", "other.weight", {kModel}, &DecoderBlock::mlp_norm},
-                                  {"attn_q.bias", "q.bias", {kQ}, &DecoderBlock::b_q}});
-  ASSERT_EQ(rows.size(), plain.size() + 1);
-  const auto has = [&](std::string_view name) {
-    return std::any_of(rows.begin(), rows.end(), [&](const DecoderRow& row) { return row.name == name; });
-  };
-  EXPECT_TRUE(has("other_norm.weight"));
-  EXPECT_TRUE(has("attn_q.bias"));
-  EXPECT_FALSE(has("ffn_norm.weight"));
-}
-
 TEST(Decoder, ItsTableHasTheShapesOfEachLayer) {
   Config config{.architecture = "llama",
                 .shape = {.n_layers = 2,

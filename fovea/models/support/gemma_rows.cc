@@ -19,13 +19,10 @@ void scale_embeddings(Config& config) {
 }
 
 std::vector<FamilyKey> gemma_keys(std::initializer_list<FamilyKey> more) {
-  std::vector<FamilyKey> keys = decoder_keys({{"attention.sliding_window"},
-                                              {"attention.sliding_window_pattern"},
-                                              {"attention.layer_types"},
-                                              {"query_pre_attn_scalar"},
-                                              {"attn_logit_softcapping"},
-                                              {"final_logit_softcapping"},
-                                              {"attention_bias", FamilyKey::Use::kOnly, "false"}});
+  std::vector<FamilyKey> keys = with_windows(decoder_keys({{"query_pre_attn_scalar"},
+                                                           {"attn_logit_softcapping"},
+                                                           {"final_logit_softcapping"},
+                                                           {"attention_bias", FamilyKey::Use::kOnly, "false"}}));
   keys.insert(keys.end(), more.begin(), more.end());
   return keys;
 }

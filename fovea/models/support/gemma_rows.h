@@ -9,8 +9,8 @@
 
 namespace fovea::models {
 
-std::vector<DecoderRow> sandwich_rows();   // norms before and behind attention and MLP
-void scale_embeddings(Config& config);     // by the root of d_model
+std::vector<DecoderRow> sandwich_rows();  // norms before and behind attention and MLP
+void scale_embeddings(Config& config);    // by the root of d_model
 std::vector<FamilyKey> gemma_keys(std::initializer_list<FamilyKey> more = {});  // of Gemma 2 and 3
 // 1 / sqrt(query_pre_attn_scalar). Without the key it is the width of a head, but in the model that has `layers_of_27b`
 // layers d_model / n_heads: GGUF files do not say.

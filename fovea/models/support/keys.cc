@@ -12,9 +12,8 @@ namespace fovea::models {
 bool Keys::lists(std::string_view key) const {
   const auto family = family_registry().find(architecture_);
   if (family == family_registry().end()) return false;
-  return std::any_of(family->second.keys.begin(), family->second.keys.end(), [&](const FamilyKey& known) {
-    return known.name == key && known.use == FamilyKey::Use::kRead;
-  });
+  return std::any_of(family->second.keys.begin(), family->second.keys.end(),
+                     [&](const FamilyKey& known) { return known.name == key && known.use == FamilyKey::Use::kRead; });
 }
 
 Error Keys::problem(ErrorCode code, std::string_view key, std::string_view what) const {

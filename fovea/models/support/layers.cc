@@ -18,6 +18,13 @@ std::vector<AttentionShape>& sites(Config& config) {
   return all;
 }
 
+std::vector<FamilyKey> with_windows(std::vector<FamilyKey> keys) {
+  std::erase_if(keys, [](const FamilyKey& key) { return key.name == "attention.sliding_window"; });
+  keys.insert(keys.end(),
+              {{"attention.sliding_window"}, {"attention.sliding_window_pattern"}, {"attention.layer_types"}});
+  return keys;
+}
+
 namespace {
 
 constexpr std::string_view kSize = "attention.sliding_window", kTypes = "attention.layer_types",
@@ -31,9 +38,9 @@ Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const s
     FOVEA_ASSIGN_OR_RETURN(const auto types, keys.texts(kTypes, n));
     for (const std::string_view type : types) {
       if (type != "sliding_attention" && type != "full_attention")
-        return keys.problem(ErrorCode::kUnsupported, kTypes,
-                            fmt::format("names {}; sliding_attention and full_attention are supported",
-                                        fovea::quoted(type)));
+        return keys.problem(
+            ErrorCode::kUnsupported, kTypes,
+            fmt::format("names {}; sliding_attention and full_attention are supported", fovea::quoted(type)));
       out.push_back(type == "sliding_attention");
     }
     return out;

@@ -12,10 +12,12 @@ namespace fovea::models {
 // Those of every layer, to be changed: at first as a plain decoder has them.
 std::vector<attention::AttentionShape>& sites(Config& config);
 
+// `keys`, and those that read_windows reads.
+std::vector<FamilyKey> with_windows(std::vector<FamilyKey> keys);
 // Gives layers a window of attention.sliding_window keys: those that attention.layer_types calls "sliding_attention",
 // else those that attention.sliding_window_pattern marks (one flag a layer; or n: all but every n-th), else those for
-// which slides(layer). Without a size, or with 0, there is none. Layers with a window turn by Config::ropes[1] where the
-// family has such a table.
+// which slides(layer). Without a size, or with 0, there is none. Layers with a window turn by Config::ropes[1] where
+// the family has such a table.
 Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides);
 inline Status read_windows(const Keys& keys, Config& config) {
   return read_windows(keys, config, [](int) { return true; });

@@ -35,17 +35,17 @@ class Reader {
     FOVEA_ASSIGN_OR_RETURN(std::string type, keys_.text_or(key("type"), ""));
     if (type.empty()) type = untyped();
     static constexpr std::pair<std::string_view, Status (Reader::*)()> kScalings[] = {
-        {"none", &Reader::none},   {"linear", &Reader::linear}, {"dynamic", &Reader::none}, {"llama3", &Reader::llama3},
-        {"yarn", &Reader::yarn}, {"longrope", &Reader::longrope}};
+        {"none", &Reader::none},     {"linear", &Reader::linear}, {"dynamic", &Reader::none},
+        {"llama3", &Reader::llama3}, {"yarn", &Reader::yarn},     {"longrope", &Reader::longrope}};
     for (const auto& [name, scale] : kScalings) {
       if (name != type) continue;
       FOVEA_RETURN_IF_ERROR((this->*scale)());
       if (out_.table.inv_freq.empty()) out_.table.inv_freq.assign(theta_.begin(), theta_.end());
       return std::move(out_);
     }
-    return keys_.problem(ErrorCode::kUnsupported, key("type"),
-                         fmt::format("is {}; none, linear, dynamic, llama3, yarn and longrope are supported",
-                                     fovea::quoted(type)));
+    return keys_.problem(
+        ErrorCode::kUnsupported, key("type"),
+        fmt::format("is {}; none, linear, dynamic, llama3, yarn and longrope are supported", fovea::quoted(type)));
   }
 
  private:
@@ -176,8 +176,7 @@ class Reader {
     FOVEA_ASSIGN_OR_RETURN(const std::vector<double> large, factors_of(kLongFactors, "long_factors"));
     const double own = by <= 1 || original <= 1 ? 1 : std::sqrt(1 + std::log(by) / std::log(original));
     FOVEA_ASSIGN_OR_RETURN(const double times, keys_.number_or(key("attn_factor"), own, kMinFactor, kMaxFactor));
-    FOVEA_ASSIGN_OR_RETURN(const double whole,
-                           keys_.number_or(key("attention_factor"), times, kMinFactor, kMaxFactor));
+    FOVEA_ASSIGN_OR_RETURN(const double whole, keys_.number_or(key("attention_factor"), times, kMinFactor, kMaxFactor));
     out_.table.attn_factor = static_cast<float>(whole);
     out_.beyond = out_.table;
     out_.short_context = static_cast<int>(original);

@@ -1,4 +1,5 @@
-// Tables of angles from metadata: base, partial rotation, and every scaling that runs. One that is not known is refused.
+// Tables of angles from metadata: base, partial rotation, and every scaling that runs. One that is not known is
+// refused.
 #pragma once
 
 #include <climits>

@@ -19,8 +19,7 @@ constexpr double kBase = 10000;
 
 Result<RopeTables> read(ModelRecipe& recipe) {
   const std::string file = recipe.build();
-  const auto gguf =
-      formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto gguf = formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
   if (!gguf) return gguf.error();
   return read_rope(Keys(*gguf, "llama"), tensor::RopePairing::kHalves, kTurned, kContext);
 }
@@ -50,10 +49,7 @@ TEST(Rope, Llama3DividesLongWaves) {
   ASSERT_TRUE(rope.has_value()) << rope.error().message;
   for (int i = 0; i < kTurned / 2; ++i) {
     const double waves = 512 * theta(i) / (2 * M_PI), mix = (waves - 1) / 3;
-    expect_angle(*rope, i,
-                 waves < 1   ? theta(i) / 8
-                 : waves > 4 ? theta(i)
-                             : (1 - mix) * theta(i) / 8 + mix * theta(i));
+    expect_angle(*rope, i, waves < 1 ? theta(i) / 8 : waves > 4 ? theta(i) : (1 - mix) * theta(i) / 8 + mix * theta(i));
   }
   recipe.set("llama.rope.scaling.low_freq_factor", 4.0f);
   EXPECT_THAT(read(recipe).error().message, HasSubstr("not below 4"));
@@ -65,7 +61,9 @@ TEST(Rope, YarnDividesWhatTurnsLessThanOnceAndScalesAttention) {
   ModelRecipe recipe = scaled("yarn");
   const auto rope = read(recipe);
   ASSERT_TRUE(rope.has_value()) << rope.error().message;
-  const auto dimension = [](double turns) { return kTurned * std::log(512 / (turns * 2 * M_PI)) / (2 * std::log(kBase)); };
+  const auto dimension = [](double turns) {
+    return kTurned * std::log(512 / (turns * 2 * M_PI)) / (2 * std::log(kBase));
+  };
   const double low = std::floor(dimension(32)), high = std::ceil(dimension(1));
   for (int i = 0; i < kTurned / 2; ++i) {
     const double ramp = std::min(1.0, std::max(0.0, (i - low) / (high - low)));

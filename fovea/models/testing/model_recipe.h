@@ -13,7 +13,8 @@
 
 namespace fovea::models {
 
-// A one-layer llama (or what else has its tensors) of width 8 with 2 query heads, 1 KV head and 4 tokens; all weights are zero.
+// A one-layer llama (or what else has its tensors) of width 8 with 2 query heads, 1 KV head and 4 tokens; all weights
+// are zero.
 struct ModelRecipe {
   std::map<std::string, std::function<void(formats::GgufWriter&)>> keys;
   std::map<std::string, std::vector<uint64_t>> tensors;  // float32

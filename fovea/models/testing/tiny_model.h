@@ -99,8 +99,8 @@ class TinyModel {
     double worst = 0;
     for (size_t row = 0; row < rows_.size(); ++row) {
       for (int64_t v = 0; v < found.dim(1); ++v) {
-        worst = std::max(worst, std::abs(found.data()[rows_[row] * found.dim(1) + v] -
-                                         golden_logit(row, static_cast<size_t>(v))));
+        worst = std::max(
+            worst, std::abs(found.data()[rows_[row] * found.dim(1) + v] - golden_logit(row, static_cast<size_t>(v))));
       }
     }
     EXPECT_LT(worst, 1e-4);  // the oracle itself moves by some 6e-6 between float32 and float64

@@ -69,8 +69,7 @@ Tensor gelu(const Tensor& x, Gelu kind) {
     return [act](const float* in, int64_t n, float* out) { kernels::activate(act, in, n, out); };
   };
   switch (kind) {
-    case Gelu::kErf:
-      return map_all(x, by(kernels::Activation::kGelu), [](float v) { return phi(v) + v * density(v); });
+    case Gelu::kErf: return map_all(x, by(kernels::Activation::kGelu), [](float v) { return phi(v) + v * density(v); });
     case Gelu::kTanh:
       return map_all(x, by(kernels::Activation::kGeluTanh), [](float v) {
         const float th = std::tanh(inner(v));

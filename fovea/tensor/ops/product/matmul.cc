@@ -43,10 +43,10 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
 // A product, and what is done with each part of it while that is in the cache.
 struct Job {
   MatmulArgs product;
-  const float* residual = nullptr;   // [n_tokens, rows]: y = residual + factor y
+  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + factor y
   float factor = 1;
-  bool activates = false;            // y = act(y)
-  const MatmulArgs* up = nullptr;    // y = act(y) * up, its product with the same rows
+  bool activates = false;          // y = act(y)
+  const MatmulArgs* up = nullptr;  // y = act(y) * up, its product with the same rows
   Activation act = Activation::kSilu;
   const MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
   QuantizedForm* form = nullptr;     // y's, for the product that follows
@@ -83,7 +83,8 @@ bool do_whole(const Job& job) {
   const MatmulArgs& g = job.product;
   if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
     return false;
-  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable) return false;
+  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
+    return false;
   kernels::sgemm({.m = g.n_tokens,
                   .n = g.w.rows,
                   .k = g.w.cols,

@@ -238,8 +238,7 @@ TEST(Matmul, GradientsPassThroughProductsOfOneJob) {
   expect_gradients({x, w, v, b}, [&] {
     return matmul_gated(x, {Weight::from("w", w), bias}, {Weight::from("v", v), none}, Activation::kGelu);
   });
-  expect_gradients({x, w, b},
-                   [&] { return matmul_activated(x, {Weight::from("w", w), bias}, Activation::kGeluTanh); });
+  expect_gradients({x, w, b}, [&] { return matmul_activated(x, {Weight::from("w", w), bias}, Activation::kGeluTanh); });
 }
 
 TEST(Matmul, ProductsOfOneJobRefuseWhatDoesNotFit) {
