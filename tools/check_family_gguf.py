@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Checks that a GGUF file of each tiny model of tests/data/families answers as its folder does.
 
   python3 tools/check_family_gguf.py build/fovea [FAMILY ...]

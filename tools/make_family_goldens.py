@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes tests/data/families/: a tiny random model of every family as `transformers` saves it, and what it answers.
 
   python3 tools/make_family_goldens.py [FAMILY ...]     all families without names
