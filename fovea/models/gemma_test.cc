@@ -13,7 +13,7 @@ TEST(Gemma, EmbeddingsAreTheTableTimesTheRootOfTheWidth) {
   tensor::Tensor table;
   for (const tensor::Parameter& p : model.family().weights()) {
     if (p.name == "token_embd.weight") table = tensor::weight_values(*p.target);
-    if (p.name.ends_with("norm.weight")) EXPECT_EQ(p.hf.plus, 1.0f) << p.name;
+    EXPECT_EQ(p.hf.plus, p.name.ends_with("norm.weight") ? 1.0f : 0.0f) << p.name;
   }
   const std::vector<float> embed = model.captured(2).at("hook_embed");
   const int64_t width = table.dim(1);

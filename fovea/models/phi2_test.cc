@@ -23,7 +23,7 @@ TEST(Phi2, TheSecondHalfOfAHeadIsNotTurned) {
   const auto width = static_cast<size_t>(model.shape().head_dim);
   size_t changed = 0;
   for (size_t i = 0; i < q.size(); ++i) {
-    if (i % width >= width / 2) ASSERT_EQ(q[i], turned[i]) << i;
+    ASSERT_TRUE(i % width < width / 2 || q[i] == turned[i]) << i;
     changed += q[i] != turned[i];
   }
   EXPECT_GT(changed, q.size() / 4);

@@ -13,7 +13,7 @@ using attention::AttentionShape;
 std::vector<AttentionShape>& sites(Config& config) {
   auto& all = config.shape.attention;
   if (all.empty()) {
-    for (int l = 0; l < config.shape.n_layers; ++l) all.push_back(attention::ModelShape(config.shape).site(l));
+    all.assign(static_cast<size_t>(config.shape.n_layers), config.shape.site(0));
   }
   return all;
 }
