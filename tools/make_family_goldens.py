@@ -66,9 +66,11 @@ FAMILIES = {
     "phi2": ("PhiConfig", {"hidden_size": 64, "num_key_value_heads": 4,
                            "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5} | BASE}, {}),
     "phi3": ("Phi3Config", {"hidden_size": 64, "intermediate_size": 32, "sliding_window": 40,
+                            "original_max_position_embeddings": 200,
                             "rope_parameters": LONGROPE | {"partial_rotary_factor": 0.75}}, {
-        "long": rope(LONGROPE | {"partial_rotary_factor": 0.75, "original_max_position_embeddings": 64})}),
-    "gpt2": ("GPT2Config", {"n_embd": 48, "n_layer": LAYERS, "n_head": 4, "n_positions": 192, "hidden_size": None,
+        "long": {"original_max_position_embeddings": 64}
+                | rope(LONGROPE | {"partial_rotary_factor": 0.75, "original_max_position_embeddings": 64})}),
+    "gpt2": ("GPT2Config", {"n_embd": 48, "n_layer": LAYERS, "n_head": 3, "n_positions": 192, "hidden_size": None,
                             "intermediate_size": None, "num_hidden_layers": None, "num_attention_heads": None,
                             "num_key_value_heads": None, "max_position_embeddings": None,
                             "attention_head_dim": None}, {}),

@@ -143,7 +143,7 @@ TEST(ReadConfig, C4_RopeBasesThatAreNoBase) {
 TEST(ReadConfig, C4_ScalingThatIsUnknownOrDividesByZero) {
   const std::string type = "llama.rope.scaling.type", factor = "llama.rope.scaling.factor";
   expect_refused(config_of(ModelRecipe().set(type, "spiral")), ErrorCode::kUnsupported, type,
-                 {"spiral", "none and linear"});
+                 {"spiral", "yarn and longrope"});
   expect_refused(config_of(ModelRecipe().set(type, "yarn").set(factor, 2.0f)), ErrorCode::kData,
                  "llama.rope.scaling.original_context_length", {"missing"});
   expect_refused(config_of(ModelRecipe().set(type, "linear").set(factor, 0.0f)), ErrorCode::kData, factor, {"is 0"});
@@ -183,7 +183,7 @@ TEST(ReadConfig, EveryFamilyReadsTheKeysItLists) {
       if (key.use != FamilyKey::Use::kRead) continue;
       const std::string name = architecture + "." + std::string(key.name);
       ModelRecipe recipe = ModelRecipe(architecture);
-      recipe.set(name, std::vector<std::string>{"?"});
+      recipe.set(name, std::vector<std::string>{"?", "?"});
       expect_refused(config_of(recipe), ErrorCode::kData, name, {name});
     }
   }
