@@ -45,7 +45,9 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));
   const store::StoredModel model = store::describe_model(path, *source);
   const auto chat_template = source->get_string("tokenizer.chat_template");
-  const auto family = models::make_family(models::Config{.architecture = s.architecture, .shape = s.shape()});
+  const auto config = models::read_config(*source);  // a model that is refused has sizes to show all the same
+  const auto family =
+      models::make_family(config ? *config : models::Config{.architecture = s.architecture, .shape = s.shape()});
   const std::vector<std::string> hooks = family->hooks().names();
   const auto pattern =
       std::find_if(hooks.begin(), hooks.end(), [](const auto& h) { return h.ends_with("hook_pattern"); });
