@@ -310,9 +310,10 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
   std::vector<Tensor>& turned = memory_.turned_q[index];
   turned.clear();
   for (const std::vector<int32_t>& positions : plan.turns()) {
-    FOVEA_CHECK(shape.rope != AttentionShape::kNoRope, "attend: layer {} turns no keys, so no query either",
-                layer.index);
-    turned.push_back(tensor::rope(queries.plain, angles_at(positions, shape.rope)));
+    // A layer that turns no keys is not told of positions: where they seem to stand changes nothing.
+    turned.push_back(shape.rope == AttentionShape::kNoRope
+                         ? queries.plain
+                         : tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
   count_keys(run, plan);
 }
