@@ -231,21 +231,6 @@ TEST_P(EveryFamily, AStoredPrefixGivesTheBitsOfReadingItAgain) {
   fs::remove_all(dir);
 }
 
-TEST_P(EveryFamily, LayersWithAWindowLetOlderKeysGo) {
-  const auto one = session();
-  const SequenceId sequence = one->begin();
-  prefill(*one, sequence, ids_);
-  for (int l = 0; l < one->shape().n_layers; ++l) {
-    const int window = one->shape().site(l).window;
-    const auto n = static_cast<int64_t>(ids_.size());
-    if (window == INT_MAX) {
-      EXPECT_EQ(one->cache().n_keys(sequence, l, 0), n) << l;
-    } else {
-      EXPECT_LE(one->cache().n_keys(sequence, l, 0), std::min<int64_t>(n, window + 64 + 31)) << l;
-    }
-  }
-}
-
 TEST_P(EveryFamily, EveryHookFiresOnceInItsOrderWithItsShapeAndChangesNothing) {
   const auto plain = session(), watched = session();
   const std::span<const int32_t> ids = std::span<const int32_t>(ids_).first(20);

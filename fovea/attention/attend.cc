@@ -22,6 +22,8 @@ using tensor::Tensor;
 
 // A window's keys stay this much longer, so that drafted tokens can be taken back.
 constexpr int32_t kWindowSlack = 64;
+// They go by whole segments: those that stay keep their place in the sums, whenever others went.
+constexpr int64_t kWindowStep = kSegmentPages * kernels::kPageKeys;
 
 // How many of the positions 0..q_pos a rule lets through.
 uint64_t visible(const KeyRule& rule, int32_t q_pos) {
@@ -278,7 +280,8 @@ void Attend::keep(const Run& run, int layer) {
   for (size_t m = 0; m < methods(run).size(); ++m) methods(run)[m]->keep(call(run, layer, m), *c_.cache);
   const AttentionShape shape = c_.model.site(layer);
   if (shape.window == INT_MAX) return;
-  const int64_t end = int64_t{run.positions.back()} + 2 - shape.window - kWindowSlack;
+  const int64_t unseen = int64_t{run.positions.back()} + 2 - shape.window - kWindowSlack;
+  const int64_t end = unseen / kWindowStep * kWindowStep;
   for (int kv = 0; kv < shape.n_kv_heads() && end > 0; ++kv)
     c_.cache->drop(run.sequence, layer, kv, 0, static_cast<int32_t>(end));
 }
@@ -308,9 +311,10 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
   std::vector<Tensor>& turned = memory_.turned_q[index];
   turned.clear();
   for (const std::vector<int32_t>& positions : plan.turns()) {
-    FOVEA_CHECK(shape.rope != AttentionShape::kNoRope, "attend: layer {} turns no keys, so no query either",
-                layer.index);
-    turned.push_back(tensor::rope(queries.plain, angles_at(positions, shape.rope)));
+    // A layer that turns no keys is not told of positions: where they seem to stand changes nothing.
+    turned.push_back(shape.rope == AttentionShape::kNoRope
+                         ? queries.plain
+                         : tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
   plan.drop_idle_masks();
   count_keys(run, plan);

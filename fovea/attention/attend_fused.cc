@@ -23,9 +23,6 @@ using kernels::kTilePages;
 using tensor::Tensor;
 
 constexpr float kSeesNone = -std::numeric_limits<float>::infinity();
-// Keys are cut into segments of the page list whose partial results are joined in order: decode can
-// then use more threads than there are KV heads. Prefill makes the same cut, for the same bits.
-constexpr int64_t kSegmentPages = 32;
 
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

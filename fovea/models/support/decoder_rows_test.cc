@@ -45,8 +45,9 @@ TEST(DecoderRows, ABiasStandsBesideItsWeightAndIsAsLongAsItsRows) {
 
 // Two heads of width 8, one of keys: 16 + 8 + 8 rows as one.
 TEST(DecoderRows, PartsOfAFusedTensorAreRangesOfItsRows) {
-  const Config config{.architecture = "llama",
-                      .shape = {.n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .d_model = 16, .d_ff = 20}};
+  const Config config{
+      .architecture = "llama",
+      .shape = {.n_layers = 1, .n_heads = 2, .n_kv_heads = 1, .head_dim = 8, .d_model = 16, .d_ff = 20}};
   const auto stored = [&](Width width, Held::Part part) {
     DecoderRow row{"attn_qkv.weight", "qkv.weight", {Width::kModel, width}, &DecoderBlock::w_q};
     row.gguf = {part};

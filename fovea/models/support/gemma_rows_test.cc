@@ -13,8 +13,7 @@ Result<Config> config_of(const ModelRecipe& recipe) {
   const std::string file = recipe.build([](formats::GgufWriter& w) {
     for (int i = 0; i < 60; ++i) w.tensor("pad." + std::to_string(i), {1});  // as many as there may be layers
   });
-  const auto gguf =
-      formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto gguf = formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
   if (!gguf) return gguf.error();
   return read_config(*gguf);
 }

@@ -17,8 +17,7 @@ using ::testing::HasSubstr;
 Result<Config> config_of(ModelRecipe recipe, const std::string& architecture) {
   recipe.set(architecture + ".block_count", uint32_t{4});
   const std::string file = recipe.build();
-  const auto gguf =
-      formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
+  const auto gguf = formats::Gguf::parse({reinterpret_cast<const std::byte*>(file.data()), file.size()}, "m.gguf");
   if (!gguf) return gguf.error();
   return read_config(*gguf);
 }
@@ -43,8 +42,8 @@ TEST(Windows, AreThoseOfTheFamilyUnlessTheFileNamesLayers) {
   EXPECT_THAT(windows(config_of(gemma, "gemma2")), ElementsAre(7, 7, 0, 7));
   gemma.set("gemma2.attention.sliding_window_pattern", std::vector<int32_t>{0, 1, 1, 0});
   EXPECT_THAT(windows(config_of(gemma, "gemma2")), ElementsAre(0, 7, 7, 0));
-  gemma.set("gemma2.attention.layer_types", std::vector<std::string>{"full_attention", "full_attention",
-                                                                     "full_attention", "sliding_attention"});
+  gemma.set("gemma2.attention.layer_types",
+            std::vector<std::string>{"full_attention", "full_attention", "full_attention", "sliding_attention"});
   EXPECT_THAT(windows(config_of(gemma, "gemma2")), ElementsAre(0, 0, 0, 7));
 }
 

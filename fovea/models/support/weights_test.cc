@@ -108,7 +108,8 @@ TEST(BindWeights, EveryProblemIsSaid) {
 }
 
 TEST(BindWeights, ATensorThatTheFamilyHasNoPlaceForIsNotLeftOut) {
-  for (const char* name : {"blk.0.attn_sub_norm.weight", "blk.0.attn_k_norm.weight", "output.bias", "v.patch_embd.weight"}) {
+  for (const char* name :
+       {"blk.0.attn_sub_norm.weight", "blk.0.attn_k_norm.weight", "output.bias", "v.patch_embd.weight"}) {
     ModelRecipe recipe;
     recipe.tensors[name] = {8};
     expect_refused(bind(recipe), ErrorCode::kUnsupported, name, "the llama family here has no place for");
