@@ -86,8 +86,9 @@ def main():
     dropped = newer()
     out = {"dropped": dropped, "texts": cases.EXTRA, "models": models, "json": {}, "files": {}}
     for name, variant in cases.variants().items():
-        tok = Tokenizer.from_str(json.dumps(cases.whole_json(models, variant)))
-        out["json"][name] = {"model": variant[0], "rest": variant[1], **results(lambda t: tok.encode(t).ids, lambda i: tok.decode(i), dropped)}
+        document = cases.whole_json(models, variant)
+        tok = Tokenizer.from_str(json.dumps(document))
+        out["json"][name] = {"model": variant[0], "rest": dict(variant[1], added_tokens=document["added_tokens"]), **results(lambda t: tok.encode(t).ids, lambda i: tok.decode(i), dropped)}
         if name in ("llama2-old", "added-normalized"):  # there a normalized token shows what became of its spelling
             out["json"][name]["decoded"] = [None] * len(cases.EXTRA)
     for kind in ("unigram", "bpe"):

@@ -4,6 +4,7 @@
 """
 import base64
 import io
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -207,6 +208,11 @@ def whole_json(models, variant):
     for key in ["normalizer", "pre_tokenizer", "post_processor", "decoder"]:
         out[key] = rest.pop(key, None)
     out["model"] = dict(models[model], **rest)
+    # The library numbers what is not in the vocabulary itself, from its end on.
+    vocab = out["model"]["vocab"]
+    known = vocab if isinstance(vocab, dict) else {t: i for i, (t, _) in enumerate(vocab)}
+    fresh = itertools.count(len(known))
+    out["added_tokens"] = [dict(t, id=known[t["content"]] if t["content"] in known else next(fresh)) for t in out["added_tokens"]]
     return out
 
 

@@ -130,7 +130,8 @@ class Folder {
     const size_t most = 2 * p_.spellings.size() + (1 << 16);
     std::unordered_map<std::string, SpecialTokens::Token> special;
     for (size_t i = 0; i < p_.spellings.size(); ++i) {
-      if (p_.types[i] != TokenType::kControl && p_.types[i] != TokenType::kUserDefined) continue;
+      const bool user = p_.types[i] == TokenType::kUserDefined && !p_.user_defined_in_model;
+      if (p_.types[i] != TokenType::kControl && !user) continue;
       std::string s = p_.spellings[i];
       for (size_t at = s.find(kSpaceMark); at != s.npos && p_.types[i] == TokenType::kUserDefined;
            at = s.find(kSpaceMark))

@@ -27,6 +27,7 @@ struct Pipeline {
   std::vector<NormalizerPtr> normalizers;
   std::vector<SplitStepPtr> steps;
   std::unique_ptr<const Model> model;
+  bool user_defined_in_model = false;   // which weighs them: they are not looked for before
   std::vector<int32_t> prefix, suffix;  // around a text
   Decoder decoder;
   int32_t bos = -1, eos = -1, unknown = -1, padding = -1;

@@ -183,6 +183,7 @@ Result<Pipeline> sentencepiece_pipeline(const SentencePieceModel& m, const std::
   }
   FOVEA_RETURN_IF_ERROR(set_special(p, name));
   p.spellings = marked;
+  p.user_defined_in_model = !bpe;
   auto map = Charsmap::create(m.charsmap);
   if (!map)
     return Error{map.error().code, fmt::format("{}: {}", name, map.error().message),
