@@ -1,8 +1,11 @@
 """Writes tests/golden/templates.json: templates, contexts, and what jinja2 (as transformers sets it up) makes of
-them. Needs jinja2. The templates of whole chats are our own, in the manner of those that model files carry."""
+them; and tests/golden/family_templates.json: those of tests/data/templates/ on conversations. Needs jinja2. The templates of whole chats are our own, in the manner of those that model files carry."""
+import glob
 import json
 import os
+import re
 
+import compare_templates
 import template_cases as cases
 
 CHATS = {
@@ -180,7 +183,8 @@ def outcome(template, context):
 
 
 def main():
-    out = []
+    out, families = [], []
+    extras = [{"bos_token": "<s>", "eos_token": "</s>", "controls": {"citations": True}, **e} for e in compare_templates.EXTRAS]
     for template in cases.snippets():
         want = outcome(template, cases.CONTEXT)
         assert " at 0x" not in want.get("expected", ""), template
@@ -191,9 +195,20 @@ def main():
                 context = {"messages": messages, "tools": None, "add_generation_prompt": not extra, "bos_token": "<s>", "eos_token": "</s>", **extra}
                 out.append({"template": template, "context": context, **outcome(template, context)})
     here = os.path.dirname(os.path.abspath(__file__))
+    for path in sorted(glob.glob(os.path.join(here, "../tests/data/templates/*.jinja"))):
+        with open(path, encoding="utf-8") as f:
+            template = re.sub(r"strftime_now\([^)]*\)", "'1 Jan 2026'", f.read())  # a golden knows no date
+        for m, messages in enumerate(compare_templates.CONVERSATIONS):
+            for e, extra in enumerate(extras):
+                result = outcome(template, {"messages": messages, **extra})
+                families.append({"template": os.path.basename(path), "messages": m, "extra": e, "expected": result.get("expected")})
     with open(os.path.join(here, "../tests/golden/templates.json"), "w", encoding="utf-8") as f:
         json.dump({"context": cases.CONTEXT, "cases": out}, f, ensure_ascii=False, indent=1)
         f.write("\n")
+    with open(os.path.join(here, "../tests/golden/family_templates.json"), "w", encoding="utf-8") as f:
+        json.dump({"messages": compare_templates.CONVERSATIONS, "extras": extras, "cases": families}, f, ensure_ascii=False)
+        f.write("\n")
+    print(len(families), "of families,", sum(c["expected"] is not None for c in families), "render")
     print(len(out), "cases,", sum("expected" in c for c in out), "render")
 
 

@@ -6,7 +6,6 @@
     tools/make_token_goldens.py --peer          # and compare with llama.cpp (pip install xllamacpp)
 
 mixed.txt    the text: 16 scripts, code, emoji, runs of white space, digits, rare characters (NFC)
-splits.json  how each pre-tokeniser cuts each line: [number of words, sum that depends on every cut]
 NAME.json    for each model: per line and for the whole text [number of ids, hash]; some short texts
              with all their ids, among them what is not NFC and what has no token
 """
@@ -103,25 +102,6 @@ def id_hash(ids):
     return h
 
 
-def split_sums(lines):
-    from tokenizers import Regex, pre_tokenizers as p
-    byte_level = p.ByteLevel(add_prefix_space=False, use_regex=False)
-    llama = reference.QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-    rules = {
-        "gpt-2": p.ByteLevel(add_prefix_space=False),
-        "smollm": p.Sequence([p.Digits(individual_digits=True), p.ByteLevel(add_prefix_space=False)]),
-        "qwen2": p.Sequence([p.Split(Regex(reference.QWEN2_SPLIT), "isolated"), byte_level]),
-        "llama-bpe": p.Sequence([p.Split(Regex(llama), "isolated"), byte_level]),
-    }
-    out = {}
-    for name, rule in rules.items():
-        out[name] = []
-        for line in lines:
-            ends = [len(line[:end].encode()) for _, (_, end) in rule.pre_tokenize_str(line)]
-            out[name].append([len(ends), sum((e + 1) ** 2 * (e + 7) for e in ends) % 65521])
-    return out
-
-
 def write(name, value):
     rows = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in value.items())
     (OUT / name).write_text("{\n" + rows + "\n}\n")
@@ -152,7 +132,6 @@ def main():
     text = mixed_text()
     (OUT / "mixed.txt").write_text(text, newline="")
     lines = text.split("\n")
-    write("splits.json", split_sums(lines))
     for model in MODELS:
         path = reference.find_model(model)
         tokenizer = reference.tokenizer(path)

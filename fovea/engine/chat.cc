@@ -110,10 +110,8 @@ class Prompt {
     };
     token("bos_token", tokenizer.bos());
     token("eos_token", tokenizer.eos());
-    for (const auto& [variable, key] : {std::pair{"unk_token", "tokenizer.ggml.unknown_token_id"},
-                                        std::pair{"pad_token", "tokenizer.ggml.padding_token_id"}}) {
-      if (const auto id = model.get_i64(key)) token(variable, *id);
-    }
+    token("unk_token", tokenizer.unknown());
+    token("pad_token", tokenizer.padding());
     return p;
   }
 
@@ -177,12 +175,6 @@ class Prompt {
   Json data_, own_;
 };
 
-// A special token's spelling at `offset` of `text`.
-bool is_special_at(const Tokenizer& tokenizer, int32_t id, std::string_view text, size_t offset) {
-  const std::string_view piece = tokenizer.piece(id);
-  return !piece.empty() && tokenizer.find(piece) == id && text.substr(offset, piece.size()) == piece;
-}
-
 // What is not the template's: no special tokens there.
 std::vector<Span> data_of(const Rendered& rendered) {
   std::vector<Span> out;
@@ -232,8 +224,7 @@ struct Special {
   Span at;
   int32_t id;
 };
-Result<std::vector<Special>> own_specials(const Tokenizer& tokenizer, const std::string& text,
-                                          const std::vector<Span>& data) {
+std::vector<Special> own_specials(const Tokenizer& tokenizer, const std::string& text, const std::vector<Span>& data) {
   std::string masked;
   std::vector<std::pair<size_t, size_t>> runs;  // where each stretch of template text starts: masked, real
   size_t at = 0;
@@ -245,16 +236,12 @@ Result<std::vector<Special>> own_specials(const Tokenizer& tokenizer, const std:
   }
   runs.emplace_back(masked.size(), at);
   masked.append(text, at);
-  std::vector<uint32_t> offsets;
-  FOVEA_ASSIGN_OR_RETURN(const auto ids,
-                         tokenizer.encode(masked, {.add_special = false, .parse_special = true}, &offsets));
   std::vector<Special> out;
   size_t run = 0;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    while (run + 1 < runs.size() && runs[run + 1].first <= offsets[i]) ++run;
-    if (!is_special_at(tokenizer, ids[i], masked, offsets[i])) continue;
-    const size_t begin = runs[run].second + offsets[i] - runs[run].first;
-    out.push_back({{begin, begin + tokenizer.piece(ids[i]).size()}, ids[i]});
+  for (const tokenizers::SpecialAt& found : tokenizer.find_special(masked)) {
+    while (run + 1 < runs.size() && runs[run + 1].first <= found.begin) ++run;
+    const size_t begin = runs[run].second + found.begin - runs[run].first;
+    out.push_back({{begin, begin + found.end - found.begin}, found.id});
   }
   return out;
 }
@@ -305,7 +292,7 @@ Result<ChatPrompt> encode_chat(const formats::ModelSource& model, const Tokenize
   FOVEA_ASSIGN_OR_RETURN(Rendered rendered, prompt.render());
   ChatPrompt out;
   out.contents = contents_of(rendered, prompt.messages());
-  FOVEA_ASSIGN_OR_RETURN(std::vector<Special> specials, own_specials(tokenizer, rendered.text, data_of(rendered)));
+  std::vector<Special> specials = own_specials(tokenizer, rendered.text, data_of(rendered));
   out.text = std::move(rendered.text);
   // Between two special tokens template and contents are read as one text, so that tokens form
   // across their seams just as they do when the whole prompt is read at once.
@@ -314,9 +301,10 @@ Result<ChatPrompt> encode_chat(const formats::ModelSource& model, const Tokenize
   for (const Special& special : specials) {
     if (special.at.begin > at) {
       std::vector<uint32_t> offsets;
-      FOVEA_ASSIGN_OR_RETURN(const auto ids,
-                             tokenizer.encode(std::string_view(out.text).substr(at, special.at.begin - at),
-                                              {.add_special = false, .parse_special = false}, &offsets));
+      FOVEA_ASSIGN_OR_RETURN(
+          const auto ids,
+          tokenizer.encode(std::string_view(out.text).substr(at, special.at.begin - at),
+                           {.add_special = false, .parse_special = false, .continues = at > 0}, &offsets));
       out.tokens.insert(out.tokens.end(), ids.begin(), ids.end());
       for (const uint32_t offset : offsets) out.offsets.push_back(static_cast<uint32_t>(at) + offset);
     }

@@ -11,10 +11,8 @@
 
 namespace fovea::engine {
 
-// Views into `gguf`. kData names the key that is missing or wrong. What is odd, but runs, is logged, or
-// added to `warnings` if they are given.
-Result<tokenizers::Vocabulary> read_vocabulary(const formats::ModelSource& source,
-                                               std::vector<std::string>* warnings = nullptr);
+// kData names the key that is missing or wrong. What is odd, but runs, is logged, or added to `warnings` if they are
+// given.
 Result<std::shared_ptr<const tokenizers::Tokenizer>> load_tokenizer(const formats::ModelSource& source,
                                                                     std::vector<std::string>* warnings = nullptr);
 

@@ -180,8 +180,8 @@ TEST(Vocabulary, T6_AFileThatContradictsItselfIsRefused) {
   File().set("merges", "a b").fails(ErrorCode::kData, {"tokenizer.ggml.merges"});
   for (const char* name : {"model", "pre", "tokens", "merges"})
     File().drop(name).fails(ErrorCode::kData, {std::string("tokenizer.ggml.") + name});
-  File().set("model", "llama").fails(ErrorCode::kUnsupported, {"llama", "gpt2"});
-  File().set("pre", "tekken").fails(ErrorCode::kUnsupported, {"tekken", "qwen2"});
+  File().set("model", "rwkv").fails(ErrorCode::kUnsupported, {"rwkv", "gpt2"});
+  File().set("pre", "my-own").fails(ErrorCode::kUnsupported, {"my-own", "qwen2"});
 }
 
 TEST(Vocabulary, T7_IdsOutOfRangeAreRefusedAndMissingOnesAreNot) {

@@ -460,6 +460,12 @@ Result<std::vector<std::string_view>> Gguf::get_strings(std::string_view key) co
   return out;
 }
 
+Result<std::string_view> Gguf::get_bytes(std::string_view key) const {
+  FOVEA_ASSIGN_OR_RETURN(const Value* v, find(key, true, "an array of bytes"));
+  if (!is_integer(v->element) || kTypeBytes[v->element] != 1) return wrong_kind(key, *v, "an array of bytes");
+  return std::string_view(reinterpret_cast<const char*>(v->payload.data()), v->payload.size());
+}
+
 Result<std::vector<double>> Gguf::get_f64s(std::string_view key) const {
   FOVEA_ASSIGN_OR_RETURN(const Value* v, find(key, true, "an array of numbers"));
   if (v->element == kString || v->element == kBool) return wrong_kind(key, *v, "an array of numbers");

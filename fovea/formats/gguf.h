@@ -58,6 +58,7 @@ class Gguf final : public ModelSource {
     std::span<const std::byte> payload;  // a string without its length; the elements of an array
   };
   friend class GgufParser;
+  Result<std::string_view> get_bytes(std::string_view key) const;  // an array of them
   Result<const Value*> find(std::string_view key, bool array, std::string_view wanted) const;
   Error wrong_kind(std::string_view key, const Value& value, std::string_view wanted) const;
 

@@ -54,29 +54,38 @@ Result<Vocabulary> Gguf::vocabulary() const {
   Vocabulary v;
   v.name = name();
   FOVEA_ASSIGN_OR_RETURN(v.kind, get_string(prefix + "model"));
-  if (v.kind == "gpt2") {  // other kinds are refused by name, whatever keys they have
+  if (v.kind == "gpt2") {  // the others have no such keys, or do not mean them
     FOVEA_ASSIGN_OR_RETURN(v.pre, get_string(prefix + "pre"));
     FOVEA_ASSIGN_OR_RETURN(v.merges, get_strings(prefix + "merges"));
   }
   FOVEA_ASSIGN_OR_RETURN(v.tokens, get_strings(prefix + "tokens"));
   FOVEA_RETURN_IF_ERROR(read_types(*this, v));
   if (const std::string key = prefix + "scores"; has(key)) {
-    // Of no use here, but a file that contradicts itself is not to be trusted.
     FOVEA_ASSIGN_OR_RETURN(const auto scores, get_f64s(key));
     if (scores.size() != v.tokens.size())
       return problem(key, "{}: key {}: {} scores for {} tokens", name(), quoted(key), scores.size(), v.tokens.size());
+    v.scores.assign(scores.begin(), scores.end());
   }
-  int32_t unused = -1;
+  if (const std::string key = prefix + "precompiled_charsmap"; has(key)) {
+    FOVEA_ASSIGN_OR_RETURN(v.charsmap, get_bytes(key));
+  }
+  int32_t unused = -1, cls = -1;
   const std::pair<const char*, int32_t*> ids[] = {
-      {"bos", &v.bos},         {"eos", &v.eos},         {"eot", &v.eot},        {"eom", &v.eom},
-      {"unknown", &v.unknown}, {"padding", &v.padding}, {"seperator", &unused},  // the format's own spelling
-      {"mask", &unused}};
+      {"bos", &v.bos},   {"eos", &v.eos},         {"eot", &v.eot},
+      {"eom", &v.eom},   {"unknown", &v.unknown}, {"padding", &v.padding},
+      {"mask", &unused}, {"cls", &cls},           {"seperator", &v.separator}};  // the format's own spelling
   for (const auto& [name, id] : ids) {
     FOVEA_ASSIGN_OR_RETURN(*id, read_id(*this, name, v.tokens.size()));
   }
+  // What holds where the file does not say, by kind.
   const tokenizers::PreTokenizer* pre = tokenizers::find_pre_tokenizer(v.pre);
-  FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(*this, "add_bos_token", pre && pre->adds_bos));
-  FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(*this, "add_eos_token", false));
+  const bool llama = v.kind == "llama", bert = v.kind == "bert", t5 = v.kind == "t5";
+  if (bert && v.bos < 0) v.bos = cls;
+  if (bert && v.separator < 0) v.separator = v.eos;
+  FOVEA_ASSIGN_OR_RETURN(v.add_bos, read_flag(*this, "add_bos_token", llama || bert || (pre && pre->adds_bos)));
+  FOVEA_ASSIGN_OR_RETURN(v.add_eos, read_flag(*this, "add_eos_token", t5));
+  FOVEA_ASSIGN_OR_RETURN(v.add_space_prefix, read_flag(*this, "add_space_prefix", llama || t5));
+  FOVEA_ASSIGN_OR_RETURN(v.remove_extra_whitespaces, read_flag(*this, "remove_extra_whitespaces", false));
   return v;
 }
 

@@ -20,12 +20,17 @@ struct TokenizerFiles {
 // What a model file says; the views need only outlive create().
 struct Vocabulary {
   std::string name;                      // of the file, for messages
-  std::string kind;                      // "gpt2": byte-level pairs, the only kind here; "files": what `files` hold
-  std::string pre;                       // how text is cut first: smollm, qwen2, gpt-2, llama-bpe
-  std::vector<std::string_view> tokens;  // id -> spelling, bytes as characters
+  std::string kind;                      // GGUF's "gpt2", "llama", "bert", "t5"; or "files": then only `files` counts
+  std::string pre;                       // of "gpt2": how text is cut first (see pretokenize.h)
+  std::vector<std::string_view> tokens;  // id -> spelling
   std::vector<TokenType> types;          // empty: all kNormal
-  std::vector<std::string_view> merges;  // "left right", best first
+  std::vector<float> scores;             // of "llama" and "t5"
+  std::vector<std::string_view> merges;  // of "gpt2": "left right", best first
+  std::string_view charsmap;             // of "t5": SentencePiece's table, see charsmap.h; empty: none
+  bool add_space_prefix = true;          // of "llama" and "t5": a text begins as if a space stood before it
+  bool remove_extra_whitespaces = false;
   int32_t bos = -1, eos = -1, eot = -1, eom = -1, unknown = -1, padding = -1;  // -1: none
+  int32_t separator = -1;                                                      // of "bert": behind a text
   bool add_bos = false, add_eos = false;
   // Of kind "files". The ids above are then those of config.json and generation_config.json; what the files say of the
   // same tokens comes first.

@@ -1,15 +1,15 @@
 #include "fovea/tokenizers/testing/slow_tokenizer.h"
 
 #include "fovea/tokenizers/byte_letters.h"
-#include "fovea/tokenizers/nfc.h"
+#include "fovea/tokenizers/unicode_forms.h"
 
 namespace fovea::tokenizers {
 
 Result<SlowTokenizer> SlowTokenizer::create(const Vocabulary& v) {
   const PreTokenizer* pre = find_pre_tokenizer(v.pre);
   if (!pre) return make_error(ErrorCode::kUnsupported, "no pre-tokenizer {}", v.pre);
-  FOVEA_ASSIGN_OR_RETURN(RegexSplitter splitter, RegexSplitter::create(pre->expression));
-  SlowTokenizer slow(std::move(splitter));
+  SlowTokenizer slow;
+  FOVEA_ASSIGN_OR_RETURN(slow.rules_, slow_rules(pre->rules));
   slow.pre_ = pre;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     const TokenType type = v.types.empty() ? TokenType::kNormal : v.types[i];
@@ -48,15 +48,42 @@ void SlowTokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids
 }
 
 Result<std::vector<int32_t>> SlowTokenizer::encode(std::string_view text) const {
-  const std::string composed = pre_->nfc ? compose(text).text : std::string(text);
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<size_t> ends, splitter_.split(composed));
+  const std::string composed = pre_->nfc ? normalized(UnicodeForm::kNfc, text) : std::string(text);
+  FOVEA_ASSIGN_OR_RETURN(const auto words, slow_words(rules_, composed));
   std::vector<int32_t> ids;
-  size_t begin = 0;
-  for (const size_t end : ends) {
-    encode_word(std::string_view(composed).substr(begin, end - begin), ids);
-    begin = end;
-  }
+  for (const std::string_view word : words) encode_word(word, ids);
   return ids;
+}
+
+Result<std::vector<Regex>> slow_rules(const std::vector<std::string_view>& expressions) {
+  std::vector<Regex> out;
+  for (const std::string_view expression : expressions) {
+    FOVEA_ASSIGN_OR_RETURN(Regex regex, Regex::create(expression));
+    out.push_back(std::move(regex));
+  }
+  return out;
+}
+
+Result<std::vector<std::string_view>> slow_words(const std::vector<Regex>& rules, std::string_view text) {
+  std::vector<std::string_view> words = {text};
+  for (const Regex& rule : rules) {
+    std::vector<std::string_view> parts;
+    const auto add = [&parts](std::string_view part) {
+      if (!part.empty()) parts.push_back(part);
+    };
+    for (const std::string_view word : words) {
+      size_t at = 0;
+      Regex::Matches matches(rule, word);
+      for (size_t begin = 0, end = 0; matches.next(begin, end); at = end) {
+        add(word.substr(at, begin - at));
+        add(word.substr(begin, end - begin));
+      }
+      FOVEA_RETURN_IF_ERROR(matches.status());
+      add(word.substr(at));
+    }
+    words = std::move(parts);
+  }
+  return words;
 }
 
 }  // namespace fovea::tokenizers

@@ -10,9 +10,14 @@
 
 #include "fovea/base/result.h"
 #include "fovea/tokenizers/pretokenize.h"
+#include "fovea/tokenizers/regex.h"
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::tokenizers {
+
+// The words of `text`: the matches of each expression, and what is between them, of the words of the one before.
+Result<std::vector<std::string_view>> slow_words(const std::vector<Regex>& rules, std::string_view text);
+Result<std::vector<Regex>> slow_rules(const std::vector<std::string_view>& expressions);
 
 class SlowTokenizer {
  public:
@@ -22,10 +27,9 @@ class SlowTokenizer {
   Result<std::vector<int32_t>> encode(std::string_view text) const;
 
  private:
-  explicit SlowTokenizer(RegexSplitter splitter) : splitter_(std::move(splitter)) {}
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const;
 
-  RegexSplitter splitter_;
+  std::vector<Regex> rules_;
   const PreTokenizer* pre_ = nullptr;
   std::unordered_map<std::string, int32_t> ids_;
   std::unordered_map<std::string, size_t> ranks_;  // by "left right"
