@@ -78,7 +78,9 @@ TEST(Regex, T8_HostileExpressionsEndInBoundedTime) {
     for (size_t begin = 0, end = 0; all.next(begin, end);) {
     }
     EXPECT_FALSE(all.status().has_value()) << expression;
-    if (!all.status()) EXPECT_EQ(all.status().error().code, ErrorCode::kLimit);
+    if (!all.status()) {
+      EXPECT_EQ(all.status().error().code, ErrorCode::kLimit);
+    }
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60)) << expression;
   }
 }
