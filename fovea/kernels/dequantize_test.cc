@@ -1,4 +1,5 @@
-// What blocks of every type of GGUF become, against the values of the `gguf` package (tools/make_dequantize_goldens.py).
+// What blocks of every type of GGUF become, against the values of the `gguf` package
+// (tools/make_dequantize_goldens.py).
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -50,8 +51,8 @@ TEST_P(Dequantize, GivesTheBitsOfTheGgufPackageForEveryType) {
       if (std::isnan(want[i])) {
         EXPECT_TRUE(std::isnan(got[i])) << i;
       } else {
-        ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(want[i])) << i << ": " << got[i] << " for "
-                                                                                     << want[i];
+        ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(want[i]))
+            << i << ": " << got[i] << " for " << want[i];
       }
     }
     ++n_types;

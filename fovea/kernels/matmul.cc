@@ -65,7 +65,7 @@ struct QuantizedMatmul {
       int64_t t = args.token_begin;
       for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
         spread_pair<K>(part(packed[0], spread, kLd, t), args.y + t * args.ld_y + row, args.ld_y,
-                     args.bias ? args.bias + row : nullptr, n_rows);
+                       args.bias ? args.bias + row : nullptr, n_rows);
       }
       for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * kSecond, kLd, row + p * kPanelRows, t);
     }

@@ -91,8 +91,8 @@ inline __m512 load_halves(const uint8_t* p) {
 inline __m512 load_powers(const uint8_t* p) {  // half_power() of 16 bytes
   const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   const __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
-  return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(bits, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)),
-                                                    _mm512_set1_epi32(0x00200000), e));
+  return _mm512_castsi512_ps(
+      _mm512_mask_sllv_epi32(bits, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x00200000), e));
 }
 // Scale i of block b, or its offsets: i = n_scales.
 template <const PackKind& K>
@@ -297,8 +297,7 @@ inline __m256 load_powers(const uint8_t* p) {  // half_power() of 8 bytes
   const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   const __m256i bits = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
   const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
-  return _mm256_castsi256_ps(
-      _mm256_blendv_epi8(bits, _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e), small));
+  return _mm256_castsi256_ps(_mm256_blendv_epi8(bits, _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e), small));
 }
 // Scale i of block b, or its offsets: i = n_scales.
 template <const PackKind& K>

@@ -18,10 +18,10 @@
 namespace fovea::kernels {
 namespace {
 
-constexpr DType kDTypes[] = {DType::kQ4_0,   DType::kQ4_1,   DType::kQ5_0,    DType::kQ5_1,  DType::kQ8_0,
-                             DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K,    DType::kQ2_K,  DType::kQ3_K,
-                             DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4,   DType::kNVFP4, DType::kTQ1_0,
-                             DType::kTQ2_0,  DType::kIQ1_S,  DType::kIQ1_M,   DType::kIQ2_S, DType::kIQ2_XS,
+constexpr DType kDTypes[] = {DType::kQ4_0,   DType::kQ4_1,    DType::kQ5_0,   DType::kQ5_1,  DType::kQ8_0,
+                             DType::kQ4_K,   DType::kQ5_K,    DType::kQ6_K,   DType::kQ2_K,  DType::kQ3_K,
+                             DType::kIQ4_NL, DType::kIQ4_XS,  DType::kMXFP4,  DType::kNVFP4, DType::kTQ1_0,
+                             DType::kTQ2_0,  DType::kIQ1_S,   DType::kIQ1_M,  DType::kIQ2_S, DType::kIQ2_XS,
                              DType::kIQ3_S,  DType::kIQ2_XXS, DType::kIQ3_XXS};
 
 bool is_super(DType d) { return dtype_info(d).block_elements == 256; }

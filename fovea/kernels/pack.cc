@@ -108,7 +108,8 @@ void put_codes(const PanelBlocks& blocks, int group, uint8_t* out) {
       if constexpr (K.bits >= 4) low[0][r] = codes.low[0];
       if constexpr (K.bits < 4) two[0][r] = codes.two[0], two[1][r] = codes.two[1];
       if constexpr (K.bits == 8) low[1][r] = codes.low[1];
-      if constexpr (K.bits == 6 || K.bits == 3 || (K.bits == 5 && !kFifths)) high[0][r] = codes.high[0], high[1][r] = codes.high[1];
+      if constexpr (K.bits == 6 || K.bits == 3 || (K.bits == 5 && !kFifths))
+        high[0][r] = codes.high[0], high[1][r] = codes.high[1];
       if constexpr (kFifths) fifth[r] = codes.fifth;
     }
     const auto store = [&](int at, const Words& words) { std::memcpy(out + at + 4 * row, &words, sizeof words); };

@@ -21,7 +21,7 @@
 
 namespace fovea::kernels {
 
-enum class Book : int { kNone, kIq4, kE2M1 };    // what nibbles stand for (blocks.h)
+enum class Book : int { kNone, kIq4, kE2M1 };       // what nibbles stand for (blocks.h)
 enum class Scales : int { kHalf, kPower, kFloat };  // how a block that is not of a group has them
 
 struct PackKind {

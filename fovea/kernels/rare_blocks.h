@@ -143,8 +143,7 @@ inline void read_tq2_0(const uint8_t* row, int64_t b, Codes& out) {
   const uint8_t* p = row + b / 8 * 66;
   const int group = static_cast<int>(b % 8);
   set_scale(out, load_half(p + 64));
-  for (int i = 0; i < 32; ++i)
-    out.code[i] = static_cast<uint8_t>(127 + (p[group / 4 * 32 + i] >> 2 * (group % 4) & 3));
+  for (int i = 0; i < 32; ++i) out.code[i] = static_cast<uint8_t>(127 + (p[group / 4 * 32 + i] >> 2 * (group % 4) & 3));
 }
 
 // Half of an unsigned E4M3; 0x7f, its NaN, counts as zero.
