@@ -16,6 +16,7 @@
 
 #include "fovea/base/random.h"
 #include "fovea/kernels/matmul.h"
+#include "fovea/kernels/testing/tame_scales.h"
 
 namespace fovea::bench {
 
@@ -57,15 +58,7 @@ inline Bytes random_weight(DType dtype, int64_t rows, int64_t cols) {
     const uint64_t eight = rng.next();
     std::memcpy(p + i, &eight, std::min<size_t>(8, bytes - i));
   }
-  const size_t block =
-      kernels::row_bytes(dtype, dtype == DType::kQ4_K || dtype == DType::kQ5_K || dtype == DType::kQ6_K ? 256 : 32);
-  for (size_t at = 0; at < bytes; at += block) {
-    const uint16_t scale = 0x2000, offset = 0xa400;  // 2^-7, -2^-6
-    std::memcpy(p + at + (dtype == DType::kQ6_K ? block - 2 : 0), &scale, 2);
-    if (dtype == DType::kQ4_1 || dtype == DType::kQ5_1 || dtype == DType::kQ4_K || dtype == DType::kQ5_K) {
-      std::memcpy(p + at + 2, &offset, 2);
-    }
-  }
+  kernels::tame_scales(dtype, p, bytes);
   return w;
 }
 
@@ -160,8 +153,10 @@ class Product {
   kernels::MatmulArgs args_;
 };
 
-inline constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                                    DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+// The last two stand for the types with a wide form (kernels/pack.h).
+inline constexpr DType kDTypes[] = {DType::kQ4_0,   DType::kQ4_1,   DType::kQ5_0,  DType::kQ5_1,  DType::kQ8_0,
+                                    DType::kQ4_K,   DType::kQ5_K,   DType::kQ6_K,  DType::kQ2_K,  DType::kQ3_K,
+                                    DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4, DType::kIQ3_S, DType::kIQ2_XS};
 inline constexpr DType kFloatTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
 }  // namespace fovea::bench

@@ -14,7 +14,19 @@ Scales scales_of(kernels::DType type) {
   switch (type) {
     case DType::kQ4_0:
     case DType::kQ5_0:
-    case DType::kQ8_0: return {0, -1};
+    case DType::kQ8_0:
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+    case DType::kIQ1_S: return {0, -1};
+    case DType::kQ2_K: return {80, 82};
+    case DType::kQ3_K: return {108, -1};
+    case DType::kTQ1_0: return {52, -1};
+    case DType::kTQ2_0: return {64, -1};
     case DType::kQ4_1:
     case DType::kQ5_1:
     case DType::kQ4_K:
@@ -60,6 +72,19 @@ uint64_t count_non_finite(const TensorInfo& tensor) {
     case DType::kF64:
       return count_each(tensor.data, 8, [](const std::byte* p) {
         return (load<uint64_t>(p) & 0x7FF0'0000'0000'0000) == 0x7FF0'0000'0000'0000;
+      });
+    case DType::kIQ1_M:  // the exponent of its half float: the top nibble of word 3 and one bit of word 2's
+      return count_each(tensor.data, 56, [](const std::byte* block) {
+        return (load<uint16_t>(block + 54) & 0x7000) == 0x7000 && (load<uint16_t>(block + 52) & 0xC000) == 0xC000;
+      });
+    case DType::kMXFP4:  // the exponent that stands for no number
+      return count_each(tensor.data, 17, [](const std::byte* block) { return *block == std::byte{0xFF}; });
+    case DType::kNVFP4:
+      return count_each(tensor.data, 36, [](const std::byte* block) {
+        for (int i = 0; i < 4; ++i) {
+          if ((block[i] & std::byte{0x7F}) == std::byte{0x7F}) return true;
+        }
+        return false;
       });
     default: break;
   }

@@ -48,6 +48,8 @@ enum class DType : int32_t {
   kU16 = -5,
   kU32 = -6,
   kU64 = -7,
+  kNVFP4 = 40,
+  kQ1_0 = 41,
 };
 
 struct DTypeInfo {

@@ -159,7 +159,7 @@ void float_panels(const MatmulArgs& args) {
 }
 
 inline void float_panels_matmul(const MatmulArgs& args) {
-  switch (args.w.dtype) {
+  switch (panel_float(args.w.dtype)) {
     case DType::kF32: return float_panels<DType::kF32>(args);
     case DType::kF16: return float_panels<DType::kF16>(args);
     case DType::kBF16: return float_panels<DType::kBF16>(args);

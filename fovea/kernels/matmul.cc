@@ -1,6 +1,7 @@
 #include "fovea/kernels/matmul.h"
 
 #include "fovea/kernels/float_panels.h"
+#include "fovea/kernels/matmul_halves.h"
 #include "fovea/kernels/matmul_lanes.h"
 #include "fovea/kernels/with_tokens.h"
 
@@ -43,9 +44,9 @@ struct QuantizedMatmul {
       float* y = args.y + t * args.ld_y + row;
       with_tokens<kTileTokens>(n, [&](auto count) {
         if (codes) {
-          panel_tile<K, decltype(count)::value, true>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
+          spread_tile<K, decltype(count)::value>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
         } else if constexpr (decltype(count)::value < kSpreadFrom) {
-          panel_tile<K, decltype(count)::value, false>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
+          direct_tile<K, decltype(count)::value>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
         }
       });
       t += n;
@@ -57,21 +58,21 @@ struct QuantizedMatmul {
 #if FOVEA_ISA_LEVEL == 2
     for (; spreads && args.row_end - row > kPanelRows; row += 2 * kPanelRows) {
       const uint8_t* packed[2] = {panel_at(row, own), panel_at(row + kPanelRows, own + own_bytes)};
-      constexpr int64_t kSecond = K.spread_bytes(), kLd = 2 * kSecond;
-      for (int p = 0; p < 2; ++p) spread_panel<K>(packed[p], n_blocks, spread + p * kSecond, kLd);
+      constexpr int64_t kSecond = Spread<K>::kind.spread_bytes(), kLd = 2 * kSecond;
+      for (int p = 0; p < 2; ++p) spread_any<K>(packed[p], n_blocks, spread + p * kSecond, kLd);
       const int64_t left = args.row_end - row;
       const int n_rows = static_cast<int>(left < 2 * kPanelRows ? left : 2 * kPanelRows);
       int64_t t = args.token_begin;
       for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
-        pair_tile<K>(part(packed[0], spread, kLd, t), args.y + t * args.ld_y + row, args.ld_y,
-                     args.bias ? args.bias + row : nullptr, n_rows);
+        spread_pair<K>(part(packed[0], spread, kLd, t), args.y + t * args.ld_y + row, args.ld_y,
+                       args.bias ? args.bias + row : nullptr, n_rows);
       }
       for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * kSecond, kLd, row + p * kPanelRows, t);
     }
 #endif
     for (; row < args.row_end; row += kPanelRows) {
       const uint8_t* packed = panel_at(row, own);
-      if (spreads) spread_panel<K>(packed, n_blocks, spread, K.spread_bytes());
+      if (spreads) spread_any<K>(packed, n_blocks, spread, K.spread_bytes());
       panel(packed, spreads ? spread : nullptr, K.spread_bytes(), row, args.token_begin);
     }
   }
@@ -122,8 +123,15 @@ void matmul(const MatmulArgs& args) {
     case DType::kQ4_K: return quantized_matmul<kPackQ4_K>(args);
     case DType::kQ5_K: return quantized_matmul<kPackQ5_K>(args);
     case DType::kQ6_K: return quantized_matmul<kPackQ6_K>(args);
-    default: return;
+    case DType::kQ2_K: return quantized_matmul<kPackQ2_K>(args);
+    case DType::kQ3_K: return quantized_matmul<kPackQ3_K>(args);
+    case DType::kIQ4_NL: return quantized_matmul<kPackIQ4_NL>(args);
+    case DType::kIQ4_XS: return quantized_matmul<kPackIQ4_XS>(args);
+    case DType::kMXFP4: return quantized_matmul<kPackMXFP4>(args);
+    default: break;
   }
+  if (kind_of(args.w.dtype).n_scales == 1) return quantized_matmul<kPackWide>(args);
+  quantized_matmul<kPackWideHalves>(args);
 }
 
 }  // namespace

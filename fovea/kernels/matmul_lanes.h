@@ -55,6 +55,15 @@ inline void prefetch_block(const uint8_t* block) {
 inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
   const auto at = [&](int offset) { return _mm512_loadu_si512(block + offset); };
   if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
+  if (kind.bits < 4) {
+    const __m512i two = _mm512_srli_epi16(at(kind.codes_at() + 64 * (j / 4)), static_cast<unsigned>(2 * (j % 4)));
+    const __m512i v = _mm512_and_si512(two, _mm512_set1_epi8(3));
+    if (kind.bits == 2) return v;
+    const __m512i high = at(kind.high_at());
+    const __m512i moved = j <= 2 ? _mm512_slli_epi16(high, static_cast<unsigned>(2 - j))
+                                 : _mm512_srli_epi16(high, static_cast<unsigned>(j - 2));
+    return _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(4), 0xf8);
+  }
   __m512i v = at(kind.codes_at() + 64 * (j & 3));
   if (j >= 4) v = _mm512_srli_epi16(v, 4);
   v = _mm512_and_si512(v, _mm512_set1_epi8(0x0f));
@@ -71,16 +80,26 @@ inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
                                      : _mm512_srli_epi16(high, static_cast<unsigned>(-shift));
     v = _mm512_ternarylogic_epi32(v, moved, _mm512_set1_epi8(0x30), 0xf8);
   }
-  return v;
+  if (kind.book == Book::kNone) return v;
+  const auto* book = reinterpret_cast<const __m128i*>(kind.book == Book::kIq4 ? kBookIq4 : kBookE2M1);
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(book)), v);
 }
 
 inline __m512 load_halves(const uint8_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+inline __m512 load_powers(const uint8_t* p) {  // half_power() of 16 bytes
+  const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m512i bits = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+  return _mm512_castsi512_ps(
+      _mm512_mask_sllv_epi32(bits, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), _mm512_set1_epi32(0x00200000), e));
+}
 // Scale i of block b, or its offsets: i = n_scales.
 template <const PackKind& K>
 inline __m512 load_factor(const uint8_t* packed, int64_t b, int i) {
   const uint8_t* own = packed + K.block_at(b) + i * K.scale_bytes();
+  if constexpr (K.scales == Scales::kFloat) return _mm512_loadu_ps(own);
+  if constexpr (K.scales == Scales::kPower) return load_powers(own);
   if constexpr (!K.grouped) return load_halves(own);
   const __m512i whole = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(own)));
   return _mm512_mul_ps(load_halves(packed + K.group_at(b) + (i == K.n_scales ? 32 : 0)), _mm512_cvtepi32_ps(whole));
@@ -245,6 +264,14 @@ inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int 
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + offset + 32 * h));
   };
   if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
+  if (kind.bits < 4) {
+    const __m256i two = _mm256_srli_epi16(at(kind.codes_at() + 64 * (j / 4)), 2 * (j % 4));
+    const __m256i v = _mm256_and_si256(two, _mm256_set1_epi8(3));
+    if (kind.bits == 2) return v;
+    const __m256i high = at(kind.high_at());
+    const __m256i moved = j <= 2 ? _mm256_slli_epi16(high, 2 - j) : _mm256_srli_epi16(high, j - 2);
+    return _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(4)));
+  }
   __m256i v = at(kind.codes_at() + 64 * (j & 3));
   if (j >= 4) v = _mm256_srli_epi16(v, 4);
   v = _mm256_and_si256(v, _mm256_set1_epi8(0x0f));
@@ -258,16 +285,26 @@ inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int 
     const __m256i moved = shift >= 0 ? _mm256_slli_epi16(high, shift) : _mm256_srli_epi16(high, -shift);
     v = _mm256_or_si256(v, _mm256_and_si256(moved, _mm256_set1_epi8(0x30)));
   }
-  return v;
+  if (kind.book == Book::kNone) return v;
+  const auto* book = reinterpret_cast<const __m128i*>(kind.book == Book::kIq4 ? kBookIq4 : kBookE2M1);
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(book)), v);
 }
 
 inline __m256 load_halves(const uint8_t* p, int h) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p) + h));
 }
+inline __m256 load_powers(const uint8_t* p) {  // half_power() of 8 bytes
+  const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  const __m256i bits = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+  const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
+  return _mm256_castsi256_ps(_mm256_blendv_epi8(bits, _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e), small));
+}
 // Scale i of block b, or its offsets: i = n_scales.
 template <const PackKind& K>
 inline __m256 load_factor(const uint8_t* packed, int64_t b, int i, int h) {
   const uint8_t* own = packed + K.block_at(b) + i * K.scale_bytes();
+  if constexpr (K.scales == Scales::kFloat) return _mm256_loadu_ps(reinterpret_cast<const float*>(own) + 8 * h);
+  if constexpr (K.scales == Scales::kPower) return load_powers(own + 8 * h);
   if constexpr (!K.grouped) return load_halves(own, h);
   const __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(own + 8 * h)));
   return _mm256_mul_ps(load_halves(packed + K.group_at(b) + (i == K.n_scales ? 32 : 0), h), _mm256_cvtepi32_ps(whole));
@@ -300,8 +337,8 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
   // that they wrap around in between does no harm. 8-bit codes, of which only one product fits, are made signed and the
   // sign moved to the activations.
   constexpr int kSteps = 8 / K.n_scales;
-  constexpr bool kFromZero = K.zero_log2 >= 0 && K.bits != 8;
-  constexpr int kRoom = K.bits == 8 ? 1 : kFromZero ? kSteps : K.bits == 4 ? 8 : 4;
+  constexpr bool kFromZero = K.zero_log2 >= 0 && K.width() != 8;
+  constexpr int kRoom = K.width() == 8 ? 1 : kFromZero ? kSteps : K.bits == 4 ? 8 : 4;
   const __m256i ones = _mm256_set1_epi16(1);
   __m256 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
@@ -332,7 +369,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         for (int h = 0; h < 2; ++h) {
           c[h] = kSpread ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(spread + j * 64) + h)
                          : step_codes(K, block, j, h);
-          if (K.bits == 8) c[h] = _mm256_xor_si256(c[h], _mm256_set1_epi8(static_cast<char>(0x80)));
+          if (K.width() == 8) c[h] = _mm256_xor_si256(c[h], _mm256_set1_epi8(static_cast<char>(0x80)));
         }
         FOVEA_UNROLL
         for (int t = 0; t < T; ++t) {
@@ -341,8 +378,9 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
           const __m256i x = _mm256_set1_epi32(four);
           FOVEA_UNROLL
           for (int h = 0; h < 2; ++h) {
-            const __m256i product = K.bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(c[h]), _mm256_sign_epi8(x, c[h]))
-                                                : _mm256_maddubs_epi16(c[h], x);
+            const __m256i product = K.width() == 8
+                                        ? _mm256_maddubs_epi16(_mm256_abs_epi8(c[h]), _mm256_sign_epi8(x, c[h]))
+                                        : _mm256_maddubs_epi16(c[h], x);
             sum[t][h] = i % kRoom == 0 && !kFromZero ? product : pinned(_mm256_add_epi16(sum[t][h], product));
           }
         }
@@ -416,11 +454,17 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
 
 inline uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int byte) {
   if (kind.bits == 8) return block[kind.codes_at() + step * 64 + byte];
+  if (kind.bits < 4) {
+    const int two = block[kind.codes_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3;
+    return static_cast<uint8_t>(two | (kind.bits == 3 ? (block[kind.high_at() + byte] >> step & 1) << 2 : 0));
+  }
   const int low = block[kind.codes_at() + step % 4 * 64 + byte] >> (step < 4 ? 0 : 4) & 0xf;
   if (kind.bits == 5) return static_cast<uint8_t>(low | (block[kind.high_at() + byte] >> step & 1) << 4);
   if (kind.bits == 6)
     return static_cast<uint8_t>(low | (block[kind.high_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3) << 4);
-  return static_cast<uint8_t>(low);
+  return kind.book == Book::kIq4    ? kBookIq4[low]
+         : kind.book == Book::kE2M1 ? kBookE2M1[low]
+                                    : static_cast<uint8_t>(low);
 }
 
 template <const PackKind& K>
@@ -434,6 +478,12 @@ void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t
 template <const PackKind& K>
 float one_factor(const uint8_t* packed, int64_t b, int i, int row) {
   const uint8_t* own = packed + K.block_at(b) + i * K.scale_bytes();
+  if constexpr (K.scales == Scales::kFloat) {
+    float scale;
+    std::memcpy(&scale, own + row * 4, 4);
+    return scale;
+  }
+  if constexpr (K.scales == Scales::kPower) return half_power(own[row]);
   if constexpr (!K.grouped) return load_half(own + row * 2);
   const float whole = static_cast<float>(static_cast<int8_t>(own[row]));
   return load_half(packed + K.group_at(b) + (i == K.n_scales ? 32 : 0) + row * 2) * whole;

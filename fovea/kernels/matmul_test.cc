@@ -13,15 +13,18 @@
 
 #include "fovea/base/random.h"
 #include "fovea/kernels/pack.h"
+#include "fovea/kernels/testing/tame_scales.h"
 
 namespace fovea::kernels {
 namespace {
 
-constexpr DType kDTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                             DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr DType kDTypes[] = {DType::kQ4_0,   DType::kQ4_1,    DType::kQ5_0,   DType::kQ5_1,  DType::kQ8_0,
+                             DType::kQ4_K,   DType::kQ5_K,    DType::kQ6_K,   DType::kQ2_K,  DType::kQ3_K,
+                             DType::kIQ4_NL, DType::kIQ4_XS,  DType::kMXFP4,  DType::kNVFP4, DType::kTQ1_0,
+                             DType::kTQ2_0,  DType::kIQ1_S,   DType::kIQ1_M,  DType::kIQ2_S, DType::kIQ2_XS,
+                             DType::kIQ3_S,  DType::kIQ2_XXS, DType::kIQ3_XXS};
 
-bool is_super(DType d) { return d == DType::kQ4_K || d == DType::kQ5_K || d == DType::kQ6_K; }
-bool has_offset(DType d) { return d == DType::kQ4_1 || d == DType::kQ5_1 || d == DType::kQ4_K || d == DType::kQ5_K; }
+bool is_super(DType d) { return dtype_info(d).block_elements == 256; }
 
 struct Freed {
   void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
@@ -38,12 +41,7 @@ std::vector<uint8_t> weight_bytes(DType dtype, int64_t rows, int64_t cols, int f
   std::vector<uint8_t> w(row_bytes(dtype, cols) * static_cast<size_t>(rows));
   Rng rng(7);
   for (uint8_t& b : w) b = static_cast<uint8_t>(fill < 0 ? rng.next() : static_cast<uint64_t>(fill));
-  const size_t block = row_bytes(dtype, is_super(dtype) ? 256 : 32);
-  const uint16_t scale = 0x2000, offset = 0xa400;
-  for (size_t at = 0; at < w.size(); at += block) {
-    std::memcpy(w.data() + at + (dtype == DType::kQ6_K ? block - 2 : 0), &scale, 2);
-    if (has_offset(dtype)) std::memcpy(w.data() + at + 2, &offset, 2);
-  }
+  tame_scales(dtype, w.data(), w.size());
   return w;
 }
 
@@ -197,7 +195,7 @@ TEST_P(QuantisedMatmul, AFormHasTheSameBitsInOnePieceAndBlockByBlock) {
 
 TEST_P(QuantisedMatmul, IsTheProductOfTheCodesAtEveryNumberOfTokensAndRows) {
   for (const DType dtype : kDTypes) {
-    const int64_t cols = is_super(dtype) ? 512 : 96;
+    const int64_t cols = is_super(dtype) ? 512 : dtype == DType::kNVFP4 ? 192 : 96;
     for (const int64_t rows : {1, 15, 16, 33}) {
       const auto w = weight_bytes(dtype, rows, cols, -1);
       for (const int64_t n : {1, 2, 3, 4, 5, 11, 12, 13, 25}) {

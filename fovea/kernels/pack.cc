@@ -1,7 +1,7 @@
 #include "fovea/kernels/pack.h"
 
-#include "fovea/kernels/blocks.h"
 #include "fovea/kernels/matmul.h"
+#include "fovea/kernels/rare_blocks.h"
 
 #if FOVEA_ISA_LEVEL == 0  // bound by memory: one copy is enough
 
@@ -41,6 +41,7 @@ Words steps_to_bits(Words x) {
 struct RowCodes {
   Words low[2];    // the second: 8-bit types only
   Words high[2];   // 5 and 6 bits: the bits above the nibbles, a word per step, in the low bits of each byte
+  Words two[2];    // 2 and 3 bits: the lower two, likewise; `high` has the third
   uint32_t fifth;  // or bit i belongs to column i
 };
 
@@ -77,6 +78,20 @@ void read_q6_k_codes(const uint8_t* block, int group, RowCodes& out) {
   for (int i = 0; i < 2; ++i) out.high[i] = load_words(block + 128 + half * 32 + 16 * i) >> 2 * part & all(0x03030303u);
 }
 
+void read_q2_k_codes(const uint8_t* block, int group, RowCodes& out) {
+  for (int i = 0; i < 2; ++i)
+    out.two[i] = load_words(block + 16 + group / 4 * 32 + 16 * i) >> 2 * (group % 4) & all(0x03030303u);
+}
+void read_q3_k_codes(const uint8_t* block, int group, RowCodes& out) {
+  for (int i = 0; i < 2; ++i) {
+    out.two[i] = load_words(block + 32 + group / 4 * 32 + 16 * i) >> 2 * (group % 4) & all(0x03030303u);
+    out.high[i] = load_words(block + 16 * i) >> group & all(0x01010101u);
+  }
+}
+void read_iq4_xs_codes(const uint8_t* block, int group, RowCodes& out) {
+  out.low[0] = load_words(block + 8 + 16 * group);
+}
+
 // The file's blocks of 16 rows of one panel; rows past the end read zeros.
 struct PanelBlocks {
   const uint8_t* at[kPanelRows];
@@ -85,26 +100,32 @@ struct PanelBlocks {
 template <void (*Read)(const uint8_t*, int, RowCodes&), const PackKind& K, bool kFifths>
 void put_codes(const PanelBlocks& blocks, int group, uint8_t* out) {
   for (int row = 0; row < kPanelRows; row += 4) {
-    Words low[2][4], high[2][4];
+    Words low[2][4], high[2][4], two[2][4];
     Words fifth = {};
     for (int r = 0; r < 4; ++r) {
       RowCodes codes;
       Read(blocks.at[row + r], group, codes);
-      low[0][r] = codes.low[0];
+      if constexpr (K.bits >= 4) low[0][r] = codes.low[0];
+      if constexpr (K.bits < 4) two[0][r] = codes.two[0], two[1][r] = codes.two[1];
       if constexpr (K.bits == 8) low[1][r] = codes.low[1];
-      if constexpr (K.bits == 6 || (K.bits == 5 && !kFifths)) high[0][r] = codes.high[0], high[1][r] = codes.high[1];
+      if constexpr (K.bits == 6 || K.bits == 3 || (K.bits == 5 && !kFifths))
+        high[0][r] = codes.high[0], high[1][r] = codes.high[1];
       if constexpr (kFifths) fifth[r] = codes.fifth;
     }
     const auto store = [&](int at, const Words& words) { std::memcpy(out + at + 4 * row, &words, sizeof words); };
-    for (int i = 0; i < (K.bits == 8 ? 2 : 1); ++i) {
+    for (int i = 0; i < (K.bits == 8 ? 2 : K.bits < 4 ? 0 : 1); ++i) {
       transpose(low[i]);
       for (int j = 0; j < 4; ++j) store(K.codes_at() + 64 * (4 * i + j), low[i][j]);
     }
+    for (int i = 0; i < (K.bits < 4 ? 2 : 0); ++i) {
+      transpose(two[i]);
+      store(K.codes_at() + 64 * i, two[i][0] | two[i][1] << 2 | two[i][2] << 4 | two[i][3] << 6);
+    }
     if constexpr (kFifths) {
       store(K.high_at(), steps_to_bits(fifth));
-    } else if constexpr (K.bits == 5 || K.bits == 6) {
+    } else if constexpr (K.bits == 5 || K.bits == 6 || K.bits == 3) {
       transpose(high[0]), transpose(high[1]);
-      constexpr int kBits = K.bits - 4;
+      constexpr int kBits = K.bits == 6 ? 2 : 1;
       Words bits[2];
       for (int i = 0; i < 2; ++i)
         bits[i] = high[i][0] | high[i][1] << kBits | high[i][2] << 2 * kBits | high[i][3] << 3 * kBits;
@@ -164,7 +185,61 @@ struct SignedScales {
   }
 };
 
-constexpr uint8_t kNoRow[256] = {};  // a block of any format: scale 0
+// Q2_K: sixteen pairs of 4-bit numbers, and two half floats at the end.
+struct NibblePairScales {
+  static void put_header(const PanelBlocks& blocks, uint8_t* out) {
+    for (int r = 0; r < kPanelRows; ++r) {
+      std::memcpy(out + 2 * r, blocks.at[r] + 80, 2);
+      out[32 + 2 * r] = blocks.at[r][82];
+      out[33 + 2 * r] = blocks.at[r][83] ^ 0x80u;  // a minimum is taken away
+    }
+  }
+  void read(const PanelBlocks&) {}
+  void put(const PanelBlocks& blocks, int group, uint8_t* out) const {
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int i = 0; i < 2; ++i) {
+        const uint8_t both = blocks.at[r][2 * group + i];
+        out[i * kPanelRows + r] = both & 0xf, out[(2 + i) * kPanelRows + r] = both >> 4;
+      }
+    }
+  }
+};
+
+// Q3_K: a half float of the block and sixteen numbers of 6 bits.
+struct SixBitScales {
+  static void put_header(const PanelBlocks& blocks, uint8_t* out) {
+    for (int r = 0; r < kPanelRows; ++r) std::memcpy(out + 2 * r, blocks.at[r] + 108, 2);
+  }
+  void read(const PanelBlocks&) {}
+  void put(const PanelBlocks& blocks, int group, uint8_t* out) const {
+    for (int r = 0; r < kPanelRows; ++r) {
+      for (int i = 0; i < 2; ++i)
+        out[i * kPanelRows + r] = static_cast<uint8_t>(q3_k_scale(blocks.at[r] + 96, 2 * group + i));
+    }
+  }
+};
+
+// IQ4_XS: a half float of the block and eight numbers of 6 bits.
+struct Iq4XsScales {
+  static void put_header(const PanelBlocks& blocks, uint8_t* out) {
+    for (int r = 0; r < kPanelRows; ++r) std::memcpy(out + 2 * r, blocks.at[r], 2);
+  }
+  void read(const PanelBlocks&) {}
+  void put(const PanelBlocks& blocks, int group, uint8_t* out) const {
+    for (int r = 0; r < kPanelRows; ++r) out[r] = static_cast<uint8_t>(iq4_xs_scale(blocks.at[r], group));
+  }
+};
+
+// MXFP4: a power of two.
+struct PowerScales {
+  static void put_header(const PanelBlocks&, uint8_t*) {}
+  void read(const PanelBlocks&) {}
+  void put(const PanelBlocks& blocks, int, uint8_t* out) const {
+    for (int r = 0; r < kPanelRows; ++r) out[r] = blocks.at[r][0];
+  }
+};
+
+constexpr uint8_t kNoRow[256] = {};  // a block of any format: scale 0 (of MXFP4: next to none, and codes 0)
 
 template <const PackKind& K, class Scales, void (*Read)(const uint8_t*, int, RowCodes&), bool kFifths = false>
 void pack_panels(const WeightView& w, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
@@ -186,6 +261,39 @@ void pack_panels(const WeightView& w, int64_t panel_begin, int64_t panel_end, ui
         scales.put(blocks, group, to);
         put_codes<Read, K, kFifths>(blocks, group, to);
       }
+    }
+  }
+}
+
+// The wide forms, of what `Read` makes of 32 columns.
+template <const PackKind& K, void (*Read)(const uint8_t*, int64_t, Codes&)>
+void pack_wide(const WeightView& w, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
+  const auto stride = static_cast<int64_t>(row_bytes(w.dtype, w.cols));
+  const auto* rows = static_cast<const uint8_t*>(w.data);
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    uint8_t* to = out + panel * K.panel_bytes(w.cols / 32);
+    for (int64_t b = 0; b < w.cols / 32; ++b, to += K.block_bytes()) {
+      for (int64_t r = 0; r < kPanelRows; ++r) {
+        Codes codes = {};
+        const int64_t row = panel * kPanelRows + r;
+        if (row < w.rows) Read(rows + row * stride, b, codes);
+        for (int i = 0; i < K.n_scales; ++i) std::memcpy(to + 64 * i + 4 * r, &codes.scale[i], 4);
+        for (int j = 0; j < 8; ++j) std::memcpy(to + K.codes_at() + 64 * j + 4 * r, codes.code + 4 * j, 4);
+      }
+    }
+  }
+}
+
+// Numbers that have no panels of their own, as float32.
+void pack_as_floats(const WeightView& w, int64_t panel_begin, int64_t panel_end, uint8_t* out) {
+  auto* to = reinterpret_cast<float*>(out);
+  const auto bytes = static_cast<int64_t>(row_bytes(w.dtype, 1));
+  for (int64_t row = panel_begin * kPanelRows; row < panel_end * kPanelRows; ++row) {
+    const auto* from = static_cast<const uint8_t*>(w.data) + row * w.cols * bytes;
+    for (int64_t c = 0; c < w.cols; ++c) {
+      float value = 0;
+      if (row < w.rows) kernels::dequantize(w.dtype, from + c * bytes, 1, &value);
+      to[(row / kPanelRows * w.cols + c) * kPanelRows + row % kPanelRows] = value;
     }
   }
 }
@@ -223,6 +331,26 @@ void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, v
     case DType::kQ4_K: return pack(pack_panels<kPackQ4_K, PairScales, read_q4_k_codes>);
     case DType::kQ5_K: return pack(pack_panels<kPackQ5_K, PairScales, read_q5_k_codes>);
     case DType::kQ6_K: return pack(pack_panels<kPackQ6_K, SignedScales, read_q6_k_codes>);
+    case DType::kQ2_K: return pack(pack_panels<kPackQ2_K, NibblePairScales, read_q2_k_codes>);
+    case DType::kQ3_K: return pack(pack_panels<kPackQ3_K, SixBitScales, read_q3_k_codes>);
+    case DType::kIQ4_NL: return pack(pack_panels<kPackIQ4_NL, HalfScales<kPackIQ4_NL>, read_nibbles<2>>);
+    case DType::kIQ4_XS: return pack(pack_panels<kPackIQ4_XS, Iq4XsScales, read_iq4_xs_codes>);
+    case DType::kMXFP4: return pack(pack_panels<kPackMXFP4, PowerScales, read_nibbles<1>>);
+    case DType::kIQ2_XXS: return pack(pack_wide<kPackWide, read_iq2_xxs>);
+    case DType::kIQ3_XXS: return pack(pack_wide<kPackWide, read_iq3_xxs>);
+    case DType::kIQ3_S: return pack(pack_wide<kPackWide, read_iq3_s>);
+    case DType::kIQ1_S: return pack(pack_wide<kPackWide, read_iq1_s>);
+    case DType::kTQ1_0: return pack(pack_wide<kPackWide, read_tq1_0>);
+    case DType::kTQ2_0: return pack(pack_wide<kPackWide, read_tq2_0>);
+    case DType::kIQ2_XS: return pack(pack_wide<kPackWideHalves, read_iq2_xs>);
+    case DType::kIQ2_S: return pack(pack_wide<kPackWideHalves, read_iq2_s>);
+    case DType::kIQ1_M: return pack(pack_wide<kPackWideHalves, read_iq1_m>);
+    case DType::kNVFP4: return pack(pack_wide<kPackWideHalves, read_nvfp4>);
+    case DType::kF64:
+    case DType::kI8:
+    case DType::kI16:
+    case DType::kI32:
+    case DType::kI64: return pack(pack_as_floats);
     case DType::kF32: return pack(pack_floats<uint32_t>);
     case DType::kF16:
     case DType::kBF16: return pack(pack_floats<uint16_t>);
@@ -237,7 +365,8 @@ FOVEA_KERNEL(pack_weights)
 size_t packed_bytes(const WeightView& w) {
   const PackKind kind = kind_of(w.dtype);
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  if (is_float_dtype(w.dtype)) return static_cast<size_t>(panels * kPanelRows) * row_bytes(w.dtype, w.cols);
+  if (const DType element = panel_float(w.dtype); is_float_dtype(element))
+    return static_cast<size_t>(panels * kPanelRows) * row_bytes(element, w.cols);
   return kind.bits ? static_cast<size_t>(panels * kind.panel_bytes(w.cols / 32)) : 0;
 }
 

@@ -211,9 +211,9 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
   }
   y = Tensor::empty({n, w.rows()});
   const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
+  const bool floats = !kernels::uses_quantized(w.view.dtype, 32, Numerics::kFast);
   return {.w = w.view,
-          .packed = (quantized || kernels::is_float_dtype(w.view.dtype)) && w.packed ? w.packed->data_for(w.view, n)
-                                                                                     : nullptr,
+          .packed = (quantized || floats) && w.packed ? w.packed->data_for(w.view, n) : nullptr,
           .numerics = numerics,
           .x = x.data(),
           .ld_x = w.cols(),
