@@ -40,6 +40,8 @@ enum class DType : int32_t {
   kTQ1_0 = 34,
   kTQ2_0 = 35,
   kMXFP4 = 39,
+  kNVFP4 = 40,
+  kQ1_0 = 41,
   // Of other files; numbers that no GGUF file can have.
   kF8_E4M3 = -1,
   kF8_E5M2 = -2,
@@ -48,8 +50,6 @@ enum class DType : int32_t {
   kU16 = -5,
   kU32 = -6,
   kU64 = -7,
-  kNVFP4 = 40,
-  kQ1_0 = 41,
 };
 
 struct DTypeInfo {
