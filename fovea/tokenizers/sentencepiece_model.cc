@@ -228,7 +228,10 @@ Result<Pipeline> sentencepiece_pipeline(const SentencePieceModel& m, const std::
   }
   std::vector<double> scores(m.scores.begin(), m.scores.end());
   for (size_t i = 0; i < scores.size(); ++i) {
-    if (m.types[i] == TokenType::kUserDefined) scores[i] = static_cast<double>(m.pieces[i].size()) * highest - 0.1;
+    if (m.types[i] != TokenType::kUserDefined) continue;
+    const auto characters =
+        std::count_if(m.pieces[i].begin(), m.pieces[i].end(), [](char c) { return (c & 0xC0) != 0x80; });
+    scores[i] = static_cast<double>(characters) * highest - 0.1;
   }
   FOVEA_RETURN_IF_ERROR(set_unigram(p, name, std::move(scores), lowest, fallback));
   return p;
