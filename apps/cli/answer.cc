@@ -99,15 +99,17 @@ nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::T
 }
 
 nlohmann::json setting_json(const engine::Session& session) {
-  return {{"model", session.model().path()},
-          {"attention", session.pipeline().spec()},
-          {"numerics", session.numerics() == kernels::Numerics::kExact ? "exact" : "fast"},
-          {"cache_type", kernels::name_of(session.cache().shape().k_type)},
-          {"n_ctx", session.n_ctx()},
-          {"repack_budget_bytes", session.model().repack_budget()},
-          {"packed_bytes", session.model().packed_bytes()},
-          {"isa", kernels::name_of(kernels::active_isa())},
-          {"threads", pool().size()}};
+  nlohmann::json out = {{"model", session.model().path()},
+                        {"attention", session.pipeline().spec()},
+                        {"numerics", session.numerics() == kernels::Numerics::kExact ? "exact" : "fast"},
+                        {"cache_type", kernels::name_of(session.cache().shape().k_type)},
+                        {"n_ctx", session.n_ctx()},
+                        {"repack_budget_bytes", session.model().repack_budget()},
+                        {"packed_bytes", session.model().packed_bytes()},
+                        {"isa", kernels::name_of(kernels::active_isa())},
+                        {"threads", pool().size()}};
+  if (session.adapters()) out["adapters_sha256"] = session.adapters()->sha256();
+  return out;
 }
 
 std::string timings_line(const engine::Generation& answer) {

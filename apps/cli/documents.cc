@@ -42,7 +42,7 @@ Status fetch_if_absent(const Common& common) {
 
 Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::Session& session, const Common& common) {
   if (session.shape().profile) return std::make_shared<const attention::HeadProfile>(*session.shape().profile);
-  auto found = probe::find_profile(session.model());
+  auto found = probe::find_profile(session.model(), session.adapters());
   if (found) return std::move(found->heads);
   if (found.error().code != ErrorCode::kNotFound) return found.error();
   if (!common.quiet) {

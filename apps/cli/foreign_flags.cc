@@ -14,7 +14,7 @@ constexpr std::string_view kFetching =
 constexpr std::string_view kNoSampler = "this way of sampling is not here; fovea run --help lists those that are";
 constexpr std::string_view kNoGrammar = "answers cannot be held to a grammar yet";
 constexpr std::string_view kNoImages = "models that see are not here yet";
-constexpr std::string_view kNoAdapters = "adapters and control vectors are not here yet";
+constexpr std::string_view kNoVectors = "control vectors are not here yet";
 constexpr std::string_view kNoThinking = "an answer is given as the model wrote it";
 constexpr std::string_view kNoShift = "a full context ends the answer; --attention streaming-llm goes on";
 
@@ -70,8 +70,8 @@ constexpr ForeignFlag kFlags[] = {
      kFetching},
     {"-cl,--cache-list", kNothing, kRefused, "fovea list shows the models that are here"},
     {"--offline", kNothing, kSilent, ""},
-    {"--lora,--lora-scaled,--control-vector,--control-vector-scaled,--control-vector-layer-range", kValue, kRefused,
-     kNoAdapters},
+    {"--lora-scaled", kValue, kRefused, "--lora PATH=SCALE says how strongly an adapter counts"},
+    {"--control-vector,--control-vector-scaled,--control-vector-layer-range", kValue, kRefused, kNoVectors},
     {"--override-kv", kValue, kRefused, "the model file's keys are taken as they are"},
     {"--check-tensors", kNothing, kRefused, "fovea check MODEL reads every weight"},
     {"-mm,--mmproj,-mmu,--mmproj-url,-mmdev,--image,--audio,--video,--image-min-tokens,--image-max-tokens", kValue,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <limits>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "fovea/base/numbers.h"
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
+#include "fovea/engine/lora.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/probe/measures/profile.h"
 #include "fovea/store/model_store.h"
@@ -92,8 +94,33 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
         return fmt::format("{} is not auto, q8_0, f32 or i16", quoted(input, 40));
       })
       .show_default();
+  add_lora_flag(sub, flags.loras);
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes (500MB) repacked weights may take")
       .show_default();
+}
+
+void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras) {
+  sub.add_option("--lora", loras,
+                 "PATH[=SCALE]: a LoRA adapter, PEFT's folder or a GGUF file, and how strongly it counts (1); may be "
+                 "repeated")
+      .one_value_each_time();
+}
+
+Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
+                                                              const std::vector<std::string>& loras) {
+  std::vector<engine::LoraRequest> requests;
+  for (const std::string& text : loras) {
+    engine::LoraRequest request{.path = text};
+    const size_t equals = text.rfind('=');
+    // A path may have a '=' of its own.
+    if (equals != std::string::npos && parse_number(std::string_view(text).substr(equals + 1), request.scale))
+      request.path.resize(equals);
+    if (request.path.empty() || !(std::abs(request.scale) <= 1e6))
+      return make_error(ErrorCode::kUsage, "--lora: {} is not PATH or PATH=SCALE, as in my-adapter=0.5",
+                        quoted(text, 4096));
+    requests.push_back(std::move(request));
+  }
+  return engine::load_loras(model, requests);
 }
 
 void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup) {
@@ -208,11 +235,12 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   options.n_ctx = flags.n_ctx;
   options.chunk = std::min(flags.chunk, flags.most_at_once);
   options.attention = flags.attention;
+  FOVEA_ASSIGN_OR_RETURN(options.adapters, load_adapters(model, flags.loras));
   if (!flags.profile.empty()) {
-    FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model));
+    FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model, options.adapters.get()));
   } else if (flags.attention != "dense") {
     // Methods that need one say so themselves if there is none.
-    auto found = probe::find_profile(model);
+    auto found = probe::find_profile(model, options.adapters.get());
     if (!found && found.error().code != ErrorCode::kNotFound) return std::move(found.error());
     if (found) options.profile = std::move(found->heads);
   }

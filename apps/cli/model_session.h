@@ -24,11 +24,17 @@ struct ModelFlags {
   int n_ctx = 0;                           // 0: what the model was trained for
   int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
-  bool repack_late = true;  // not a flag: a command that times something has it done at load
+  bool repack_late = true;         // not a flag: a command that times something has it done at load
+  std::vector<std::string> loras;  // PATH[=SCALE]
 };
-// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack. A command may set other defaults in
-// `flags` and common.model before; with a default model, `model_required` is false.
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --lora. A command may set other defaults
+// in `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
+
+// --lora PATH[=SCALE], repeated; and what it asks for of a model: null without one.
+void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras);
+Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
+                                                              const std::vector<std::string>& loras);
 
 // --lookup: what is drafted of an answer from the text before it. Checked while the options are parsed.
 void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup);

@@ -59,6 +59,7 @@ std::string command_line(const Options& options, const Common& common, const pro
   std::string out = fmt::format("fovea profile -m {} --again --lengths {} --depths {} --seed {} --numerics {}",
                                 store::model_name(common.model), fmt::join(profile.needle.lengths, ","),
                                 profile.needle.n_depths, profile.needle.seed, common.numerics);
+  for (const std::string& lora : options.model.loras) out += " --lora " + lora;
   for (const std::string& file : options.files) out += " --file " + std::filesystem::path(file).filename().string();
   return out;
 }
@@ -91,6 +92,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
     FOVEA_ASSIGN_OR_RETURN(std::string text, read_text_file(file));
     profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
   }
+  FOVEA_ASSIGN_OR_RETURN(profile.adapters, load_adapters(*model, options.model.loras));
   profile.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   profile.engine_version = FOVEA_VERSION;
   profile.command = command_line(options, common, profile);
@@ -151,7 +153,8 @@ Status profile(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   std::string json;
   if (!options.again && !options.measures) {
-    auto found = probe::find_profile(*model);
+    FOVEA_ASSIGN_OR_RETURN(const auto adapters, load_adapters(*model, options.model.loras));
+    auto found = probe::find_profile(*model, adapters.get());
     if (!found && found.error().code != ErrorCode::kNotFound) return found.error();
     if (found) {
       json = std::move(found->json);
@@ -182,6 +185,7 @@ Status profile(const Options& options, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_options(sub, common);
+  add_lora_flag(sub, options->model.loras);
   sub.add_option("-o,--output", options->output,
                  "write the profile there too; - is stdout, and nothing else goes there");
   sub.add_option("--against", options->against,

@@ -11,6 +11,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
+#include "fovea/engine/lora.h"
 
 namespace fovea::engine {
 namespace {
@@ -134,10 +135,11 @@ Result<HeadProfile> parse_head_profile(const std::string& text, const std::strin
   return profile;
 }
 
-Result<std::shared_ptr<const HeadProfile>> read_head_profile(const std::string& path, const Model& model) {
+Result<std::shared_ptr<const HeadProfile>> read_head_profile(const std::string& path, const Model& model,
+                                                             const tensor::Adapters* adapters) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
   FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, parse_head_profile(text, fovea::quoted(path, 4096), model.shape()));
-  FOVEA_ASSIGN_OR_RETURN(const std::string sha256, model.sha256());
+  FOVEA_ASSIGN_OR_RETURN(const std::string sha256, weights_sha256(model, adapters));
   if (profile.model_sha256 != sha256) {
     return make_error(ErrorCode::kData, "{}: a profile of another model file ({}, this one is {})",
                       fovea::quoted(path, 4096), fovea::quoted(profile.model_sha256), sha256);

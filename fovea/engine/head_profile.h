@@ -9,11 +9,13 @@
 #include "fovea/attention/shape.h"
 #include "fovea/base/result.h"
 #include "fovea/engine/model.h"
+#include "fovea/tensor/adapters.h"
 
 namespace fovea::engine {
 
-// kData if it is no profile, of another version, or of another model than this one.
-Result<std::shared_ptr<const attention::HeadProfile>> read_head_profile(const std::string& path, const Model& model);
+// kData if it is no profile, of another version, or of another model than this one with these adapters.
+Result<std::shared_ptr<const attention::HeadProfile>> read_head_profile(const std::string& path, const Model& model,
+                                                                        const tensor::Adapters* adapters = nullptr);
 
 // The same from text, for a model of this shape; `name` starts every message. The hash is only read.
 Result<attention::HeadProfile> parse_head_profile(const std::string& text, const std::string& name,

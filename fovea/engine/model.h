@@ -38,6 +38,7 @@ class Model {
   const attention::ModelShape& shape() const { return family_->config().shape; }
   // By its name in GGUF files or in Hugging Face folders, for adapters; kUsage if this model has none of that name.
   Result<const tensor::Weight*> weight(std::string_view name) const;
+  std::vector<tensor::Parameter> parameters() const { return family_->weights(); }  // the table, with its weights
   uint64_t repack_budget() const { return repack_budget_; }
   uint64_t packed_bytes() const { return packed_bytes_; }  // with those still to be made
   // Made at first use, by whichever thread comes first: what only runs ids needs none.

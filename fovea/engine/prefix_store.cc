@@ -95,8 +95,8 @@ std::string default_prefix_dir() {
 }
 
 bool PrefixStore::usable(Session& session) const {
-  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active() || session.adapters())
-    return false;
+  if (options_.dir.empty() || session.pipeline().keeps_state() || session.hooks().active()) return false;
+  if (session.adapters() && session.adapters()->sha256().empty()) return false;
   // Who can put a file there could choose what a model makes of a text.
   const std::string why = store::why_not_trusted(options_.dir);
   if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);
@@ -112,6 +112,7 @@ Result<std::string> PrefixStore::setting_of(const Session& session) const {
                                 session.numerics() == kernels::Numerics::kExact ? "exact" : "fast",
                                 kernels::name_of(session.cache().shape().k_type), session.pipeline().spec());
   if (session.n_ctx() > session.model().config().short_context) out += "angles of long contexts\n";
+  if (session.adapters()) out += fmt::format("adapters {}\n", session.adapters()->sha256());
   if (!session.pipeline().dense())
     out += fmt::format("chunk {}\nprofile {}\n", session.chunk(), profile_hash(session.shape().profile));
   return out;
@@ -189,6 +190,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(Session& session, std::span<
 
 void PrefixStore::remember(Session& session, SequenceId sequence, std::span<const int32_t> tokens) {
   if (!usable(session) || tokens.size() < kLeastTokens) return;
+  if (session.adapters(sequence) != session.adapters()) return;
   const auto n = static_cast<int32_t>(tokens.size());
   if (session.length(sequence) < n || (session.length(sequence) > n && !session.pipeline().dense())) return;
   if (!session.can_truncate(sequence, n)) return;  // layers with a window have gone on

@@ -38,7 +38,8 @@ class PrefixStore {
 
   // Sets `tokens`, all that the sequence was fed (with dense attention: what it was fed first), aside for flush(),
   // as they are now; replaces what was set aside before. Not where a method keeps state of its own, a hook is at
-  // work, weights have adapters, or the sequence is so far ahead that a layer's window has left them.
+  // work, weights have adapters that come from no file or are the sequence's own, or it is so far ahead that a layer's
+  // window has left them.
   void remember(Session& session, SequenceId sequence, std::span<const int32_t> tokens);
   // Writes what was set aside, when there is time for it. Only a complete file ever has its name.
   void flush(Session& session);

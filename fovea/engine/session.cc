@@ -76,7 +76,7 @@ SequenceId Session::fork(SequenceId sequence) {
   if (cache_.has(sequence)) cache_.fork(sequence, copy);
   pipeline_of(sequence).fork(sequence, copy);
   if (const auto own = own_.find(sequence); own != own_.end())
-    own_[copy] = {own->second.pipeline, {}, own->second.spans};
+    own_[copy] = {own->second.pipeline, {}, own->second.spans, own->second.adapters};
   lengths_[copy] = length(sequence);
   return copy;
 }
@@ -91,6 +91,17 @@ Status Session::set_attention(SequenceId sequence, std::string_view spec) {
 
 void Session::set_spans(SequenceId sequence, std::vector<attention::Span> spans) {
   own_[sequence].spans = std::move(spans);
+}
+
+void Session::set_adapters(SequenceId sequence, std::shared_ptr<const tensor::Adapters> adapters) {
+  FOVEA_CHECK(length(sequence) == 0, "session: sequence {} has {} tokens and keeps its adapters", sequence,
+              length(sequence));
+  own_[sequence].adapters = std::move(adapters);
+}
+
+const tensor::Adapters* Session::adapters(SequenceId sequence) const {
+  const auto own = own_.find(sequence);
+  return own != own_.end() && own->second.adapters ? own->second.adapters->get() : adapters();
 }
 
 const attention::Pipeline& Session::pipeline(SequenceId sequence) const {
@@ -208,7 +219,7 @@ Result<Tensor> Session::forward(const Batch& batch, std::span<const models::Give
                                    .sequences = contexts_,
                                    .memory = &attend_memory_,
                                    .cancel = cancel},
-                                  hooks_, {.given = given, .keys = &keys});
+                                  hooks_, {.given = given, .adapters = adapters_, .keys = &keys});
   FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
     return make_error(ErrorCode::kData,
@@ -247,6 +258,7 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
   Batch& batch = step_;
   batch.clear();
   contexts_.clear();
+  adapters_.clear();
   std::vector<models::GivenRows> given;
   bool stateful = false;
   for (size_t i = 0; i < feeds.size(); ++i) {
@@ -269,6 +281,9 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
                            own->second.observers, own->second.spans});
     }
     stateful = stateful || pipeline(feed.sequence).keeps_state();
+  }
+  if (std::any_of(feeds.begin(), feeds.end(), [&](const Feed& f) { return adapters(f.sequence) != adapters(); })) {
+    for (const Feed& feed : feeds) adapters_.push_back({feed.sequence, adapters(feed.sequence)});
   }
   std::vector<attention::Pipeline::States> states;
   if (stateful) {

@@ -71,6 +71,10 @@ class Session {
   Status set_attention(SequenceId sequence, std::string_view spec);
   void set_spans(SequenceId sequence, std::vector<attention::Span> spans);
   const attention::Pipeline& pipeline(SequenceId sequence) const;
+  // Adapters of its own in place of SessionOptions::adapters, while it is empty; null: the weights as they are. Each
+  // sequence of a pass gets the bits that it has alone. A fork inherits them.
+  void set_adapters(SequenceId sequence, std::shared_ptr<const tensor::Adapters> adapters);
+  const tensor::Adapters* adapters(SequenceId sequence) const;
 
   // One forward pass over the tokens of several different sequences -> the logits asked for, in the order of the feeds,
   // [rows, vocab_size]. A pass that fails (an error, or a hook that throws) leaves every sequence as it was; one whose
@@ -146,6 +150,7 @@ class Session {
     std::shared_ptr<attention::Pipeline> pipeline;  // null: the session's
     std::vector<attention::RowObserver*> observers;
     std::vector<attention::Span> spans;
+    std::optional<std::shared_ptr<const tensor::Adapters>> adapters;  // none: the session's
   };
   std::map<SequenceId, Own> own_;
   attention::Pipeline pipeline_;
@@ -154,6 +159,7 @@ class Session {
   std::map<SequenceId, int32_t> lengths_;
   attention::KeyCount keys_;
   SequenceId next_id_ = 0;
+  std::vector<models::SequenceAdapters> adapters_;  // of step(); empty: the session's for all
 };
 
 }  // namespace fovea::engine

@@ -1,5 +1,6 @@
 #include "fovea/tensor/adapters.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "fovea/base/check.h"
@@ -29,7 +30,16 @@ Status Adapters::add(const Weight& w, Lora lora) {
                       w.name, lora.a.shape().to_string(), lora.b.shape().to_string(), w.rows(), w.cols(), w.cols(),
                       w.rows());
   }
-  if (lora.a.dim(0) > 0) of_[w.view.data].loras.push_back(std::move(lora));
+  if (lora.a.dim(0) == 0) return {};
+  lora.of_a = Weight::from("lora_a", lora.a);
+  lora.of_b = Weight::from("lora_b", lora.b);
+  if (lora.frozen) {
+    for (Weight* part : {&lora.of_a, &lora.of_b}) {
+      part->value = {};  // no parameter: its values do not change
+      pack_weight_later(*part);
+    }
+  }
+  of_[w.view.data].loras.push_back(std::move(lora));
   return {};
 }
 
@@ -60,6 +70,31 @@ Status Adapters::add(const Weight& w, Rows rows) {
 const Adapter* Adapters::find(const Weight& w) const {
   const auto it = of_.find(w.view.data);
   return it == of_.end() ? nullptr : &it->second;
+}
+
+namespace {
+
+template <typename Test>
+bool any_adapter(const Weight& w, Test test) {
+  const Exec* exec = Exec::current();
+  if (!exec) return false;
+  const auto passes = [&](const Adapters* adapters) {
+    const Adapter* found = adapters ? adapters->find(w) : nullptr;
+    return found && test(*found);
+  };
+  if (exec->adapter_rows.empty()) return passes(exec->adapters);
+  return std::any_of(exec->adapter_rows.begin(), exec->adapter_rows.end(),
+                     [&](const AdapterRows& rows) { return passes(rows.adapters); });
+}
+
+}  // namespace
+
+bool is_adapted(const Weight& w) {
+  return any_adapter(w, [](const Adapter&) { return true; });
+}
+
+bool is_masked(const Weight& w) {
+  return any_adapter(w, [](const Adapter& adapter) { return adapter.mask.values.defined(); });
 }
 
 Tensor mask_factors(const Mask& mask, const Tensor& values) {

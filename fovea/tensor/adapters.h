@@ -11,9 +11,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "fovea/base/check.h"
 #include "fovea/base/result.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/weight.h"
@@ -25,6 +27,10 @@ struct Lora {
   Tensor a;  // [rank, cols]; rank 0 changes nothing
   Tensor b;  // [rows, rank]
   float scale = 1;
+  // An embedding that the logits use too may be changed in one of its uses only.
+  enum class Use { kAll, kProducts, kLookUps } use = Use::kAll;
+  bool frozen = false;          // never on a tape: products read packed forms of a and b
+  Weight of_a = {}, of_b = {};  // for these products; made by add()
 };
 
 // A factor for every element. The masked weight is made anew, in float32, for every product.
@@ -48,6 +54,11 @@ struct Adapter {
 
 class Adapters {
  public:
+  // Of all that is in them, for what is kept longer than they live (prefixes on disk, head profiles). Empty: not known,
+  // and nothing is kept.
+  const std::string& sha256() const { return sha256_; }
+  void set_sha256(std::string sha256) { sha256_ = std::move(sha256); }
+
   // kUsage, naming the weight and the shapes, where they do not fit; a vector (a norm, a bias) has no adapter.
   Status add(const Weight& w, Lora lora);
   Status add(const Weight& w, Mask mask);  // one at most
@@ -57,13 +68,25 @@ class Adapters {
 
  private:
   std::unordered_map<const void*, Adapter> of_;
+  std::string sha256_;
 };
 
-// The adapter that the current Exec has for w, or null.
-inline const Adapter* adapter_of(const Weight& w) {
+// For ops: f(begin, end, adapter) for the rows [0, n) of an op with w, in order; the adapter is null where w stays.
+template <typename F>
+void for_adapters(const Weight& w, int64_t n, F f) {
   const Exec* exec = Exec::current();
-  return exec && exec->adapters ? exec->adapters->find(w) : nullptr;
+  if (!exec || exec->adapter_rows.empty())
+    return f(int64_t{0}, n, exec && exec->adapters ? exec->adapters->find(w) : nullptr);
+  FOVEA_CHECK(exec->adapter_rows.back().end == n, "adapters of {} rows for {} of {}", exec->adapter_rows.back().end, n,
+              w.name);
+  int64_t begin = 0;
+  for (const AdapterRows& rows : exec->adapter_rows) {
+    f(begin, rows.end, rows.adapters ? rows.adapters->find(w) : nullptr);
+    begin = rows.end;
+  }
 }
+bool is_adapted(const Weight& w);  // in some row
+bool is_masked(const Weight& w);   // likewise
 
 // For ops: the factors of a mask, or of some of its rows.
 Tensor mask_factors(const Mask& mask, const Tensor& values);

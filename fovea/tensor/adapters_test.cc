@@ -263,5 +263,70 @@ TEST(Adapters, RefuseAShapeThatDoesNotFitAndNameTheWeight) {
   EXPECT_THAT(adapters.add(norm, lora(1, 5, 1, 1)).error().message, HasSubstr("output_norm.weight: it is a vector"));
 }
 
+// Rows of a product that have adapters of their own, beside some that have none.
+TEST(Adapters, RowsHaveEachTheirOwn) {
+  const Weight w = Weight::from("w", random_tensor({6, 8}, 1));
+  Adapters one, other, masked;
+  ASSERT_TRUE(one.add(w, lora(6, 8, 2, 2)));
+  ASSERT_TRUE(other.add(w, lora(6, 8, 3, 4)));
+  ASSERT_TRUE(other.add(w, Rows{random_tensor({2, 8}, 6), 1, true}));
+  ASSERT_TRUE(masked.add(w, Mask{random_tensor({6, 8}, 7)}));
+  const Tensor x = random_tensor({7, 8}, 8);
+  const std::vector<int32_t> tokens = {5, 0, 1, 2, 3, 4, 5};
+  const AdapterRows rows[] = {{2, &one}, {3, nullptr}, {5, &other}, {7, &masked}};
+  Exec mixed{.adapter_rows = rows};
+  Tensor product, looked_up;
+  {
+    ExecScope scope(mixed);
+    product = matmul(x, w);
+    looked_up = embed(w, tokens);
+    EXPECT_THROW(matmul(slice(x, 0, 0, 3), w), CheckFailed);
+  }
+  int64_t begin = 0;
+  for (const AdapterRows& some : rows) {
+    Exec alone{.adapters = some.adapters};
+    ExecScope scope(alone);
+    EXPECT_TRUE(same_bits(slice(product, 0, begin, some.end), matmul(slice(x, 0, begin, some.end), w)));
+    const auto ids = std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(some.end - begin));
+    EXPECT_TRUE(same_bits(slice(looked_up, 0, begin, some.end), embed(w, ids)));
+    begin = some.end;
+  }
+}
+
+TEST(Adapters, ALoraOfOneUseLeavesTheOtherAsItIs) {
+  const Weight w = Weight::from("w", random_tensor({6, 8}, 1));
+  const Tensor x = random_tensor({3, 8}, 2);
+  const std::vector<int32_t> tokens = {5, 0};
+  const Tensor product = matmul(x, w), looked_up = embed(w, tokens);
+  for (const auto use : {Lora::Use::kProducts, Lora::Use::kLookUps}) {
+    Adapters adapters;
+    Lora some = lora(6, 8, 2, 3);
+    some.use = use;
+    ASSERT_TRUE(adapters.add(w, some));
+    Exec exec{.adapters = &adapters};
+    ExecScope scope(exec);
+    EXPECT_EQ(same_bits(matmul(x, w), product), use == Lora::Use::kLookUps);
+    EXPECT_EQ(same_bits(embed(w, tokens), looked_up), use == Lora::Use::kProducts);
+  }
+}
+
+TEST(Adapters, AFrozenLoraGivesTheSameBits) {
+  const Weight w = Weight::from("w", random_tensor({48, 64}, 1));
+  for (const int64_t n : {1, 5, 40, 200}) {
+    const Tensor x = random_tensor({n, 64}, 2);
+    std::vector<Tensor> found;
+    for (const bool frozen : {false, true}) {
+      Adapters adapters;
+      Lora some = lora(48, 64, 5, 3);
+      some.frozen = frozen;
+      ASSERT_TRUE(adapters.add(w, some));
+      Exec exec{.adapters = &adapters};
+      ExecScope scope(exec);
+      for (int again = 0; again < 3; ++again) found.push_back(matmul(x, w));  // packed at the second
+    }
+    for (const Tensor& one : found) EXPECT_TRUE(same_bits(one, found[0])) << n;
+  }
+}
+
 }  // namespace
 }  // namespace fovea::tensor

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "fovea/kernels/matmul.h"
 #include "fovea/tensor/tensor.h"
@@ -40,12 +41,20 @@ class Arena {
   State* state_;  // shared with the storages in use
 };
 
+// Rows of a pass that belong together (of one sequence), from the end of those before to `end`; null: weights as they
+// are.
+struct AdapterRows {
+  int64_t end = 0;
+  const Adapters* adapters = nullptr;
+};
+
 struct Exec {
   Arena* arena = nullptr;
   Numerics numerics = Numerics::kFast;
-  Tape* tape = nullptr;                // not null: float32 everywhere, every op records its backward
-  const Adapters* adapters = nullptr;  // what stands for some of the weights
-  static Exec* current();              // this thread's innermost scope, or null
+  Tape* tape = nullptr;                            // not null: float32 everywhere, every op records its backward
+  const Adapters* adapters = nullptr;              // what stands for some of the weights
+  std::span<const AdapterRows> adapter_rows = {};  // in its place, where rows of x differ in it: all of them
+  static Exec* current();                          // this thread's innermost scope, or null
 };
 
 class ExecScope {

@@ -70,6 +70,45 @@ struct Again {
   Hooks none;
 };
 
+// Tells ops which rows have whose adapters, while it lives.
+class RowAdapters {
+ public:
+  explicit RowAdapters(std::span<const SequenceAdapters> of) : of_(of) {
+    if (of.empty()) return;
+    if (const tensor::Exec* exec = tensor::Exec::current()) exec_ = *exec;
+    exec_.adapters = nullptr;
+    scope_.emplace(exec_);
+  }
+  void use(const Batch& batch) {
+    if (of_.empty()) return;
+    begin();
+    for (const attention::SequenceId sequence : batch.sequences) add(sequence);
+    exec_.adapter_rows = rows_;
+  }
+  void use_logit_rows(const Batch& batch) {
+    if (of_.empty()) return;
+    begin();
+    for (const int32_t row : batch.logit_rows) add(batch.sequences[static_cast<size_t>(row)]);
+    exec_.adapter_rows = rows_;
+  }
+
+ private:
+  void begin() { rows_.clear(); }
+  void add(attention::SequenceId sequence) {
+    const auto found =
+        std::find_if(of_.begin(), of_.end(), [&](const SequenceAdapters& one) { return one.sequence == sequence; });
+    FOVEA_CHECK(found != of_.end(), "forward: no adapters are given for sequence {}", sequence);
+    if (rows_.empty() || rows_.back().adapters != found->adapters)
+      rows_.push_back({rows_.empty() ? 0 : rows_.back().end, found->adapters});
+    ++rows_.back().end;
+  }
+
+  std::span<const SequenceAdapters> of_;
+  std::vector<tensor::AdapterRows> rows_;
+  tensor::Exec exec_;
+  std::optional<tensor::ExecScope> scope_;
+};
+
 }  // namespace
 
 Tensor forward(const Family& family, const Attend::Context& context, Hooks& hook, const Pass& pass) {
@@ -78,6 +117,8 @@ Tensor forward(const Family& family, const Attend::Context& context, Hooks& hook
   FOVEA_CHECK(pass.first_block >= 0 && pass.first_block <= end && end <= family.n_blocks(),
               "forward: blocks {} to {} of {}", pass.first_block, end, family.n_blocks());
   const bool recompute = pass.recompute && tensor::current_tape() && !hook.active();
+  FOVEA_CHECK(!recompute || pass.adapters.empty(), "forward: blocks that run again have the adapters of the Exec");
+  RowAdapters adapters(pass.adapters);
   const Batch* batch = &context.batch;
   std::optional<Attend> attend;
   std::optional<attention::HookBatch> hook_rows;
@@ -86,6 +127,7 @@ Tensor forward(const Family& family, const Attend::Context& context, Hooks& hook
     Attend::Context now = context.with(*batch);
     now.hooks = hook.active() ? &hook : nullptr;
     hook_rows.emplace(hook, *batch);
+    adapters.use(*batch);
     attend.emplace(now);
     if (recompute) again = std::make_shared<Again>(family, now, hook);
   };
@@ -115,6 +157,7 @@ Tensor forward(const Family& family, const Attend::Context& context, Hooks& hook
     x = recompute ? tensor::checkpoint(x, [again, block](const Tensor& in) { return (*again)(block, in); })
                   : family.block(block, std::move(x), *attend, hook);
   }
+  adapters.use_logit_rows(*batch);
   if (to_logits) x = family.unembed(x, *batch, hook);
   finish();
   return x;

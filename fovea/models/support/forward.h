@@ -9,6 +9,7 @@
 
 #include "fovea/attention/attend.h"
 #include "fovea/models/family.h"
+#include "fovea/tensor/exec.h"
 
 namespace fovea::models {
 
@@ -16,6 +17,12 @@ namespace fovea::models {
 struct GivenRows {
   int64_t first;
   tensor::Tensor x;  // [n, d_model]
+};
+
+// What stands for weights in the rows of a sequence (tensor/adapters.h); null: nothing.
+struct SequenceAdapters {
+  attention::SequenceId sequence;
+  const tensor::Adapters* adapters;
 };
 
 // What of the chain runs, by default all of it.
@@ -28,6 +35,8 @@ struct Pass {
   // On the tape (and without a cache): blocks keep their input alone, and run again in backward. Not where hooks are
   // attached: they see each value once.
   bool recompute = false;
+  // In place of the Exec's: one entry for every sequence of the batch. Not with `recompute`.
+  std::span<const SequenceAdapters> adapters = {};
   attention::KeyCount* keys = nullptr;  // counts up
 };
 

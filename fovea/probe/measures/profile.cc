@@ -8,6 +8,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/engine/head_profile.h"
+#include "fovea/engine/lora.h"
 #include "fovea/probe/measures/needle_columns.h"
 #include "fovea/probe/measures/pattern_columns.h"
 #include "fovea/store/model_store.h"
@@ -102,8 +103,9 @@ Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> mod
   FOVEA_ASSIGN_OR_RETURN(out.prompts,
                          tasks::make_needle_prompts(model->source(), tokenizer, haystacks, options.needle));
   // Always dense: a score taken through a sparse or compressed cache tells about the cache.
-  FOVEA_ASSIGN_OR_RETURN(const auto session, engine::Session::create(model, {.numerics = options.numerics}));
-  FOVEA_ASSIGN_OR_RETURN(out.heads.model_sha256, model->sha256());
+  FOVEA_ASSIGN_OR_RETURN(const auto session,
+                         engine::Session::create(model, {.numerics = options.numerics, .adapters = options.adapters}));
+  FOVEA_ASSIGN_OR_RETURN(out.heads.model_sha256, engine::weights_sha256(*model, options.adapters.get()));
   out.heads.n_layers = model->shape().n_layers;
   out.heads.n_heads = model->shape().n_heads;
   out.heads.n_kv_heads = model->shape().n_kv_heads;
@@ -120,8 +122,8 @@ Result<std::string> profile_cache_path(std::string_view model_sha256) {
   return fmt::format("{}/profiles/{}.json", dir, model_sha256);
 }
 
-Result<FoundProfile> find_profile(const engine::Model& model) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string sha256, model.sha256());
+Result<FoundProfile> find_profile(const engine::Model& model, const tensor::Adapters* adapters) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string sha256, engine::weights_sha256(model, adapters));
   FOVEA_ASSIGN_OR_RETURN(const std::string path, profile_cache_path(sha256));
   auto cached = read_file(path, kMaxBytes);
   if (cached) return checked(path, std::move(*cached), model, sha256);

@@ -17,6 +17,7 @@
 #include "fovea/engine/model.h"
 #include "fovea/probe/measures/column.h"
 #include "fovea/tasks/needle.h"
+#include "fovea/tensor/adapters.h"
 
 namespace fovea::probe {
 
@@ -27,6 +28,7 @@ struct ProfileOptions {
   std::string engine_version, command;  // written into the profile
   std::function<void(int64_t done, int64_t total, int64_t accepted)> progress;
   const std::atomic<bool>* cancel = nullptr;
+  std::shared_ptr<const tensor::Adapters> adapters;  // of the model: what is measured is another one
 };
 
 // What one prompt of the needle task showed.
@@ -60,13 +62,13 @@ struct ShippedProfile {
 };
 std::span<const ShippedProfile> shipped_profiles();  // profiles/*.json of the source tree, built in
 
-// The profile of this model file: the cached one, else the shipped one. kNotFound says how to make it;
-// kData if the cached one is broken or was made for another file.
+// The profile of this model file, with these adapters: the cached one, else the shipped one. kNotFound says how to make
+// it; kData if the cached one is broken or was made for another file.
 struct FoundProfile {
   std::string name;  // its path, or the name of a shipped one
   std::string json;
   std::shared_ptr<const attention::HeadProfile> heads;
 };
-Result<FoundProfile> find_profile(const engine::Model& model);
+Result<FoundProfile> find_profile(const engine::Model& model, const tensor::Adapters* adapters = nullptr);
 
 }  // namespace fovea::probe

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "fovea/tensor/ops/math/add.h"
@@ -46,26 +47,64 @@ Tensor change_looked_up(const Tensor& y, std::span<const int32_t> tokens, const 
   return add(rows.replace ? mul_spread(y, kept) : y, found);
 }
 
-}  // namespace
-
+// mask * w, in float32.
 Weight masked_weight(const Weight& w, const Mask& mask) {
   return Weight::from(w.name, mul(weight_values(w), mask_factors(mask, mask.values)));
 }
 
-Tensor change_product(Tensor y, const Tensor& x, const Weight& bias, const Adapter& adapter) {
+Tensor change_part(Tensor y, const Tensor& x, const Weight& bias, const Adapter& adapter) {
   for (const Rows& rows : adapter.rows) y = change_columns(y, x, bias, rows);
-  for (const Lora& lora : adapter.loras)
-    y = matmul_add(y, scaled(matmul(x, Weight::from("lora_a", lora.a)), lora.scale), Weight::from("lora_b", lora.b));
+  for (const Lora& lora : adapter.loras) {
+    if (lora.use != Lora::Use::kLookUps) y = matmul_add(y, scaled(matmul(x, lora.of_a), lora.scale), lora.of_b);
+  }
   return y;
 }
 
-Tensor change_rows(Tensor y, std::span<const int32_t> tokens, const Adapter& adapter) {
+Tensor change_looked_up_part(Tensor y, std::span<const int32_t> tokens, const Adapter& adapter) {
   if (const Mask& mask = adapter.mask; mask.values.defined())
     y = mul(y, mask_factors(mask, select_rows(mask.values, tokens)));
   for (const Rows& rows : adapter.rows) y = change_looked_up(y, tokens, rows);
-  for (const Lora& lora : adapter.loras)
-    y = add(y, batched_product(scaled(select_rows(lora.b, tokens), lora.scale), lora.a));
+  for (const Lora& lora : adapter.loras) {
+    if (lora.use != Lora::Use::kProducts)
+      y = add(y, batched_product(scaled(select_rows(lora.b, tokens), lora.scale), lora.a));
+  }
   return y;
+}
+
+// `change` of the rows of y that have an adapter; the others stay.
+template <typename Change>
+Tensor change_parts(const Tensor& y, const Weight& w, int64_t n, Change change) {
+  Tensor all;
+  std::vector<Tensor> parts;
+  for_adapters(w, n, [&](int64_t begin, int64_t end, const Adapter* adapter) {
+    const bool whole = begin == 0 && end == n;
+    const Tensor part = !y.defined() || whole ? y : slice(y, 0, begin, end);
+    Tensor changed = adapter ? change(part, begin, end, *adapter) : part;
+    if (whole) {
+      all = std::move(changed);
+    } else {
+      parts.push_back(std::move(changed));
+    }
+  });
+  return parts.empty() ? all : concat(parts, 0);
+}
+
+}  // namespace
+
+Tensor change_product(Tensor y, const Tensor& x, const Weight& w, const Weight& bias) {
+  const int64_t n = x.dim(0);
+  return change_parts(y, w, n, [&](Tensor part, int64_t begin, int64_t end, const Adapter& adapter) {
+    const Tensor rows = begin == 0 && end == n ? x : slice(x, 0, begin, end);
+    if (adapter.mask.values.defined()) part = matmul(rows, masked_weight(w, adapter.mask), bias);
+    return change_part(std::move(part), rows, bias, adapter);
+  });
+}
+
+Tensor change_rows(Tensor y, std::span<const int32_t> tokens, const Weight& w) {
+  return change_parts(y, w, y.dim(0), [&](Tensor part, int64_t begin, int64_t end, const Adapter& adapter) {
+    const auto some = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+    return change_looked_up_part(std::move(part), some, adapter);
+  });
 }
 
 }  // namespace fovea::tensor

@@ -6,10 +6,9 @@
 #include "fovea/tensor/adapters.h"
 
 namespace fovea::tensor {
-// mask * w, in float32.
-Weight masked_weight(const Weight& w, const Mask& mask);
-// y = matmul(x, w, bias) (of the masked w, if there is a mask) becomes the product with w'.
-Tensor change_product(Tensor y, const Tensor& x, const Weight& bias, const Adapter& adapter);
+// y = matmul(x, w, bias) of w as it is becomes the product with what stands for w in each row. Where all rows are
+// masked, y may be !defined().
+Tensor change_product(Tensor y, const Tensor& x, const Weight& w, const Weight& bias);
 // y = embed(w, tokens) likewise.
-Tensor change_rows(Tensor y, std::span<const int32_t> tokens, const Adapter& adapter);
+Tensor change_rows(Tensor y, std::span<const int32_t> tokens, const Weight& w);
 }  // namespace fovea::tensor

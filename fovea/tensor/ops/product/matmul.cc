@@ -224,7 +224,43 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
           .ld_y = w.rows()};
 }
 
-bool is_masked(const Adapter* adapter) { return adapter && adapter->mask.values.defined(); }
+// The adapter of all rows of products with w, where it has nothing but Loras as they are added here: no scale to do.
+const Adapter* plain_loras(const Weight& w) {
+  const Exec* exec = Exec::current();
+  if (!exec || exec->tape || !exec->adapters || !exec->adapter_rows.empty()) return nullptr;
+  const Adapter* adapter = exec->adapters->find(w);
+  const bool plain = adapter && adapter->rows.empty() && !adapter->mask.values.defined() &&
+                     std::all_of(adapter->loras.begin(), adapter->loras.end(),
+                                 [](const Lora& lora) { return lora.scale == 1 && lora.use != Lora::Use::kLookUps; });
+  return plain ? adapter : nullptr;
+}
+
+constexpr size_t kMostProducts = 4;
+
+// y[i] += b (a x) for every Lora of products of one x, with the bits of change_product(): one job for the a of all
+// products, one for the b. Products whose `adapters` are null stay.
+void add_loras(const Tensor& x, std::span<const Adapter* const> adapters, Tensor* y) {
+  const Weight none;
+  std::array<Job, kMostProducts> jobs;
+  std::array<Tensor, kMostProducts> h, sums;
+  std::array<size_t, kMostProducts> of;
+  Tensor hold;
+  for (size_t round = 0;; ++round) {  // the first Lora of each, then the second
+    size_t n = 0;
+    for (size_t i = 0; i < adapters.size(); ++i) {
+      if (adapters[i] && round < adapters[i]->loras.size()) of[n++] = i;
+    }
+    if (n == 0) return;
+    for (size_t j = 0; j < n; ++j) jobs[j] = {args_of(x, adapters[of[j]]->loras[round].of_a, none, h[j], hold)};
+    run(std::span(jobs).first(n));
+    for (size_t j = 0; j < n; ++j) {
+      jobs[j] = {args_of(h[j], adapters[of[j]]->loras[round].of_b, none, sums[j], hold)};
+      jobs[j].residual = y[of[j]].data();
+    }
+    run(std::span(jobs).first(n));
+    for (size_t j = 0; j < n; ++j) y[of[j]] = std::move(sums[j]);
+  }
+}
 
 // With the weight as it is, whatever the adapters.
 Tensor product(const Tensor& x, const Weight& w, const Weight& bias) {
@@ -256,14 +292,18 @@ Tensor product(const Tensor& x, const Weight& w, const Weight& bias) {
 Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight()); }
 
 Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
-  const Adapter* adapter = adapter_of(w);
-  if (!adapter) return product(x, w, bias);
-  Tensor y = is_masked(adapter) ? product(x, masked_weight(w, adapter->mask), bias) : product(x, w, bias);
-  return change_product(std::move(y), x, bias, *adapter);
+  if (!is_adapted(w)) return product(x, w, bias);
+  if (const Adapter* loras = plain_loras(w)) {
+    Tensor y = product(x, w, bias);
+    add_loras(x, {&loras, 1}, &y);
+    return y;
+  }
+  const bool all_masked = is_masked(w) && Exec::current()->adapter_rows.empty();
+  return change_product(all_masked ? Tensor() : product(x, w, bias), x, w, bias);
 }
 
 void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
-  constexpr size_t kMost = 4;
+  constexpr size_t kMost = kMostProducts;
   FOVEA_CHECK(!products.empty() && products.size() <= kMost, "matmuls: {} products, 1 to {} are possible",
               products.size(), kMost);
   if (current_tape()) {
@@ -276,7 +316,7 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
   const bool any_fine = std::any_of(products.begin(), products.end(), [](const Product& p) { return p.fine; });
   size_t n_jobs = 0;
   for (size_t i = 0; i < products.size(); ++i) {
-    if (is_masked(adapter_of(products[i].w))) continue;
+    if (is_masked(products[i].w)) continue;
     Job& job = jobs[n_jobs++];
     MatmulArgs& args = job.product;
     args = args_of(x, products[i].w, products[i].bias, y[i], holds[i], any_fine);
@@ -289,16 +329,19 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     job.rest = &rests[i];
   }
   if (n_jobs > 0) run(std::span(jobs).first(n_jobs));
+  std::array<const Adapter*, kMost> loras = {};
   for (size_t i = 0; i < products.size(); ++i) {
-    const Adapter* adapter = adapter_of(products[i].w);
-    if (!adapter) continue;
-    y[i] = is_masked(adapter) ? matmul(x, products[i].w, products[i].bias)
-                              : change_product(std::move(y[i]), x, products[i].bias, *adapter);
+    const auto& [w, bias, fine] = products[i];
+    loras[i] = plain_loras(w);
+    if (loras[i] || !is_adapted(w)) continue;
+    y[i] = is_masked(w) ? matmul(x, w, bias) : change_product(std::move(y[i]), x, w, bias);
   }
+  if (std::any_of(loras.begin(), loras.end(), [](const Adapter* one) { return one != nullptr; }))
+    add_loras(x, std::span(loras).first(products.size()), y);
 }
 
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, float factor) {
-  if (current_tape() || adapter_of(by.w)) {
+  if (current_tape() || is_adapted(by.w)) {
     const Tensor y = matmul(x, by.w, by.bias);
     return add(residual, factor == 1 ? y : affine(y, factor));
   }
@@ -312,8 +355,10 @@ Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, flo
 }
 
 Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activation act, Next next) {
-  if (current_tape() || adapter_of(gate.w) || adapter_of(up.w))
-    return gated(matmul(x, gate.w, gate.bias), matmul(x, up.w, up.bias), act);
+  if (current_tape() || is_adapted(gate.w) || is_adapted(up.w)) {
+    const auto [of_gate, of_up] = matmuls(x, {{gate.w, gate.bias}, {up.w, up.bias}});
+    return gated(of_gate, of_up, act);
+  }
   FOVEA_CHECK(gate.w.rows() == up.w.rows(), "matmul_gated: {} has {} rows, {} has {}", gate.w.name, gate.w.rows(),
               up.w.name, up.w.rows());
   Tensor y, values, hold, hold_up;
@@ -327,7 +372,7 @@ Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activ
 }
 
 Tensor matmul_activated(const Tensor& x, const Linear& by, Activation act, Next next) {
-  if (current_tape() || adapter_of(by.w)) return activate(matmul(x, by.w, by.bias), act);
+  if (current_tape() || is_adapted(by.w)) return activate(matmul(x, by.w, by.bias), act);
   Tensor y, hold;
   Job job{args_of(x, by.w, by.bias, y, hold)};
   job.activates = true, job.act = act;

@@ -44,8 +44,7 @@ Tensor embed(const Weight& table, std::span<const int32_t> tokens) {
                    });
                  });
   }
-  const Adapter* adapter = adapter_of(table);
-  return adapter ? change_rows(std::move(y), tokens, *adapter) : y;
+  return is_adapted(table) ? change_rows(std::move(y), tokens, table) : y;
 }
 
 }  // namespace fovea::tensor
