@@ -50,7 +50,7 @@ Result<std::vector<int32_t>> ids_of(const nlohmann::ordered_json& list, const st
   std::vector<int32_t> ids;
   for (const auto& id : list) {
     if (!id.is_number_integer() || id < 0 || id > INT32_MAX)
-      return make_error(ErrorCode::kData, "{}: {} is no id of a token", name, quoted(id.dump(), 40));
+      return make_error(ErrorCode::kData, "{}: {} is no id of a token", name, fovea::quoted(id.dump(), 40));
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -59,7 +59,7 @@ Result<std::vector<int32_t>> ids_of(const nlohmann::ordered_json& list, const st
 // A list of ids, or a list of such lists.
 Result<std::vector<std::vector<int32_t>>> read_ids(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const auto json, read_json(path, kMaxIdsBytes));
-  const std::string name = path == "-" ? "standard input" : quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : fovea::quoted(path, 4096);
   if (!json.is_array() || json.empty()) return make_error(ErrorCode::kData, "{}: it is no list of ids", name);
   std::vector<std::vector<int32_t>> out;
   if (!json[0].is_array()) {
@@ -88,7 +88,7 @@ Result<Texts> read_texts(const Options& options) {
   } else {
     out.lines = lines_of(out.bytes);
   }
-  if (out.lines.empty()) return make_error(ErrorCode::kUsage, "{}: it has no line", quoted(options.text.file, 4096));
+  if (out.lines.empty()) return make_error(ErrorCode::kUsage, "{}: it has no line", fovea::quoted(options.text.file, 4096));
   return out;
 }
 
