@@ -121,6 +121,8 @@ TEST(Families, EveryOneHasATinyModelAndSaysWhatItRuns) {
     ASSERT_TRUE(source.has_value()) << source.error().message;
     with_model.insert((*source)->get_string("general.architecture").value());
   }
+  for (const auto& entry : fs::directory_iterator(source_dir() + "/tests/data/encoders"))  // every_encoder_test.cc
+    with_model.insert(entry.path().filename().string());
   for (const auto& [name, info] : models::family_registry()) {
     EXPECT_EQ(with_model.count(name), 1u) << name << ": tests/data/families has no model of it";
     EXPECT_FALSE(info.traits.models.empty()) << name;

@@ -5,6 +5,7 @@
 #include "apps/cli/model_session.h"
 #include "apps/cli/text_or_ids.h"
 #include "fovea/base/file_writer.h"
+#include "fovea/base/npy.h"
 
 namespace fovea::cli {
 namespace {
@@ -15,19 +16,6 @@ struct Options {
   std::string out;
   bool parse_special = false;
 };
-
-// The start of a NumPy file: magic, version 1.0, and a dictionary padded so that data begins at a multiple of 64.
-std::string npy_header(int64_t rows, int64_t cols) {
-  std::string dict = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, cols);
-  constexpr size_t kBefore = 10;
-  dict.append(63 - (kBefore + dict.size()) % 64, ' ');
-  dict += '\n';
-  std::string out = "\x93NUMPY\x01";
-  out += '\0';
-  out += static_cast<char>(dict.size() & 0xFF);
-  out += static_cast<char>(dict.size() >> 8);
-  return out + dict;
-}
 
 Status logits(const Options& options, const Common& common) {
   const Interrupt interrupt;

@@ -26,9 +26,9 @@ constexpr int32_t kWindowSlack = 64;
 constexpr int64_t kWindowStep = kSegmentPages * kernels::kPageKeys;
 
 // How many of the positions 0..q_pos a rule lets through.
-uint64_t visible(const KeyRule& rule, int32_t q_pos) {
-  const int64_t all = static_cast<int64_t>(q_pos) + 1;
-  const int64_t outside = std::max<int64_t>(0, all - rule.window);
+uint64_t visible(const KeyRule& rule, int32_t q_pos, int64_t n_keys) {
+  const int64_t upto = int64_t{q_pos} + 1, all = std::min(upto + rule.ahead, std::max(n_keys, upto));
+  const int64_t outside = std::max<int64_t>(0, upto - rule.window);
   return static_cast<uint64_t>(all - outside + std::min<int64_t>(outside, rule.n_sink));
 }
 
@@ -290,7 +290,7 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
   const Run& run = memory_.runs[index];
   const AttentionShape& shape = layer.shape;
   KeyPlan& plan = memory_.plans[index];
-  const KeyRule whole{0, shape.window, shape.causal ? 0 : INT32_MAX};
+  const KeyRule whole{0, shape.window, shape.ahead()};
   plan.begin(run.positions, shape.n_kv_heads(), shape.group(), whole);
   for (int kv = 0; kv < shape.n_kv_heads(); ++kv)
     plan.set_pages(kv, pages ? pages->of(kv) : c_.cache->blocks(run.sequence, layer.index, kv));
@@ -317,17 +317,19 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
                          : tensor::rope(queries.plain, angles_at(positions, shape.rope)));
   }
   plan.drop_idle_masks();
-  count_keys(run, plan);
+  count_keys(run, plan, shape.causal);
 }
 
-void Attend::count_keys(const Run& run, const KeyPlan& plan) {
+void Attend::count_keys(const Run& run, const KeyPlan& plan, bool causal) {
   const auto group = static_cast<size_t>(plan.group());
+  const int64_t n_keys = int64_t{run.positions.back()} + 1;
   for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
     const std::span<const KeyBlock> pages = plan.pages(kv);
-    for (const int32_t p : run.positions) keys_.dense += static_cast<uint64_t>(p + 1) * group;
+    for (const int32_t p : run.positions)
+      keys_.dense += static_cast<uint64_t>(causal ? int64_t{p} + 1 : n_keys) * group;
     if (!plan.touched(kv)) {
       for (const KeyRule& rule : plan.rules(kv)) {
-        for (const int32_t p : run.positions) keys_.seen += visible(rule, p);
+        for (const int32_t p : run.positions) keys_.seen += visible(rule, p, n_keys);
       }
       continue;
     }

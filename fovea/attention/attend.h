@@ -159,7 +159,7 @@ class Attend {
   void store(const Layer& layer, std::span<const Run> runs, const tensor::Tensor& k, const tensor::Tensor& v);
   tensor::Tensor run_paths(Layer& layer);
   void make_plan(Layer& layer, size_t run, const tensor::FloatPages* pages);  // null: the cache's
-  void count_keys(const Run& run, const KeyPlan& plan);
+  void count_keys(const Run& run, const KeyPlan& plan, bool causal);
   bool edits_rows(const Run& run, int layer, int head) const;
   bool observes(const Run& run, int layer, int head) const;
   bool shows_rows(int layer) const;  // to a hook

@@ -167,8 +167,7 @@ Tensor Attend::on_tape(Layer& layer, const Tensor& k, const Tensor& v) {
     layer.z = tensor::attention(layer.q, k, v, c_.batch.positions, c_.batch.sequences,
                                 {.scale = layer.shape.scale,
                                  .softcap = layer.shape.softcap,
-                                 .rule = {.window = layer.shape.window},
-                                 .causal = layer.shape.causal});
+                                 .rule = {.window = layer.shape.window, .ahead = layer.shape.ahead()}});
   } else {
     std::vector<Tensor> parts;
     for (size_t r = 0; r < memory_.runs.size(); ++r) parts.push_back(planned_on_tape(layer, r, k, v));

@@ -42,12 +42,15 @@ struct AttentionShape {
   float scale = 0;                   // multiplies q.k
   float softcap = 0;                 // > 0: a score s becomes softcap tanh(s / softcap)
   int window = INT_MAX;              // a row sees this many last keys, itself among them
-  bool causal = true;                // else every key of the sequence: such rows are fed in one pass
+  bool causal = true;                // else as many keys ahead as behind: a sequence's rows are fed in one pass
   static constexpr int kNoRope = -1;
 
   // Of the side that has more: what plans, lists of pages and methods go by. Neighbours share a head of the other side.
   int n_kv_heads() const { return std::max(n_k_heads, n_v_heads); }
   int group() const { return n_heads / n_kv_heads(); }
+  int ahead() const {
+    return causal ? 0 : window == INT_MAX ? INT_MAX : window - 1;
+  }  // keys past its own that a row sees
 };
 
 struct ModelShape {

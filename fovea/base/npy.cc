@@ -1,5 +1,7 @@
 #include "fovea/base/npy.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "fovea/base/bytes.h"
@@ -65,6 +67,19 @@ Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const st
     if (!is_signed && value < 0) return make_error(ErrorCode::kData, "{}: a number over 2^63", name);
   }
   return out;
+}
+
+std::string npy_header(int64_t rows, int64_t cols) {
+  std::string dict = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, cols);
+  constexpr size_t kBefore = 10;
+  dict.append(63 - (kBefore + dict.size()) % 64, ' ');
+  dict += '\n';
+  std::string out(kMagic);
+  out += '\1';
+  out += '\0';
+  out += static_cast<char>(dict.size() & 0xFF);
+  out += static_cast<char>(dict.size() >> 8);
+  return out + dict;
 }
 
 }  // namespace fovea

@@ -1,4 +1,4 @@
-// Reads NumPy files (.npy) of whole numbers in one dimension: lists of token ids.
+// NumPy files (.npy): reads whole numbers in one dimension (lists of token ids), begins a file of float32 rows.
 #pragma once
 
 #include <cstdint>
@@ -13,5 +13,9 @@ namespace fovea {
 bool is_npy(std::string_view bytes);
 // Little-endian integers of 1 to 8 bytes, signed or not. kData, kUnsupported: what the file holds instead.
 Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const std::string& name);
+
+// What stands before rows * cols float32 values: magic, version 1.0, and a dictionary padded so that data begins at a
+// multiple of 64.
+std::string npy_header(int64_t rows, int64_t cols);
 
 }  // namespace fovea

@@ -26,9 +26,10 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     total += spec.target->defined() ? kernels::row_bytes(spec.target->view.dtype, spec.target->cols()) *
                                           static_cast<uint64_t>(spec.target->rows())
                                     : 0;
-  const bool tied = std::none_of(table.begin(), table.end(), [](const tensor::Parameter& p) {
-    return p.name == "output.weight" && p.target->defined();
-  });
+  const bool tied =
+      model->family_->makes_text() && std::none_of(table.begin(), table.end(), [](const tensor::Parameter& p) {
+        return p.name == "output.weight" && p.target->defined();
+      });
   for (const auto& spec : table) {
     tensor::Weight& w = *spec.target;
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");

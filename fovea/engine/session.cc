@@ -204,7 +204,14 @@ Status Session::check_room(SequenceId sequence, int64_t n_tokens) const {
                     std::min(n_ctx_, context_of(pipeline(sequence))));
 }
 
-Result<Tensor> Session::forward(const Batch& batch, std::span<const models::GivenRows> given,
+Status Session::check_makes_text() const {
+  if (makes_text()) return {};
+  return make_error(ErrorCode::kUnsupported,
+                    "{}: a model of the family {} makes vectors of texts and no text; `fovea embed` runs it",
+                    model_->source().name(), model_->config().architecture);
+}
+
+Result<Tensor> Session::forward(const Batch& batch, std::span<const models::GivenRows> given, bool to_hidden,
                                 const std::atomic<bool>* cancel) {
   tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics, .adapters = adapters()};
   tensor::ExecScope scope(exec);
@@ -219,7 +226,7 @@ Result<Tensor> Session::forward(const Batch& batch, std::span<const models::Give
                                    .sequences = contexts_,
                                    .memory = &attend_memory_,
                                    .cancel = cancel},
-                                  hooks_, {.given = given, .adapters = adapters_, .keys = &keys});
+                                  hooks_, {.given = given, .to_hidden = to_hidden, .adapters = adapters_, .keys = &keys});
   FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
     return make_error(ErrorCode::kData,
@@ -255,6 +262,20 @@ void Session::roll_back(std::span<const Feed> feeds, std::vector<attention::Pipe
 }
 
 Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool>* cancel) {
+  FOVEA_RETURN_IF_ERROR(check_makes_text());
+  return pass(feeds, /*to_hidden=*/false, cancel);
+}
+
+Result<Tensor> Session::hidden(std::span<const Feed> feeds, const std::atomic<bool>* cancel) {
+  for (const Feed& feed : feeds) {
+    if (!makes_text() && length(feed.sequence) > 0)
+      return make_error(ErrorCode::kUsage, "an encoder reads a text in one pass, and {} of its tokens were fed",
+                        length(feed.sequence));
+  }
+  return pass(feeds, /*to_hidden=*/true, cancel);
+}
+
+Result<Tensor> Session::pass(std::span<const Feed> feeds, bool to_hidden, const std::atomic<bool>* cancel) {
   Batch& batch = step_;
   batch.clear();
   contexts_.clear();
@@ -294,7 +315,7 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
     roll_back(feeds, states);
   };
   try {
-    Result<Tensor> logits = forward(batch, given, cancel);
+    Result<Tensor> logits = forward(batch, given, to_hidden, cancel);
     if (logits) {
       for (const Feed& feed : feeds)
         lengths_[feed.sequence] = length(feed.sequence) + static_cast<int32_t>(feed.tokens.size());
@@ -314,6 +335,7 @@ Result<Tensor> Session::step(std::span<const Feed> feeds, const std::atomic<bool
 Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const int32_t> tokens,
                                             const PrefillOptions& options) {
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the prompt has no tokens");
+  FOVEA_RETURN_IF_ERROR(check_makes_text());
   FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
   const auto total = static_cast<int64_t>(tokens.size());
   FOVEA_RETURN_IF_ERROR(check_room(sequence, total));

@@ -88,6 +88,10 @@ class Session {
     Tensor x = {};  // [tokens, d_model]: rows of the residual stream in place of the tokens', which count as names only
   };
   Result<Tensor> step(std::span<const Feed> feeds, const std::atomic<bool>* cancel = nullptr);
+  // The same pass, but -> what is behind the last norm of every row, [rows, d_model]. An encoder has no other: its
+  // texts are fed whole (kUsage for a sequence that has tokens), and what asks it for logits is kUnsupported.
+  Result<Tensor> hidden(std::span<const Feed> feeds, const std::atomic<bool>* cancel = nullptr);
+  bool makes_text() const { return model_->family().makes_text(); }  // else it is an encoder's
 
   // Feeds prompt tokens in chunks -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
   // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
@@ -132,7 +136,9 @@ class Session {
   int context_of(const attention::Pipeline& pipeline) const;
   attention::Pipeline& pipeline_of(SequenceId sequence);
   bool drops_keys(SequenceId sequence) const;
-  Result<Tensor> forward(const attention::Batch& batch, std::span<const models::GivenRows> given,
+  Status check_makes_text() const;
+  Result<Tensor> pass(std::span<const Feed> feeds, bool to_hidden, const std::atomic<bool>* cancel);
+  Result<Tensor> forward(const attention::Batch& batch, std::span<const models::GivenRows> given, bool to_hidden,
                          const std::atomic<bool>* cancel);
   void roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states);
 

@@ -59,6 +59,7 @@ class HfReader {
     FOVEA_RETURN_IF_ERROR(read_generation_config());
     FOVEA_RETURN_IF_ERROR(read_tokenizer());
     FOVEA_RETURN_IF_ERROR(read_template());
+    FOVEA_RETURN_IF_ERROR(read_modules());
     if (options_.strict && !out_.warnings_.empty()) return make_error(ErrorCode::kData, "{}", out_.warnings_[0]);
     FOVEA_RETURN_IF_ERROR(out_.check_intact());
     return std::move(out_);
@@ -104,14 +105,15 @@ class HfReader {
   }
 
   // Nothing if there is no such file.
-  Result<std::optional<Json>> json(const std::string& name, uint64_t max_bytes) {
+  Result<std::optional<Json>> json(const std::string& name, uint64_t max_bytes, bool list = false) {
     FOVEA_ASSIGN_OR_RETURN(const auto file, map(name, max_bytes));
     if (!file) return std::optional<Json>();
     const std::string what = fovea::quoted(path_of(name), 4096);
     const std::string_view bytes = chars(file->bytes());
     FOVEA_RETURN_IF_ERROR(refuse_known_kinds(bytes.substr(0, kFileKindBytes), what));
     FOVEA_ASSIGN_OR_RETURN(Json parsed, parse_json(decode_marked(bytes).value_or(std::string(bytes)), what));
-    if (!parsed.is_object()) return make_error(ErrorCode::kData, "{}: it is no JSON object", what);
+    if (parsed.is_array() != list || !(list || parsed.is_object()))
+      return make_error(ErrorCode::kData, "{}: it is no JSON {}", what, list ? "list" : "object");
     return std::optional<Json>(std::move(parsed));
   }
 
@@ -321,6 +323,61 @@ class HfReader {
       FOVEA_ASSIGN_OR_RETURN(const auto object, json(name, max));
       if (!object || !object->contains("chat_template")) continue;
       FOVEA_RETURN_IF_ERROR(put_template((*object)["chat_template"], fovea::quoted(path_of(name), 4096)));
+    }
+    return {};
+  }
+
+  // How vectors of texts are made: pooling_type as GGUF has it, and under kSentence* what else is to be known.
+  Status read_modules() {
+    FOVEA_ASSIGN_OR_RETURN(const auto modules, json("modules.json", HfFolder::kMaxConfigBytes, /*list=*/true));
+    std::string pooling = modules ? "" : "1_Pooling";
+    const auto text = [](const Json& object, const char* name) {
+      const auto it = object.is_object() ? object.find(name) : object.end();
+      return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+    };
+    for (const Json& module : modules.value_or(Json::array())) {
+      const std::string type = text(module, "type");
+      const std::string kind = type.substr(type.rfind('.') == type.npos ? 0 : type.rfind('.') + 1);
+      if (kind == "Pooling") {
+        pooling = text(module, "path");
+      } else if (kind != "Transformer" && kind != "Normalize") {
+        out_.config_.keys.put(std::string(kSentenceModule), kind, "modules.json");
+      }
+    }
+    FOVEA_RETURN_IF_ERROR(read_pooling(pooling));
+    FOVEA_ASSIGN_OR_RETURN(const auto limits, json("sentence_bert_config.json", HfFolder::kMaxConfigBytes));
+    if (!limits) return {};
+    if (const auto n = limits->find("max_seq_length"); n != limits->end() && !n->is_null())
+      out_.config_.keys.put(std::string(kSentenceTokens), *n, "max_seq_length of sentence_bert_config.json");
+    if (const auto lower = limits->find("do_lower_case"); lower != limits->end() && *lower == true)
+      out_.config_.keys.put(std::string(kSentenceModule), "do_lower_case", "sentence_bert_config.json");
+    return {};
+  }
+
+  // `folder` is a part of this one, and no link.
+  Status read_pooling(const std::string& folder) {
+    std::error_code ignored;
+    if (folder.empty() || !fs::is_directory(fs::symlink_status(fs::path(path_) / folder, ignored))) return {};
+    if (folder.find('/') != folder.npos || folder.starts_with('.'))
+      return make_error(ErrorCode::kData, "{}: modules.json: path {} is no folder in this one", out_.name_,
+                        fovea::quoted(folder));
+    FOVEA_ASSIGN_OR_RETURN(const auto config, json(folder + "/config.json", HfFolder::kMaxConfigBytes));
+    if (!config) return {};
+    constexpr std::pair<std::string_view, int> kKnown[] = {
+        {"pooling_mode_mean_tokens", 1}, {"pooling_mode_cls_token", 2}, {"pooling_mode_lasttoken", 3}};
+    int type = 0, n = 0;
+    std::string other;
+    for (const auto& [name, value] : config->items()) {
+      if (!name.starts_with("pooling_mode_") || value != true) continue;
+      ++n, other = name;
+      for (const auto& [known, number] : kKnown) {
+        if (name == known) type = number;
+      }
+    }
+    if (n == 1 && type > 0) {
+      out_.config_.keys.put(out_.config_.architecture + ".pooling_type", type, other + " of " + folder);
+    } else if (n > 0) {
+      out_.config_.keys.put(std::string(kSentenceModule), n > 1 ? "several pooling modes" : other, folder);
     }
     return {};
   }

@@ -16,6 +16,10 @@
 
 namespace fovea::formats {
 
+// Keys of what the files of sentence-transformers say besides the pooling: the most tokens of a text; a step between
+// the model and its vectors that is neither pooling nor norm.
+inline constexpr std::string_view kSentenceTokens = "sentence.max_tokens", kSentenceModule = "sentence.module";
+
 class HfFolder final : public ModelSource {
  public:
   static constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20, kMaxIndexBytes = uint64_t{64} << 20,

@@ -148,6 +148,7 @@ constexpr std::string_view kNotes[] = {
     "*pdrop*",
     "*initializer*",
     "*_loss_coef",
+    "sparse_*",
     "summary_*",
     "architectures",
     "auto_map",  // names of Python classes: no code of a folder is ever run
@@ -156,16 +157,22 @@ constexpr std::string_view kNotes[] = {
     "chunk_size_feed_forward",
     "classifier_*",
     "custom_pipelines",
+    "decoder_bias",
+    "dense_seq_output",
+    "deterministic_flash_attn",
     "dtype",
     "finetuning_task",
+    "fused_*",
     "id2label",
     "is_encoder_decoder",
     "label2id",
     "max_length",
+    "max_trained_positions",
     "model_type",
     "name_or_path",
     "num_labels",
     "output_attentions",
+    "pad_vocab_size_multiple",
     "output_hidden_states",
     "output_past",
     "output_router_logits",
@@ -184,6 +191,8 @@ constexpr std::string_view kNotes[] = {
     "transformers*",
     "unsloth*",
     "use_cache",
+    "use_flash_attn",
+    "use_xentropy",
     "use_mambapy",
     "vision_config",
     "quantization_config",
@@ -192,6 +201,7 @@ constexpr std::string_view kNotes[] = {
     "text_config",
     "partial_rotary_factor",
     "rotary_pct",
+    "rotary_emb_fraction",
     "use_sliding_window",
 };
 
@@ -212,6 +222,11 @@ constexpr Default kDefaults[] = {
     {"gemma2", "final_logit_softcapping", "30.0"},
     {"phi2", "partial_rotary_factor", "0.5"},
     {"gptneox", "rotary_pct", "0.25"},
+    {"bert", "layer_norm_eps", "1e-12"},
+    {"nomic-bert", "rope_theta", "1000.0"},
+    {"modern-bert", "global_rope_theta", "160000.0"},
+    {"modern-bert", "norm_eps", "1e-05"},
+    {"modern-bert", "local_attention", "128"},
     {"stablelm", "partial_rotary_factor", "0.25"},
     // Files of models that also see images say of their language model only what differs from these.
     {"gemma3", "vocab_size", "262208"},
@@ -257,6 +272,11 @@ constexpr TensorRule kTensorRules[] = {
     {"gptneox", "", ".attention.bias"},
     {"gptneox", "", ".attention.masked_bias"},
     {"bert", "", "embeddings.position_ids"},
+    {"bert", "", "pooler.dense.weight"},  // of heads: vectors are made of what the last block gives
+    {"bert", "", "pooler.dense.bias"},
+    {"bert", "cls.", ""},
+    {"modern-bert", "head.", ""},
+    {"modern-bert", "decoder.", ""},
     {"gemma3", "vision_tower.", ""},
     {"gemma3", "multi_modal_projector.", ""},
     {"gemma3", "model.vision_tower.", ""},
@@ -403,6 +423,7 @@ class Translator {
     if (!rope) rope = field(text_, "rope_scaling");
     partial_ = field(text_, "partial_rotary_factor");
     if (!partial_) partial_ = field(text_, "rotary_pct");
+    if (!partial_) partial_ = field(text_, "rotary_emb_fraction");
     if (!rope) return {};
     if (!rope->is_object()) return bad(ErrorCode::kData, "rope_parameters", "it is no object");
     const Json* full = field(*rope, "full_attention");
@@ -451,6 +472,9 @@ class Translator {
     const int64_t width = number("embedding_length"), heads = number("attention.head_count");
     if (architecture_ == "gpt2" && width > 0)
       out_.keys.put(key("feed_forward_length"), 4 * width, "4 times n_embd of config.json");
+    // Its MLP is that of Llama under another name.
+    if (architecture_ == "nomic-bert" && out_.keys.text_of(key("hidden_act")) == "swiglu")
+      out_.keys.erase(key("hidden_act"));
     int64_t head_dim = number("attention.key_length");
     if (head_dim == 0 && heads > 0) head_dim = width / heads;
     if (!partial_) return;

@@ -37,6 +37,10 @@ class Family {
                                attention::Hooks& hook) const = 0;
   virtual tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch,
                                  attention::Hooks& hook) const = 0;
+  // What vectors of texts are made of, in place of unembed: x behind the last norm, [n, d_model].
+  virtual tensor::Tensor final_norm(const tensor::Tensor& x, attention::Hooks& /*hook*/) const { return x; }
+  // Whether unembed gives logits. Else it is an encoder: a text is read in one pass, and gives vectors only.
+  virtual bool makes_text() const { return true; }
 };
 
 // What is the same in all models of a family.

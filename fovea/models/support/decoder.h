@@ -23,11 +23,13 @@ struct DecoderBlock {
 };
 // Those around the blocks.
 struct DecoderEnds {
-  tensor::Weight embed, pos_embed, final_norm, b_final_norm, lm_head, b_lm_head;
+  tensor::Weight embed, pos_embed, type_embed, final_norm, b_final_norm, lm_head, b_lm_head;
+  tensor::Weight embed_norm, b_embed_norm;  // of the sum of embeddings
 };
 
-// Of the residual stream; heads times width of q, k, v and z; the MLP; a head's q and k; tokens; rows of positions.
-enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp, kHead, kVocab, kPositions };
+// Of the residual stream; heads times width of q, k, v and z; the MLP; a head's q and k; tokens; rows of positions, of
+// segments.
+enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp, kHead, kVocab, kPositions, kTypes };
 
 // How a file's tensor holds the rows of one weight.
 struct Held {
@@ -78,6 +80,8 @@ struct DecoderStyle {
   std::vector<EndRow> ends = decoder_ends();
   std::string_view hf_block = "model.layers.";  // before the number of a block
   bool layer_norm = false;                      // norms are centred
+  bool first_norm = true;                       // false: attention of block 0 reads x as it is
+  bool makes_text = true;                       // false: no unembedding
   float hf_norm_plus = 0;  // Hugging Face's files hold the weights of norms less this; GGUF's hold them whole
 };
 
@@ -92,12 +96,17 @@ class Decoder : public Family {
   tensor::Tensor embed(const attention::Batch& batch, attention::Hooks& hook) const override;
   tensor::Tensor block(int l, tensor::Tensor x, attention::Attend& attend, attention::Hooks& hook) const override;
   tensor::Tensor unembed(const tensor::Tensor& x, const attention::Batch& batch, attention::Hooks& hook) const override;
+  tensor::Tensor final_norm(const tensor::Tensor& x, attention::Hooks& hook) const override;
+  bool makes_text() const override { return style_.makes_text; }
 
- private:
+ protected:
   Norm norm_of(const tensor::Weight& weight, const tensor::Weight& bias) const {
     return {weight, cfg_.norm_eps, bias, style_.layer_norm};
   }
+  const DecoderBlock& weights_of(int block) const { return blocks_[static_cast<size_t>(block)]; }
+  bool has_row(tensor::Weight DecoderBlock::*target) const;
 
+ private:
   Config cfg_;
   DecoderStyle style_;
   DecoderEnds ends_;

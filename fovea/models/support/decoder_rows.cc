@@ -30,7 +30,8 @@ std::vector<Row> replaced(std::vector<Row> rows, std::initializer_list<Row> more
   return rows;
 }
 
-std::array<int64_t, 10> widths_of(const attention::ModelShape& s, const attention::AttentionShape& a) {
+std::array<int64_t, 11> widths_of(const Config& config, const attention::AttentionShape& a) {
+  const attention::ModelShape& s = config.shape;
   return {0,                             // kNone
           s.d_model,                     // kModel
           int64_t{a.n_heads} * a.k_dim,  // kQ, and so on
@@ -40,13 +41,14 @@ std::array<int64_t, 10> widths_of(const attention::ModelShape& s, const attentio
           s.d_ff,
           a.k_dim,
           s.vocab_size,
-          s.n_ctx};
+          s.n_ctx,
+          config.n_token_types};
 }
 
-Stored stored(const Held& held, const attention::ModelShape& s, const attention::AttentionShape& a) {
-  const auto widths = widths_of(s, a);
+Stored stored(const Held& held, const Config& config, const attention::AttentionShape& a) {
+  const auto widths = widths_of(config, a);
   const int64_t q = widths[static_cast<size_t>(kQ)], k = widths[static_cast<size_t>(kK)],
-                v = widths[static_cast<size_t>(kV)], ff = s.d_ff, head = int64_t{a.k_dim};
+                v = widths[static_cast<size_t>(kV)], ff = config.shape.d_ff, head = int64_t{a.k_dim};
   Stored how{.transposed = held.transposed};
   const auto rows = [&](int64_t begin, int64_t n, int64_t all, int64_t period = 0) {
     how.row_begin = begin, how.row_end = begin + n, how.fused_rows = all, how.row_period = period;
@@ -66,14 +68,14 @@ Stored stored(const Held& held, const attention::ModelShape& s, const attention:
 }
 
 template <typename Row, typename Weights>
-Parameter parameter(const Row& row, std::string name, std::string hf_name, Weights& weights,
-                    const attention::ModelShape& s, const attention::AttentionShape& a) {
+Parameter parameter(const Row& row, std::string name, std::string hf_name, Weights& weights, const Config& config,
+                    const attention::AttentionShape& a) {
   std::vector<int64_t> shape;
   for (const Width width : row.shape) {
-    if (width != kNone) shape.push_back(widths_of(s, a)[static_cast<size_t>(width)]);
+    if (width != kNone) shape.push_back(widths_of(config, a)[static_cast<size_t>(width)]);
   }
-  return {std::move(name), std::move(hf_name), std::move(shape),       &(weights.*row.target),
-          row.init,        row.optional,       stored(row.gguf, s, a), stored(row.hf, s, a)};
+  return {std::move(name), std::move(hf_name),          std::move(shape),         &(weights.*row.target), row.init,
+          row.optional,    stored(row.gguf, config, a), stored(row.hf, config, a)};
 }
 
 std::string bias_name(const std::string& weight) {
@@ -145,13 +147,14 @@ std::vector<Parameter> Decoder::weights() {
   const attention::ModelShape& s = cfg_.shape;
   std::vector<Parameter> table;
   for (const EndRow& row : style_.ends) {
-    table.push_back(parameter(row, row.name, row.hf_name, ends_, s, s.site(0)));
+    table.push_back(parameter(row, row.name, row.hf_name, ends_, cfg_, s.site(0)));
   }
   for (int l = 0; l < s.n_layers; ++l) {
     for (const DecoderRow& row : style_.rows) {
+      if (l == 0 && row.target == &DecoderBlock::attn_norm && !style_.first_norm) continue;
       table.push_back(parameter(row, fmt::format("blk.{}.{}", l, row.name),
                                 fmt::format("{}{}.{}", style_.hf_block, l, row.hf_name),
-                                blocks_[static_cast<size_t>(l)], s, s.site(l)));
+                                blocks_[static_cast<size_t>(l)], cfg_, s.site(l)));
     }
   }
   for (Parameter& p : table) {

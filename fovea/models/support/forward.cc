@@ -157,8 +157,8 @@ Tensor forward(const Family& family, const Attend::Context& context, Hooks& hook
     x = recompute ? tensor::checkpoint(x, [again, block](const Tensor& in) { return (*again)(block, in); })
                   : family.block(block, std::move(x), *attend, hook);
   }
-  adapters.use_logit_rows(*batch);
-  if (to_logits) x = family.unembed(x, *batch, hook);
+  if (!pass.to_hidden) adapters.use_logit_rows(*batch);
+  if (to_logits) x = pass.to_hidden ? family.final_norm(x, hook) : family.unembed(x, *batch, hook);
   finish();
   return x;
 }

@@ -35,13 +35,15 @@ struct Pass {
   // On the tape (and without a cache): blocks keep their input alone, and run again in backward. Not where hooks are
   // attached: they see each value once.
   bool recompute = false;
+  bool to_hidden = false;  // ends with final_norm() of all rows in place of the logits
   // In place of the Exec's: one entry for every sequence of the batch. Not with `recompute`.
   std::span<const SequenceAdapters> adapters = {};
   attention::KeyCount* keys = nullptr;  // counts up
 };
 
-// -> logits, or with an `end_block` the x that would go into it. `context` says what attention works on and with; its
-// hooks are `hook`. On the tape the family and what the context names must live until backward, but for the batch.
+// -> logits or hidden rows, or with an `end_block` the x that would go into it. `context` says what attention works on
+// and with; its hooks are `hook`. On the tape the family and what the context names must live until backward, but for
+// the batch.
 tensor::Tensor forward(const Family& family, const attention::Attend::Context& context, attention::Hooks& hook,
                        const Pass& pass = {});
 

@@ -31,7 +31,8 @@ constexpr std::string_view kSize = "attention.sliding_window", kTypes = "attenti
                            kPattern = "attention.sliding_window_pattern";
 
 // Whether each layer has a window.
-Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const std::function<bool(int)>& slides) {
+Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const std::function<bool(int)>& slides,
+                                         bool first_is_full) {
   std::vector<bool> out;
   const auto n = static_cast<size_t>(n_layers);
   if (keys.has(kTypes)) {
@@ -47,7 +48,7 @@ Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const s
   }
   if (keys.has(kPattern) && keys.source().get_u64(keys.name(kPattern))) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t period, keys.size(kPattern, 1, ModelSizes::kMaxLayers));
-    for (int l = 0; l < n_layers; ++l) out.push_back(l % period != period - 1);
+    for (int l = 0; l < n_layers; ++l) out.push_back(l % period != (first_is_full ? 0 : period - 1));
     return out;
   }
   if (keys.has(kPattern)) {
@@ -61,8 +62,10 @@ Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const s
 
 }  // namespace
 
-Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides) {
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<bool> sliding, sliding_layers(keys, config.shape.n_layers, slides));
+Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides,
+                    bool first_is_full) {
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<bool> sliding,
+                         sliding_layers(keys, config.shape.n_layers, slides, first_is_full));
   FOVEA_ASSIGN_OR_RETURN(const int64_t size, keys.size_or(kSize, 0, 0, INT_MAX));
   for (size_t l = 0; l < sliding.size(); ++l) {
     if (!sliding[l]) continue;
@@ -86,6 +89,10 @@ Status read_no_rope_layers(const Keys& keys, Config& config, int interval) {
     if (turns[l] == 0) sites(config)[l].rope = AttentionShape::kNoRope;
   }
   return {};
+}
+
+void look_both_ways(Config& config) {
+  for (AttentionShape& site : sites(config)) site.causal = false;
 }
 
 void use_learned_positions(Config& config) {

@@ -15,10 +15,11 @@ std::vector<attention::AttentionShape>& sites(Config& config);
 // `keys`, and those that read_windows reads.
 std::vector<FamilyKey> with_windows(std::vector<FamilyKey> keys);
 // Gives layers a window of attention.sliding_window keys: those that attention.layer_types calls "sliding_attention",
-// else those that attention.sliding_window_pattern marks (one flag a layer; or n: all but every n-th), else those for
-// which slides(layer). Without a size, or with 0, there is none. Layers with a window turn by Config::ropes[1] where
-// the family has such a table.
-Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides);
+// else those that attention.sliding_window_pattern marks (one flag a layer; or n: all but every n-th, the last of n or,
+// with `first_is_full`, the first), else those for which slides(layer). Without a size, or with 0, there is none.
+// Layers with a window turn by Config::ropes[1] where the family has such a table.
+Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides,
+                    bool first_is_full = false);
 inline Status read_windows(const Keys& keys, Config& config) {
   return read_windows(keys, config, [](int) { return true; });
 }
@@ -26,6 +27,9 @@ inline Status read_windows(const Keys& keys, Config& config) {
 // no_rope_layers: 0 for a layer whose q and k are not turned; else every no_rope_layer_interval-th (`interval` where
 // the key is missing).
 Status read_no_rope_layers(const Keys& keys, Config& config, int interval);
+
+// Every token sees those behind it too, in layers with a window as many as before it.
+void look_both_ways(Config& config);
 
 // A row of a table for each position in place of angles: no layer turns, and no text is longer than the table.
 void use_learned_positions(Config& config);

@@ -237,8 +237,14 @@ Status Capture::run(engine::Session& session, std::span<const int32_t> tokens, e
   }
   const Observing observing{session, reducer_.get(), sequence};
   if (all_logits && !options.on_logits) options.on_logits = [](int64_t, const tensor::Tensor&) -> Status { return {}; };
-  const auto logits = session.prefill(sequence, tokens, options);
-  if (!logits) return logits.error();
+  if (session.makes_text()) {
+    const auto logits = session.prefill(sequence, tokens, options);
+    if (!logits) return logits.error();
+  } else {
+    const engine::Session::Feed whole{.sequence = sequence, .tokens = tokens, .phase = attention::Phase::kPromptEnd};
+    const auto rows = session.hidden({&whole, 1}, options.cancel);
+    if (!rows) return rows.error();
+  }
   FOVEA_RETURN_IF_ERROR(failed_);
   FOVEA_RETURN_IF_ERROR(session.hooks().check_fired());
   for (const auto& [name, buffer] : buffers_) {

@@ -9,8 +9,8 @@ namespace fovea::tensor {
 struct AttentionOptions {
   float scale = 1;             // multiplies q . k
   float softcap = 0;           // > 0: a score s becomes softcap tanh(s / softcap)
-  kernels::KeyRule rule = {};  // a window, for causal attention
-  bool causal = true;          // token i sees token j only if positions[j] <= positions[i]
+  kernels::KeyRule rule = {};  // of causal attention: a window, and how far ahead a token sees
+  bool causal = true;          // token i sees token j only if positions[j] <= positions[i] + rule.ahead; false: all
 };
 // z = softmax(scale * q k^T) v in float32, through the kernels of inference: the fast form of sdpa, with gradients.
 // q [n, n_heads, k_dim], k [n, n_k_heads, k_dim], v [n, n_v_heads, v_dim], already rotated; tokens see those of their
