@@ -30,7 +30,8 @@ std::vector<Row> replaced(std::vector<Row> rows, std::initializer_list<Row> more
   return rows;
 }
 
-std::array<int64_t, 10> widths_of(const attention::ModelShape& s, const attention::AttentionShape& a) {
+std::array<int64_t, 14> widths_of(const Config& config, const attention::AttentionShape& a) {
+  const attention::ModelShape& s = config.shape;
   return {0,                             // kNone
           s.d_model,                     // kModel
           int64_t{a.n_heads} * a.k_dim,  // kQ, and so on
@@ -40,13 +41,17 @@ std::array<int64_t, 10> widths_of(const attention::ModelShape& s, const attentio
           s.d_ff,
           a.k_dim,
           s.vocab_size,
-          s.n_ctx};
+          s.n_ctx,
+          a.n_heads,
+          config.experts.n,
+          config.experts.d_ff,
+          config.experts.shared_d_ff};
 }
 
-Stored stored(const Held& held, const attention::ModelShape& s, const attention::AttentionShape& a) {
-  const auto widths = widths_of(s, a);
+Stored stored(const Held& held, const Config& config, const attention::AttentionShape& a) {
+  const auto widths = widths_of(config, a);
   const int64_t q = widths[static_cast<size_t>(kQ)], k = widths[static_cast<size_t>(kK)],
-                v = widths[static_cast<size_t>(kV)], ff = s.d_ff, head = int64_t{a.k_dim};
+                v = widths[static_cast<size_t>(kV)], ff = config.shape.d_ff, head = int64_t{a.k_dim};
   Stored how{.transposed = held.transposed};
   const auto rows = [&](int64_t begin, int64_t n, int64_t all, int64_t period = 0) {
     how.row_begin = begin, how.row_end = begin + n, how.fused_rows = all, how.row_period = period;
@@ -61,19 +66,35 @@ Stored stored(const Held& held, const attention::ModelShape& s, const attention:
     case Held::Part::kHeadV: rows(2 * head, head, q + k + v, 3 * head); break;
     case Held::Part::kGate: rows(0, ff, 2 * ff); break;
     case Held::Part::kUp: rows(ff, ff, 2 * ff); break;
+    case Held::Part::kEvenRows: rows(0, 1, 2 * config.experts.d_ff, 2); break;
+    case Held::Part::kOddRows: rows(1, 1, 2 * config.experts.d_ff, 2); break;
   }
   return how;
 }
 
 template <typename Row, typename Weights>
 Parameter parameter(const Row& row, std::string name, std::string hf_name, Weights& weights,
-                    const attention::ModelShape& s, const attention::AttentionShape& a) {
+                    const Config& config, const attention::AttentionShape& a) {
   std::vector<int64_t> shape;
   for (const Width width : row.shape) {
-    if (width != kNone) shape.push_back(widths_of(s, a)[static_cast<size_t>(width)]);
+    if (width != kNone) shape.push_back(widths_of(config, a)[static_cast<size_t>(width)]);
   }
-  return {std::move(name), std::move(hf_name), std::move(shape),       &(weights.*row.target),
-          row.init,        row.optional,       stored(row.gguf, s, a), stored(row.hf, s, a)};
+  return {.name = std::move(name),
+          .hf_name = std::move(hf_name),
+          .shape = std::move(shape),
+          .target = &(weights.*row.target),
+          .init = row.init,
+          .optional = row.optional,
+          .gguf = stored(row.gguf, config, a),
+          .hf = stored(row.hf, config, a)};
+}
+
+bool is_mlp(const DecoderRow& row) {
+  using B = DecoderBlock;
+  for (const auto target : {&B::w_gate, &B::w_up, &B::w_down, &B::b_gate, &B::b_up, &B::b_down}) {
+    if (row.target == target) return true;
+  }
+  return false;
 }
 
 std::string bias_name(const std::string& weight) {
@@ -145,13 +166,38 @@ std::vector<Parameter> Decoder::weights() {
   const attention::ModelShape& s = cfg_.shape;
   std::vector<Parameter> table;
   for (const EndRow& row : style_.ends) {
-    table.push_back(parameter(row, row.name, row.hf_name, ends_, s, s.site(0)));
+    table.push_back(parameter(row, row.name, row.hf_name, ends_, cfg_, s.site(0)));
   }
   for (int l = 0; l < s.n_layers; ++l) {
+    DecoderBlock& block = blocks_[static_cast<size_t>(l)];
+    const attention::AttentionShape site = s.site(l);
+    const bool mixes = cfg_.experts.in(l);
+    const std::string gguf = fmt::format("blk.{}.", l), hf = fmt::format("{}{}.", style_.hf_block, l);
     for (const DecoderRow& row : style_.rows) {
-      table.push_back(parameter(row, fmt::format("blk.{}.{}", l, row.name),
-                                fmt::format("{}{}.{}", style_.hf_block, l, row.hf_name),
-                                blocks_[static_cast<size_t>(l)], s, s.site(l)));
+      if (!mixes || !is_mlp(row)) table.push_back(parameter(row, gguf + row.name, hf + row.hf_name, block, cfg_, site));
+    }
+    if (!mixes) continue;
+    for (const DecoderRow& row : style_.router_rows)
+      table.push_back(parameter(row, gguf + row.name, hf + row.hf_name, block, cfg_, site));
+    block.experts.resize(static_cast<size_t>(cfg_.experts.n));
+    for (int e = 0; e < cfg_.experts.n; ++e) {
+      for (const ExpertRow& row : style_.expert_rows) {
+        const auto named = [e](const std::string& name) {
+          const size_t star = name.find('*');
+          return star == name.npos ? name : fmt::format("{}{}{}", name.substr(0, star), e, name.substr(star + 1));
+        };
+        const auto sliced = [&](const Held& held, const std::string& name) {
+          Stored how = stored(held, cfg_, site);
+          if (name.find('*') == name.npos) how.slice = e, how.n_slices = cfg_.experts.n;
+          return how;
+        };
+        Parameter p = parameter(row, gguf + named(row.name), hf + named(row.hf_name),
+                                block.experts[static_cast<size_t>(e)], cfg_, site);
+        p.gguf = sliced(row.gguf, row.name), p.hf = sliced(row.hf, row.hf_name);
+        if (!row.hf_packed_name.empty())
+          p.hf_packed_name = hf + row.hf_packed_name, p.hf_packed = sliced(row.hf_packed, row.hf_packed_name);
+        table.push_back(std::move(p));
+      }
     }
   }
   for (Parameter& p : table) {

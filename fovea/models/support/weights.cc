@@ -61,6 +61,8 @@ Result<std::optional<formats::TensorInfo>> find_weight(const ModelSource& source
     if (p.optional) return found;
     return wrong(ErrorCode::kData, fmt::format("is missing; it should be [{}]", fmt::join(p.shape, ", ")));
   }
+  // One row of a matrix is a vector: files have both.
+  if (found->dims.size() == 2 && p.shape.size() == 1 && found->dims[1] == 1) found->dims.pop_back();
   if (found->dims != p.shape) {
     return wrong(ErrorCode::kData, fmt::format("is [{}], but the metadata asks for [{}]", fmt::join(found->dims, ", "),
                                                fmt::join(p.shape, ", ")));
