@@ -1,5 +1,7 @@
 #include "fovea/formats/source.h"
 
+#include <fmt/format.h>
+
 #include <list>
 #include <mutex>
 #include <utility>
@@ -45,7 +47,8 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   FOVEA_ASSIGN_OR_RETURN(const TensorInfo read, readable(*found));
   const TensorInfo* whole = &read;
   const tensor::Stored& how = stored(p);
-  if (how.n_slices == 0 && !how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(*whole);
+  if (how.n_slices == 0 && !how.transposed && how.row_end == 0 && how.plus == 0)
+    return std::optional<TensorInfo>(*whole);
 
   const auto wrong = [&](ErrorCode code, const std::string& what) {
     return Error{code, fmt::format("{}: tensor {} {}", name_, whole->name, what), "tensor " + whole->name};
@@ -54,8 +57,8 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   TensorInfo one;
   if (how.n_slices > 0) {
     if (whole->dims.size() < 2 || whole->dims.back() != how.n_slices)
-      return wrong(ErrorCode::kData, fmt::format("is [{}], but {} slices are needed", fmt::join(whole->dims, ", "),
-                                                 how.n_slices));
+      return wrong(ErrorCode::kData,
+                   fmt::format("is [{}], but {} slices are needed", fmt::join(whole->dims, ", "), how.n_slices));
     one = *whole;
     one.bytes = whole->data.size() / static_cast<uint64_t>(how.n_slices);
     one.dims.pop_back();

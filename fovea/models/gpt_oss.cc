@@ -24,13 +24,13 @@ class GptOss final : public Decoder {
   using enum Width;
   static DecoderStyle style() {
     const tensor::Init zeros = tensor::Init::zeros();
-    DecoderStyle style{.rows = with_attention_biases(decoder_rows(
-                           {{"post_attention_norm.weight",
-                             "post_attention_layernorm.weight",
-                             {kModel},
-                             &B::mlp_norm,
-                             tensor::Init::ones()},
-                            {"attn_sinks.weight", "self_attn.sinks", {kHeads}, &B::sinks, zeros}}))};
+    DecoderStyle style{.rows = with_attention_biases(
+                           decoder_rows({{"post_attention_norm.weight",
+                                          "post_attention_layernorm.weight",
+                                          {kModel},
+                                          &B::mlp_norm,
+                                          tensor::Init::ones()},
+                                         {"attn_sinks.weight", "self_attn.sinks", {kHeads}, &B::sinks, zeros}}))};
     style.router_rows = {{"ffn_gate_inp.weight", "mlp.router.weight", {kModel, kExperts}, &B::w_router},
                          {"ffn_gate_inp.bias", "mlp.router.bias", {kExperts}, &B::b_router, zeros}};
     // Folders hold gate and up as one, the columns of either in turn; as MXFP4 blocks they are rows.
@@ -65,9 +65,9 @@ class GptOss final : public Decoder {
   }
 };
 FOVEA_REGISTER_FAMILY(GptOss, "gpt-oss",
-                      with_windows(with_experts(decoder_keys(
-                          {{"hidden_act", FamilyKey::Use::kOnly, "silu"},  // what it says is not what is done
-                           {"attention_bias", FamilyKey::Use::kNote}}))));
+                      with_windows(with_experts(decoder_keys({{"hidden_act", FamilyKey::Use::kOnly,
+                                                               "silu"},  // what it says is not what is done
+                                                              {"attention_bias", FamilyKey::Use::kNote}}))));
 
 }  // namespace
 }  // namespace fovea::models

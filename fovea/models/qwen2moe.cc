@@ -12,8 +12,7 @@ class Qwen2Moe final : public Decoder {
   explicit Qwen2Moe(const Config& config) : Decoder(config, style()) {}
   static Status configure(const Keys& keys, Config& config) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t end, keys.size_or("max_window_layers", 28, 0, INT_MAX));
-    FOVEA_RETURN_IF_ERROR(
-        read_windows(keys, config, [end](int layer) { return layer % 2 == 0 && layer < end; }));
+    FOVEA_RETURN_IF_ERROR(read_windows(keys, config, [end](int layer) { return layer % 2 == 0 && layer < end; }));
     return read_experts(keys, config, /*normalized=*/false);
   }
 

@@ -53,14 +53,11 @@ attention::HookMap Decoder::hooks() const {
     }
     if (rows_have(&B::attn_post_norm)) sites.insert(sites.end(), {Site::kLn1PostScale, Site::kLn1PostNormalized});
     if (rows_have(&B::mlp_post_norm)) sites.insert(sites.end(), {Site::kLn2PostScale, Site::kLn2PostNormalized});
-    if (cfg_.experts.in(l))
-      sites.insert(sites.end(), {Site::kMlpGate, Site::kExpertWeights, Site::kExpertIndices});
+    if (cfg_.experts.in(l)) sites.insert(sites.end(), {Site::kMlpGate, Site::kExpertWeights, Site::kExpertIndices});
     std::sort(sites.begin(), sites.end());
-    map.add({.layer = l,
-             .name = "blocks." + std::to_string(l),
-             .n_experts = cfg_.experts.n,
-             .n_used = cfg_.experts.used},
-            sites);
+    map.add(
+        {.layer = l, .name = "blocks." + std::to_string(l), .n_experts = cfg_.experts.n, .n_used = cfg_.experts.used},
+        sites);
   }
   for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized, Site::kUnembedIn, Site::kLogits})
     map.add(site);

@@ -73,8 +73,8 @@ Stored stored(const Held& held, const Config& config, const attention::Attention
 }
 
 template <typename Row, typename Weights>
-Parameter parameter(const Row& row, std::string name, std::string hf_name, Weights& weights,
-                    const Config& config, const attention::AttentionShape& a) {
+Parameter parameter(const Row& row, std::string name, std::string hf_name, Weights& weights, const Config& config,
+                    const attention::AttentionShape& a) {
   std::vector<int64_t> shape;
   for (const Width width : row.shape) {
     if (width != kNone) shape.push_back(widths_of(config, a)[static_cast<size_t>(width)]);

@@ -69,12 +69,11 @@ Status read_experts(const Keys& keys, Config& config, bool normalized) {
   FOVEA_ASSIGN_OR_RETURN(const int64_t n, keys.size_or(kCount, 0, 0, ModelSizes::kMaxExperts));
   if (n == 0) return {};
   if (n * config.shape.n_layers > ModelSizes::kMaxExpertsInAllLayers)
-    return keys.problem(ErrorCode::kLimit, kCount, fmt::format("is {}, in {} layers; {} experts in all are allowed", n,
-                                                               config.shape.n_layers,
-                                                               ModelSizes::kMaxExpertsInAllLayers));
+    return keys.problem(ErrorCode::kLimit, kCount,
+                        fmt::format("is {}, in {} layers; {} experts in all are allowed", n, config.shape.n_layers,
+                                    ModelSizes::kMaxExpertsInAllLayers));
   FOVEA_ASSIGN_OR_RETURN(const int64_t used, keys.size(kUsed, 1, ModelSizes::kMaxExperts));
-  if (used > n)
-    return keys.problem(ErrorCode::kData, kUsed, fmt::format("is {}, but there are {} experts", used, n));
+  if (used > n) return keys.problem(ErrorCode::kData, kUsed, fmt::format("is {}, but there are {} experts", used, n));
   e.n = static_cast<int>(n), e.used = static_cast<int>(used);
   FOVEA_ASSIGN_OR_RETURN(e.d_ff, keys.size_or(kWidth, config.shape.d_ff, 1, ModelSizes::kMaxWidth));
   if (keys.lists(kSharedWidth)) {

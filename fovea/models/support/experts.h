@@ -11,8 +11,8 @@
 
 namespace fovea::models {
 
-// `keys`, and those that read_experts reads, but expert_shared_feed_forward_length: families with such an expert list it
-// themselves.
+// `keys`, and those that read_experts reads, but expert_shared_feed_forward_length: families with such an expert list
+// it themselves.
 std::vector<FamilyKey> with_experts(std::vector<FamilyKey> keys);
 // Config::experts. Without expert_count there are none; `normalized` where expert_weights_norm is missing.
 Status read_experts(const Keys& keys, Config& config, bool normalized);

@@ -110,7 +110,9 @@ void init_weights(Family& family, uint64_t seed, bool with_optional) {
     if (p.optional && !with_optional) continue;
     const tensor::Shape shape =
         p.shape.size() == 2 ? tensor::Shape({p.shape[1], p.shape[0]}) : tensor::Shape({p.shape[0]});
-    *p.target = tensor::Weight::from(p.name, tensor::draw(p.init, shape, seed, p.name));
+    // Slices of one tensor have its name: each is drawn anew.
+    const std::string drawn = p.gguf.n_slices > 0 ? fmt::format("{} {}", p.name, p.gguf.slice) : p.name;
+    *p.target = tensor::Weight::from(p.name, tensor::draw(p.init, shape, seed, drawn));
   }
 }
 

@@ -23,7 +23,8 @@ TEST(Activations, AGateMultipliesWhatItsActivationGives) {
 }
 
 TEST(Activations, AClampedGateIsThatOfItsEquation) {
-  const Tensor gate = Tensor::from({4}, std::vector<float>{2, 9, -3, 1}), up = Tensor::from({4}, std::vector<float>{3, 8, -9, 0});
+  const Tensor gate = Tensor::from({4}, std::vector<float>{2, 9, -3, 1}),
+               up = Tensor::from({4}, std::vector<float>{3, 8, -9, 0});
   const Tensor y = gated(gate, up, Activation::kClampedSwiglu);
   const auto want = [](double g, double u) { return g / (1 + std::exp(-1.702 * g)) * (u + 1); };
   EXPECT_NEAR(y.data()[0], want(2, 3), 1e-5);

@@ -66,7 +66,8 @@ Tensor one_after_the_other(const Tensor& x, std::span<const Expert> experts, con
     const int64_t first = sorted.first(e), n = sorted.end(e) - first;
     if (n == 0) continue;
     const Expert& w = experts[e];
-    const Tensor mine = select_rows(x, std::span(sorted.tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n)));
+    const Tensor mine =
+        select_rows(x, std::span(sorted.tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(n)));
     parts.push_back(matmul(matmul_gated(mine, {w.w_gate, w.b_gate}, {w.w_up, w.b_up}, act), w.w_down, w.b_down));
   }
   const Tensor all = concat(parts, 0);  // [pairs, d_model]
@@ -109,7 +110,8 @@ struct Input {
     const Numerics numerics = exec ? exec->numerics : Numerics::kExact;
     const int64_t n = x.dim(0);
     const bool quantized = kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
-    const bool packs = (quantized || kernels::is_float_dtype(w.view.dtype)) && w.packed;
+    const bool floats = !kernels::uses_quantized(w.view.dtype, 32, Numerics::kFast);
+    const bool packs = (quantized || floats) && w.packed;
     return {.w = w.view,
             .packed = packs ? w.packed->data_for(w.view, end - first) : nullptr,
             .numerics = numerics,
@@ -188,15 +190,17 @@ Tensor together(const Tensor& x, std::span<const Expert> experts, Room& room, co
 }  // namespace
 
 Routing route(const Tensor& probabilities, int64_t used, bool normalized) {
-  FOVEA_CHECK(probabilities.shape().rank() == 2 && used >= 1 && used <= probabilities.dim(1), "route: {} of each row of {}",
-              used, probabilities.shape().to_string());
+  FOVEA_CHECK(probabilities.shape().rank() == 2 && used >= 1 && used <= probabilities.dim(1),
+              "route: {} of each row of {}", used, probabilities.shape().to_string());
   const int64_t n = probabilities.dim(0), n_experts = probabilities.dim(1);
   Routing to;
   to.experts.resize(static_cast<size_t>(n * used));
   for (int64_t t = 0; t < n; ++t) {
     const float* row = probabilities.data() + t * n_experts;
     int32_t* best = to.experts.data() + t * used;
-    const auto before = [row](int32_t a, int32_t b) { return row[a] > row[b] || (row[b] != row[b] && row[a] == row[a]); };
+    const auto before = [row](int32_t a, int32_t b) {
+      return row[a] > row[b] || (row[b] != row[b] && row[a] == row[a]);
+    };
     int64_t found = 0;
     for (int32_t e = 0; e < n_experts; ++e) {
       if (found == used && !before(e, best[used - 1])) continue;
@@ -220,8 +224,7 @@ Tensor mix_experts(const Tensor& x, std::span<const Expert> experts, const Routi
   if (x.dim(0) == 0) return Tensor::empty({0, experts[0].w_down.rows()});
   thread_local Room room;
   room.sorted.sort(routing.experts, static_cast<int64_t>(experts.size()), weights.dim(1));
-  if (current_tape() || any_adapter(experts))
-    return one_after_the_other(x, experts, room.sorted, weights, act);
+  if (current_tape() || any_adapter(experts)) return one_after_the_other(x, experts, room.sorted, weights, act);
   return together(x, experts, room, weights, act);
 }
 

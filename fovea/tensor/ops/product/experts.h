@@ -22,8 +22,8 @@ struct Routing {
 // The `used` largest of each row of probabilities [n, n_experts]; `normalized`: their weights sum up to 1.
 Routing route(const Tensor& probabilities, int64_t used, bool normalized);
 
-// y[t] = sum over i of weights[t, i] * expert[experts[t, i]](x[t]), added in the order of i. Tokens are sorted by expert,
-// so that a pass reads the weights of each that is used once; a token gives the same bits in any batch.
-// x [n, d_model] -> [n, d_model]. On the tape, and with adapters, experts run one after the other.
+// y[t] = sum over i of weights[t, i] * expert[experts[t, i]](x[t]), added in the order of i. Tokens are sorted by
+// expert, so that a pass reads the weights of each that is used once; a token gives the same bits in any batch. x [n,
+// d_model] -> [n, d_model]. On the tape, and with adapters, experts run one after the other.
 Tensor mix_experts(const Tensor& x, std::span<const Expert> experts, const Routing& routing, Activation act);
 }  // namespace fovea::tensor

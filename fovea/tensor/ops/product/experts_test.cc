@@ -77,7 +77,7 @@ Routing some_routing(int64_t n, int64_t n_experts, int64_t used) {
 }
 
 TEST(Route, TakesTheLargestAndOfEqualsTheFirst) {
-  const Tensor p = Tensor::from({3, 4}, std::vector<float>{0.1f, 0.4f, 0.2f, 0.3f,       //
+  const Tensor p = Tensor::from({3, 4}, std::vector<float>{0.1f, 0.4f, 0.2f, 0.3f,      //
                                                            0.25f, 0.25f, 0.25f, 0.25f,  //
                                                            0.2f, 0.3f, 0.2f, 0.3f});
   const Routing to = route(p, 2, false);
@@ -136,7 +136,8 @@ TEST(MixExperts, ATokenGivesTheSameBitsAloneAndInABatch) {
       ExecScope scope(exec);
       const Tensor all = mix_experts(x, experts, to, Activation::kSilu);
       for (int64_t t = 0; t < kTokens; ++t) {
-        const Routing mine{slice(to.weights, 0, t, t + 1), {to.experts.begin() + 2 * t, to.experts.begin() + 2 * t + 2}};
+        const Routing mine{slice(to.weights, 0, t, t + 1),
+                           {to.experts.begin() + 2 * t, to.experts.begin() + 2 * t + 2}};
         const Tensor one = mix_experts(slice(x, 0, t, t + 1), experts, mine, Activation::kSilu);
         for (int64_t i = 0; i < kModel; ++i) ASSERT_EQ(one.data()[i], all.data()[t * kModel + i]) << t << " " << i;
       }
