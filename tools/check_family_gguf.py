@@ -8,6 +8,7 @@ family's are, norms whole, fused matrices as the family has them. Not for mistra
 its converters call it llama.
 """
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,34 @@ import torch
 from safetensors.torch import load_file
 
 FAMILIES = Path(__file__).resolve().parent.parent / "tests/data/families"
-PERMUTED = {"llama", "smollm3", "granite"}
+PERMUTED = {"llama", "mixtral", "smollm3", "granite"}
 NAMES = {"phi2": "PHI2", "phi3": "PHI3", "gptneox": "GPTNEOX", "gpt2": "GPT2", "smollm3": "SMOLLM3", "olmo2": "OLMO2",
-         "stablelm-parallel": "STABLELM"}
+         "stablelm-parallel": "STABLELM", "mixtral": "LLAMA", "gpt-oss": "GPT_OSS"}
+GPT_OSS = {"gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"), "down_proj": ("ffn_down_exps",)}
 
 
 def permute(w, heads):
     return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def with_experts(name, tensors):
+    """Those of all experts as one tensor, under the name that the converters give it; (name, value) pairs."""
+    groups = {}
+    for key, value in tensors.items():
+        found = re.fullmatch(r"(.*\.experts\.)(\d+)\.(.*)", key)
+        if found:
+            groups.setdefault(found[1] + found[3], {})[int(found[2])] = value
+        elif found := re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts\.(\w+_proj)(_bias)?", key):
+            layer, matrix, bias = found.groups()
+            if not bias:
+                value = value.swapaxes(1, 2)  # [n_experts, in, out] there
+            parts = [value[:, ::2], value[:, 1::2]] if matrix == "gate_up_proj" else [value]
+            for where, part in zip(GPT_OSS[matrix], parts):
+                yield f"blk.{layer}.{where}.{'bias' if bias else 'weight'}", part
+        else:
+            yield key, value
+    for key, experts in groups.items():
+        yield key, np.stack([experts[e] for e in range(len(experts))])
 
 
 def convert(name, out):
@@ -65,6 +87,10 @@ def convert(name, out):
         elif kind == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(full["factor"])
+        elif kind == "yarn":
+            writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+            writer.add_rope_scaling_factor(full["factor"])
+            writer.add_rope_scaling_orig_ctx_len(full["original_max_position_embeddings"])
         elif kind == "longrope":
             original = full["original_max_position_embeddings"]
             factor = config["max_position_embeddings"] / original
@@ -91,9 +117,21 @@ def convert(name, out):
     if get("no_rope_layers"):
         writer.add_array(f"{writer.arch}.no_rope_layers", [int(n) for n in config["no_rope_layers"]])
 
+    counts = {"num_local_experts": writer.add_expert_count, "num_experts": writer.add_expert_count,
+              "num_experts_per_tok": writer.add_expert_used_count,
+              "moe_intermediate_size": writer.add_expert_feed_forward_length,
+              "shared_expert_intermediate_size": writer.add_expert_shared_feed_forward_length}
+    for field, add in counts.items():
+        if get(field) is not None:
+            add(config[field])
+    if get("mlp_only_layers"):  # no key of GGUF's
+        writer.add_array(f"{writer.arch}.mlp_only_layers", config["mlp_only_layers"])
+
     names = gguf.get_tensor_name_map(arch, layers)
-    for key, value in tensors.items():
-        where = names.get_name(key, try_suffixes=(".weight", ".bias"))
+    for key, value in with_experts(name, tensors):
+        where = key if key.startswith("blk.") else names.get_name(key, try_suffixes=(".weight", ".bias"))
+        if key.endswith("self_attn.sinks"):
+            where = f"blk.{key.split('.')[2]}.attn_sinks.weight"
         if where is None:
             raise SystemExit(f"{name}: no GGUF name for {key}")
         if name in PERMUTED and (".q_proj." in key or ".k_proj." in key):

@@ -89,6 +89,24 @@ FAMILIES = {
                  {}),
     "stablelm-parallel": ("StableLmConfig", {"hidden_size": 64, "num_key_value_heads": 4,
                                              "use_parallel_residual": True}, {}),
+    "mixtral": ("MixtralConfig", {"head_dim": 16, "num_local_experts": 5, "num_experts_per_tok": 2,
+                                  "intermediate_size": 24} | rope({"rope_type": "default"} | BASE), {
+        "window": {"sliding_window": 12},
+        "all experts": {"num_experts_per_tok": 5},
+        "one expert": {"num_experts_per_tok": 1}}),
+    "qwen2moe": ("Qwen2MoeConfig", {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                                    "num_attention_heads": 2, "num_key_value_heads": 1,
+                                    "shared_expert_intermediate_size": 40, "sliding_window": 12,
+                                    "use_sliding_window": True, "max_window_layers": 3}, {
+        "normalized": {"norm_topk_prob": True}}),
+    "qwen3moe": ("Qwen3MoeConfig", {"head_dim": 24, "num_experts": 6, "num_experts_per_tok": 3,
+                                    "moe_intermediate_size": 24, "norm_topk_prob": True, "attention_bias": True,
+                                    "mlp_only_layers": [1], "use_sliding_window": True, "sliding_window": 40}, {
+        "not normalized": {"norm_topk_prob": False}}),
+    "gpt-oss": ("GptOssConfig", {"head_dim": 24, "num_local_experts": 5, "num_experts_per_tok": 2,
+                                 "intermediate_size": 24, "sliding_window": 12}
+                | rope(YARN | {"truncate": False}), {
+        "truncated": rope(YARN | {"truncate": True})}),
 }
 
 
@@ -103,13 +121,18 @@ def draw(model, seed):
     for name, p in model.named_parameters():
         values = torch.randn(p.shape, generator=rng)
         if name.endswith("bias"):
-            values *= 0.2
+            values *= 4 if "gate_up" in name else 0.2  # some of a clamped gate are beyond the clamp
+        elif name.endswith("sinks"):
+            values *= 2
         elif p.dim() == 1:
             values = p.data.float() + 0.2 * values  # ones, or the zeros of norms that are held less 1
         elif "embed" in name or "wte" in name:
             values *= 0.7
         else:
-            fan_in = p.shape[0] if type(model).__name__.startswith("GPT2") and "h." in name else p.shape[1]
+            kind = type(model).__name__
+            fan_in = p.shape[-1]  # experts lie [n_experts, out, in]
+            if (kind.startswith("GPT2") and "h." in name) or (kind.startswith("GptOss") and p.dim() == 3):
+                fan_in = p.shape[-2]
             values /= fan_in ** 0.5
         p.data = values.to(torch.bfloat16).float()
 

@@ -45,7 +45,9 @@ Status print_limits(const Common& common) {
       {"model.head_dim", Sizes::kMaxHeadDim},
       {"model.width", Sizes::kMaxWidth},
       {"model.vocab_size", Sizes::kMaxVocab},
-      {"model.n_ctx", Sizes::kMaxContext}};
+      {"model.n_ctx", Sizes::kMaxContext},
+      {"model.experts", Sizes::kMaxExperts},
+      {"model.experts_in_all_layers", Sizes::kMaxExpertsInAllLayers}};
   nlohmann::json json = nlohmann::json::object();
   std::string text;
   for (const auto& limit : limits) {

@@ -170,6 +170,8 @@ Tensor Attend::operator()(int layer, AttendInput in) {
   in.k = hook(Site::kK, layer, std::move(in.k));
   in.v = hook(Site::kV, layer, std::move(in.v));
   const AttentionShape shape = c_.model.site(layer);
+  FOVEA_CHECK(!in.sinks.defined() || in.sinks.elements() == shape.n_heads, "attend: {} sinks for {} heads",
+              in.sinks.elements(), shape.n_heads);
   FOVEA_CHECK(c_.cache || !shows_rows(layer), "attend: hook_attn_scores and hook_pattern do not fire on the tape");
   tensor::RopeAngles moved;
   const bool edited = edit_inputs(layer, in, moved);
@@ -180,6 +182,7 @@ Tensor Attend::operator()(int layer, AttendInput in) {
            .shape = shape,
            .x = in.x,
            .h = in.h,
+           .sinks = in.sinks,
            .plain = in.q,
            .q = hook(Site::kRotQ, layer, turned(in.q)),
            .z = {}};

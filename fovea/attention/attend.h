@@ -32,11 +32,13 @@ class RowObserver {
 
 struct Cancelled {};
 
+// Sinks are logits that take part in each row's softmax and bring no value (Agarwal et al., arXiv:2508.10925).
 // q [n, n_heads, k_dim], k [n, n_k_heads, k_dim] and v [n, n_v_heads, v_dim] of the batch's rows, not rotated. x and
 // h, for methods that read them: [n, d_model], what the block reads of the residual stream and its norm.
 struct AttendInput {
   tensor::Tensor q, k, v;
   tensor::Tensor x = {}, h = {};
+  tensor::Tensor sinks = {};  // [n_heads]; undefined: there are none
 };
 
 // How many keys were computed on, and how many dense attention would have read.

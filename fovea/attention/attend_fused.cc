@@ -125,7 +125,7 @@ struct Attend::Fused {
   }
 
   bool is_whole(const Task& task) const {  // its one piece is its z
-    if (task.n_pieces != 1 || !layer.parts.empty()) return false;
+    if (task.n_pieces != 1 || !layer.parts.empty() || layer.sinks.defined()) return false;
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
     return !plan.touched(task.kv_head) ||
            plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(pieces(task)[0].part)].head ==
@@ -183,8 +183,16 @@ struct Attend::Fused {
           if (!layer.parts.empty()) keep_part(task, i, h, index, z, part_lse[n_parts]);
         }
         if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].n > 0) continue;
+        if (!layer.sinks.defined()) {
+          kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim),
+                                   out(task, i, h), nullptr);
+          continue;
+        }
+        float whole;
         kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim), out(task, i, h),
-                                 nullptr);
+                                 &whole);
+        kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), out(task, i, h),
+                       out(task, i, h));
       }
     }
   }
@@ -353,8 +361,11 @@ void Attend::join_parts(Layer& layer, size_t index) {
     if (edits_rows(run, layer.index, head)) continue;
     float* z = layer.z_of(run.begin + row / n_heads, head);
     std::fill_n(z, v_dim, 0.0f);
+    float share = 1;
+    if (layer.sinks.defined())
+      share = layer.share_of_keys(head, kernels::log_sum_exp(parts.lse.data() + row * parts.n, parts.n));
     for (int64_t p = 0; p < parts.n; ++p) {
-      const float weight = weights.data()[row * parts.n + p];
+      const float weight = weights.data()[row * parts.n + p] * share;
       if (weight != 0.0f) kernels::axpy(v_dim, weight, parts.z.data() + (p * n_rows + row) * v_dim, z);
     }
   }

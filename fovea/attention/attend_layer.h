@@ -1,6 +1,7 @@
 // One layer on its way through the paths of attend(): for attend*.cc only.
 #pragma once
 
+#include <cmath>
 #include <vector>
 
 #include "fovea/attention/attend.h"
@@ -19,6 +20,7 @@ struct Attend::Layer {
   int index;
   AttentionShape shape;
   tensor::Tensor x = {}, h = {};  // of AttendInput
+  tensor::Tensor sinks = {};      // likewise
   tensor::Tensor plain, q;        // as projected, and turned
   tensor::Tensor z;               // [n, n_heads, v_dim]
   // Where a method joins: of each run, z of every part [parts, n, n_heads, v_dim] and their lse [n, n_heads, parts].
@@ -28,6 +30,10 @@ struct Attend::Layer {
   };
   std::vector<Parts> parts = {};
 
+  // What a row whose scores have this log-sum-exp leaves to its keys beside the head's sink.
+  float share_of_keys(int head, float lse) const {
+    return sinks.defined() ? 1.0f / (1.0f + std::exp(sinks.data()[head] - lse)) : 1.0f;
+  }
   int64_t ld_q() const { return int64_t{shape.n_heads} * shape.k_dim; }
   int64_t ld_z() const { return int64_t{shape.n_heads} * shape.v_dim; }
   float* z_of(int64_t row, int head) { return z.data() + row * ld_z() + int64_t{head} * shape.v_dim; }

@@ -98,6 +98,13 @@ void Attend::Rows::scores(const RowTask& task, int64_t first, int64_t n, float* 
   }
 }
 
+void Attend::Rows::softmax(int head, std::span<float> row) const {
+  const auto n = static_cast<int64_t>(row.size());
+  const float share = layer.sinks.defined() ? layer.share_of_keys(head, kernels::log_sum_exp(row.data(), n)) : 1;
+  kernels::softmax(row.data(), n, row.data());
+  if (layer.sinks.defined()) kernels::scale(n, share, row.data(), row.data());
+}
+
 void Attend::Rows::weigh(const RowTask& task, int64_t first, int64_t n, const float* pattern, int64_t slots) const {
   const auto run_index = static_cast<size_t>(task.run);
   const Run& run = attend.memory_.runs[run_index];
@@ -142,7 +149,7 @@ void Attend::Rows::run(const RowTask& task) const {
       const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
       for (size_t e = 0; e < editors.size(); ++e)
         methods[editors[e]]->edit_scores({calls[e], task.head, q_pos, positions}, row);
-      kernels::softmax(row.data(), slots, row.data());
+      softmax(task.head, row);
       for (size_t e = 0; e < editors.size(); ++e)
         methods[editors[e]]->edit_pattern({calls[e], task.head, q_pos, positions}, row);
       for (RowObserver* observer : observers) observer->see({plain, task.head, q_pos, positions}, row);
@@ -229,7 +236,7 @@ void Attend::hooked_rows(Layer& layer, size_t index) {
   show(Site::kScores, kUnseen);
   each_head([&](int h, Head& head) {
     for (int64_t i = 0; i < n; ++i) {
-      kernels::softmax(head.row(i).data(), head.slots(), head.row(i).data());
+      row_path.softmax(h, head.row(i));
       for (const size_t m : head.editors)
         methods(run)[m]->edit_pattern({call(run, layer.index, m), h, q_pos(i), head.positions}, head.row(i));
     }

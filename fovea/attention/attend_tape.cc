@@ -9,6 +9,8 @@
 #include "fovea/tensor/ops/attention/attention_parts.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/binary.h"
+#include "fovea/tensor/ops/math/unary.h"
+#include "fovea/tensor/ops/reduce/softmax.h"
 #include "fovea/tensor/ops/shape/copy.h"
 #include "fovea/tensor/ops/shape/view.h"
 
@@ -91,9 +93,18 @@ std::vector<AttentionRead> reads_of(const KeyPlan& plan) {
   return reads;
 }
 
+// z of keys whose rows have these sums [n, n_heads, parts], beside the sinks.
+Tensor beside_sinks(const Tensor& z, const Tensor& lse, const Tensor& sinks) {
+  if (!sinks.defined()) return z;
+  const int64_t n = lse.dim(0), heads = lse.dim(1);
+  const Tensor whole = lse.dim(2) == 1 ? tensor::reshape(lse, {n, heads}) : tensor::logsumexp(lse);
+  const Tensor share = tensor::sigmoid(tensor::sub(whole, tensor::reshape(sinks, {heads})));
+  return tensor::mul_spread(z, tensor::reshape(share, {n, heads, 1}));
+}
+
 }  // namespace
 
-// One run whose methods choose or join, over the keys of its sequence.
+// One run whose methods choose or join, or whose rows have sinks, over the keys of its sequence.
 Tensor Attend::planned_on_tape(Layer& layer, size_t index, const Tensor& k, const Tensor& v) {
   const Run& run = memory_.runs[index];
   for (int head = 0; head < layer.shape.n_heads; ++head) {
@@ -138,6 +149,7 @@ Tensor Attend::planned_on_tape(Layer& layer, size_t index, const Tensor& k, cons
       sum = sum.defined() ? tensor::add(sum, part) : part;
     }
   }
+  sum = beside_sinks(sum, lse, layer.sinks);
   return sum.dim(2) == layer.shape.v_dim ? sum : tensor::slice(sum, 2, 0, layer.shape.v_dim);
 }
 
@@ -163,7 +175,7 @@ Tensor Attend::cross_on_tape(int layer, const Tensor& q, const Tensor& k, const 
 
 Tensor Attend::on_tape(Layer& layer, const Tensor& k, const Tensor& v) {
   const auto acts = [&](const Run& run) { return !methods(run).empty(); };
-  if (std::none_of(memory_.runs.begin(), memory_.runs.end(), acts)) {
+  if (!layer.sinks.defined() && std::none_of(memory_.runs.begin(), memory_.runs.end(), acts)) {
     layer.z = tensor::attention(layer.q, k, v, c_.batch.positions, c_.batch.sequences,
                                 {.scale = layer.shape.scale,
                                  .softcap = layer.shape.softcap,

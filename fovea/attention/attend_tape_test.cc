@@ -63,6 +63,18 @@ TEST(AttendOnTape, KnowsWindowsSoftCapsAndLayersWithoutOrder) {
   expect_same_with_and_without(both_ways);
 }
 
+TEST(AttendOnTape, SinksTakeTheirShareAndHaveGradients) {
+  for (const char* spec : {"dense", "test-pages:every=3", "test-classes:sinks=0.5"}) {
+    SCOPED_TRACE(spec);
+    OneLayer layer(spec);
+    layer.sinks = Tensor::from({4}, std::vector<float>{-1, 0.5f, 2, 4});
+    expect_same_with_and_without(layer);
+    const Batch batch = two_sequences(2);
+    const auto qkv = layer.inputs(batch, 0);
+    tensor::expect_gradients({qkv[0], qkv[1], qkv[2], layer.sinks}, [&] { return layer.without_cache(batch, 0, qkv); });
+  }
+}
+
 TEST(AttendOnTape, KeysAndValuesMayDifferInTheirNumberOfHeads) {
   for (const auto& [n_k, n_v] : {std::pair(1, 2), std::pair(2, 1)}) {
     OneLayer layer("test-pages:every=3,scale:value=2", kernels::KvType::kF32, nullptr, OneLayer::shape_of(4, n_k, n_v));

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "fovea/attention/testing/methods.h"
 #include "fovea/attention/testing/one_layer.h"
 #include "fovea/base/check.h"
@@ -56,6 +58,53 @@ TEST(Attend, LongAndShortSequencesOfABatchGiveTheBitsOfEachAlone) {
     EXPECT_EQ(together.run(batch, 0), expected) << threads;
   }
   set_threads(0);
+}
+
+// On every path: fused, in parts that a method joins, and with rows that a method edits.
+TEST(Attend, ASinkTakesItsShareOfEveryRow) {
+  for (const std::string spec : {"dense", "test-pages:every=1", "test-classes:sinks=1", "test-rows:head=2:factor=1"}) {
+    SCOPED_TRACE(spec);
+    OneLayer layer(spec);
+    layer.sinks = tensor::Tensor::from({4}, std::vector<float>{-3, 0.5f, 2, 30});
+    layer.feed(1100);  // more than one segment of keys
+    const std::vector<float> z = layer.feed(2), next = layer.feed(1, /*decoding=*/true);
+    for (int head = 0; head < 4; ++head) {
+      layer.expect_head(z, 1, head, layer.weighed(head, layer.pattern(head, 1101, everything)));
+      layer.expect_head(next, 0, head, layer.weighed(head, layer.pattern(head, 1102, everything)));
+    }
+  }
+}
+
+TEST(Attend, RowsBesideASinkGiveTheSameBitsHoweverTheyAreFed) {
+  OneLayer whole, parts;
+  for (OneLayer* layer : {&whole, &parts}) layer->sinks = tensor::Tensor::from({4}, std::vector<float>{1, 2, 3, -1});
+  const std::vector<float> z = whole.feed(1300);
+  std::vector<float> fed = parts.feed(1290);
+  for (int i = 0; i < 10; ++i) {
+    const std::vector<float> one = parts.feed(1, /*decoding=*/i % 2 == 0);
+    fed.insert(fed.end(), one.begin(), one.end());
+  }
+  EXPECT_EQ(fed, z);
+}
+
+// The rows that hooks see lack what the sink takes.
+TEST(Attend, APatternBesideASinkSumsUpToLessThanOne) {
+  OneLayer layer;
+  layer.sinks = tensor::Tensor::from({4}, std::vector<float>(4, 0.0f));
+  std::vector<float> sums;
+  const auto scope = layer.hooks.scoped("blocks.0.attn.hook_pattern", [&](const std::string&, tensor::Tensor& x) {
+    for (int64_t row = 0; row < x.dim(0) * x.dim(1); ++row)
+      sums.push_back(std::accumulate(x.data() + row * x.dim(2), x.data() + (row + 1) * x.dim(2), 0.0f));
+  });
+  ASSERT_TRUE(scope.has_value());
+  layer.feed(5);
+  ASSERT_EQ(sums.size(), 20u);
+  for (int head = 0; head < 4; ++head) {
+    const std::vector<double> p = layer.pattern(head, 4, everything);
+    const double want = std::accumulate(p.begin(), p.end(), 0.0);
+    EXPECT_NEAR(sums[static_cast<size_t>(head * 5 + 4)], want, 1e-5);
+    EXPECT_LT(want, 0.99);
+  }
 }
 
 constexpr int kHeadCounts[][3] = {{8, 2, 4}, {8, 4, 2}, {4, 1, 4}, {6, 3, 3}};  // heads, of keys, of values

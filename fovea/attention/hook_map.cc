@@ -23,6 +23,8 @@ enum class Dim {
   kValueDim,
   kModel,
   kMlp,
+  kExperts,
+  kUsedExperts,
   kVocab
 };
 
@@ -62,6 +64,9 @@ constexpr SiteRow kTable[] = {
     {Site::kMlpIn, "hook_mlp_in", {kTokens, kModel}},
     {Site::kLn2Scale, "ln2.hook_scale", {kTokens, kOne}},
     {Site::kLn2Normalized, "ln2.hook_normalized", {kTokens, kModel}},
+    {Site::kMlpGate, "mlp.hook_gate", {kTokens, kExperts}},
+    {Site::kExpertWeights, "mlp.hook_expert_weights", {kTokens, kExperts}},
+    {Site::kExpertIndices, "mlp.hook_expert_indices", {kTokens, kUsedExperts}},
     {Site::kMlpPre, "mlp.hook_pre", {kTokens, kMlp}},
     {Site::kMlpPreLinear, "mlp.hook_pre_linear", {kTokens, kMlp}},
     {Site::kMlpPost, "mlp.hook_post", {kTokens, kMlp}},
@@ -94,6 +99,8 @@ std::vector<int64_t> shape_of(Site site, const ModelShape& model, const HookBloc
       case kValueDim: shape.push_back(at.v_dim); break;
       case kModel: shape.push_back(block.d_model > 0 ? block.d_model : model.d_model); break;
       case kMlp: shape.push_back(block.d_ff > 0 ? block.d_ff : model.d_ff); break;
+      case kExperts: shape.push_back(block.n_experts); break;
+      case kUsedExperts: shape.push_back(block.n_used); break;
       case kVocab: shape.push_back(model.vocab_size); break;
     }
   }

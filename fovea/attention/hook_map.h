@@ -46,6 +46,9 @@ enum class Site : int {
   kMlpIn,              // B.hook_mlp_in               [n, d_model] what ln2 reads; resid_mid stays
   kLn2Scale,           // B.ln2.hook_scale            [n, 1]
   kLn2Normalized,      // B.ln2.hook_normalized       [n, d_model]
+  kMlpGate,            // B.mlp.hook_gate             [n, n_experts] the router's logits
+  kExpertWeights,      // B.mlp.hook_expert_weights   [n, n_experts] their softmax, of which the largest are taken
+  kExpertIndices,      // B.mlp.hook_expert_indices   [n, n_used] the experts taken, the largest weight first
   kMlpPre,             // B.mlp.hook_pre              [n, d_ff] before the activation: the gate's, where there is one
   kMlpPreLinear,       // B.mlp.hook_pre_linear       [n, d_ff] up, beside a gate
   kMlpPost,            // B.mlp.hook_post             [n, d_ff] act(pre), times pre_linear
@@ -77,6 +80,7 @@ struct HookBlock {
   std::string name;                // "blocks.3"
   std::string attention = "attn";  // "cross_attn" of a block's second layer: "blocks.3.cross_attn.hook_q"
   int d_model = 0, d_ff = 0;       // 0: the model's
+  int n_experts = 0, n_used = 0;   // of a mixture
 };
 
 class HookMap {

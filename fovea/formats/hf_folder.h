@@ -50,12 +50,17 @@ class HfFolder final : public ModelSource {
   Result<tokenizers::Vocabulary> vocabulary() const override;
   tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.hf; }
   int64_t block_of(std::string_view tensor) const override;
-  const std::string& name_of(const tensor::Parameter& p) const override { return p.hf_name; }
-  const tensor::Stored& stored(const tensor::Parameter& p) const override { return p.hf; }
+  const std::string& name_of(const tensor::Parameter& p) const override {
+    return is_packed(p) ? p.hf_packed_name : p.hf_name;
+  }
+  const tensor::Stored& stored(const tensor::Parameter& p) const override { return is_packed(p) ? p.hf_packed : p.hf; }
   uint64_t count_bad_scales(const TensorInfo& tensor) const override { return weights_.count_bad_scales(tensor); }
 
  private:
   friend class HfReader;
+  bool is_packed(const tensor::Parameter& p) const {
+    return !p.hf_packed_name.empty() && !find_tensor(p.hf_name) && find_tensor(p.hf_packed_name);
+  }
   HfFolder() = default;
   Result<std::optional<Made>> make(const TensorInfo& tensor) const override { return weights_.make(tensor); }
 

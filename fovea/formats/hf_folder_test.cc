@@ -68,6 +68,33 @@ class Folder : public ::testing::Test {
   fs::path root_;
 };
 
+// Experts as MXFP4: rows of gate and up in turn, of each expert, as they are stored.
+TEST_F(Folder, APackedTensorIsFoundUnderItsOtherName) {
+  constexpr int kExperts = 2, kRows = 4;
+  std::string scales;
+  for (char i = 0; i < kExperts * kRows; ++i) scales.push_back(i);
+  put("model.safetensors", SafetensorsFile()
+                               .add("x_blocks", {kExperts, kRows, 1, 16}, "U8", std::string(16 * 8, '\x21'))
+                               .add("x_scales", {kExperts, kRows, 1}, "U8", scales)
+                               .build());
+  const auto model = open();
+  Parameter odd = named("x");
+  odd.hf = {.transposed = true};
+  odd.hf_packed_name = "x_blocks";
+  odd.hf_packed = {.slice = 1, .n_slices = kExperts, .row_begin = 1, .row_end = 2, .row_period = 2};
+  const auto found = model->find(odd);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  ASSERT_TRUE(found.value().has_value());
+  const TensorInfo& rows = **found;
+  EXPECT_EQ(rows.dtype, kernels::DType::kMXFP4);
+  EXPECT_THAT(rows.dims, ElementsAre(32, 2));
+  ASSERT_EQ(rows.data.size(), 2u * 17);
+  EXPECT_EQ(rows.data[0], std::byte{5});
+  EXPECT_EQ(rows.data[17], std::byte{7});
+  odd.hf_packed.n_slices = 3;
+  EXPECT_THAT(model->find(odd).error().message, HasSubstr("3 slices"));
+}
+
 TEST_F(Folder, OneFileOrShardsGiveTheSameTensors) {
   put_weights();
   const auto one = open();

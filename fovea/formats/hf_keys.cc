@@ -85,6 +85,7 @@ constexpr Row kRows[] = {
     {"norm_bias", "norm_bias", "false"},
     {"use_bias", "use_bias"},
     {"use_qkv_bias", "use_qkv_bias", "false"},
+    {"qkv_bias", "qkv_bias"},
     // Attention.
     {"sliding_window", "attention.sliding_window"},
     {"local_attention", "attention.sliding_window"},
@@ -130,7 +131,8 @@ constexpr Row kRows[] = {
     {"norm_topk_prob", "expert_weights_norm"},
     {"decoder_sparse_step", "decoder_sparse_step", "1"},
     {"mlp_only_layers", "mlp_only_layers"},
-    {"swiglu_limit", "swiglu_limit"},
+    {"swiglu_limit", "swiglu_limit", "7"},  // with this gain and limit there is one activation
+    {"swiglu_alpha", "swiglu_alpha", "1.702"},
     // Encoders.
     {"is_decoder", "is_decoder", "false"},
     {"type_vocab_size", "type_vocab_size"},
@@ -213,6 +215,7 @@ struct Default {
 constexpr Default kDefaults[] = {
     {"mistral", "sliding_window", "4096"},
     {"mixtral", "rope_theta", "1000000.0"},
+    {"qwen3moe", "norm_topk_prob", "false"},  // GGUF's readers take it for true
     {"smollm3", "rope_theta", "2000000.0"},
     {"gemma", "head_dim", "256"},
     {"gemma2", "head_dim", "256"},
@@ -256,7 +259,7 @@ constexpr Row kRopeRows[] = {
     {"high_freq_factor", "high_freq_factor"},
     {"mscale", "mscale"},
     {"mscale_all_dim", "mscale_all_dim"},
-    {"truncate", "truncate", "true"},
+    {"truncate", "truncate"},
 };
 constexpr std::pair<std::string_view, std::string_view> kRopeTypes[] = {
     {"default", "none"}, {"mrope", "none"}, {"su", "longrope"}};

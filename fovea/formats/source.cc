@@ -1,5 +1,7 @@
 #include "fovea/formats/source.h"
 
+#include <fmt/format.h>
+
 #include <list>
 #include <mutex>
 #include <utility>
@@ -13,7 +15,7 @@ namespace fovea::formats {
 
 struct ModelSource::Copies {
   std::mutex mutex;
-  std::list<std::vector<float>> values;
+  std::list<std::vector<std::byte>> values;
   std::map<std::string, Made> made;  // by tensor
 };
 
@@ -45,12 +47,28 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
   FOVEA_ASSIGN_OR_RETURN(const TensorInfo read, readable(*found));
   const TensorInfo* whole = &read;
   const tensor::Stored& how = stored(p);
-  if (!how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(*whole);
+  if (how.n_slices == 0 && !how.transposed && how.row_end == 0 && how.plus == 0)
+    return std::optional<TensorInfo>(*whole);
 
-  TensorInfo out = *whole;
   const auto wrong = [&](ErrorCode code, const std::string& what) {
     return Error{code, fmt::format("{}: tensor {} {}", name_, whole->name, what), "tensor " + whole->name};
   };
+  const kernels::DTypeInfo& type = kernels::dtype_info(whole->dtype);
+  TensorInfo one;
+  if (how.n_slices > 0) {
+    if (whole->dims.size() < 2 || whole->dims.back() != how.n_slices)
+      return wrong(ErrorCode::kData,
+                   fmt::format("is [{}], but {} slices are needed", fmt::join(whole->dims, ", "), how.n_slices));
+    one = *whole;
+    one.bytes = whole->data.size() / static_cast<uint64_t>(how.n_slices);
+    one.dims.pop_back();
+    if (one.dims[0] % type.block_elements != 0)
+      return wrong(ErrorCode::kData, fmt::format("has rows of {}, which are no whole blocks", one.dims[0]));
+    one.data = whole->data.subspan(static_cast<uint64_t>(how.slice) * one.bytes, one.bytes);
+    whole = &one;
+    if (!how.transposed && how.row_end == 0 && how.plus == 0) return std::optional<TensorInfo>(std::move(one));
+  }
+  TensorInfo out = *whole;
   if (whole->dims.size() > 2 || (how.transposed && whole->dims.size() != 2))
     return wrong(ErrorCode::kData, fmt::format("has {} dimensions", whole->dims.size()));
   if (how.transposed) std::swap(out.dims[0], out.dims[1]);
@@ -64,7 +82,6 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
     return wrong(ErrorCode::kData, fmt::format("has {} rows, which are no whole groups of {}", rows, period));
   const int64_t groups = rows / period, kept_rows = end - begin;
   rows = groups * kept_rows;
-  const kernels::DTypeInfo& type = kernels::dtype_info(whole->dtype);
   const int64_t row = out.dims.size() == 2 ? out.dims[0] : 1;
   const bool whole_blocks = begin * row % type.block_elements == 0 && end * row % type.block_elements == 0;
   if (groups == 1 && !how.transposed && how.plus == 0 && whole_blocks) {
@@ -73,24 +90,38 @@ Result<std::optional<TensorInfo>> ModelSource::find(const tensor::Parameter& p) 
     return std::optional<TensorInfo>(std::move(out));
   }
 
+  std::vector<std::byte> copy;
+  const auto keep = [&](kernels::DType dtype) {
+    const std::lock_guard lock(copies_->mutex);
+    out.dtype = dtype;
+    out.data = copies_->values.emplace_back(std::move(copy));
+    out.bytes = out.data.size();
+    return std::optional<TensorInfo>(std::move(out));
+  };
+  if (!how.transposed && how.plus == 0 && row % type.block_elements == 0) {
+    const uint64_t width = kernels::row_bytes(whole->dtype, row);
+    copy.reserve(static_cast<uint64_t>(rows) * width);
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto from = whole->data.subspan(static_cast<uint64_t>(g * period + begin) * width,
+                                            static_cast<uint64_t>(kept_rows) * width);
+      copy.insert(copy.end(), from.begin(), from.end());
+    }
+    return keep(whole->dtype);
+  }
   if (!type.native) return wrong(ErrorCode::kUnsupported, fmt::format("is {}, which cannot be rearranged", type.name));
   std::vector<float> all(
       static_cast<size_t>(whole->dims.size() == 2 ? whole->dims[0] * whole->dims[1] : whole->dims[0]));
   kernels::dequantize(whole->dtype, whole->data.data(), static_cast<int64_t>(all.size()), all.data());
-  std::vector<float> kept(static_cast<size_t>(rows * row));
+  copy.resize(static_cast<size_t>(rows * row) * sizeof(float));
+  auto* kept = reinterpret_cast<float*>(copy.data());
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t held = r / kept_rows * period + begin + r % kept_rows;
     for (int64_t c = 0; c < row; ++c) {
       const int64_t from = how.transposed ? c * whole->dims[0] + held : held * row + c;
-      kept[static_cast<size_t>(r * row + c)] = all[static_cast<size_t>(from)] + how.plus;
+      kept[r * row + c] = all[static_cast<size_t>(from)] + how.plus;
     }
   }
-  const std::lock_guard lock(copies_->mutex);
-  const std::vector<float>& values = copies_->values.emplace_back(std::move(kept));
-  out.dtype = kernels::DType::kF32;
-  out.data = std::as_bytes(std::span(values));
-  out.bytes = out.data.size();
-  return std::optional<TensorInfo>(std::move(out));
+  return keep(kernels::DType::kF32);
 }
 
 void ModelSource::release(std::span<const std::byte> bytes) const {

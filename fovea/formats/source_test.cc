@@ -95,6 +95,18 @@ TEST_F(Source, RowsOfEveryPeriodAreGathered) {
   EXPECT_FALSE(gguf_->find(row("m", {.row_begin = 0, .row_end = 1, .row_period = 3})).has_value());
 }
 
+TEST_F(Source, ASliceIsOneOfTheMatricesOfATensor) {
+  const TensorInfo second = found(row("m", {.slice = 1, .n_slices = 4}));
+  EXPECT_THAT(second.dims, ElementsAre(3));
+  EXPECT_THAT(values(second), ElementsAre(3, 4, 5));
+  EXPECT_TRUE(is_view(second));
+  EXPECT_THAT(values(found(row("m", {.slice = 3, .n_slices = 4, .row_begin = 1, .row_end = 3}))), ElementsAre(10, 11));
+  const auto few = gguf_->find(row("m", {.slice = 4, .n_slices = 5}));
+  ASSERT_FALSE(few.has_value());
+  EXPECT_THAT(few.error().message, AllOf(HasSubstr("m.gguf"), HasSubstr("[3, 4]"), HasSubstr("5 slices")));
+  EXPECT_FALSE(gguf_->find(row("v", {.slice = 0, .n_slices = 6})).has_value());
+}
+
 TEST_F(Source, AFusedTensorHasAllRowsThatAreCounted) {
   EXPECT_TRUE(gguf_->find(row("m", {.row_begin = 1, .row_end = 3, .fused_rows = 4})).has_value());
   const auto wrong = gguf_->find(row("m", {.row_begin = 1, .row_end = 3, .fused_rows = 5}));

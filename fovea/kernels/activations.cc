@@ -43,6 +43,13 @@ struct Relu {
   FOVEA_INLINE F32 operator()(F32 x) const { return max(F32::zero(), x); }
 };
 
+struct ClampedSwiglu {
+  FOVEA_INLINE F32 operator()(F32 x) const {
+    const F32 low = min(x, F32::all(kSwigluLimit));
+    return low / (one() + exp(minus(low * F32::all(kSwigluAlpha))));
+  }
+};
+
 template <typename F>
 FOVEA_INLINE void alone(const float* x, int64_t n, float* y, F f) {
   int64_t i = 0;
@@ -59,12 +66,24 @@ FOVEA_INLINE void gated(const float* gate, const float* up, int64_t n, float* y,
   if (rest > 0) (f(F32::load_first(gate + i, rest)) * F32::load_first(up + i, rest)).store_first(y + i, rest);
 }
 
+FOVEA_INLINE F32 clamped_up(F32 up) { return max(min(up, F32::all(kSwigluLimit)), F32::all(-kSwigluLimit)) + one(); }
+
+void clamped_swiglu(const float* gate, const float* up, int64_t n, float* y) {
+  const ClampedSwiglu act;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) (act(F32::load(gate + i)) * clamped_up(F32::load(up + i))).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest == 0) return;
+  (act(F32::load_first(gate + i, rest)) * clamped_up(F32::load_first(up + i, rest))).store_first(y + i, rest);
+}
+
 void activate(Activation act, const float* x, int64_t n, float* y) {
   switch (act) {
     case Activation::kSilu: return alone(x, n, y, Silu{});
     case Activation::kGelu: return alone(x, n, y, Gelu{});
     case Activation::kGeluTanh: return alone(x, n, y, GeluTanh{});
     case Activation::kRelu: return alone(x, n, y, Relu{});
+    case Activation::kClampedSwiglu: return alone(x, n, y, ClampedSwiglu{});
   }
 }
 
@@ -74,6 +93,7 @@ void activate_gate(Activation act, const float* gate, const float* up, int64_t n
     case Activation::kGelu: return gated(gate, up, n, y, Gelu{});
     case Activation::kGeluTanh: return gated(gate, up, n, y, GeluTanh{});
     case Activation::kRelu: return gated(gate, up, n, y, Relu{});
+    case Activation::kClampedSwiglu: return clamped_swiglu(gate, up, n, y);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -15,7 +16,8 @@ namespace fovea::kernels {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr Activation kAll[] = {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu};
+constexpr Activation kAll[] = {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu,
+                               Activation::kClampedSwiglu};
 
 double twin(Activation act, double x) {
   switch (act) {
@@ -23,6 +25,7 @@ double twin(Activation act, double x) {
     case Activation::kGelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Activation::kGeluTanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case Activation::kRelu: return std::max(x, 0.0);
+    case Activation::kClampedSwiglu: return std::min(x, 7.0) / (1 + std::exp(-1.702 * std::min(x, 7.0)));
   }
   return 0;
 }
@@ -58,7 +61,10 @@ TEST(Activations, AgreeWithDoubles) {
       }
       std::vector<float> gated = y;
       activate_gate(act, x.data() + at, y.data() + at, n, gated.data() + at);
-      for (auto i = static_cast<size_t>(at); i < x.size(); ++i) ASSERT_EQ(gated[i], y[i] * y[i]) << n;
+      for (auto i = static_cast<size_t>(at); i < x.size(); ++i) {
+        const float up = act == Activation::kClampedSwiglu ? std::clamp(y[i], -7.0f, 7.0f) + 1 : y[i];
+        ASSERT_EQ(gated[i], y[i] * up) << n;
+      }
     }
   });
 }

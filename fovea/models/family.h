@@ -50,6 +50,7 @@ struct FamilyTraits {
   tensor::StoredPairing pairing = {};
   tensor::Activation activation = tensor::Activation::kSilu;  // where no key says another
   double window_rope_base = 10000;                            // of layers with a window, where they have their own
+  bool yarn_truncates = true;                                 // where no key says: see read_rope
 };
 
 struct FamilyInfo {

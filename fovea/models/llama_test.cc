@@ -13,6 +13,9 @@ using tensor::Tensor;
 
 TEST(Llama, LogitsAreThoseOfTransformers) { TinyModel("tiny-llama").expect_golden_logits(); }
 
+// Folders call it so; in GGUF files it is a llama.
+TEST(Mixtral, LogitsAreThoseOfTransformers) { TinyModel("mixtral").expect_golden_logits(); }
+
 TEST(Llama, EveryWeightHasTheGradientOfTheLoss) { TinyModel("tiny-llama").expect_gradients_meet_finite_differences(); }
 
 TEST(Llama, EveryHookFiresOnceInItsOrder) {

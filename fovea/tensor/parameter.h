@@ -12,7 +12,8 @@ namespace fovea::tensor {
 
 // How a file's tensor holds the parameter.
 struct Stored {
-  bool transposed = false;             // turned first,
+  int64_t slice = 0, n_slices = 0;     // n_slices > 0: this one of so many matrices or vectors; then
+  bool transposed = false;             // turned,
   int64_t row_begin = 0, row_end = 0;  // then these rows of a fused tensor (elements of a vector); 0, 0: all,
   int64_t row_period = 0;              // > 0: of every so many rows (heads whose q, k and v lie side by side);
   int64_t fused_rows = 0;              // > 0: all that the tensor has
@@ -27,6 +28,9 @@ struct Parameter {
   Init init = Init::normal(0.02f);  // of a fresh one: matrices of transformers; norms are ones, biases zeros
   bool optional = false;
   Stored gguf = {}, hf = {};
+  // Where folders may hold it under another name instead, packed in another way: read if hf_name is not there.
+  std::string hf_packed_name = {};
+  Stored hf_packed = {};
 };
 
 }  // namespace fovea::tensor

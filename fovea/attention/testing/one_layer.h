@@ -55,6 +55,7 @@ class OneLayer {
 
   // So many neighbouring heads hold the same keys, and the same values.
   int same_keys = 1, same_values = 1;
+  tensor::Tensor sinks = {};  // of AttendInput
 
   const ModelShape& shape() const { return shape_; }
   void fork(SequenceId from, SequenceId to) {
@@ -92,7 +93,7 @@ class OneLayer {
                    .hooks = &hooks,
                    .observers = observers});
     const tensor::Tensor x = stream(batch, layer);
-    const tensor::Tensor z = attend(layer, {q, k, v, x, x});
+    const tensor::Tensor z = attend(layer, {q, k, v, x, x, sinks});
     keys.seen += attend.key_count().seen;
     keys.dense += attend.key_count().dense;
     return {z.values().begin(), z.values().end()};
@@ -134,7 +135,7 @@ class OneLayer {
   tensor::Tensor without_cache(const Batch& batch, int layer, const std::array<tensor::Tensor, 3>& qkv) {
     Attend attend({.model = shape_, .ropes = {&rope_, 1}, .batch = batch, .pipeline = &pipeline, .hooks = &hooks});
     const tensor::Tensor x = stream(batch, layer);
-    return attend(layer, {qkv[0], qkv[1], qkv[2], x, x});
+    return attend(layer, {qkv[0], qkv[1], qkv[2], x, x, sinks});
   }
 
   // The slow twin: z of one row and head over the positions for which `sees` holds.
@@ -161,6 +162,7 @@ class OneLayer {
       if (site.softcap > 0) score = site.softcap * std::tanh(score / site.softcap);
       sum += p[static_cast<size_t>(j)] = std::exp(score);
     }
+    if (sinks.defined()) sum += std::exp(static_cast<double>(sinks.data()[head]));
     for (double& x : p) x /= sum;
     return p;
   }

@@ -89,7 +89,8 @@ Status read_ropes(const Keys& keys, const ModelSizes& s, const FamilyTraits& tra
   const tensor::RopePairing pairing = keys.source().rope_pairing(traits.pairing);
   if (!keys.lists("rope.freq_base")) return {};
   FOVEA_ASSIGN_OR_RETURN(const int64_t turned, keys.size_or("rope.dimension_count", s.head_dim, 2, s.head_dim));
-  FOVEA_ASSIGN_OR_RETURN(RopeTables all, read_rope(keys, pairing, turned, s.n_ctx));
+  FOVEA_ASSIGN_OR_RETURN(RopeTables all,
+                         read_rope(keys, pairing, turned, s.n_ctx, {.truncates = traits.yarn_truncates}));
   config.ropes = {all.table};
   if (all.beyond) config.long_ropes = {*all.beyond}, config.short_context = all.short_context;
   if (!keys.lists(kWindowRopeKeys.base)) return {};

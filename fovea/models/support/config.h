@@ -24,7 +24,8 @@ struct ModelSizes {
   attention::ModelShape shape() const;
   // The caps, checked before anything is allocated; `fovea check --limits` prints them.
   static constexpr int64_t kMaxLayers = 1'024, kMaxHeads = 1'024, kMaxHeadDim = 4'096, kMaxWidth = 1 << 20,
-                           kMaxVocab = 1 << 22, kMaxContext = 1 << 24;
+                           kMaxVocab = 1 << 22, kMaxContext = 1 << 24, kMaxExperts = 4'096,
+                           kMaxExpertsInAllLayers = 1 << 16;
 };
 
 // kUnsupported for a projector, an adapter, a bare vocabulary or an architecture Fovea does not
@@ -60,6 +61,15 @@ struct DecoderScalars {
   tensor::Activation activation = tensor::Activation::kSilu;
 };
 
+// Of the layers whose MLP is a mixture; Shazeer et al., arXiv:1701.06538.
+struct ExpertSizes {
+  int n = 0, used = 0;                  // 0: there are none; each token goes to `used` of them
+  int64_t d_ff = 0, shared_d_ff = 0;    // of each; of the one that every token goes to, beside them (0: none)
+  bool normalized = true;               // the weights of those used sum up to 1
+  std::vector<bool> dense_layers = {};  // those with a plain MLP; empty: none
+  bool in(int layer) const { return n > 0 && (dense_layers.empty() || !dense_layers[static_cast<size_t>(layer)]); }
+};
+
 // What every family needs.
 struct Config {
   std::string architecture;
@@ -70,6 +80,7 @@ struct Config {
   int short_context = INT_MAX;
   DecoderScalars decoder = {};
   int n_token_types = 0;  // rows of a table of segments; every token here is of the first
+  ExpertSizes experts = {};
   std::span<const tensor::RopeTable> ropes_for(int n_ctx) const { return n_ctx > short_context ? long_ropes : ropes; }
 };
 Result<Config> read_config(const formats::ModelSource& source);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fovea/models/support/experts.h"
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::models {
@@ -42,7 +43,9 @@ attention::HookMap Decoder::hooks() const {
         case Site::kResidMid: return cfg_.decoder.parallel;
         case Site::kLn2Scale:
         case Site::kLn2Normalized: return !has_ln2;
-        case Site::kMlpPreLinear: return !rows_have(&B::w_gate);
+        case Site::kMlpPre:
+        case Site::kMlpPost: return cfg_.experts.in(l);
+        case Site::kMlpPreLinear: return cfg_.experts.in(l) || !rows_have(&B::w_gate);
         default: return false;
       }
     };
@@ -52,8 +55,11 @@ attention::HookMap Decoder::hooks() const {
     }
     if (rows_have(&B::attn_post_norm)) sites.insert(sites.end(), {Site::kLn1PostScale, Site::kLn1PostNormalized});
     if (rows_have(&B::mlp_post_norm)) sites.insert(sites.end(), {Site::kLn2PostScale, Site::kLn2PostNormalized});
+    if (cfg_.experts.in(l)) sites.insert(sites.end(), {Site::kMlpGate, Site::kExpertWeights, Site::kExpertIndices});
     std::sort(sites.begin(), sites.end());
-    map.add({.layer = l, .name = "blocks." + std::to_string(l)}, sites);
+    map.add(
+        {.layer = l, .name = "blocks." + std::to_string(l), .n_experts = cfg_.experts.n, .n_used = cfg_.experts.used},
+        sites);
   }
   for (const Site site : {Site::kLnFinalScale, Site::kLnFinalNormalized}) map.add(site);
   if (!style_.makes_text) return map;
@@ -86,7 +92,8 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
                                    {Site::kVInput, w.w_v, w.b_v, a.n_v_heads}});
   q = norm_heads(q, w.q_norm, cfg_.norm_eps);
   k = norm_heads(k, w.k_norm, cfg_.norm_eps);
-  const Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h});  // [n_tokens, n_heads, v_dim]
+  const Tensor sinks = w.sinks.defined() ? weight_values(w.sinks) : Tensor();
+  const Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h, sinks});  // [n, n_heads, v_dim]
   x = add_attn_out(x, z, {{w.w_o, w.b_o}, norm_of(w.attn_post_norm, kNoWeight), by.residual_scale}, hook, l);
   if (!by.parallel) x = hook(Site::kResidMid, l, std::move(x));
 
@@ -96,9 +103,27 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
   if (again && (hook.wants(Site::kMlpIn, l) || hook.wants(Site::kLn2Scale, l) || hook.wants(Site::kLn2Normalized, l) ||
                 hook.wants(Site::kAttnIn, l) || hook.wants(Site::kLn1Scale, l) || hook.wants(Site::kLn1Normalized, l)))
     h = norm(mlp_in, ln1, hook, l, Site::kLn2Scale, Site::kLn2Normalized);
-  h = mlp_hidden(h, {{w.w_gate, w.b_gate}, {w.w_up, w.b_up}, by.activation}, hook, l);  // [n_tokens, d_ff]
-  x = add_mlp_out(x, h, {{w.w_down, w.b_down}, norm_of(w.mlp_post_norm, kNoWeight), by.residual_scale}, hook, l);
-  return hook(Site::kResidPost, l, std::move(x));
+  return hook(Site::kResidPost, l, add_mlp(l, x, h, hook));
+}
+
+Tensor Decoder::add_mlp(int l, const Tensor& x, const Tensor& h, attention::Hooks& hook) const {
+  const DecoderBlock& w = blocks_[static_cast<size_t>(l)];
+  const DecoderScalars& by = cfg_.decoder;
+  const Norm post = norm_of(w.mlp_post_norm, kNoWeight);
+  if (!cfg_.experts.in(l)) {
+    const Tensor hidden =
+        mlp_hidden(h, {{w.w_gate, w.b_gate}, {w.w_up, w.b_up}, by.activation}, hook, l);  // [n_tokens, d_ff]
+    return add_mlp_out(x, hidden, {{w.w_down, w.b_down}, post, by.residual_scale}, hook, l);
+  }
+  Tensor y = mix_experts(h, {{w.w_router, w.b_router}, w.experts, cfg_.experts, by.activation}, hook, l);
+  if (w.w_shared_up.defined()) {
+    const Linear gate{w.w_shared_gate, kNoWeight}, up{w.w_shared_up, kNoWeight};
+    const Tensor shared = matmul(matmul_gated(h, gate, up, by.activation, tensor::Next::kProducts), w.w_shared_down);
+    y = add(y, mul_spread(shared, tensor::sigmoid(matmul(h, w.w_shared_router))));
+  }
+  y = norm(y, post, hook, l, Site::kLn2PostScale, Site::kLn2PostNormalized);
+  if (by.residual_scale != 1) y = tensor::affine(y, by.residual_scale);
+  return add(x, hook(Site::kMlpOut, l, std::move(y)));
 }
 
 Tensor Decoder::unembed(const Tensor& x, const attention::Batch& batch, attention::Hooks& hook) const {

@@ -10,6 +10,7 @@
 
 #include "fovea/models/family.h"
 #include "fovea/models/support/blocks.h"
+#include "fovea/tensor/ops/product/experts.h"
 #include "fovea/tensor/weight.h"
 
 namespace fovea::models {
@@ -20,6 +21,10 @@ struct DecoderBlock {
   tensor::Weight b_attn_norm, b_q, b_k, b_v, b_o, b_mlp_norm, b_gate, b_up, b_down;
   tensor::Weight q_norm, k_norm;                 // of every head, or of all heads at once (kQ, kK), before it is turned
   tensor::Weight attn_post_norm, mlp_post_norm;  // of what is added to the residual stream
+  tensor::Weight sinks;                          // a logit for each head: AttendInput
+  // In place of gate, up and down in layers with experts: what chooses them, the one of all tokens and its gate.
+  tensor::Weight w_router, b_router, w_shared_gate, w_shared_up, w_shared_down, w_shared_router;
+  std::vector<tensor::Expert> experts;
 };
 // Those around the blocks.
 struct DecoderEnds {
@@ -28,8 +33,24 @@ struct DecoderEnds {
 };
 
 // Of the residual stream; heads times width of q, k, v and z; the MLP; a head's q and k; tokens; rows of positions, of
-// segments.
-enum class Width { kNone, kModel, kQ, kK, kV, kZ, kMlp, kHead, kVocab, kPositions, kTypes };
+// segments; the number of query heads and of experts; the MLP of an expert, and of the one of all tokens.
+enum class Width {
+  kNone,
+  kModel,
+  kQ,
+  kK,
+  kV,
+  kZ,
+  kMlp,
+  kHead,
+  kVocab,
+  kPositions,
+  kTypes,
+  kHeads,
+  kExperts,
+  kExpertMlp,
+  kSharedMlp
+};
 
 // How a file's tensor holds the rows of one weight.
 struct Held {
@@ -43,6 +64,8 @@ struct Held {
     kHeadV,
     kGate,  // of the gate, then up
     kUp,
+    kEvenRows,  // of the gate and up in turn
+    kOddRows,
   } part = Part::kWhole;
   bool transposed = false;
 };
@@ -55,9 +78,14 @@ struct WeightRow {
   tensor::Init init = tensor::Init::normal(0.02f);
   bool optional = false;
   Held gguf = {}, hf = {};
+  std::string hf_packed_name = {};  // Parameter::hf_packed_name
+  Held hf_packed = {};
 };
 using DecoderRow = WeightRow<DecoderBlock>;
 using EndRow = WeightRow<DecoderEnds>;
+// Of each expert: a star in a name stands for its number; without one the tensor holds those of all, one after the
+// other.
+using ExpertRow = WeightRow<tensor::Expert>;
 // Those of a plain decoder, and `more`; one of `more` with the target of another takes its place, and one without a
 // name takes it away. An absent lm_head is tied to embed.
 std::vector<DecoderRow> decoder_rows(std::initializer_list<DecoderRow> more = {});
@@ -77,6 +105,8 @@ std::vector<DecoderRow> with_head_norms(std::vector<DecoderRow> rows);  // of q 
 
 struct DecoderStyle {
   std::vector<DecoderRow> rows = decoder_rows();
+  std::vector<DecoderRow> router_rows = {};  // of layers with experts, in place of the MLP's of `rows`
+  std::vector<ExpertRow> expert_rows = {};
   std::vector<EndRow> ends = decoder_ends();
   std::string_view hf_block = "model.layers.";  // before the number of a block
   bool layer_norm = false;                      // norms are centred
@@ -100,6 +130,7 @@ class Decoder : public Family {
   bool makes_text() const override { return style_.makes_text; }
 
  protected:
+  tensor::Tensor add_mlp(int l, const tensor::Tensor& x, const tensor::Tensor& h, attention::Hooks& hook) const;
   Norm norm_of(const tensor::Weight& weight, const tensor::Weight& bias) const {
     return {weight, cfg_.norm_eps, bias, style_.layer_norm};
   }

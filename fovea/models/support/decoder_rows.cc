@@ -30,7 +30,7 @@ std::vector<Row> replaced(std::vector<Row> rows, std::initializer_list<Row> more
   return rows;
 }
 
-std::array<int64_t, 11> widths_of(const Config& config, const attention::AttentionShape& a) {
+std::array<int64_t, 15> widths_of(const Config& config, const attention::AttentionShape& a) {
   const attention::ModelShape& s = config.shape;
   return {0,                             // kNone
           s.d_model,                     // kModel
@@ -42,7 +42,11 @@ std::array<int64_t, 11> widths_of(const Config& config, const attention::Attenti
           a.k_dim,
           s.vocab_size,
           s.n_ctx,
-          config.n_token_types};
+          config.n_token_types,
+          a.n_heads,
+          config.experts.n,
+          config.experts.d_ff,
+          config.experts.shared_d_ff};
 }
 
 Stored stored(const Held& held, const Config& config, const attention::AttentionShape& a) {
@@ -63,6 +67,8 @@ Stored stored(const Held& held, const Config& config, const attention::Attention
     case Held::Part::kHeadV: rows(2 * head, head, q + k + v, 3 * head); break;
     case Held::Part::kGate: rows(0, ff, 2 * ff); break;
     case Held::Part::kUp: rows(ff, ff, 2 * ff); break;
+    case Held::Part::kEvenRows: rows(0, 1, 2 * config.experts.d_ff, 2); break;
+    case Held::Part::kOddRows: rows(1, 1, 2 * config.experts.d_ff, 2); break;
   }
   return how;
 }
@@ -74,8 +80,22 @@ Parameter parameter(const Row& row, std::string name, std::string hf_name, Weigh
   for (const Width width : row.shape) {
     if (width != kNone) shape.push_back(widths_of(config, a)[static_cast<size_t>(width)]);
   }
-  return {std::move(name), std::move(hf_name),          std::move(shape),         &(weights.*row.target), row.init,
-          row.optional,    stored(row.gguf, config, a), stored(row.hf, config, a)};
+  return {.name = std::move(name),
+          .hf_name = std::move(hf_name),
+          .shape = std::move(shape),
+          .target = &(weights.*row.target),
+          .init = row.init,
+          .optional = row.optional,
+          .gguf = stored(row.gguf, config, a),
+          .hf = stored(row.hf, config, a)};
+}
+
+bool is_mlp(const DecoderRow& row) {
+  using B = DecoderBlock;
+  for (const auto target : {&B::w_gate, &B::w_up, &B::w_down, &B::b_gate, &B::b_up, &B::b_down}) {
+    if (row.target == target) return true;
+  }
+  return false;
 }
 
 std::string bias_name(const std::string& weight) {
@@ -150,11 +170,36 @@ std::vector<Parameter> Decoder::weights() {
     table.push_back(parameter(row, row.name, row.hf_name, ends_, cfg_, s.site(0)));
   }
   for (int l = 0; l < s.n_layers; ++l) {
+    DecoderBlock& block = blocks_[static_cast<size_t>(l)];
+    const attention::AttentionShape site = s.site(l);
+    const bool mixes = cfg_.experts.in(l);
+    const std::string gguf = fmt::format("blk.{}.", l), hf = fmt::format("{}{}.", style_.hf_block, l);
     for (const DecoderRow& row : style_.rows) {
       if (l == 0 && row.target == &DecoderBlock::attn_norm && !style_.first_norm) continue;
-      table.push_back(parameter(row, fmt::format("blk.{}.{}", l, row.name),
-                                fmt::format("{}{}.{}", style_.hf_block, l, row.hf_name),
-                                blocks_[static_cast<size_t>(l)], cfg_, s.site(l)));
+      if (!mixes || !is_mlp(row)) table.push_back(parameter(row, gguf + row.name, hf + row.hf_name, block, cfg_, site));
+    }
+    if (!mixes) continue;
+    for (const DecoderRow& row : style_.router_rows)
+      table.push_back(parameter(row, gguf + row.name, hf + row.hf_name, block, cfg_, site));
+    block.experts.resize(static_cast<size_t>(cfg_.experts.n));
+    for (int e = 0; e < cfg_.experts.n; ++e) {
+      for (const ExpertRow& row : style_.expert_rows) {
+        const auto named = [e](const std::string& name) {
+          const size_t star = name.find('*');
+          return star == name.npos ? name : fmt::format("{}{}{}", name.substr(0, star), e, name.substr(star + 1));
+        };
+        const auto sliced = [&](const Held& held, const std::string& name) {
+          Stored how = stored(held, cfg_, site);
+          if (name.find('*') == name.npos) how.slice = e, how.n_slices = cfg_.experts.n;
+          return how;
+        };
+        Parameter p = parameter(row, gguf + named(row.name), hf + named(row.hf_name),
+                                block.experts[static_cast<size_t>(e)], cfg_, site);
+        p.gguf = sliced(row.gguf, row.name), p.hf = sliced(row.hf, row.hf_name);
+        if (!row.hf_packed_name.empty())
+          p.hf_packed_name = hf + row.hf_packed_name, p.hf_packed = sliced(row.hf_packed, row.hf_packed_name);
+        table.push_back(std::move(p));
+      }
     }
   }
   for (Parameter& p : table) {

@@ -144,7 +144,7 @@ class Reader {
     FOVEA_ASSIGN_OR_RETURN(const double by, factor_or_ratio(original));
     FOVEA_ASSIGN_OR_RETURN(const double fast, keys_.number_or(key("yarn_beta_fast"), 32, kMinFactor, kMaxFactor));
     FOVEA_ASSIGN_OR_RETURN(const double slow, keys_.number_or(key("yarn_beta_slow"), 1, kMinFactor, kMaxFactor));
-    FOVEA_ASSIGN_OR_RETURN(const bool truncate, keys_.flag_or(key("truncate"), true));
+    FOVEA_ASSIGN_OR_RETURN(const bool truncate, keys_.flag_or(key("truncate"), at_.truncates));
     if (base_ <= 1) return keys_.problem(ErrorCode::kData, at_.base, "is 1, with which yarn has no dimensions");
     const auto dimension = [&](double rotations) {
       return static_cast<double>(turned_) * std::log(original / (rotations * 2 * std::numbers::pi)) /

@@ -20,9 +20,10 @@ std::span<const std::string_view> rope_tensors();
 // Where the keys of a table stand: those of layers with a window are others in some families.
 struct RopeKeys {
   std::string_view base = "rope.freq_base", scaling = "rope.scaling.";
-  bool tensors = true;  // of divisors count for it
+  bool tensors = true;    // of divisors count for it
+  bool truncates = true;  // yarn, without a key: its edges are whole numbers of pairs
 };
-inline constexpr RopeKeys kWindowRopeKeys = {"rope.freq_base_swa", "rope.scaling_swa.", false};
+inline constexpr RopeKeys kWindowRopeKeys = {"rope.freq_base_swa", "rope.scaling_swa.", /*tensors=*/false};
 
 struct RopeTables {
   tensor::RopeTable table;

@@ -61,6 +61,8 @@ Result<std::optional<formats::TensorInfo>> find_weight(const ModelSource& source
     if (p.optional) return found;
     return wrong(ErrorCode::kData, fmt::format("is missing; it should be [{}]", fmt::join(p.shape, ", ")));
   }
+  // One row of a matrix is a vector: files have both.
+  if (found->dims.size() == 2 && p.shape.size() == 1 && found->dims[1] == 1) found->dims.pop_back();
   if (found->dims != p.shape) {
     return wrong(ErrorCode::kData, fmt::format("is [{}], but the metadata asks for [{}]", fmt::join(found->dims, ", "),
                                                fmt::join(p.shape, ", ")));
@@ -108,7 +110,9 @@ void init_weights(Family& family, uint64_t seed, bool with_optional) {
     if (p.optional && !with_optional) continue;
     const tensor::Shape shape =
         p.shape.size() == 2 ? tensor::Shape({p.shape[1], p.shape[0]}) : tensor::Shape({p.shape[0]});
-    *p.target = tensor::Weight::from(p.name, tensor::draw(p.init, shape, seed, p.name));
+    // Slices of one tensor have its name: each is drawn anew.
+    const std::string drawn = p.gguf.n_slices > 0 ? fmt::format("{} {}", p.name, p.gguf.slice) : p.name;
+    *p.target = tensor::Weight::from(p.name, tensor::draw(p.init, shape, seed, drawn));
   }
 }
 

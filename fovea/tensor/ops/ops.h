@@ -17,6 +17,7 @@
 #include "fovea/tensor/ops/norm/layer_norm.h"
 #include "fovea/tensor/ops/norm/rms_norm.h"
 #include "fovea/tensor/ops/product/batched.h"
+#include "fovea/tensor/ops/product/experts.h"
 #include "fovea/tensor/ops/product/matmul.h"
 #include "fovea/tensor/ops/reduce/reduce.h"
 #include "fovea/tensor/ops/reduce/softmax.h"

@@ -1,5 +1,7 @@
 #include "fovea/tensor/ops/math/activations.h"
 
+#include <limits>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/mul.h"
@@ -9,12 +11,19 @@
 
 namespace fovea::tensor {
 
+using kernels::kSwigluAlpha;
+using kernels::kSwigluLimit;
+
 Tensor activate(const Tensor& x, Activation act) {
   switch (act) {
     case Activation::kSilu: return silu(x);
     case Activation::kGelu: return gelu(x, Gelu::kErf);
     case Activation::kGeluTanh: return gelu(x, Gelu::kTanh);
     case Activation::kRelu: return relu(x);
+    case Activation::kClampedSwiglu: {
+      const Tensor low = clamp(x, -std::numeric_limits<float>::max(), kSwigluLimit);
+      return mul(low, sigmoid(affine(low, kSwigluAlpha)));
+    }
   }
   FOVEA_CHECK(false, "activate: there is no activation {}", static_cast<int>(act));
   return {};
@@ -22,7 +31,10 @@ Tensor activate(const Tensor& x, Activation act) {
 
 Tensor gated(const Tensor& gate, const Tensor& up, Activation act) {
   if (act == Activation::kSilu) return swiglu(gate, up);
-  if (current_tape()) return mul(activate(gate, act), up);
+  if (current_tape()) {
+    const bool clamps = act == Activation::kClampedSwiglu;
+    return mul(activate(gate, act), clamps ? affine(clamp(up, -kSwigluLimit, kSwigluLimit), 1, 1) : up);
+  }
   FOVEA_CHECK(gate.shape() == up.shape(), "gated: shapes {} and {} differ", gate.shape().to_string(),
               up.shape().to_string());
   Tensor y = Tensor::empty(gate.shape());

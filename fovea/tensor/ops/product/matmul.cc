@@ -1,140 +1,24 @@
 #include "fovea/tensor/ops/product/matmul.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <utility>
 
 #include "fovea/base/check.h"
-#include "fovea/base/threads.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/sgemm.h"
-#include "fovea/kernels/vector.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/add.h"
 #include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/product/adapted.h"
+#include "fovea/tensor/ops/product/jobs.h"
 #include "fovea/tensor/ops/quantized_form.h"
-#include "fovea/tensor/scratch.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
 namespace {
 
-using kernels::kPanelRows;
 using kernels::MatmulArgs;
-
-// How a product is cut into tasks: panels of rows, and blocks of tokens where those are many. The
-// kernel gives the same bits for any cut.
-struct Cut {
-  int64_t panels, tokens;  // per task
-};
-
-Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
-  constexpr int64_t kTasksPerThread = 4;       // evens out threads that start late
-  constexpr int64_t kLeastWork = 64 * 1024;    // multiplications that are worth a task
-  constexpr int64_t kTokenBytes = 256 * 1024;  // activations of a task stay in a second-level cache
-  const int64_t tokens = std::min(n_tokens, std::max<int64_t>(64, kTokenBytes / cols / 64 * 64));
-  const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
-  const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
-  return {std::min(n_panels, std::max(share, least)), tokens};
-}
-
-// A product, and what is done with each part of it while that is in the cache.
-struct Job {
-  MatmulArgs product;
-  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + factor y
-  float factor = 1;
-  bool activates = false;          // y = act(y)
-  const MatmulArgs* up = nullptr;  // y = act(y) * up, its product with the same rows
-  Activation act = Activation::kSilu;
-  const MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
-  QuantizedForm* form = nullptr;     // y's, for the product that follows
-};
-
-void do_part(const Job& job, const MatmulArgs& part) {
-  kernels::matmul(part);
-  const MatmulArgs* second = job.up ? job.up : job.rest;
-  if (second) {
-    MatmulArgs same = *second;
-    same.row_begin = part.row_begin, same.row_end = part.row_end;
-    same.token_begin = part.token_begin, same.token_end = part.token_end;
-    same.scratch = part.scratch;
-    kernels::matmul(same);
-  }
-  if (!second && !job.residual && !job.activates) return;
-  const int64_t n = part.row_end - part.row_begin;
-  for (int64_t t = part.token_begin; t < part.token_end; ++t) {
-    const int64_t at = t * part.ld_y + part.row_begin;
-    float* y = part.y + at;
-    if (job.activates) kernels::activate(job.act, y, n, y);
-    if (job.up) kernels::activate_gate(job.act, y, job.up->y + at, n, y);
-    if (job.rest) kernels::add(job.rest->y + at, y, n, y);
-    if (job.factor != 1) kernels::scale(n, job.factor, y, y);
-    if (job.residual) kernels::add(job.residual + at, y, n, y);
-    if (job.form) job.form->fill_columns(part.y, part.ld_y, t, t + 1, part.row_begin, part.row_end);
-  }
-}
-
-// Both sides in float32 and many tokens: the product of matrices, with the same bits as kernels::matmul where that
-// fuses multiply and add too.
-bool do_whole(const Job& job) {
-  constexpr int64_t kMany = 8;
-  const MatmulArgs& g = job.product;
-  if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
-    return false;
-  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
-    return false;
-  kernels::sgemm({.m = g.n_tokens,
-                  .n = g.w.rows,
-                  .k = g.w.cols,
-                  .a = g.x,
-                  .ld_a = g.ld_x,
-                  .b = static_cast<const float*>(g.w.data),
-                  .ld_b = g.w.cols,
-                  .b_transposed = true,
-                  .c = g.y,
-                  .ld_c = g.ld_y,
-                  .bias = g.bias});
-  return true;
-}
-
-// Runs whole products of one input (their ranges and scratch are filled in here) as one job of the pool.
-void run(std::span<const Job> jobs) {
-  if (jobs.size() == 1 && do_whole(jobs[0])) return;
-  const int64_t n_tokens = jobs[0].product.n_tokens;
-  int64_t n_panels = 0;
-  size_t scratch_bytes = 0;
-  for (const Job& job : jobs) {
-    n_panels += (job.product.w.rows + kPanelRows - 1) / kPanelRows;
-    scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(job.product.w));
-    if (job.up) scratch_bytes = std::max(scratch_bytes, kernels::matmul_scratch_bytes(job.up->w));
-  }
-  if (n_panels == 0 || n_tokens == 0) return;
-  // One slice per thread of the pool, owned by the caller: grown here, never inside a task.
-  thread_local Scratch scratch;
-  const size_t slice = (scratch_bytes + 127) / 128 * 128;
-  std::byte* slices = scratch.at_least(slice * static_cast<size_t>(pool().size()));
-  Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
-  if (jobs[0].form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
-  const int64_t step = cut.panels * kPanelRows;
-  const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
-  int64_t row_tasks = 0;  // of all products
-  for (const Job& job : jobs) row_tasks += tasks_of(job);
-  const int64_t token_tasks = (n_tokens + cut.tokens - 1) / cut.tokens;
-  pool().for_each(row_tasks * token_tasks, [&](int64_t index, int thread) {
-    int64_t row_task = index % row_tasks;
-    const Job* job = jobs.data();
-    for (; row_task >= tasks_of(*job); ++job) row_task -= tasks_of(*job);
-    MatmulArgs part = job->product;
-    part.row_begin = row_task * step;
-    part.row_end = std::min(part.w.rows, part.row_begin + step);
-    part.token_begin = index / row_tasks * cut.tokens;
-    part.token_end = std::min(n_tokens, part.token_begin + cut.tokens);
-    part.scratch = slices + slice * static_cast<size_t>(thread);
-    do_part(*job, part);
-  });
-}
 
 constexpr int64_t kRowsPerStep = 1024;  // bounds the float32 copies that backward makes of a weight
 

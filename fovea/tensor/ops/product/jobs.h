@@ -1,0 +1,30 @@
+// Products as jobs of the thread pool, with what is done to each part of them while it is in the cache. For this room
+// only.
+#pragma once
+
+#include <span>
+
+#include "fovea/kernels/matmul.h"
+#include "fovea/tensor/ops/math/activations.h"
+#include "fovea/tensor/ops/quantized_form.h"
+
+namespace fovea::tensor {
+
+// A product, and what is done with each part of it. Ranges and scratch of the arguments are filled in by who runs it.
+struct Job {
+  kernels::MatmulArgs product;
+  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + factor y
+  float factor = 1;
+  bool activates = false;                   // y = act(y)
+  const kernels::MatmulArgs* up = nullptr;  // y = act(y) * up, its product with the same rows
+  Activation act = Activation::kSilu;
+  const kernels::MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
+  QuantizedForm* form = nullptr;              // y's, for the product that follows
+};
+
+// Whole products of one input.
+void run(std::span<const Job> jobs);
+// Products each with tokens of its own, [token_begin, token_end) of one input.
+void run_own_tokens(std::span<const Job> jobs);
+
+}  // namespace fovea::tensor
