@@ -69,6 +69,7 @@ def make(name):
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = model
+    config["target_modules"] = sorted(config["target_modules"])  # a set, in any order
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
