@@ -281,7 +281,9 @@ TEST(Encoders, EveryOneHasATinyModel) {
   for (const std::string& name : folders()) with_model.insert(load(encoders_dir() + "/" + name)->config().architecture);
   for (const std::string& name : models::family_names()) {
     const fs::path folder = fs::path(source_dir()) / "tests/data/families" / name;
-    if (!fs::exists(folder)) EXPECT_EQ(with_model.count(name), 1u) << name;
+    if (!fs::exists(folder)) {
+      EXPECT_EQ(with_model.count(name), 1u) << name;
+    }
   }
 }
 
