@@ -128,8 +128,10 @@ def convert(name, out):
         writer.add_array(f"{writer.arch}.mlp_only_layers", config["mlp_only_layers"])
 
     names = gguf.get_tensor_name_map(arch, layers)
+    plain = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, layers)  # dense layers among those with experts
     for key, value in with_experts(name, tensors):
-        where = key if key.startswith("blk.") else names.get_name(key, try_suffixes=(".weight", ".bias"))
+        suffixes = (".weight", ".bias")
+        where = key if key.startswith("blk.") else names.get_name(key, suffixes) or plain.get_name(key, suffixes)
         if key.endswith("self_attn.sinks"):
             where = f"blk.{key.split('.')[2]}.attn_sinks.weight"
         if where is None:

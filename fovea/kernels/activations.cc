@@ -43,9 +43,10 @@ struct Relu {
   FOVEA_INLINE F32 operator()(F32 x) const { return max(F32::zero(), x); }
 };
 
+// NaN goes through as the second operand of min and max.
 struct ClampedSwiglu {
   FOVEA_INLINE F32 operator()(F32 x) const {
-    const F32 low = min(x, F32::all(kSwigluLimit));
+    const F32 low = min(F32::all(kSwigluLimit), x);
     return low / (one() + exp(minus(low * F32::all(kSwigluAlpha))));
   }
 };
@@ -66,7 +67,7 @@ FOVEA_INLINE void gated(const float* gate, const float* up, int64_t n, float* y,
   if (rest > 0) (f(F32::load_first(gate + i, rest)) * F32::load_first(up + i, rest)).store_first(y + i, rest);
 }
 
-FOVEA_INLINE F32 clamped_up(F32 up) { return max(min(up, F32::all(kSwigluLimit)), F32::all(-kSwigluLimit)) + one(); }
+FOVEA_INLINE F32 clamped_up(F32 up) { return max(F32::all(-kSwigluLimit), min(F32::all(kSwigluLimit), up)) + one(); }
 
 void clamped_swiglu(const float* gate, const float* up, int64_t n, float* y) {
   const ClampedSwiglu act;
