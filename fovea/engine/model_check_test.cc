@@ -145,7 +145,7 @@ TEST(CheckModel, SaysWhatARunSaysOfTheTokenizer) {
   const std::string kind = "tokenizer.ggml.model", pre = "tokenizer.ggml.pre";
   Recipe().set(pre, "no-such-rule").expect(ErrorCode::kUnsupported, {"no-such-rule", "qwen2"}, pre);
   Recipe().drop(pre).expect(ErrorCode::kData, {pre, "missing"}, pre);
-  Recipe().set(kind, "llama").expect(ErrorCode::kUnsupported, {"\"llama\"", "gpt2"}, kind);  // SentencePiece
+  Recipe().set(kind, "rwkv").expect(ErrorCode::kUnsupported, {"\"rwkv\"", "gpt2"}, kind);
   Recipe()
       .set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab", "a"})
       .expect(ErrorCode::kData, {"tokens 0 and 3"}, "tokenizer.ggml.tokens");

@@ -89,6 +89,7 @@ TEST(Activations, SiluHasTheBitsOfItsOwnKernel) {
 
 TEST(Activations, LargeValuesStayWhatTheyAre) {
   for (const Activation act : kAll) {
+    if (act == Activation::kClampedSwiglu) continue;  // it holds them at its limit
     const std::vector<float> x = {100.0f, -100.0f, kInf, 3e38f, std::nanf("")};
     std::vector<float> y(x.size());
     activate(act, x.data(), static_cast<int64_t>(x.size()), y.data());

@@ -67,7 +67,16 @@ std::vector<FamilyKey> with_experts(std::vector<FamilyKey> keys) {
 Status read_experts(const Keys& keys, Config& config, bool normalized) {
   ExpertSizes& e = config.experts;
   FOVEA_ASSIGN_OR_RETURN(const int64_t n, keys.size_or(kCount, 0, 0, ModelSizes::kMaxExperts));
-  if (n == 0) return {};
+  if (n == 0) {
+    for (const std::string_view key : {kUsed, kWidth, kSharedWidth, kNormalized, kDense, kStep}) {
+      if (!keys.lists(key) || !keys.has(key)) continue;
+      const std::string value = keys.source().text_of(keys.name(key));
+      if (value != "0" && value != "false")
+        return keys.problem(ErrorCode::kData, key, fmt::format("is {}, but {} says that there are no experts", value,
+                                                               keys.name(kCount)));
+    }
+    return {};
+  }
   if (n * config.shape.n_layers > ModelSizes::kMaxExpertsInAllLayers)
     return keys.problem(ErrorCode::kLimit, kCount,
                         fmt::format("is {}, in {} layers; {} experts in all are allowed", n, config.shape.n_layers,
