@@ -424,7 +424,7 @@ TEST_P(EveryMethod, WhereItCanGoBackToAPrefixItHoldsWhatFeedingThePrefixLeaves) 
 TEST_P(EveryMethod, TheTapeHasItsGradient) {
   SKIP_IF_BROKEN_BY_DESIGN("gradient");
   if (std::get<2>(GetParam()) == Numerics::kFast) GTEST_SKIP() << "the tape is exact";
-  models::TinyModel model(std::filesystem::path(std::get<1>(GetParam())).stem().string());
+  models::TinyModel model(std::filesystem::path(std::get<1>(GetParam())).stem().string(), /*all_experts=*/true);
   attention::ModelShape shape = model.shape();
   shape.profile = profile_.get();
   auto pipeline = attention::Pipeline::parse(example(), shape);

@@ -1,5 +1,6 @@
 // fovea embed -m MODEL (-f FILE, TEXT or --ids FILE) [--pooling mean|cls|last] [--no-normalize] [-o OUT.npy]
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -27,7 +28,7 @@ struct Options {
 
 // What is to be made into vectors: lines, or lists of ids.
 struct Texts {
-  std::string bytes;
+  std::unique_ptr<const std::string> bytes;  // where it is, so that the lines stay when this is moved
   std::vector<std::string_view> lines;
   std::vector<std::vector<int32_t>> ids;
   size_t size() const { return ids.empty() ? lines.size() : ids.size(); }
@@ -82,11 +83,12 @@ Result<Texts> read_texts(const Options& options) {
     FOVEA_ASSIGN_OR_RETURN(out.ids, read_ids(options.ids_file));
     return out;
   }
-  FOVEA_ASSIGN_OR_RETURN(out.bytes, read_text(options.text));
+  FOVEA_ASSIGN_OR_RETURN(std::string bytes, read_text(options.text));
+  out.bytes = std::make_unique<const std::string>(std::move(bytes));
   if (options.text.file.empty()) {
-    out.lines = {out.bytes};
+    out.lines = {*out.bytes};
   } else {
-    out.lines = lines_of(out.bytes);
+    out.lines = lines_of(*out.bytes);
   }
   if (out.lines.empty())
     return make_error(ErrorCode::kUsage, "{}: it has no line", fovea::quoted(options.text.file, 4096));

@@ -217,21 +217,19 @@ Result<Pipeline> sentencepiece_pipeline(const SentencePieceModel& m, const std::
     FOVEA_RETURN_IF_ERROR(set_scored_bpe(p, name, m.scores, fallback));
     return p;
   }
-  double lowest = 0, highest = 0;
+  double lowest = 0, highest = 0;  // the highest is none below 0: user-defined pieces win against all others
   bool any = false;
   for (size_t i = 0; i < m.types.size(); ++i) {
     if (m.types[i] != TokenType::kNormal) continue;
     const double score = m.scores[i];
     lowest = any ? std::min(lowest, score) : score;
-    highest = any ? std::max(highest, score) : score;
+    highest = std::max(highest, score);
     any = true;
   }
   std::vector<double> scores(m.scores.begin(), m.scores.end());
   for (size_t i = 0; i < scores.size(); ++i) {
     if (m.types[i] != TokenType::kUserDefined) continue;
-    const auto characters =
-        std::count_if(m.pieces[i].begin(), m.pieces[i].end(), [](char c) { return (c & 0xC0) != 0x80; });
-    scores[i] = static_cast<double>(characters) * highest - 0.1;
+    scores[i] = static_cast<double>(m.pieces[i].size()) * highest - 0.1;
   }
   FOVEA_RETURN_IF_ERROR(set_unigram(p, name, std::move(scores), lowest, fallback));
   return p;

@@ -86,10 +86,12 @@ TEST(BindWeights, C3_AVocabularyOfAnotherSizeThanTheEmbedding) {
 
 TEST(BindWeights, ATypeThatCannotBeMultipliedIsNamed) {
   ModelRecipe recipe;
-  recipe.tensors.erase("blk.0.attn_norm.weight");
-  constexpr int32_t kI32 = 26;
-  const Bound bound = bind(recipe, [](GgufWriter& w) { w.tensor("blk.0.attn_norm.weight", {8}, kI32); });
-  expect_refused(bound, ErrorCode::kUnsupported, "blk.0.attn_norm.weight", "I32");
+  recipe.set("llama.feed_forward_length", uint32_t{32});
+  recipe.tensors["blk.0.ffn_gate.weight"] = recipe.tensors["blk.0.ffn_up.weight"] = {8, 32};
+  recipe.tensors.erase("blk.0.ffn_down.weight");
+  constexpr int32_t kQ8_1 = 9;
+  const Bound bound = bind(recipe, [](GgufWriter& w) { w.tensor("blk.0.ffn_down.weight", {32, 8}, kQ8_1, 8 * 36); });
+  expect_refused(bound, ErrorCode::kUnsupported, "blk.0.ffn_down.weight", "Q8_1");
 }
 
 TEST(BindWeights, EveryProblemIsSaid) {
