@@ -74,13 +74,13 @@ TEST_F(Folder, APackedTensorIsFoundUnderItsOtherName) {
   std::string scales;
   for (char i = 0; i < kExperts * kRows; ++i) scales.push_back(i);
   put("model.safetensors", SafetensorsFile()
-                               .add("x_blocks", {kExperts, kRows, 1, 16}, "U8", std::string(16 * 8, '\x21'))
-                               .add("x_scales", {kExperts, kRows, 1}, "U8", scales)
+                               .add("model.x_blocks", {kExperts, kRows, 1, 16}, "U8", std::string(16 * 8, '\x21'))
+                               .add("model.x_scales", {kExperts, kRows, 1}, "U8", scales)
                                .build());
   const auto model = open();
-  Parameter odd = named("x");
+  Parameter odd = named("model.x");
   odd.hf = {.transposed = true};
-  odd.hf_packed_name = "x_blocks";
+  odd.hf_packed_name = "model.x_blocks";
   odd.hf_packed = {.slice = 1, .n_slices = kExperts, .row_begin = 1, .row_end = 2, .row_period = 2};
   const auto found = model->find(odd);
   ASSERT_TRUE(found.has_value()) << found.error().message;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -32,14 +33,15 @@ namespace fovea::models {
 
 class TinyModel {
  public:
-  explicit TinyModel(const std::string& name) {
+  explicit TinyModel(const std::string& name, const std::function<void(Config&)>& change = {}) {
     const std::string tests = source_dir() + "/tests", folder = tests + "/data/families/" + name;
     const bool in_folder = std::filesystem::is_directory(folder);
     auto opened = formats::open_model(in_folder ? folder : tests + "/data/" + name + ".gguf");
     EXPECT_TRUE(opened.has_value()) << opened.error().message;
     source_ = std::move(opened).value();
-    const auto config = read_config(*source_);
+    auto config = read_config(*source_);
     EXPECT_TRUE(config.has_value()) << config.error().message;
+    if (change) change(*config);
     family_ = make_family(*config);
     for (const Error& problem : bind_weights(*source_, *family_)) ADD_FAILURE() << problem.message;
     std::ifstream file(in_folder ? folder + "/golden.json" : tests + "/golden/logits/" + name + ".json");
