@@ -123,7 +123,8 @@ std::string as_gguf(const Model& model, const std::string& architecture) {
   formats::GgufWriter w;
   const attention::ModelShape& s = model.shape();
   const auto key = [&](const char* name) { return architecture + "." + name; };
-  w.key("general.architecture", architecture).key("tokenizer.ggml.token_type_count", static_cast<uint32_t>(model.config().n_token_types));
+  w.key("general.architecture", architecture)
+      .key("tokenizer.ggml.token_type_count", static_cast<uint32_t>(model.config().n_token_types));
   for (const auto& [name, value] : {std::pair{"block_count", s.n_layers},
                                     {"context_length", s.n_ctx},
                                     {"embedding_length", s.d_model},

@@ -266,7 +266,7 @@ TEST(Attend, ALayersOwnWindowHoldsAndLetsOlderKeysGo) {
     for (int head = 0; head < 4; ++head)
       layer.expect_head(z, row - 2200, head, layer.weighed(head, layer.pattern(head, row, sees)));
   }
-  EXPECT_GE(layer.cache.n_keys(0, 0, 0), 40 + 60);  // what a draft that is taken back needs
+  EXPECT_GE(layer.cache.n_keys(0, 0, 0), 40 + 60);         // what a draft that is taken back needs
   EXPECT_LE(layer.cache.n_keys(0, 0, 0), 40 + 70 + 1024);  // they go by whole segments of the sums
 }
 

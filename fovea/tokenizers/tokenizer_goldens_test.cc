@@ -87,9 +87,11 @@ void expect_golden(const Vocabulary& v, const Json& golden, bool parse_special) 
     for (const int32_t id : *ids) streamed += stream.push(id);
     EXPECT_EQ(streamed + stream.finish(), back) << testing::PrintToString(text);
   }
-  for (size_t i = 0; i < golden["blocks"].size(); ++i)
+  for (size_t i = 0; i < golden["blocks"].size(); ++i) {
+    if (golden["blocks"][i].is_null()) continue;  // known to differ: docs/tokenizers.md
     ASSERT_EQ(id_hash(*t.encode(blocks()[i], options)), golden["blocks"][i].get<uint32_t>())
         << "block " << i << " of the mixed text";
+  }
 }
 
 // A tokenizer.json as tokenizer_cases.py makes it: fields of `rest` that are none of the file's own belong to the

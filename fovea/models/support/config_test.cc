@@ -199,12 +199,12 @@ TEST(ReadConfig, KeysOfTheArchitectureThatNoFamilyListsAreRefused) {
                      {a + key, "the " + entry.first + " family"});
     }
     const auto& keys = entry.second.keys;
-    const auto causal = std::find_if(keys.begin(), keys.end(), [](const auto& k) { return k.name == "attention.causal"; });
+    const auto causal =
+        std::find_if(keys.begin(), keys.end(), [](const auto& k) { return k.name == "attention.causal"; });
     ASSERT_NE(causal, keys.end()) << entry.first;
     const bool other = causal->only != "true";
     expect_refused(config_of(ModelRecipe(entry.first).set(a + "attention.causal", other)), ErrorCode::kUnsupported,
-                   a + "attention.causal",
-                   {fmt::format("is \"{}\"", other), fmt::format("only \"{}\"", causal->only)});
+                   a + "attention.causal", {fmt::format("is \"{}\"", other), fmt::format("only \"{}\"", causal->only)});
   }
 }
 
@@ -222,8 +222,7 @@ TEST(ReadConfig, KeysThatAskForNothingOrBelongToOthersAreTaken) {
 }
 
 TEST(ReadConfig, RefusesWhatTheFamilyDoesNotDoInsteadOfIgnoringIt) {
-  for (const char* key : {"llama.attention.sliding_window", "llama.final_logit_softcapping",
-                          "llama.attention.scale"}) {
+  for (const char* key : {"llama.attention.sliding_window", "llama.final_logit_softcapping", "llama.attention.scale"}) {
     expect_refused(config_of(ModelRecipe().set(key, uint32_t{2})), ErrorCode::kUnsupported, key, {key});
   }
   expect_refused(config_of(ModelRecipe().set("llama.attention.value_length", uint32_t{2})), ErrorCode::kUnsupported,

@@ -72,8 +72,8 @@ Status read_experts(const Keys& keys, Config& config, bool normalized) {
       if (!keys.lists(key) || !keys.has(key)) continue;
       const std::string value = keys.source().text_of(keys.name(key));
       if (value != "0" && value != "false")
-        return keys.problem(ErrorCode::kData, key, fmt::format("is {}, but {} says that there are no experts", value,
-                                                               keys.name(kCount)));
+        return keys.problem(ErrorCode::kData, key,
+                            fmt::format("is {}, but {} says that there are no experts", value, keys.name(kCount)));
     }
     return {};
   }
