@@ -21,7 +21,8 @@ class Quantize : public Cli {
     return read_file(to).value();
   }
   size_t n_files() const {
-    return static_cast<size_t>(std::distance(fs::recursive_directory_iterator(root_), fs::recursive_directory_iterator()));
+    return static_cast<size_t>(
+        std::distance(fs::recursive_directory_iterator(root_), fs::recursive_directory_iterator()));
   }
 };
 
@@ -79,7 +80,8 @@ TEST_F(Quantize, ImportanceOfATextChangesTheCodes) {
   const std::string weights = path("m.imatrix");
   std::string words;
   for (int i = 0; i < 200; ++i) words += "the cat sat on mat " + std::to_string(i) + ". ";
-  const Json out = json({"importance", "-m", kTiny, "-f", file("t.txt", words), "-c", "64", "-o", weights, "--json", "-q"});
+  const Json out =
+      json({"importance", "-m", kTiny, "-f", file("t.txt", words), "-c", "64", "-o", weights, "--json", "-q"});
   EXPECT_EQ(out["path"], weights);
   EXPECT_GT(out["n_tokens"], 64);
   EXPECT_GT(out["n_tensors"], 10);
@@ -89,7 +91,8 @@ TEST_F(Quantize, ImportanceOfATextChangesTheCodes) {
   const std::string with = read_file(path("q4_0.gguf")).value();
   EXPECT_EQ(with.size(), without.size());
   EXPECT_NE(with, without);
-  const Json again = json({"importance", "-m", kTiny, "-f", path("t.txt"), "-c", "64", "-o", path("b"), "--json", "-q", "-t", "1"});
+  const Json again =
+      json({"importance", "-m", kTiny, "-f", path("t.txt"), "-c", "64", "-o", path("b"), "--json", "-q", "-t", "1"});
   EXPECT_EQ(read_file(path("b")).value(), read_file(weights).value()) << again;
 }
 

@@ -1,10 +1,11 @@
 // fovea importance -m MODEL -f TEXT -o FILE
+#include "fovea/formats/importance.h"
+
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/threads.h"
-#include "fovea/formats/importance.h"
 #include "fovea/tasks/windows.h"
 #include "fovea/tensor/product_watch.h"
 
@@ -25,8 +26,7 @@ Status importance(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   const int window = options.model.n_ctx > 0 ? options.model.n_ctx : std::min(512, model->shape().n_ctx);
-  FOVEA_ASSIGN_OR_RETURN(const tasks::Windows windows,
-                         tasks::cut_windows(text, *model, window, options.max_windows));
+  FOVEA_ASSIGN_OR_RETURN(const tasks::Windows windows, tasks::cut_windows(text, *model, window, options.max_windows));
   formats::Importance found;
   const tensor::ProductWatch watch([&found](const tensor::Weight& w, const tensor::Tensor& x) {
     for (int64_t row = 0; row < x.dim(0); ++row) found.add(w.name, x.data() + row * w.cols(), w.cols());
@@ -40,12 +40,11 @@ Status importance(const Options& options, const Common& common) {
   bar.clear();
   const bool on_disk = !file.to_stdout();
   const std::string source = options.text.file.empty() ? "an argument" : options.text.file;
-  FOVEA_RETURN_IF_ERROR(found.write(std::move(file), source, static_cast<uint32_t>(windows.count()),
-                                    static_cast<uint32_t>(window)));
+  FOVEA_RETURN_IF_ERROR(
+      found.write(std::move(file), source, static_cast<uint32_t>(windows.count()), static_cast<uint32_t>(window)));
   if (!on_disk) return {};
   if (common.json)
-    return print_json(
-        {{"path", options.out}, {"n_tokens", windows.tokens.size()}, {"n_tensors", found.size()}});
+    return print_json({{"path", options.out}, {"n_tokens", windows.tokens.size()}, {"n_tensors", found.size()}});
   return print(printable(options.out) + "\n");
 }
 

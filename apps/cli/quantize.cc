@@ -60,12 +60,8 @@ Status quantize(const Options& options, const Common& common) {
     auto& [n, sum] = by_type[std::string(kernels::dtype_info(planned.to).name)];
     ++n, sum += planned.bytes;
   }
-  nlohmann::json out = {{"path", options.out},
-                        {"type", options.type},
-                        {"bytes", bytes},
-                        {"bytes_in", bytes_in},
-                        {"dry_run", options.dry_run},
-                        {"types", nlohmann::json::object()},
+  nlohmann::json out = {{"path", options.out},  {"type", options.type},       {"bytes", bytes},
+                        {"bytes_in", bytes_in}, {"dry_run", options.dry_run}, {"types", nlohmann::json::object()},
                         {"kl", nullptr}};
   std::string summary;
   for (const auto& [name, sum] : by_type) {
@@ -76,13 +72,13 @@ Status quantize(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));
     const bool on_disk = !file.to_stdout();
     if (!on_disk && !text.empty())
-      return make_error(ErrorCode::kUsage, "--file compares models, and one that goes to standard output cannot be read");
+      return make_error(ErrorCode::kUsage,
+                        "--file compares models, and one that goes to standard output cannot be read");
     Progress bar("quantising", bytes_in, "MB", 1e6, common.quiet);
-    const auto written = formats::requantize(
-        *in, type, plan, std::move(file),
-        {.importance = options.importance.empty() ? nullptr : &importance,
-         .progress = [&bar](uint64_t done) { bar.update(done); },
-         .cancel = &Interrupt::flag()});
+    const auto written = formats::requantize(*in, type, plan, std::move(file),
+                                             {.importance = options.importance.empty() ? nullptr : &importance,
+                                              .progress = [&bar](uint64_t done) { bar.update(done); },
+                                              .cancel = &Interrupt::flag()});
     bar.clear();
     if (!written) return written.error();
     out["bytes"] = bytes = written.value();
@@ -102,7 +98,8 @@ Status quantize(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("IN", options->in, "a name from `fovea list` or the path of a .gguf file, of any architecture").required();
+  sub.add_option("IN", options->in, "a name from `fovea list` or the path of a .gguf file, of any architecture")
+      .required();
   sub.add_option("OUT", options->out, "the .gguf file to write").required();
   sub.add_option("--type", options->type, fmt::format("{}", fmt::join(formats::quantizable_types(), ", "))).required();
   sub.add_option("--importance", options->importance, "weights of the columns, from `fovea importance` or llama.cpp");

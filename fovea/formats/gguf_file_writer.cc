@@ -44,8 +44,8 @@ Result<uint64_t> bytes_of(const GgufTensor& tensor) {
   }
   const auto block = static_cast<uint64_t>(type.block_elements);
   if (static_cast<uint64_t>(tensor.dims[0]) % block != 0)
-    return make_error(ErrorCode::kUsage, "{} has rows of {} elements, which are no whole number of {} blocks of {}", what,
-                      tensor.dims[0], type.name, block);
+    return make_error(ErrorCode::kUsage, "{} has rows of {} elements, which are no whole number of {} blocks of {}",
+                      what, tensor.dims[0], type.name, block);
   return n / block * static_cast<uint64_t>(type.block_bytes);
 }
 

@@ -55,7 +55,7 @@ class GgufFileWriter {
                                        uint64_t alignment = 32);
   // The next bytes of the tensors; never past the end of the one that is being written, which is the caller's mistake.
   Status write(std::span<const std::byte> bytes);
-  Status commit();                          // all bytes must have been written
+  Status commit();                           // all bytes must have been written
   uint64_t bytes() const { return total_; }  // of the whole file
 
  private:

@@ -43,8 +43,8 @@ Result<Importance> Importance::open(const std::string& path) {
     FOVEA_ASSIGN_OR_RETURN(sums.squares, numbers_of(*gguf, tensor));
     FOVEA_ASSIGN_OR_RETURN(sums.counts, numbers_of(*gguf, *counts));
     if (sums.squares.size() % sums.counts.size() != 0)
-      return make_error(ErrorCode::kData, "{}: tensor {} holds {} sums for {} counts", gguf->name(), quoted(tensor.name),
-                        sums.squares.size(), sums.counts.size());
+      return make_error(ErrorCode::kData, "{}: tensor {} holds {} sums for {} counts", gguf->name(),
+                        quoted(tensor.name), sums.squares.size(), sums.counts.size());
     out.sums_.emplace(name, std::move(sums));
   }
   FOVEA_RETURN_IF_ERROR(gguf->check_intact());

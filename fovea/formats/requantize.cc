@@ -59,9 +59,8 @@ bool stays(std::string_view name) {
   constexpr std::string_view kParts[] = {"_norm.",          "ffn_gate_inp",   "position_embd", "token_types",
                                          "ssm_conv1d",      "shortconv.conv", "attn_rel_b",    "rope_freqs",
                                          "per_layer_model", "attn_sinks"};
-  return std::any_of(std::begin(kParts), std::end(kParts), [&](std::string_view part) {
-    return name.find(part) != name.npos;
-  });
+  return std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](std::string_view part) { return name.find(part) != name.npos; });
 }
 
 bool whole_blocks(DType type, int64_t n) { return n % kernels::dtype_info(type).block_elements == 0; }
@@ -175,8 +174,8 @@ std::vector<PlannedTensor> plan_types(const Gguf& in, DType type) {
     const DType to = kernels::dtype_info(tensor.dtype).native ? type_for(tensor, type, logits) : tensor.dtype;
     const uint64_t n = elements_of(tensor);
     const kernels::DTypeInfo& info = kernels::dtype_info(to);
-    plan.push_back({&tensor, to,
-                    n / static_cast<uint64_t>(info.block_elements) * static_cast<uint64_t>(info.block_bytes)});
+    plan.push_back(
+        {&tensor, to, n / static_cast<uint64_t>(info.block_elements) * static_cast<uint64_t>(info.block_bytes)});
   }
   return plan;
 }

@@ -38,7 +38,7 @@ struct RequantizeOptions {
 
 // Writes the planned tensors and the keys of `in`. Tensors whose type stays are copied. Returns the bytes of the file.
 // kData for weights that are not finite and importance of another width; kIo if `in` changed meanwhile.
-Result<uint64_t> requantize(const Gguf& in, kernels::DType type, const std::vector<PlannedTensor>& plan, FileWriter file,
-                            const RequantizeOptions& options = {});
+Result<uint64_t> requantize(const Gguf& in, kernels::DType type, const std::vector<PlannedTensor>& plan,
+                            FileWriter file, const RequantizeOptions& options = {});
 
 }  // namespace fovea::formats

@@ -43,8 +43,7 @@ std::string line_of(int32_t number) {
   const double bits = 8.0 * info.block_bytes / info.block_elements;
   char out[160];
   std::snprintf(out, sizeof out, "| %d | %s | %d | %d | %.4g | %s | %s |", number, std::string(info.name).c_str(),
-                info.block_elements, info.block_bytes, bits, product_of(type).c_str(),
-                can_quantize(type) ? "yes" : "");
+                info.block_elements, info.block_bytes, bits, product_of(type).c_str(), can_quantize(type) ? "yes" : "");
   return out;
 }
 

@@ -184,8 +184,7 @@ void halves_pair(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
     for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 2
       for (int p = 0; p < 2; ++p)  // what the token says is made once for both
-        acc[p][t] =
-            add_halves<K>(dot[p][t], factor(0, p), factor(1, p), factor(2, p), meta[t * a.n_blocks], acc[p][t]);
+        acc[p][t] = add_halves<K>(dot[p][t], factor(0, p), factor(1, p), factor(2, p), meta[t * a.n_blocks], acc[p][t]);
     }
   }
   for (int p = 0; p < 2; ++p) {
@@ -302,8 +301,8 @@ void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
         } else {  // negative_half has minus the sums, the header minus dmin
           const __m256i least = _mm256_add_epi32(_mm256_madd_epi16(_mm256_set1_epi32(m.negative_half[0]), whole(2, h)),
                                                  _mm256_madd_epi16(_mm256_set1_epi32(m.negative_half[1]), whole(3, h)));
-          const __m256 part = _mm256_fnmadd_ps(single(1, h), _mm256_cvtepi32_ps(least),
-                                               _mm256_mul_ps(isum, single(0, h)));
+          const __m256 part =
+              _mm256_fnmadd_ps(single(1, h), _mm256_cvtepi32_ps(least), _mm256_mul_ps(isum, single(0, h)));
           acc[t][h] = _mm256_fmadd_ps(part, x_scale, acc[t][h]);
         }
       }

@@ -156,8 +156,8 @@ struct Parts {
 
 // Signed scales from -kMost to kMost - 1. Gives d as a half float (stored at `d_out`), the scales and the codes.
 template <int kColumns, int kMost, class Values>
-void signed_parts(const Parts<kColumns>& parts, const Values& values, int steps, float step, uint8_t* d_out, int* scales,
-                  uint8_t* codes) {
+void signed_parts(const Parts<kColumns>& parts, const Values& values, int steps, float step, uint8_t* d_out,
+                  int* scales, uint8_t* codes) {
   constexpr int kN = Parts<kColumns>::kN;
   float ideal[kN], largest = 0;
   for (int j = 0; j < kN; ++j) {
@@ -182,7 +182,8 @@ void signed_parts(const Parts<kColumns>& parts, const Values& values, int steps,
         const float e = error_of(numbers, values, d * static_cast<float>(s));
         if (least < 0 || e < least) least = e, whole[j] = s;
       }
-      if (least < 0) whole[j] = middle < 0 ? -kMost : kMost - 1, least = error_of(numbers, values, d * static_cast<float>(whole[j]));
+      if (least < 0)
+        whole[j] = middle < 0 ? -kMost : kMost - 1, least = error_of(numbers, values, d * static_cast<float>(whole[j]));
       error += least;
       const float scale = d * static_cast<float>(whole[j]), up = scale != 0 ? 1.0f / scale : 0.0f;
       Lanes xs = {}, vs = {};
