@@ -61,7 +61,7 @@ def make(name):
     for key, p in adapted.named_parameters():
         if "lora_" in key:
             rank = min(p.shape)
-            scale = 1 / rank ** 0.5 if "_B" in key else 1.5 / max(p.shape) ** 0.5
+            scale = 0.4 / rank ** 0.5 if "_B" in key else 1 / max(p.shape) ** 0.5
             p.data = (torch.randn(p.shape, generator=rng) * scale).to(dtype).float()
     adapted.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
@@ -69,6 +69,7 @@ def make(name):
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = model
+    config["target_modules"] = sorted(config["target_modules"])  # a set, in any order
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 

@@ -80,6 +80,11 @@ class Binding {
       return wrong(pair.a_name,
                    fmt::format("changes {}, which {} does not have", quoted(pair.weight), model_.source().name()));
     for (const Parameter* p : found) {
+      if (p->gguf.n_slices > 0)  // its rows are no longer those of the batch
+        return Error{ErrorCode::kUnsupported,
+                     fmt::format("{}: tensor {} changes an expert ({}), which adapters here do not", file_.name,
+                                 quoted(pair.a_name), p->name),
+                     "tensor " + pair.a_name};
       const auto [weight, use] = weight_of(*p, pair.embedding);
       if (!weight) return wrong(pair.a_name, fmt::format("changes {}, which this model does not have", p->name));
       FOVEA_ASSIGN_OR_RETURN(Tensor b, rows_of(pair, *p, *weight));

@@ -128,7 +128,8 @@ TEST(LoraFile, TensorsThatAreNoPairAreRefusedByName) {
   refuses(peft(SafetensorsFile().add(a, {2, 4}).add(b, {3, 1})), ErrorCode::kData,
           {"[2, 4]", "[3, 1]", "ranks differ"});
   refuses(peft(SafetensorsFile().add(a, {2, 4, 1}).add(b, {3, 2})), ErrorCode::kUnsupported, {"[2, 4, 1]"});
-  refuses(peft(SafetensorsFile().add(a, {2, 4}, "I32").add(b, {3, 2})), ErrorCode::kUnsupported, {"I32"});
+  refuses(peft(SafetensorsFile().add(a, {2, 4}, "U8", std::string(8, 1)).add(b, {3, 2})), ErrorCode::kUnsupported,
+          {"U8"});
   refuses(peft(SafetensorsFile().add(a, {1, 2}, "F32", floats({1, INFINITY})).add(b, {3, 1})), ErrorCode::kData,
           {"lora_A", "NaN or Inf", "at 1"});
   refuses(peft(SafetensorsFile().add(a, {1, 2}, "F32", floats({1, 1})).add(b, {1, 1}, "F32", floats({NAN}))),

@@ -28,7 +28,7 @@ struct ProfileOptions {
   std::string engine_version, command;  // written into the profile
   std::function<void(int64_t done, int64_t total, int64_t accepted)> progress;
   const std::atomic<bool>* cancel = nullptr;
-  std::shared_ptr<const tensor::Adapters> adapters;  // of the model: what is measured is another one
+  std::shared_ptr<const tensor::Adapters> adapters = nullptr;  // of the model: what is measured is another one
 };
 
 // What one prompt of the needle task showed.

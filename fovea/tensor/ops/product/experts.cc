@@ -52,9 +52,8 @@ struct Sorted {
 };
 
 bool any_adapter(std::span<const Expert> experts) {
-  const Exec* exec = Exec::current();
-  return exec && exec->adapters && std::any_of(experts.begin(), experts.end(), [](const Expert& e) {
-           return adapter_of(e.w_gate) || adapter_of(e.w_up) || adapter_of(e.w_down);
+  return std::any_of(experts.begin(), experts.end(), [](const Expert& e) {
+           return is_adapted(e.w_gate) || is_adapted(e.w_up) || is_adapted(e.w_down);
          });
 }
 
