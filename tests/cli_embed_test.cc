@@ -100,8 +100,7 @@ TEST_F(Cli, PoolingIsAsTheFolderSays) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_EQ(nlohmann::json::parse(ran.out)["pooling"], "cls");
   EXPECT_EQ(nlohmann::json::parse(ran.out)["max_tokens"], 2);
-  std::ofstream(path("bert/modules.json"))
-      << R"([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])";
+  std::ofstream(path("bert/modules.json")) << R"([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])";
   const Ended dense = run({"embed", "-m", path("bert"), "--ids", path("ids")});
   EXPECT_NE(dense.code, 0);
   EXPECT_THAT(dense.err, HasSubstr("\"Dense\""));

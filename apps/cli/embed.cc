@@ -88,7 +88,8 @@ Result<Texts> read_texts(const Options& options) {
   } else {
     out.lines = lines_of(out.bytes);
   }
-  if (out.lines.empty()) return make_error(ErrorCode::kUsage, "{}: it has no line", fovea::quoted(options.text.file, 4096));
+  if (out.lines.empty())
+    return make_error(ErrorCode::kUsage, "{}: it has no line", fovea::quoted(options.text.file, 4096));
   return out;
 }
 

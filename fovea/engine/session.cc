@@ -216,17 +216,18 @@ Result<Tensor> Session::forward(const Batch& batch, std::span<const models::Give
   tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics, .adapters = adapters()};
   tensor::ExecScope scope(exec);
   attention::KeyCount keys;
-  Tensor logits = models::forward(model_->family(),
-                                  {.model = shape_,
-                                   .ropes = model_->config().ropes_for(n_ctx_),
-                                   .batch = batch,
-                                   .cache = &cache_,
-                                   .pipeline = &pipeline_,
-                                   .observers = observers_,
-                                   .sequences = contexts_,
-                                   .memory = &attend_memory_,
-                                   .cancel = cancel},
-                                  hooks_, {.given = given, .to_hidden = to_hidden, .adapters = adapters_, .keys = &keys});
+  Tensor logits =
+      models::forward(model_->family(),
+                      {.model = shape_,
+                       .ropes = model_->config().ropes_for(n_ctx_),
+                       .batch = batch,
+                       .cache = &cache_,
+                       .pipeline = &pipeline_,
+                       .observers = observers_,
+                       .sequences = contexts_,
+                       .memory = &attend_memory_,
+                       .cancel = cancel},
+                      hooks_, {.given = given, .to_hidden = to_hidden, .adapters = adapters_, .keys = &keys});
   FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
     return make_error(ErrorCode::kData,

@@ -1,9 +1,7 @@
 #include "fovea/kernels/dtype.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -16,8 +14,6 @@
 
 namespace fovea::kernels {
 namespace {
-
-using ::testing::HasSubstr;
 
 TEST(DType, RowsAreWholeBlocks) {
   EXPECT_EQ(row_bytes(DType::kQ4_K, 512), 288u);
@@ -50,7 +46,9 @@ std::string line_of(int32_t number) {
 TEST(DType, TheTableOfTheDocumentationIsThatOfTheCode) {
   const std::string page = read_file(source_dir() + "/docs/gguf.md").value();
   for (int32_t number = 0; number < 64; ++number) {
-    if (dtype_info(number)) EXPECT_THAT(page, HasSubstr(line_of(number)));
+    if (dtype_info(number)) {
+      EXPECT_TRUE(page.find(line_of(number)) != page.npos) << line_of(number);
+    }
   }
 }
 

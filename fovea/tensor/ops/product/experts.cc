@@ -53,8 +53,8 @@ struct Sorted {
 
 bool any_adapter(std::span<const Expert> experts) {
   return std::any_of(experts.begin(), experts.end(), [](const Expert& e) {
-           return is_adapted(e.w_gate) || is_adapted(e.w_up) || is_adapted(e.w_down);
-         });
+    return is_adapted(e.w_gate) || is_adapted(e.w_up) || is_adapted(e.w_down);
+  });
 }
 
 // Out of differentiable ops: the slow twin of what follows.
