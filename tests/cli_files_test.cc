@@ -36,6 +36,7 @@ class CliFiles : public Cli {
   std::vector<std::vector<std::string>> writers() const {
     return {{"logits", "-m", kTiny, "hi", "-q"},
             {"capture", "-m", kTiny, "hi", "--hooks", "q0", "-q"},
+            {"importance", "-m", kTiny, "hello there, all of you", "-c", "4", "-q"},
             {"profile", "-m", kTiny, "-q", "--lengths", "440", "--depths", "1", "--file", text_}};
   }
   static std::vector<std::string> with(std::vector<std::string> args, const std::vector<std::string>& more) {
@@ -67,6 +68,17 @@ TEST_F(CliFiles, EveryWriterWritesThroughLinksDevicesAndFifos) {
     EXPECT_THAT(fails(2, with(args, {"-o", root_.string()})), AllOf(HasSubstr("--output"), HasSubstr("a folder")));
     EXPECT_THAT(fails(66, with(args, {"-o", path("no/x")})), HasSubstr("no folder"));
     for (const char* name : {"plain", "link", "real", "fifo"}) fs::remove(path(name));
+    EXPECT_FALSE(left_behind());
+  }
+}
+
+TEST_F(CliFiles, NoWriterReplacesTheModelThatIsRead) {
+  const std::string model = path("model.gguf");
+  for (std::vector<std::string> args : writers()) {
+    fs::copy_file(kTiny, model, fs::copy_options::overwrite_existing);
+    std::replace(args.begin(), args.end(), kTiny, model);
+    EXPECT_THAT(fails(2, with(args, {"-o", model})), AnyOf(HasSubstr("is being read"), HasSubstr("also the file")));
+    EXPECT_EQ(read_file(model).value(), read_file(kTiny).value()) << args[0];
     EXPECT_FALSE(left_behind());
   }
 }

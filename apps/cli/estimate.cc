@@ -7,6 +7,8 @@
 
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
+#include "fovea/kernels/matmul.h"
+#include "fovea/kernels/wide_form.h"
 #include "fovea/models/support/config.h"
 #include "fovea/store/model_store.h"
 
@@ -39,8 +41,14 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const int64_t chunk = std::min(flags.chunk, flags.most_at_once);
   const int64_t n_passes = (n_prompt + chunk - 1) / chunk;
 
-  uint64_t weights = 0;
-  for (const auto& tensor : source->tensors()) weights += tensor.bytes;
+  uint64_t weights = 0, wider = 0, widened = 0;  // types without a kernel of their own take a wider form in memory
+  for (const auto& tensor : source->tensors()) {
+    const uint64_t packed =
+        tensor.dims.size() == 2 ? kernels::packed_bytes({tensor.dtype, tensor.dims[1], tensor.dims[0], nullptr}) : 0;
+    const bool is_wider = kernels::is_widened(tensor.bytes, packed);
+    weights += is_wider ? packed : tensor.bytes;
+    if (is_wider) wider += packed, widened += tensor.bytes;
+  }
   const kernels::KvType type = cache_type_of(common, flags);
   const attention::KvCache cache(attention::CacheShape::of(shape, type));
   // What the methods promise to keep; a program that cannot be read here (a profile is missing) counts as dense.
@@ -76,6 +84,7 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
                        {"tokens_per_pass", std::min(chunk, n_prompt)},
                        {"prompt_gflop", gflop},
                        {"weights_bytes", weights},
+                       {"widened_bytes", wider},
                        {"kv_bytes_prompt", kv_prompt},
                        {"kv_bytes", kv_all},
                        {"attention", pipeline.spec()},
@@ -88,7 +97,9 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   std::string out = fmt::format("prompt           {} tokens, {} a pass, passes: {}, {:.1f} Gflop\n", n_prompt,
                                 std::min(chunk, n_prompt), n_passes, gflop);
   out += fmt::format("answer           at most {} tokens, one a pass\n", n_answer);
-  out += fmt::format("weights          {}\n", mega(weights));
+  out += fmt::format("weights          {}", mega(weights));
+  if (wider > 0) out += fmt::format(", {} of them a wider form of {} in the file", mega(wider), mega(widened));
+  out += "\n";
   out += fmt::format("keys and values  {} after the prompt, {} at the most ({}, {})\n", mega(kv_prompt), mega(kv_all),
                      kernels::name_of(type), pipeline.spec());
   out += fmt::format("activations      about {}\n", mega(activations));

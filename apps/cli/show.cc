@@ -8,34 +8,52 @@
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
 #include "fovea/engine/model_check.h"
+#include "fovea/kernels/matmul.h"
+#include "fovea/kernels/wide_form.h"
 #include "fovea/models/family.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
 namespace {
 
+// What products read of a matrix that is packed: types without a kernel of their own take a wider form.
+uint64_t packed_bytes(const formats::TensorInfo& t) {
+  return t.dims.size() == 2 ? kernels::packed_bytes({t.dtype, t.dims[1], t.dims[0], nullptr}) : 0;
+}
+
 nlohmann::json tensors_json(const formats::ModelSource& source) {
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& t : source.tensors()) {
     // Row-major, as the rest of the program says it: the file has the fastest dimension first.
     const std::vector<int64_t> shape(t.dims.rbegin(), t.dims.rend());
-    rows.push_back(
-        {{"name", t.name}, {"dtype", kernels::dtype_info(t.dtype).name}, {"shape", shape}, {"bytes", t.bytes}});
+    rows.push_back({{"name", t.name},
+                    {"dtype", kernels::dtype_info(t.dtype).name},
+                    {"shape", shape},
+                    {"bytes", t.bytes},
+                    {"packed_bytes", packed_bytes(t)}});
   }
   return rows;
 }
 
-// How many tensors of each type, and their bytes.
+// How many tensors of each type, their bytes, and where those are many more in products, how many.
 std::string tensor_summary(const formats::ModelSource& source) {
-  std::map<std::string, std::pair<int, uint64_t>> by_type;
+  struct Sum {
+    int n = 0;
+    uint64_t bytes = 0, matrices = 0, packed = 0;
+  };
+  std::map<std::string, Sum> by_type;
   for (const auto& t : source.tensors()) {
-    auto& [n, bytes] = by_type[std::string(kernels::dtype_info(t.dtype).name)];
-    ++n;
-    bytes += t.bytes;
+    Sum& sum = by_type[std::string(kernels::dtype_info(t.dtype).name)];
+    ++sum.n, sum.bytes += t.bytes;
+    if (packed_bytes(t) > 0) sum.matrices += t.bytes, sum.packed += packed_bytes(t);
   }
   std::string out;
-  for (const auto& [type, sum] : by_type)
-    out += fmt::format("  {:8} {:5} tensors {:10.1f} MB\n", type, sum.first, static_cast<double>(sum.second) / 1e6);
+  for (const auto& [type, sum] : by_type) {
+    out += fmt::format("  {:8} {:5} tensors {:10.1f} MB", type, sum.n, static_cast<double>(sum.bytes) / 1e6);
+    if (kernels::is_widened(sum.matrices, sum.packed))
+      out += fmt::format(", multiplied in a wider form of {:.1f} MB", static_cast<double>(sum.packed) / 1e6);
+    out += "\n";
+  }
   return out;
 }
 

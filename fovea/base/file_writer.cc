@@ -17,6 +17,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/file_use.h"
 #include "fovea/base/interrupt.h"
 #include "fovea/base/temporary_files.h"
 
@@ -125,7 +126,11 @@ Result<FileWriter> FileWriter::create(const std::string& path, WriteTo to, unsig
     if (S_ISREG(info.st_mode) || S_ISLNK(info.st_mode)) {
       if (S_ISREG(info.st_mode) && faccessat(AT_FDCWD, at.c_str(), W_OK, AT_EACCESS) != 0)
         return file_error(path, "write", errno);
-      return beside(path, at, S_ISREG(info.st_mode) && to != WriteTo::kOwnFile ? &info : nullptr, mode);
+      FOVEA_ASSIGN_OR_RETURN(
+          FileWriter writer,
+          beside(path, at, S_ISREG(info.st_mode) && to != WriteTo::kOwnFile ? &info : nullptr, mode));
+      if (to == WriteTo::kAnything) FOVEA_RETURN_IF_ERROR(begin_replacing(writer.temp_, identity_of(info), path));
+      return writer;
     }
     if (S_ISSOCK(info.st_mode)) return no_file(path, "a socket");
     if (to != WriteTo::kAnything) return no_file(path, S_ISFIFO(info.st_mode) ? "a pipe" : "a device");
@@ -181,6 +186,7 @@ FileWriter::FileWriter(FileWriter&& other) noexcept
 FileWriter::~FileWriter() {
   if (fd_ >= 0 && kind_ != Kind::kStdout) close(fd_);
   if (fd_ < 0 || kind_ != Kind::kReplace) return;
+  end_replacing(temp_);
   unlink(temp_.c_str());
   forget_temporary_file(temp_);
 }
@@ -197,7 +203,7 @@ Status FileWriter::commit(bool durable) {
   if (kind_ == Kind::kReplace && durable && fsync(fd_) != 0) return file_error(name_, "write", errno);
   if (kind_ == Kind::kReplace && std::rename(temp_.c_str(), target_.c_str()) != 0)
     return file_error(name_, "write", errno);
-  if (kind_ == Kind::kReplace) forget_temporary_file(temp_);
+  if (kind_ == Kind::kReplace) end_replacing(temp_), forget_temporary_file(temp_);
   // Some file systems say only here that the disk is full.
   if (close(std::exchange(fd_, -1)) != 0 && errno != EINTR) return file_error(name_, "write", errno);
   if (kind_ != Kind::kReplace || !durable) return {};

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/file_use.h"
 
 namespace fovea {
 namespace {
@@ -83,6 +84,10 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
     close(fd);
     return make_error(ErrorCode::kData, "{}: not a model: not a regular file", quoted(path, 4096));
   }
+  if (const Status free = begin_reading(identity_of(info), path); !free) {
+    close(fd);
+    return free.error();
+  }
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
   file->identity_ = identity_of(info);
@@ -116,6 +121,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
 }
 
 MappedFile::~MappedFile() {
+  end_reading(identity_);
   if (slot_ >= 0) {
     std::lock_guard lock(g_mutex);
     g_slots[static_cast<size_t>(slot_)].begin.store(0, std::memory_order_release);

@@ -397,6 +397,13 @@ std::vector<std::string> Gguf::keys_under(std::string_view prefix) const {
   return keys;
 }
 
+std::vector<Gguf::RawKey> Gguf::raw_keys() const {
+  std::vector<RawKey> keys(values_.size());
+  for (const auto& [name, value] : values_)
+    keys[value.index] = {name, value.type, value.element, value.count, value.payload};
+  return keys;
+}
+
 std::string Gguf::text_of(std::string_view key) const {
   const auto it = values_.find(key);
   if (it == values_.end()) return {};

@@ -45,6 +45,16 @@ class Gguf final : public ModelSource {
   Result<std::vector<int64_t>> get_i64s(std::string_view key) const override;
   std::string text_of(std::string_view key) const override;
 
+  // A key as it lies in the file, for who copies it: numbers of the value types of docs/gguf.md; a string without its
+  // length; the elements of an array.
+  struct RawKey {
+    std::string name;
+    uint32_t type, element;
+    uint64_t count;
+    std::span<const std::byte> payload;
+  };
+  std::vector<RawKey> raw_keys() const;  // in the order of the file
+
   Result<tokenizers::Vocabulary> vocabulary() const override;
   tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.gguf; }
   int64_t block_of(std::string_view tensor) const override;

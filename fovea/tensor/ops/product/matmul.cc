@@ -13,6 +13,7 @@
 #include "fovea/tensor/ops/product/adapted.h"
 #include "fovea/tensor/ops/product/jobs.h"
 #include "fovea/tensor/ops/quantized_form.h"
+#include "fovea/tensor/product_watch.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -88,6 +89,7 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
   const int64_t n = x.dim(0);
   const Exec* exec = Exec::current();
   const Numerics numerics = exec && !exec->tape ? exec->numerics : Numerics::kExact;
+  if (const ProductWatch* watch = ProductWatch::current()) (*watch)(w, x);
   const auto* bias_data = static_cast<const float*>(bias.view.data);
   if (bias.defined() && bias.view.dtype != kernels::DType::kF32) {
     hold = weight_values(bias);
