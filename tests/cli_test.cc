@@ -103,8 +103,11 @@ TEST_F(Cli, ShowHasTheKeysThatScriptsRelyOn) {
   for (const auto& [key, value] : sizes) EXPECT_EQ(show[key], value) << key;
   EXPECT_EQ(show["path"], kTiny);
   EXPECT_EQ(show["tensors"].size(), 21u);
-  EXPECT_EQ(show["tensors"][0],
-            Json({{"name", "token_embd.weight"}, {"dtype", "Q8_0"}, {"shape", {300, 64}}, {"bytes", 300 * 68}}));
+  EXPECT_EQ(show["tensors"][0], Json({{"name", "token_embd.weight"},
+                                      {"dtype", "Q8_0"},
+                                      {"shape", {300, 64}},
+                                      {"bytes", 300 * 68},
+                                      {"packed_bytes", 304 * 68}}));
   EXPECT_THAT(show["chat_template"].get<std::string>(), HasSubstr("<|im_start|>"));
   EXPECT_THAT(show["hooks"].get<std::vector<std::string>>(), Contains("blocks.1.attn.hook_pattern"));
   EXPECT_THAT(run({"show", kTiny}).out, HasSubstr("Q4_1"));

@@ -61,7 +61,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 }
 
 FOVEA_COMMAND("importance", "measure on a text how much each column of each weight matters",
-              "fovea importance -m smollm2-135m -f text.txt -o smollm2.imatrix", setup)
+              "fovea importance -m smollm2-135m -f /usr/share/common-licenses/BSD -o smollm2.imatrix", setup)
 
 }  // namespace
 }  // namespace fovea::cli

@@ -135,7 +135,10 @@ class TinyModel {
   void expect_gradients_meet_finite_differences(size_t n = 12, attention::Pipeline* pipeline = nullptr) {
     auto parameters = trainable(pipeline);
     attention::Hooks hooks(family_->hooks());
-    expect_gradients(parameters, [&] { return loss(hooks, n, pipeline); });
+    // The clamps of gpt-oss have corners, some of them within a step.
+    const bool corners = family_->config().decoder.activation == tensor::Activation::kClampedSwiglu;
+    expect_gradients(
+        parameters, [&] { return loss(hooks, n, pipeline); }, corners ? 0.05 : 0.02);
   }
 
  private:
