@@ -29,10 +29,11 @@ std::string one(const std::string& entry, size_t bytes) {
 }
 
 TEST(SafetensorsReader, NamesTypesShapesAndData) {
-  const auto parsed = parse(safetensors_bytes(
+  const std::string bytes = safetensors_bytes(  // the tensors are views of it
       R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},)"
       R"("a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"U8","shape":[0,7],"data_offsets":[16,16]}}  )",
-      std::string(4, 'a') + std::string(12, 'b')));
+      std::string(4, 'a') + std::string(12, 'b'));
+  const auto parsed = parse(bytes);
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
   const auto& t = parsed->tensors;
   ASSERT_EQ(t.size(), 3u);
