@@ -52,7 +52,7 @@ inline void prefetch_block(const uint8_t* block) {
 
 #if FOVEA_ISA_LEVEL == 2
 
-inline __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
+FOVEA_INLINE __m512i step_codes(const PackKind kind, const uint8_t* block, int j) {
   const auto at = [&](int offset) { return _mm512_loadu_si512(block + offset); };
   if (kind.bits == 8) return at(kind.codes_at() + 64 * j);
   if (kind.bits < 4) {
@@ -259,7 +259,7 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
 #elif FOVEA_ISA_LEVEL == 1
 
 // Eight rows: half h of a 64-byte vector.
-inline __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int h) {
+FOVEA_INLINE __m256i step_codes(const PackKind kind, const uint8_t* block, int j, int h) {
   const auto at = [&](int offset) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + offset + 32 * h));
   };
@@ -452,7 +452,7 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
 
 #else
 
-inline uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int byte) {
+FOVEA_INLINE uint8_t one_code(const PackKind kind, const uint8_t* block, int step, int byte) {
   if (kind.bits == 8) return block[kind.codes_at() + step * 64 + byte];
   if (kind.bits < 4) {
     const int two = block[kind.codes_at() + step / 4 * 64 + byte] >> 2 * (step % 4) & 3;
