@@ -73,7 +73,9 @@ struct Attend::Fused {
   }
 
   // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
-  void piece(const Task& task, const Piece& piece, std::byte* scratch, float* to, int64_t ld_to, float* lse) const {
+  // `again`: scratch was used last for a piece of the same task and part.
+  void piece(const Task& task, const Piece& piece, bool again, std::byte* scratch, float* to, int64_t ld_to,
+             float* lse) const {
     const auto run_index = static_cast<size_t>(task.run);
     const KeyPlan& plan = attend.memory_.plans[run_index];
     const std::span<const KeyBlock> pages = plan.pages(task.kv_head);
@@ -88,6 +90,7 @@ struct Attend::Fused {
       args.ld_z = ld_to;
       args.lse = sums;
       args.scratch = scratch;
+      args.same_rows = again;
       kernels::attention(args);
     };
     if (!plan.touched(task.kv_head)) {
@@ -140,10 +143,10 @@ struct Attend::Fused {
                       first_head(task) + head);
   }
   // Straight into z if there is no other piece to join.
-  void partial(const Task& task, size_t i, std::byte* scratch, std::byte* to) const {
-    if (is_whole(task)) return piece(task, pieces(task)[i], scratch, out(task, 0, 0), layer.ld_z(), nullptr);
-    piece(task, pieces(task)[i], scratch, reinterpret_cast<float*>(to), int64_t{task.n_heads} * layer.shape.v_dim,
-          reinterpret_cast<float*>(to + piece_z));
+  void partial(const Task& task, size_t i, bool again, std::byte* scratch, std::byte* to) const {
+    if (is_whole(task)) return piece(task, pieces(task)[i], again, scratch, out(task, 0, 0), layer.ld_z(), nullptr);
+    piece(task, pieces(task)[i], again, scratch, reinterpret_cast<float*>(to),
+          int64_t{task.n_heads} * layer.shape.v_dim, reinterpret_cast<float*>(to + piece_z));
   }
   // Joins the pieces of a task, which lie one after the other: those of a part, then the parts.
   void join(const Task& task, const std::byte* done, std::byte* scratch) const {
@@ -217,7 +220,10 @@ struct Attend::Fused {
       if (index < n_rows) return row_path.run(attend.memory_.row_tasks[static_cast<size_t>(index)]);
       const Task& task = tasks[static_cast<size_t>(index - n_rows)];
       std::byte* mine = all + slice * static_cast<size_t>(thread);
-      for (size_t p = 0; p < task.n_pieces; ++p) partial(task, p, mine, mine + kernel + p * piece_bytes);
+      for (size_t p = 0; p < task.n_pieces; ++p) {
+        const bool again = p > 0 && pieces(task)[p].part == pieces(task)[p - 1].part;
+        partial(task, p, again, mine, mine + kernel + p * piece_bytes);
+      }
       join(task, mine + kernel, mine + kernel + most_pieces * piece_bytes);
     });
   }
@@ -236,7 +242,7 @@ struct Attend::Fused {
       const auto after = std::upper_bound(tasks.begin(), tasks.end(), i,
                                           [](size_t at, const Task& task) { return at < task.first_piece; });
       const Task& task = *(after - 1);
-      partial(task, i - task.first_piece, all + kernel * static_cast<size_t>(thread), done(i));
+      partial(task, i - task.first_piece, false, all + kernel * static_cast<size_t>(thread), done(i));
     });
     for (const Task& task : tasks) join(task, done(task.first_piece), done(n_pieces));
   }

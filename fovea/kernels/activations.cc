@@ -1,6 +1,6 @@
 #include "fovea/kernels/activations.h"
 
-#include "fovea/kernels/f32.h"
+#include "fovea/kernels/silu.h"
 
 namespace fovea::kernels {
 namespace FOVEA_ISA_NS {
@@ -12,7 +12,7 @@ FOVEA_INLINE F32 minus(F32 x) { return F32::zero() - x; }
 FOVEA_INLINE F32 one() { return F32::all(1.0f); }
 
 struct Silu {
-  FOVEA_INLINE F32 operator()(F32 x) const { return x / (one() + exp(minus(x))); }
+  FOVEA_INLINE F32 operator()(F32 x) const { return silu(x); }
 };
 
 // 0.5 (1 + tanh(u)) = 1 / (1 + e^-2u)

@@ -187,15 +187,24 @@ struct Strip {
             reinterpret_cast<int16_t*>(w)};
   }
 
+  const float* query_at(int row) const { return args.q + query_of(row) * args.ld_q + head_of(row) * args.k_dim; }
+  // Rows lie far from each other: without this each one begins with misses.
+  void prefetch_query(int row) const {
+    if (row >= n_rows) return;
+    const float* source = query_at(row);
+    for (int d = 0; d < args.k_dim; d += 16) __builtin_prefetch(source + d);
+  }
+
   // Packs q (as codes up to `query_codes`; 0: as floats), reads the rules and clears the state.
   void open(float scale, int query_codes) {
+    constexpr int kAhead = 4;
+    clear();
+    for (int row = 0; row < kAhead; ++row) prefetch_query(row);
     for (int first = 0; first < n_rows; first += height) {
       const int r_block = rows_at(first);
       for (int r = 0; r < r_block; ++r) {
         const int row = first + r;
-        m[row] = kMinusInfinity;
-        for (int i = 0; i < kLanes; ++i) l[row * kLanes + i] = 0.0f;
-        for (int d = 0; d < width; ++d) o[static_cast<int64_t>(row) * width + d] = 0.0f;
+        prefetch_query(row + kAhead);
         const float* source = nullptr;  // a padded row sees nothing
         rules[row] = {-1, 0, 0};
         if (row < n_rows) {
@@ -204,7 +213,7 @@ struct Strip {
           const int32_t position = args.q_pos[query];
           rules[row] = {static_cast<int32_t>(smaller(int64_t{position} + rule.ahead, kNoPosition - 1)),
                         static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
-          source = args.q + query * args.ld_q + head * args.k_dim;
+          source = query_at(row);
         }
         if (query_codes > 0) {
           q_scales[row] = pack_codes(source, query_codes, q_codes(first) + 2 * r, r_block) * scale;
@@ -214,6 +223,15 @@ struct Strip {
         }
       }
     }
+  }
+
+  // The state of rows that have seen nothing, the padded ones too.
+  void clear() {
+    int rows = 0;
+    for (int first = 0; first < n_rows; first += height) rows = first + rows_at(first);
+    for (int row = 0; row < rows; ++row) m[row] = kMinusInfinity;
+    __builtin_memset(l, 0, static_cast<size_t>(rows) * kLanes * sizeof(float));
+    __builtin_memset(o, 0, static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float));
   }
 
   // A row of q (null: zeros) as codes [k_dim / 2][r_block][2] -> its scale: above 0, or NaN.
@@ -385,9 +403,13 @@ FOVEA_INLINE void with_pages(const AttentionArgs& args, const F& f) {
 }
 
 template <typename Pages>
-void attend_strip(Strip& strip) {
+void attend_strip(Strip& strip, bool is_open) {
   const AttentionArgs& args = strip.args;
-  strip.open(args.scale * kLog2E, Pages::kQueries);
+  if (is_open) {
+    strip.clear();
+  } else {
+    strip.open(args.scale * kLog2E, Pages::kQueries);
+  }
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
   for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
@@ -426,7 +448,7 @@ void attention(const AttentionArgs& args) {
   rows = (rows + kMaxRows - 1) / kMaxRows * kMaxRows;
   for (int64_t begin = 0; begin < n_rows; begin += rows) {
     Strip strip(args, begin, static_cast<int>(smaller(rows, n_rows - begin)));
-    with_pages(args, [&]<typename Pages>() { attend_strip<Pages>(strip); });
+    with_pages(args, [&]<typename Pages>() { attend_strip<Pages>(strip, args.same_rows && n_strips == 1); });
   }
 }
 

@@ -72,16 +72,10 @@ void float_panels_tile(const MatmulArgs& args, const uint8_t* w, int64_t next, i
       }
     }
   }
-  for (int i = 0; i < T; ++i) {
-    for (int p = 0; p < P; ++p) {
-      for (int v = 0; v < kV; ++v) {
-        const int64_t first = row + p * kPanelRows + v * F32::kLanes, left = args.row_end - first;
-        if (left <= 0) continue;
-        const int n = static_cast<int>(left < F32::kLanes ? left : F32::kLanes);
-        const F32 sum = sums[i][p][v];
-        (args.bias ? sum + F32::load_first(args.bias + first, n) : sum)
-            .store_first(args.y + (t + i) * args.ld_y + first, n);
-      }
+  Out out = out_of(args, row, t, P * kPanelRows);
+  for (int p = 0; p < P; ++p, out = out.next_panel()) {
+    for (int i = 0; i < T; ++i) {
+      for (int v = 0; v < kV; ++v) put(sums[i][p][v], out, i, v * F32::kLanes);
     }
   }
 }
@@ -113,14 +107,11 @@ const float* widened(const MatmulArgs& args, const uint8_t* panel, float* room) 
 
 // Tokens [from, token_end) of one panel in float32.
 inline void panel_of_floats(const MatmulArgs& args, const float* panel, int64_t row, int64_t from) {
-  const int n_rows = static_cast<int>(args.row_end - row < kPanelRows ? args.row_end - row : kPanelRows);
   for (int64_t t = from; t < args.token_end;) {
     const int64_t left = args.token_end - t;
     const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
     with_tokens<kTileTokens>(n, [&](auto count) {
-      float_tile<decltype(count)::value>(panel, args.w.cols, args.x + t * args.ld_x, args.ld_x,
-                                         args.y + t * args.ld_y + row, args.ld_y, args.bias ? args.bias + row : nullptr,
-                                         n_rows);
+      float_tile<decltype(count)::value>(panel, args.w.cols, args.x + t * args.ld_x, args.ld_x, out_of(args, row, t));
     });
     t += n;
   }

@@ -36,38 +36,55 @@ struct QuantizedMatmul {
   }
   // Tokens [from, token_end) of one panel.
   void panel(const uint8_t* packed, const uint8_t* codes, int64_t ld, int64_t row, int64_t from) const {
-    const int n_rows = static_cast<int>(args.row_end - row < kPanelRows ? args.row_end - row : kPanelRows);
-    const float* bias = args.bias ? args.bias + row : nullptr;
     for (int64_t t = from; t < args.token_end;) {
       const int64_t left = args.token_end - t;
       const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
-      float* y = args.y + t * args.ld_y + row;
+      const Out out = out_of(args, row, t);
       with_tokens<kTileTokens>(n, [&](auto count) {
         if (codes) {
-          spread_tile<K, decltype(count)::value>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
+          spread_tile<K, decltype(count)::value>(part(packed, codes, ld, t), out);
         } else if constexpr (decltype(count)::value < kSpreadFrom) {
-          direct_tile<K, decltype(count)::value>(part(packed, codes, ld, t), y, args.ld_y, bias, n_rows);
+          direct_tile<K, decltype(count)::value>(part(packed, codes, ld, t), out);
         }
       });
       t += n;
     }
   }
+#if FOVEA_ISA_LEVEL == 2
+  // Two panels beside each other: `second` is this product or the one that it gates. Returns the first token not done.
+  int64_t pair(const uint8_t* (&packed)[2], const QuantizedMatmul& second, int64_t row) const {
+    constexpr int64_t kSecond = Spread<K>::kind.spread_bytes(), kLd = 2 * kSecond;
+    for (int p = 0; p < 2; ++p) spread_any<K>(packed[p], n_blocks, spread + p * kSecond, kLd);
+    int64_t t = args.token_begin;
+    for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
+      Out out = out_of(args, row, t, 2 * kPanelRows);
+      if (&second != this) out.gates = true, out.second_bias = second.args.bias ? second.args.bias + row : nullptr;
+      spread_pair<K>(part(packed[0], spread, kLd, t), out);
+    }
+    panel(packed[0], spread, kLd, row, t);
+    const int64_t second_row = &second == this ? row + kPanelRows : row;
+    second.panel(packed[1], spread + kSecond, kLd, second_row, t);
+    return t;
+  }
+  // With the product that it gates, of the same kind.
+  void run_gated(const QuantizedMatmul& up) const {
+    for (int64_t row = args.row_begin; row < args.row_end; row += kPanelRows) {
+      const uint8_t* packed[2] = {panel_at(row, own), up.panel_at(row, own + own_bytes)};
+      const int64_t n = args.row_end - row < kPanelRows ? args.row_end - row : kPanelRows;
+      for (int64_t t = pair(packed, up, row); t < args.token_end; ++t) {
+        float* y = args.y + t * args.ld_y + row;
+        kernels::activate_gate(args.act, y, up.args.y + t * up.args.ld_y + row, n, y);
+      }
+    }
+  }
+#endif
   void run() const {
     const bool spreads = args.token_end - args.token_begin >= kSpreadFrom;
     int64_t row = args.row_begin;
 #if FOVEA_ISA_LEVEL == 2
     for (; spreads && args.row_end - row > kPanelRows; row += 2 * kPanelRows) {
       const uint8_t* packed[2] = {panel_at(row, own), panel_at(row + kPanelRows, own + own_bytes)};
-      constexpr int64_t kSecond = Spread<K>::kind.spread_bytes(), kLd = 2 * kSecond;
-      for (int p = 0; p < 2; ++p) spread_any<K>(packed[p], n_blocks, spread + p * kSecond, kLd);
-      const int64_t left = args.row_end - row;
-      const int n_rows = static_cast<int>(left < 2 * kPanelRows ? left : 2 * kPanelRows);
-      int64_t t = args.token_begin;
-      for (; t + kPairTokens <= args.token_end; t += kPairTokens) {
-        spread_pair<K>(part(packed[0], spread, kLd, t), args.y + t * args.ld_y + row, args.ld_y,
-                       args.bias ? args.bias + row : nullptr, n_rows);
-      }
-      for (int p = 0; p < 2; ++p) panel(packed[p], spread + p * kSecond, kLd, row + p * kPanelRows, t);
+      pair(packed, *this, row);
     }
 #endif
     for (; row < args.row_end; row += kPanelRows) {
@@ -80,7 +97,11 @@ struct QuantizedMatmul {
 
 template <const PackKind& K>
 void quantized_matmul(const MatmulArgs& args) {
-  QuantizedMatmul<K>{args}.run();
+  const QuantizedMatmul<K> product{args};
+#if FOVEA_ISA_LEVEL == 2
+  if (args.up) return product.run_gated({*args.up});
+#endif
+  product.run();
 }
 
 void float_matmul(const MatmulArgs& args) {
@@ -104,15 +125,14 @@ void float_matmul(const MatmulArgs& args) {
       const int64_t left = args.token_end - t;
       const int n = static_cast<int>(left < kTileTokens ? left : kTileTokens);
       with_tokens<kTileTokens>(n, [&](auto count) {
-        float_tile<decltype(count)::value>(panel, cols, args.x + t * args.ld_x, args.ld_x, args.y + t * args.ld_y + row,
-                                           args.ld_y, args.bias ? args.bias + row : nullptr, n_rows);
+        float_tile<decltype(count)::value>(panel, cols, args.x + t * args.ld_x, args.ld_x, out_of(args, row, t));
       });
       t += n;
     }
   }
 }
 
-void matmul(const MatmulArgs& args) {
+void product(const MatmulArgs& args) {
   if (!uses_quantized(args.w.dtype, args.w.cols, args.numerics)) return float_matmul(args);
   switch (args.w.dtype) {
     case DType::kQ4_0: return quantized_matmul<kPackQ4_0>(args);
@@ -132,6 +152,28 @@ void matmul(const MatmulArgs& args) {
   }
   if (kind_of(args.w.dtype).n_scales == 1) return quantized_matmul<kPackWide>(args);
   quantized_matmul<kPackWideHalves>(args);
+}
+
+// Whether both products of a gate can be made beside each other, and gated before they are stored.
+bool gates_in_tiles(const MatmulArgs& gate, const MatmulArgs& up) {
+  return FOVEA_ISA_LEVEL == 2 && gate.act == Activation::kSilu && gate.w.dtype == up.w.dtype &&
+         gate.token_end - gate.token_begin >= kSpreadFrom && uses_quantized(gate.w.dtype, gate.w.cols, gate.numerics);
+}
+
+void matmul(const MatmulArgs& args) {
+  if (!args.up) return product(args);
+  MatmulArgs up = *args.up, gate = args;
+  up.row_begin = args.row_begin, up.row_end = args.row_end;
+  up.token_begin = args.token_begin, up.token_end = args.token_end;
+  up.scratch = args.scratch;
+  gate.up = gates_in_tiles(args, up) ? &up : nullptr;
+  product(gate);
+  if (gate.up) return;
+  product(up);
+  for (int64_t t = args.token_begin; t < args.token_end; ++t) {
+    float* y = args.y + t * args.ld_y + args.row_begin;
+    kernels::activate_gate(args.act, y, up.y + t * up.ld_y + args.row_begin, args.row_end - args.row_begin, y);
+  }
 }
 
 }  // namespace

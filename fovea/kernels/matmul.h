@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "fovea/kernels/activations.h"
 #include "fovea/kernels/dtype.h"
 #include "fovea/kernels/isa.h"
 
@@ -62,12 +63,17 @@ struct MatmulArgs {
   int64_t ld_x = 0;
   const void* quantized = nullptr;  // from quantize_activations (used if uses_quantized)
   int64_t n_tokens = 0;
-  const float* bias = nullptr;  // [rows] or null, added last
-  float* y = nullptr;           // [n_tokens, rows], rows ld_y floats apart
+  const float* bias = nullptr;      // [rows] or null, added to the sums
+  const float* residual = nullptr;  // as y is, or null: y = residual + factor * product
+  float factor = 1;
+  // y = act(product) * up's product: the same rows and tokens of another weight; its y is room. No residual, no factor.
+  const MatmulArgs* up = nullptr;
+  Activation act = Activation::kSilu;
+  float* y = nullptr;  // [n_tokens, rows], rows ld_y floats apart
   int64_t ld_y = 0;
   int64_t row_begin = 0, row_end = 0;      // the part of w's rows to do; row_begin a multiple of kPanelRows
   int64_t token_begin = 0, token_end = 0;  // the part of the tokens to do
-  void* scratch = nullptr;                 // matmul_scratch_bytes(w), 64-byte aligned, one per thread
+  void* scratch = nullptr;                 // matmul_scratch_bytes(w), of up too; 64-byte aligned, one per thread
 };
 // Whether `fast` multiplies this dtype with int8 activations (else it runs in float32).
 bool uses_quantized(DType dtype, int64_t cols, Numerics numerics);

@@ -101,15 +101,8 @@ FOVEA_INLINE __m512 add_halves(__m512i isum, __m512 d, __m512 least0, __m512 lea
   return _mm512_fmadd_ps(part, x_scale, acc);
 }
 
-template <int T>
-inline void store_rows(const __m512 (&acc)[T], float* y, int64_t ld_y, const float* bias, int n_rows) {
-  const auto rows = static_cast<__mmask16>((1u << n_rows) - 1);
-  const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias) : _mm512_setzero_ps();
-  for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y, rows, bias ? _mm512_add_ps(acc[t], add) : acc[t]);
-}
-
 template <const PackKind& K, int T, bool kSpread>
-void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void halves_tile(const PanelArgs& a, const Out& out) {
   __m512 acc[T];
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t b = 0; b < a.n_blocks; ++b) {
@@ -151,12 +144,12 @@ void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
       acc[t] = add_halves<K>(_mm512_add_epi32(first, second), d, least[0], least[1], meta[t * a.n_blocks], acc[t]);
     }
   }
-  store_rows(acc, y, ld_y, bias, n_rows);
+  for (int t = 0; t < T; ++t) put({acc[t]}, out, t);
 }
 
 // As pair_tile, of Q2_K.
 template <const PackKind& K>
-void halves_pair(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void halves_pair(const PanelArgs& a, const Out& out) {
   constexpr int T = kPairTokens, kSecond = K.spread_bytes();
   __m512 acc[2][T];
   for (int t = 0; t < T; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_ps();
@@ -187,19 +180,21 @@ void halves_pair(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
         acc[p][t] = add_halves<K>(dot[p][t], factor(0, p), factor(1, p), factor(2, p), meta[t * a.n_blocks], acc[p][t]);
     }
   }
-  for (int p = 0; p < 2; ++p) {
-    const int n = n_rows - 16 * p < 16 ? n_rows - 16 * p : 16;
-    store_rows(acc[p], y + 16 * p, ld_y, bias ? bias + 16 * p : nullptr, n);
+  if (out.gates) {
+    for (int t = 0; t < T; ++t) put_gated({acc[0][t]}, {acc[1][t]}, out, t);
+    return;
   }
+  const Out second = out.next_panel();
+  for (int t = 0; t < T; ++t) put({acc[0][t]}, out, t), put({acc[1][t]}, second, t);
 }
 
 template <const PackKind& K>
-void spread_pair(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void spread_pair(const PanelArgs& a, const Out& out) {
   constexpr const PackKind& kSpread = Spread<K>::kind;
   if constexpr (kSpread.halves) {
-    halves_pair<kSpread>(a, y, ld_y, bias, n_rows);
+    halves_pair<kSpread>(a, out);
   } else {
-    pair_tile<kSpread>(a, y, ld_y, bias, n_rows);
+    pair_tile<kSpread>(a, out);
   }
 }
 
@@ -235,7 +230,7 @@ void spread_halves(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_
 }
 
 template <const PackKind& K, int T, bool kSpread>
-void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void halves_tile(const PanelArgs& a, const Out& out) {
   constexpr int kWhole = K.offset ? 4 : 2;
   __m256 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
@@ -309,9 +304,7 @@ void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
     }
   }
   for (int t = 0; t < T; ++t) {
-    float lanes[16];
-    for (int h = 0; h < 2; ++h) _mm256_storeu_ps(lanes + 8 * h, acc[t][h]);
-    for (int r = 0; r < n_rows; ++r) y[t * ld_y + r] = bias ? lanes[r] + bias[r] : lanes[r];
+    for (int h = 0; h < 2; ++h) put({acc[t][h]}, out, t, 8 * h);
   }
 }
 
@@ -323,10 +316,10 @@ void spread_halves(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_
 }
 
 template <const PackKind& K, int T, bool kSpread>
-void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void halves_tile(const PanelArgs& a, const Out& out) {
   constexpr int kZero = K.zero_log2 < 0 ? 0 : 1 << K.zero_log2;
   for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < n_rows; ++r) {
+    for (int r = 0; r < out.n_rows; ++r) {
       float acc = 0;
       for (int64_t b = 0; b < a.n_blocks; ++b) {
         const uint8_t* block = a.packed + K.block_at(b);
@@ -349,7 +342,7 @@ void halves_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, 
                                   m.scale, acc)
                        : std::fma(whole, d * m.scale, acc);
       }
-      y[t * ld_y + r] = bias ? acc + bias[r] : acc;
+      put(acc, out, t, r);
     }
   }
 }
@@ -366,21 +359,21 @@ void spread_any(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t l
 }
 
 template <const PackKind& K, int T>
-void spread_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void spread_tile(const PanelArgs& a, const Out& out) {
   constexpr const PackKind& kSpread = Spread<K>::kind;
   if constexpr (kSpread.halves) {
-    halves_tile<kSpread, T, true>(a, y, ld_y, bias, n_rows);
+    halves_tile<kSpread, T, true>(a, out);
   } else {
-    panel_tile<kSpread, T, true>(a, y, ld_y, bias, n_rows);
+    panel_tile<kSpread, T, true>(a, out);
   }
 }
 
 template <const PackKind& K, int T>
-void direct_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void direct_tile(const PanelArgs& a, const Out& out) {
   if constexpr (K.halves) {
-    halves_tile<K, T, false>(a, y, ld_y, bias, n_rows);
+    halves_tile<K, T, false>(a, out);
   } else {
-    panel_tile<K, T, false>(a, y, ld_y, bias, n_rows);
+    panel_tile<K, T, false>(a, out);
   }
 }
 

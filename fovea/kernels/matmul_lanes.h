@@ -10,11 +10,8 @@
 #include <cstring>
 
 #include "fovea/kernels/blocks.h"
+#include "fovea/kernels/matmul_out.h"
 #include "fovea/kernels/pack.h"
-
-#if FOVEA_ISA_LEVEL > 0
-#include "fovea/kernels/f32.h"  // immintrin.h, quietly
-#endif
 
 namespace fovea::kernels::FOVEA_ISA_NS {
 namespace {
@@ -126,7 +123,7 @@ void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t
 
 // y [T][16]
 template <const PackKind& K, int T, bool kSpread>
-void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void panel_tile(const PanelArgs& a, const Out& out) {
   __m512 acc[T];
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t b = 0; b < a.n_blocks; ++b) {
@@ -177,9 +174,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
       for (int t = 0; t < T; ++t) acc[t] = _mm512_fmadd_ps(offset, _mm512_set1_ps(meta[t * a.n_blocks].sum), acc[t]);
     }
   }
-  const auto rows = static_cast<__mmask16>((1u << n_rows) - 1);
-  const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias) : _mm512_setzero_ps();
-  for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y, rows, bias ? _mm512_add_ps(acc[t], add) : acc[t]);
+  for (int t = 0; t < T; ++t) put({acc[t]}, out, t);
 }
 inline constexpr int kMostTokens = 12;
 inline constexpr int kDirectTokens = 8;  // 382 GOP/s a core at 8 (q4_1), 292 through bytes; at 12 they are even
@@ -188,7 +183,7 @@ inline constexpr int kDirectTokens = 8;  // 382 GOP/s a core at 8 (q4_1), 292 th
 // loads no longer hold them up. Block by block, the second follows the first in `spread`. Same sums, same order.
 inline constexpr int kPairTokens = 6;
 template <const PackKind& K>
-void pair_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void pair_tile(const PanelArgs& a, const Out& out) {
   constexpr int T = kPairTokens, kSteps = 8 / K.n_scales, kSecond = K.spread_bytes();
   __m512 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm512_setzero_ps();
@@ -231,19 +226,17 @@ void pair_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, in
       }
     }
   }
-  for (int p = 0; p < 2; ++p) {
-    const int n = n_rows - 16 * p < 16 ? n_rows - 16 * p : 16;
-    const auto rows = static_cast<__mmask16>((1u << n) - 1);
-    const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias + 16 * p) : _mm512_setzero_ps();
-    for (int t = 0; t < T; ++t)
-      _mm512_mask_storeu_ps(y + t * ld_y + 16 * p, rows, bias ? _mm512_add_ps(acc[t][p], add) : acc[t][p]);
+  if (out.gates) {
+    for (int t = 0; t < T; ++t) put_gated({acc[t][0]}, {acc[t][1]}, out, t);
+    return;
   }
+  const Out second = out.next_panel();
+  for (int t = 0; t < T; ++t) put({acc[t][0]}, out, t), put({acc[t][1]}, second, t);
 }
 
 // w [cols][16] floats; x row t at x + t * ld_x.
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
-                int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, const Out& out) {
   __m512 acc[T];
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t c = 0; c < cols; ++c) {
@@ -251,9 +244,7 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) acc[t] = _mm512_fmadd_ps(v, _mm512_set1_ps(x[t * ld_x + c]), acc[t]);
   }
-  const auto rows = static_cast<__mmask16>((1u << n_rows) - 1);
-  const __m512 add = bias ? _mm512_maskz_loadu_ps(rows, bias) : _mm512_setzero_ps();
-  for (int t = 0; t < T; ++t) _mm512_mask_storeu_ps(y + t * ld_y, rows, bias ? _mm512_add_ps(acc[t], add) : acc[t]);
+  for (int t = 0; t < T; ++t) put({acc[t]}, out, t);
 }
 
 #elif FOVEA_ISA_LEVEL == 1
@@ -331,7 +322,7 @@ void spread_panel(const uint8_t* packed, int64_t n_blocks, uint8_t* out, int64_t
 // Both halves of a line together: what comes from memory is read in one sweep, and each activation that is loaded
 // feeds two products.
 template <const PackKind& K, int T, bool kSpread>
-void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void panel_tile(const PanelArgs& a, const Out& out) {
   // maddubs adds two products in 16 bits: codes up to 15 and 31 leave room for 8 and 4 of them. With a zero point
   // all of a scale's sums fit as |code - zero| <= zero and |q| <= 127, so what it takes away is where they begin, and
   // that they wrap around in between does no harm. 8-bit codes, of which only one product fits, are made signed and the
@@ -414,23 +405,14 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
     }
   }
   for (int t = 0; t < T; ++t) {
-    float* to = y + t * ld_y;
-    if (n_rows == 16) {
-      for (int h = 0; h < 2; ++h)
-        _mm256_storeu_ps(to + 8 * h, bias ? _mm256_add_ps(acc[t][h], _mm256_loadu_ps(bias + 8 * h)) : acc[t][h]);
-      continue;
-    }
-    float lanes[16];
-    for (int h = 0; h < 2; ++h) _mm256_storeu_ps(lanes + 8 * h, acc[t][h]);
-    for (int r = 0; r < n_rows; ++r) to[r] = bias ? lanes[r] + bias[r] : lanes[r];
+    for (int h = 0; h < 2; ++h) put({acc[t][h]}, out, t, 8 * h);
   }
 }
 inline constexpr int kMostTokens = 3;
 inline constexpr int kDirectTokens = 8;  // 8 sequences of Qwen: 140 tokens a second, 120 through bytes
 
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
-                int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, const Out& out) {
   __m256 acc[T][2];
   for (int t = 0; t < T; ++t) acc[t][0] = acc[t][1] = _mm256_setzero_ps();
   for (int64_t c = 0; c < cols; ++c) {
@@ -443,10 +425,7 @@ void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, floa
     }
   }
   for (int t = 0; t < T; ++t) {
-    float lanes[16];
-    _mm256_storeu_ps(lanes, acc[t][0]);
-    _mm256_storeu_ps(lanes + 8, acc[t][1]);
-    for (int r = 0; r < n_rows; ++r) y[t * ld_y + r] = bias ? lanes[r] + bias[r] : lanes[r];
+    for (int h = 0; h < 2; ++h) put({acc[t][h]}, out, t, 8 * h);
   }
 }
 
@@ -490,10 +469,10 @@ float one_factor(const uint8_t* packed, int64_t b, int i, int row) {
 }
 
 template <const PackKind& K, int T, bool kSpread>
-void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, int n_rows) {
+void panel_tile(const PanelArgs& a, const Out& out) {
   constexpr int kZero = K.zero_log2 < 0 ? 0 : 1 << K.zero_log2;
   for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < n_rows; ++r) {
+    for (int r = 0; r < out.n_rows; ++r) {
       float acc = 0;
       for (int64_t b = 0; b < a.n_blocks; ++b) {
         const uint8_t* block = a.packed + K.block_at(b);
@@ -509,7 +488,7 @@ void panel_tile(const PanelArgs& a, float* y, int64_t ld_y, const float* bias, i
         }
         if (K.offset) acc = std::fma(one_factor<K>(a.packed, b, K.n_scales, r), m.sum, acc);
       }
-      y[t * ld_y + r] = bias ? acc + bias[r] : acc;
+      put(acc, out, t, r);
     }
   }
 }
@@ -517,14 +496,13 @@ inline constexpr int kMostTokens = 1;
 inline constexpr int kDirectTokens = 4;
 
 template <int T>
-void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, float* y, int64_t ld_y, const float* bias,
-                int n_rows) {
+void float_tile(const float* w, int64_t cols, const float* x, int64_t ld_x, const Out& out) {
   for (int t = 0; t < T; ++t) {
     float acc[16] = {};
     for (int64_t c = 0; c < cols; ++c) {
       for (int r = 0; r < 16; ++r) acc[r] = std::fma(w[c * 16 + r], x[t * ld_x + c], acc[r]);
     }
-    for (int r = 0; r < n_rows; ++r) y[t * ld_y + r] = bias ? acc[r] + bias[r] : acc[r];
+    for (int r = 0; r < out.n_rows; ++r) put(acc[r], out, t, r);
   }
 }
 

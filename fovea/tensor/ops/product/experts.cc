@@ -151,7 +151,7 @@ Tensor together(const Tensor& x, std::span<const Expert> experts, Room& room, co
     const Input rows{in, shared};
     room.jobs.push_back({.product = rows.args(w.w_gate, w.b_gate, first, end, h, room.held)});
     room.ups.push_back(rows.args(w.w_up, w.b_up, first, end, up, room.held));
-    room.jobs.back().up = &room.ups.back(), room.jobs.back().act = act;
+    room.jobs.back().product.up = &room.ups.back(), room.jobs.back().product.act = act;
   }
   if (!shared && wants_form(Next::kProducts, d_ff)) form = &QuantizedForm::begin(h, n_pairs, d_ff, /*with_rest=*/false);
   for (Job& job : room.jobs) job.form = form;

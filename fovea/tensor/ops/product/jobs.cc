@@ -33,24 +33,20 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
 
 void do_part(const Job& job, const MatmulArgs& part) {
   kernels::matmul(part);
-  const MatmulArgs* second = job.up ? job.up : job.rest;
-  if (second) {
-    MatmulArgs same = *second;
+  if (job.rest) {
+    MatmulArgs same = *job.rest;
     same.row_begin = part.row_begin, same.row_end = part.row_end;
     same.token_begin = part.token_begin, same.token_end = part.token_end;
     same.scratch = part.scratch;
     kernels::matmul(same);
   }
-  if (!second && !job.residual && !job.activates) return;
+  if (!job.rest && !job.activates && !job.form) return;
   const int64_t n = part.row_end - part.row_begin;
   for (int64_t t = part.token_begin; t < part.token_end; ++t) {
     const int64_t at = t * part.ld_y + part.row_begin;
     float* y = part.y + at;
-    if (job.activates) kernels::activate(job.act, y, n, y);
-    if (job.up) kernels::activate_gate(job.act, y, job.up->y + at, n, y);
+    if (job.activates) kernels::activate(part.act, y, n, y);
     if (job.rest) kernels::add(job.rest->y + at, y, n, y);
-    if (job.factor != 1) kernels::scale(n, job.factor, y, y);
-    if (job.residual) kernels::add(job.residual + at, y, n, y);
     if (job.form) job.form->fill_columns(part.y, part.ld_y, t, t + 1, part.row_begin, part.row_end);
   }
 }
@@ -62,7 +58,7 @@ bool do_whole(const Job& job) {
   const MatmulArgs& g = job.product;
   if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
     return false;
-  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
+  if (g.residual || g.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
     return false;
   kernels::sgemm({.m = g.n_tokens,
                   .n = g.w.rows,
@@ -82,7 +78,8 @@ int64_t panels_of(const Job& job) { return (job.product.w.rows + kPanelRows - 1)
 
 size_t scratch_of(const Job& job) {
   const size_t bytes = kernels::matmul_scratch_bytes(job.product.w);
-  return job.up ? std::max(bytes, kernels::matmul_scratch_bytes(job.up->w)) : bytes;
+  const MatmulArgs* up = job.product.up;
+  return up ? std::max(bytes, kernels::matmul_scratch_bytes(up->w)) : bytes;
 }
 
 // One for each thread of the pool, owned by the caller: grown here, never inside a task.

@@ -13,11 +13,7 @@ namespace fovea::tensor {
 // A product, and what is done with each part of it. Ranges and scratch of the arguments are filled in by who runs it.
 struct Job {
   kernels::MatmulArgs product;
-  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + factor y
-  float factor = 1;
-  bool activates = false;                   // y = act(y)
-  const kernels::MatmulArgs* up = nullptr;  // y = act(y) * up, its product with the same rows
-  Activation act = Activation::kSilu;
+  bool activates = false;                     // y = act(y)
   const kernels::MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
   QuantizedForm* form = nullptr;              // y's, for the product that follows
 };

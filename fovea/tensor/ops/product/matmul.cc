@@ -141,7 +141,7 @@ void add_loras(const Tensor& x, std::span<const Adapter* const> adapters, Tensor
     run(std::span(jobs).first(n));
     for (size_t j = 0; j < n; ++j) {
       jobs[j] = {args_of(h[j], adapters[of[j]]->loras[round].of_b, none, sums[j], hold)};
-      jobs[j].residual = y[of[j]].data();
+      jobs[j].product.residual = y[of[j]].data();
     }
     run(std::span(jobs).first(n));
     for (size_t j = 0; j < n; ++j) y[of[j]] = std::move(sums[j]);
@@ -233,7 +233,7 @@ Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, flo
   }
   Tensor y, hold;
   Job job{args_of(x, by.w, by.bias, y, hold)};
-  job.residual = residual.data(), job.factor = factor;
+  job.product.residual = residual.data(), job.product.factor = factor;
   FOVEA_CHECK(residual.shape() == y.shape(), "matmul_add: shapes {} and {} differ", residual.shape().to_string(),
               y.shape().to_string());
   run({&job, 1});
@@ -250,7 +250,7 @@ Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activ
   Tensor y, values, hold, hold_up;
   Job job{args_of(x, gate.w, gate.bias, y, hold)};
   const MatmulArgs up_product = args_of(x, up.w, up.bias, values, hold_up);
-  job.up = &up_product, job.act = act;
+  job.product.up = &up_product, job.product.act = act;
   const int64_t n = x.dim(0), cols = gate.w.rows();
   if (wants_form(next, cols)) job.form = &QuantizedForm::begin(y, n, cols, /*with_rest=*/false);
   run({&job, 1});
@@ -261,7 +261,7 @@ Tensor matmul_activated(const Tensor& x, const Linear& by, Activation act, Next 
   if (current_tape() || is_adapted(by.w)) return activate(matmul(x, by.w, by.bias), act);
   Tensor y, hold;
   Job job{args_of(x, by.w, by.bias, y, hold)};
-  job.activates = true, job.act = act;
+  job.activates = true, job.product.act = act;
   const int64_t n = x.dim(0), cols = by.w.rows();
   if (wants_form(next, cols)) job.form = &QuantizedForm::begin(y, n, cols, /*with_rest=*/false);
   run({&job, 1});
