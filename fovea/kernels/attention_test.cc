@@ -600,6 +600,32 @@ TEST(Attention, MergesPartsOfTheKeyList) {
   });
 }
 
+TEST(Attention, TheSameRowsOverOtherKeysGiveTheBitsOfACallOfTheirOwn) {
+  on_every_isa([] {
+    for (const KvType type : kTypes) {
+      for (const int64_t n_queries : {1, 50, 100}) {  // with 3 heads: one block, one strip, two strips
+        Problem p(type, 64, 3, n_queries, 300, 21);
+        p.head_rules = {{}, {.n_sink = 3, .window = 90}, {.window = 200}};
+        const std::vector<KeyBlock> all = p.blocks;
+        const size_t bytes = attention_scratch_bytes(p.args());
+        const std::unique_ptr<float, Freed> scratch(static_cast<float*>(::operator new (bytes, std::align_val_t{64})));
+        for (size_t begin = 0; begin < all.size(); begin += 4) {
+          p.blocks.assign(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                          all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), begin + 4)));
+          const Answer alone = run(p, p.n_queries);
+          Answer again;
+          again.z.assign(alone.z.size(), 77.0f), again.lse.assign(alone.lse.size(), 77.0f);
+          AttentionArgs args = p.args();
+          args.z = again.z.data(), args.lse = again.lse.data();
+          args.scratch = scratch.get(), args.same_rows = begin > 0;
+          attention(args);
+          EXPECT_TRUE(again == alone) << name_of(type) << " " << n_queries << " queries, pages from " << begin;
+        }
+      }
+    }
+  });
+}
+
 TEST(Attention, RefusesShapesItHasNoKernelFor) {
   Problem p(KvType::kI16, 64, 1, 1, 10, 1);
   float scratch = 0, z[64];

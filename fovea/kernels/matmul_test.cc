@@ -135,6 +135,48 @@ class QuantisedMatmul : public ::testing::TestWithParam<Isa> {
 // A float sum of at most 2 * 3 terms per block: 1e-6 of the magnitudes is 16 roundings.
 constexpr double kTolerance = 1e-6;
 
+// Rows that fill no panel, tokens around those that a tile takes.
+TEST_P(QuantisedMatmul, AGateAndAResidualGiveTheBitsOfTheirStepsAlone) {
+  constexpr int64_t kCols = 256, kRows = 40;
+  for (const DType dtype : kDTypes) {
+    const std::vector<uint8_t> w = weight_bytes(dtype, 2 * kRows, kCols, -1);
+    const std::vector<float> bias = random_x(2 * kRows);
+    for (const int64_t n : {1, 9, 17}) {
+      const std::vector<float> x = random_x(n * kCols), residual = random_x(n * kRows);
+      const auto args_of = [&](int64_t first, std::vector<float>& y) {
+        y.assign(static_cast<size_t>(n * kRows), -1.0f);
+        MatmulArgs args;
+        args.w = {dtype, kRows, kCols, w.data() + static_cast<size_t>(first) * row_bytes(dtype, kCols)};
+        args.x = x.data(), args.ld_x = kCols, args.n_tokens = args.token_end = n;
+        args.bias = bias.data() + first;
+        args.y = y.data(), args.ld_y = args.row_end = kRows;
+        return args;
+      };
+      std::vector<float> y, up_y, gated, gated_up, added;
+      MatmulArgs gate = args_of(0, y), up = args_of(kRows, up_y);
+      const Bytes quantized = allocate(quantized_bytes(n, kCols)), scratch = allocate(matmul_scratch_bytes(gate.w));
+      quantize_activations(x.data(), kCols, n, kCols, 0, n, quantized.get());
+      const auto run = [&](MatmulArgs args) {
+        args.quantized = quantized.get(), args.scratch = scratch.get();
+        matmul(args);
+      };
+      run(gate), run(up);
+      MatmulArgs second = args_of(kRows, gated_up), both = args_of(0, gated), plus = args_of(0, added);
+      second.quantized = quantized.get();
+      both.up = &second;
+      run(both);
+      plus.residual = residual.data(), plus.factor = 0.3f;
+      run(plus);
+      for (size_t i = 0; i < y.size(); ++i) {
+        float of_gate, scaled = 0.3f * y[i];
+        activate_gate(Activation::kSilu, &y[i], &up_y[i], 1, &of_gate);
+        ASSERT_EQ(gated[i], of_gate) << dtype_info(dtype).name << " " << n << " tokens, " << i;
+        ASSERT_EQ(added[i], residual[i] + scaled) << dtype_info(dtype).name << " " << n << " tokens, " << i;
+      }
+    }
+  }
+}
+
 TEST_P(QuantisedMatmul, AFormAndTheFormOfItsRestHoldSixteenBitsOfX) {
   constexpr int64_t kTokens = 3, kCols = 96, kRow = 128;  // codes of a token are padded to 64
   std::vector<float> x = random_x(kTokens * kCols);

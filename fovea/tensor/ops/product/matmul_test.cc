@@ -157,7 +157,7 @@ TEST(MatmulQuantized, ProductsOfOneJobGiveTheBitsOfEachAlone) {
     EXPECT_TRUE(same_bits(matmul_add(residual, x, b.weight), add(residual, matmul(x, b.weight)))) << n;
     EXPECT_TRUE(same_bits(matmul_swiglu(x, b.weight, c.weight), swiglu(matmul(x, b.weight), y[2]))) << n;
     EXPECT_TRUE(same_bits(matmul_add(residual, x, {b.weight, bias}, 0.3f), add(residual, affine(y[1], 0.3f)))) << n;
-    for (const Activation act : {Activation::kGelu, Activation::kGeluTanh}) {
+    for (const Activation act : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
       EXPECT_TRUE(same_bits(matmul_gated(x, {b.weight, bias}, {c.weight, none}, act), gated(y[1], y[2], act))) << n;
       EXPECT_TRUE(same_bits(matmul_activated(x, {b.weight, bias}, act), activate(y[1], act))) << n;
       const Tensor h = matmul_activated(x, {b.weight, bias}, act, Next::kProducts);
