@@ -25,10 +25,16 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
   constexpr int64_t kTasksPerThread = 4;       // evens out threads that start late
   constexpr int64_t kLeastWork = 64 * 1024;    // multiplications that are worth a task
   constexpr int64_t kTokenBytes = 256 * 1024;  // activations of a task stay in a second-level cache
-  const int64_t tokens = std::min(n_tokens, std::max<int64_t>(64, kTokenBytes / cols / 64 * 64));
+  constexpr int64_t kTile = 12;                // tokens that a kernel takes at once, or a multiple of them
+  // Parts of about that size, all alike: what is left over would spread the weight again for a few tokens.
+  const int64_t most = std::max<int64_t>(64, kTokenBytes / cols / 64 * 64);
+  const int64_t n_parts = std::max<int64_t>(1, (n_tokens + most - 1) / most);
+  const int64_t tokens = std::min(n_tokens, ((n_tokens + n_parts - 1) / n_parts + kTile - 1) / kTile * kTile);
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
   const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
-  return {std::min(n_panels, std::max(share, least)), tokens};
+  int64_t panels = std::max(share, least);
+  if (n_tokens >= kTile) panels += panels % 2;  // they are multiplied in pairs
+  return {std::min(n_panels, panels), tokens};
 }
 
 void do_part(const Job& job, const MatmulArgs& part) {
