@@ -1,5 +1,6 @@
 """The reference for chat templates: jinja2 with the environment of transformers, and templates to compare on."""
 import copy
+import functools
 import json
 import warnings
 from datetime import datetime
@@ -22,6 +23,15 @@ class Generation(Extension):
 
     def _body(self, caller):
         return caller()
+
+
+class Dict:
+    """What transformers puts in place of the class: its two calls and no more."""
+    def __call__(self, *args, **kwargs):
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args, **kwargs):
+        return dict.fromkeys(*args, **kwargs)
 
 
 class Namespace(jinja2.utils.Namespace):
@@ -55,16 +65,22 @@ def environment():
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     env.filters["tojson"] = tojson
+    env.globals["dict"] = Dict()
     env.globals["namespace"] = Namespace
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return env
 
 
+@functools.lru_cache(maxsize=4)
+def compiled(template):
+    return environment().from_string(template)
+
+
 def render(template, context):
     """The text, or what jinja2 says against it: {"expected": ...} or {"error": ..., "syntax": ...}."""
     try:
-        return {"expected": environment().from_string(template).render(**copy.deepcopy(context))}
+        return {"expected": compiled(template).render(**copy.deepcopy(context))}
     except jinja2.exceptions.TemplateSyntaxError as e:
         return {"error": str(e), "syntax": True}
     except Exception as e:
