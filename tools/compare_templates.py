@@ -170,7 +170,7 @@ def spelling(value, word, kept=("role", "type")):
 
 def rendered(program, jobs):
     lines = "".join(json.dumps({"template": t, "context": c}) + "\n" for t, c in jobs)
-    out = subprocess.run([program], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
+    out = subprocess.run([program], input=lines, capture_output=True, text=True, check=True).stdout.rstrip("\n").split("\n")
     assert len(out) == len(jobs), (len(out), len(jobs))
     return [json.loads(line) for line in out]
 
