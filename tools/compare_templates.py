@@ -222,11 +222,11 @@ def main():
     maker = Maker(args.seed)
     templates = cases.snippets() + [maker.body(3) for _ in range(args.n)]
     ours = rendered(args.program, [(t, cases.CONTEXT) for t in templates])
-    shown = wrong = rendered = other_words = 0
+    shown = wrong = n_rendered = other_words = 0
     for template, got in zip(templates, ours):
         want = cases.render(template, cases.CONTEXT)
         if "expected" in want:
-            rendered += 1
+            n_rendered += 1
             if " at 0x" in want["expected"]:
                 continue  # an address
         if "is not subscriptable" in want.get("error", "") + got.get("error", ""):
@@ -238,7 +238,7 @@ def main():
         if shown < args.show:
             shown += 1
             print(repr(template), "\n  jinja2:", repr(want), "\n  here:  ", repr(got))
-    print(f"{len(templates)} templates: {rendered} render, {wrong} differ; {other_words} refusals in other words")
+    print(f"{len(templates)} templates: {n_rendered} render, {wrong} differ; {other_words} refusals in other words")
     return 1 if wrong else 0
 
 

@@ -232,6 +232,10 @@ b
 {{ "\u1e9e\ufb01\u00df\u03a3".casefold() }}|{{ "\u039f\u0394\u039f\u03a3 \u03a3 \u03a3\u0391".lower() }}|{{ "\ufb01\u00df\u0149".upper() }}|{{ "\ufb01n \u01c4x".title() }}|{{ "\ufb01n \u039f\u03a3" | title }}|{{ "\u0130".lower() | length }}|{{ "\ufb01\u00c9".swapcase() }}|{{ "\ufb01A".capitalize() }}|{{ "\u2160\u24d0" is upper }}{{ "\u00aa" is lower }}
 {{ "{:,}|{:,}|{:,.2f}|{:_}|{:010,}|{:,}".format(1234567.5, 1e16, 9876543.219, 1234567, 1234.5, -1234) }}{{ "{:08,d}".format(1234) }}{{ "{:_x}".format(1048575) }}
 {{ "<" | safe + "<" }}{{ "<" + ("<" | safe) }}{{ ("<" | safe) ~ "<" }}{{ ("a" | escape) + "<" }}{{ "<" | escape | escape }}{{ "<" | forceescape | forceescape }}
+{{ dict.fromkeys(['a', 'b']) }}{{ dict.fromkeys('aba', 3) }}{{ {'a': 1}.fromkeys((1, 2), []) }}{{ {}.fromkeys({}) }}
+{{ dict.fromkeys(5) }}
+{{ dict.fromkeys([[]]) }}
+{{ '%s' is divisibleby 2 }}{{ '%s' is odd }}{{ '%d' is even }}{{ 7.0 is odd }}{{ -3 is odd }}{{ 6 is divisibleby(1.5) }}
 {{ "a<b>c".partition("<b>") }}{{ "a b  c".rsplit(none, 1) }}{{ " a b ".rsplit(maxsplit=0) }}{{ "a b c".split(none, 1) }}
 """
 
