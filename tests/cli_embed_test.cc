@@ -1,5 +1,6 @@
 // fovea embed: forms of input and output, and that nothing is written unless all of it is.
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "tests/cli_fixture.h"
@@ -32,6 +33,30 @@ TEST_F(Cli, EmbedGivesAVectorALine) {
   EXPECT_EQ(json["pooling"], "last");
   EXPECT_EQ(json["normalized"], true);
   EXPECT_EQ(vectors_of(run({"embed", "-m", kTiny, "three", "--json", "--numerics", "exact"}))[0], vectors[1]);
+}
+
+// The same words end no answer of a decoder; of an encoder nobody wants one.
+TEST_F(Cli, EmbedWarnsOfNoEndOfTextsThatAnEncoderNeverMakes) {
+  std::filesystem::copy(kBert, path("bert"));
+  nlohmann::json vocabulary = {{"[UNK]", 0}, {"a", 1}};
+  for (int i = 2; i < 96; ++i) vocabulary["w" + std::to_string(i)] = i;
+  std::ofstream(path("bert") + "/tokenizer.json") << nlohmann::json{{"added_tokens", nlohmann::json::array()},
+                                                                    {"normalizer", nullptr},
+                                                                    {"pre_tokenizer", {{"type", "BertPreTokenizer"}}},
+                                                                    {"post_processor", nullptr},
+                                                                    {"decoder", nullptr},
+                                                                    {"model",
+                                                                     {{"type", "WordPiece"},
+                                                                      {"unk_token", "[UNK]"},
+                                                                      {"continuing_subword_prefix", "##"},
+                                                                      {"max_input_chars_per_word", 100},
+                                                                      {"vocab", vocabulary}}}};
+  auto config = nlohmann::json::parse(read_file(path("bert") + "/config.json").value());
+  config.erase("eos_token_id");
+  std::ofstream(path("bert") + "/config.json") << config;
+  const Ended ran = run({"embed", "-m", path("bert"), "a w7", "--json"});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
 }
 
 TEST_F(Cli, EmbedReadsLongTextsOfADecoderInChunks) {

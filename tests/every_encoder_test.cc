@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "fovea/base/testing/paths.h"
 #include "fovea/engine/embedder.h"
+#include "fovea/engine/testing/golden.h"
 #include "fovea/formats/testing/gguf_writer.h"
 #include "fovea/models/family.h"
 #include "fovea/models/support/weights.h"
@@ -23,37 +23,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-using Rows = std::vector<std::vector<float>>;
-
-std::string encoders_dir() { return source_dir() + "/tests/data/encoders"; }
-
-std::vector<std::string> folders() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(encoders_dir())) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::shared_ptr<const Model> load(const std::string& path) {
-  auto model = Model::load(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  return model ? *model : nullptr;
-}
 
 std::unique_ptr<Session> session_of(std::shared_ptr<const Model> model,
                                     kernels::Numerics numerics = kernels::Numerics::kExact,
                                     const std::string& attention = "dense") {
   SessionOptions options{.numerics = numerics};
   options.attention = attention;
-  auto made = Session::create(std::move(model), options);
-  EXPECT_TRUE(made.has_value()) << made.error().message;
-  return std::move(made).value();
-}
-
-Rows rows_of(const Tensor& x) {
-  Rows rows;
-  for (int64_t i = 0; i < x.dim(0); ++i) rows.emplace_back(x.data() + i * x.dim(1), x.data() + (i + 1) * x.dim(1));
-  return rows;
+  return make_session(std::move(model), options);
 }
 
 Rows hidden(Session& session, std::span<const int32_t> ids) {
@@ -67,60 +43,39 @@ Rows hidden(Session& session, std::span<const int32_t> ids) {
 class EveryEncoder : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    golden_ = nlohmann::json::parse(std::ifstream(folder() + "/golden.json"));
+    golden_ = read_json_file(folder() + "/golden.json");
     ids_ = golden_["ids"].get<std::vector<int32_t>>();
-    model_ = load(folder());
+    model_ = load_model(folder());
     ASSERT_NE(model_, nullptr);
   }
-  std::string folder() const { return encoders_dir() + "/" + GetParam(); }
-
-  void expect_golden(const Rows& found, const nlohmann::json& want) const {
-    const auto at = golden_["rows"].get<std::vector<size_t>>();
-    ASSERT_EQ(want.size(), at.size());
-    ASSERT_FALSE(at.empty());
-    for (size_t i = 0; i < at.size(); ++i) {
-      const auto row = want[i].get<std::vector<double>>();
-      ASSERT_EQ(row.size(), found.at(at[i]).size());
-      double worst = 0;
-      for (size_t c = 0; c < row.size(); ++c) worst = std::max(worst, std::abs(found[at[i]][c] - row[c]));
-      EXPECT_LT(worst, 1e-4) << "row " << at[i];
-    }
-  }
+  std::string folder() const { return test_data("encoders/") + GetParam(); }
 
   nlohmann::json golden_;
   std::vector<int32_t> ids_;
   std::shared_ptr<const Model> model_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Folders, EveryEncoder, ::testing::ValuesIn(folders()), [](const auto& test) {
-  std::string name = test.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Folders, EveryEncoder, ::testing::ValuesIn(test_folders("encoders")),
+                         [](const auto& test) { return test_name(test.param); });
 
 TEST_P(EveryEncoder, HiddenRowsAreThoseOfTransformers) {
-  expect_golden(hidden(*session_of(model_), ids_), golden_["hidden"]);
+  expect_golden_rows(hidden(*session_of(model_), ids_), golden_["rows"], golden_["hidden"]);
 }
 
 TEST_P(EveryEncoder, AlsoWithOtherFields) {
   if (!golden_.contains("variants")) GTEST_SKIP() << "it has no variants";
   for (const auto& [name, variant] : golden_["variants"].items()) {
     SCOPED_TRACE(name);
-    const fs::path other = fs::path(::testing::TempDir()) / ("fovea-encoder-" + GetParam());
-    fs::remove_all(other);
-    fs::create_directories(other);
-    fs::copy_file(folder() + "/model.safetensors", other / "model.safetensors");
-    auto config = nlohmann::json::parse(std::ifstream(folder() + "/config.json"));
-    config.update(variant["config"]);
-    std::ofstream(other / "config.json") << config;
-    if (const auto model = load(other.string())) expect_golden(hidden(*session_of(model), ids_), variant["hidden"]);
-    fs::remove_all(other);
+    with_fields(folder(), variant["config"], [&](const auto& model) {
+      expect_golden_rows(hidden(*session_of(model), ids_), golden_["rows"], variant["hidden"]);
+    });
   }
 }
 
 // A GGUF file as llama.cpp's converter names its keys and tensors: rows of one name lie one after the other.
-std::string as_gguf(const Model& model, const std::string& architecture) {
+std::string as_gguf(const Model& model) {
   formats::GgufWriter w;
+  const std::string& architecture = model.config().architecture;
   const attention::ModelShape& s = model.shape();
   const auto key = [&](const char* name) { return architecture + "." + name; };
   w.key("general.architecture", architecture)
@@ -135,6 +90,14 @@ std::string as_gguf(const Model& model, const std::string& architecture) {
     w.key(key(name), static_cast<uint32_t>(value));
   w.key(key("attention.causal"), false);
   w.key(key("attention.layer_norm_epsilon"), model.config().norm_eps);
+  if (architecture == "t5encoder") {
+    const auto [n_buckets, far] = model.config().distances;
+    w.key(key("attention.layer_norm_rms_epsilon"), model.config().norm_eps);
+    w.key(key("attention.key_length"), static_cast<uint32_t>(s.head_dim));
+    w.key(key("attention.value_length"), static_cast<uint32_t>(s.head_dim));
+    w.key(key("attention.relative_buckets_count"), static_cast<uint32_t>(n_buckets));
+    w.key(key("attention.relative_max_distance"), static_cast<uint32_t>(far));  // llama.cpp knows 128 only
+  }
   if (architecture == "nomic-bert") w.key(key("rope.freq_base"), 700.0f);
   if (architecture == "modern-bert") {
     w.key(key("rope.freq_base"), 160000.0f).key(key("rope.freq_base_swa"), 10000.0f);
@@ -166,11 +129,11 @@ std::string as_gguf(const Model& model, const std::string& architecture) {
 
 TEST_P(EveryEncoder, AGgufFileGivesTheRowsOfTheFolder) {
   const std::string path = ::testing::TempDir() + "/fovea-encoder-" + GetParam() + ".gguf";
-  std::ofstream(path, std::ios::binary) << as_gguf(*model_, GetParam());
-  const auto model = load(path);
+  std::ofstream(path, std::ios::binary) << as_gguf(*model_);
+  const auto model = load_model(path);
   ASSERT_NE(model, nullptr);
   const auto session = session_of(model);
-  expect_golden(hidden(*session, ids_), golden_["hidden"]);
+  expect_golden_rows(hidden(*session, ids_), golden_["rows"], golden_["hidden"]);
   auto embedder = Embedder::create(*session);
   ASSERT_TRUE(embedder.has_value()) << embedder.error().message;
   EXPECT_EQ(embedder->pooling(), Pooling::kCls);  // pooling_type 2
@@ -279,10 +242,10 @@ TEST_P(EveryEncoder, TextsWithoutTokensOrWithTooManyAreRefusedByNumber) {
 
 TEST(Encoders, EveryOneHasATinyModel) {
   std::set<std::string> with_model;
-  for (const std::string& name : folders()) with_model.insert(load(encoders_dir() + "/" + name)->config().architecture);
+  for (const std::string& name : test_folders("encoders"))
+    with_model.insert(load_model(test_data("encoders/") + name)->config().architecture);
   for (const std::string& name : models::family_names()) {
-    const fs::path folder = fs::path(source_dir()) / "tests/data/families" / name;
-    if (!fs::exists(folder)) {
+    if (!fs::exists(test_data("families/") + name)) {
       EXPECT_EQ(with_model.count(name), 1u) << name;
     }
   }

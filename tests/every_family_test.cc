@@ -7,13 +7,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 
-#include "fovea/base/testing/paths.h"
 #include "fovea/engine/prefix_store.h"
-#include "fovea/engine/session.h"
+#include "fovea/engine/testing/golden.h"
 #include "fovea/models/family.h"
 #include "fovea/models/testing/tiny_model.h"
 
@@ -21,80 +18,31 @@ namespace fovea::engine {
 namespace {
 
 namespace fs = std::filesystem;
-using Rows = std::vector<std::vector<float>>;
-
-std::string families_dir() { return source_dir() + "/tests/data/families"; }
-
-std::vector<std::string> folders() {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(families_dir())) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-nlohmann::json read_json(const std::string& path) {
-  std::ifstream file(path);
-  return nlohmann::json::parse(file);
-}
 
 class EveryFamily : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    golden_ = read_json(folder() + "/golden.json");
+    golden_ = read_json_file(folder() + "/golden.json");
     ids_ = golden_["ids"].get<std::vector<int32_t>>();
-    model_ = load(folder());
+    model_ = load_model(folder());
   }
-  std::string folder() const { return families_dir() + "/" + GetParam(); }
-  static std::shared_ptr<const Model> load(const std::string& path) {
-    auto model = Model::load(path);
-    EXPECT_TRUE(model.has_value()) << model.error().message;
-    return model ? *model : nullptr;
-  }
+  std::string folder() const { return test_data("families/") + GetParam(); }
   static std::unique_ptr<Session> session(std::shared_ptr<const Model> model, int chunk = 512, int n_ctx = 0) {
     SessionOptions options{.numerics = kernels::Numerics::kExact, .n_ctx = n_ctx};
     options.chunk = chunk;
-    auto made = Session::create(std::move(model), options);
-    EXPECT_TRUE(made.has_value()) << made.error().message;
-    return std::move(made).value();
+    return make_session(std::move(model), options);
   }
   std::unique_ptr<Session> session(int chunk = 512) const { return session(model_, chunk); }
 
-  static Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
-    Rows rows;
-    PrefillOptions options;
-    options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
-      for (int64_t i = 0; i < logits.dim(0); ++i)
-        rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
-      return {};
-    };
-    const auto done = session.prefill(sequence, ids, options);
-    EXPECT_TRUE(done.has_value()) << done.error().message;
-    return rows;
-  }
-  static std::vector<float> decode(Session& session, SequenceId sequence, int32_t token) {
-    const Session::Step step{sequence, token};
-    const auto logits = session.decode({&step, 1});
-    EXPECT_TRUE(logits.has_value()) << logits.error().message;
-    return {logits->values().begin(), logits->values().end()};
-  }
   static int32_t best(const std::vector<float>& logits) {
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
 
-  // Logits of the golden rows within 1e-4, and the greedy continuation, which goes on in the cache.
+  // Logits of the golden rows, and the greedy continuation, which goes on in the cache.
   void expect_answers(Session& session, const nlohmann::json& golden) const {
     const SequenceId sequence = session.begin();
     const Rows found = prefill(session, sequence, ids_);
-    const auto rows = golden["rows"].get<std::vector<size_t>>();
-    ASSERT_EQ(rows.size(), golden["logits"].size());
-    ASSERT_FALSE(rows.empty());
-    for (size_t i = 0; i < rows.size(); ++i) {
-      const auto want = golden["logits"][i].get<std::vector<double>>();
-      ASSERT_EQ(want.size(), found[rows[i]].size());
-      double worst = 0;
-      for (size_t v = 0; v < want.size(); ++v) worst = std::max(worst, std::abs(found[rows[i]][v] - want[v]));
-      EXPECT_LT(worst, 1e-4) << "row " << rows[i];
-    }
+    expect_golden_rows(found, golden["rows"], golden["logits"]);
     std::vector<int32_t> greedy;
     for (int32_t next = best(found.back()); greedy.size() < golden["greedy"].size();) {
       greedy.push_back(next);
@@ -108,21 +56,17 @@ class EveryFamily : public ::testing::TestWithParam<std::string> {
   std::shared_ptr<const Model> model_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Folders, EveryFamily, ::testing::ValuesIn(folders()), [](const auto& test) {
-  std::string name = test.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Folders, EveryFamily, ::testing::ValuesIn(test_folders("families")),
+                         [](const auto& test) { return test_name(test.param); });
 
 TEST(Families, EveryOneHasATinyModelAndSaysWhatItRuns) {
   std::set<std::string> with_model;
-  for (const std::string& name : folders()) {
-    const auto source = formats::open_model(families_dir() + "/" + name);
+  for (const std::string& name : test_folders("families")) {
+    const auto source = formats::open_model(test_data("families/") + name);
     ASSERT_TRUE(source.has_value()) << source.error().message;
     with_model.insert((*source)->get_string("general.architecture").value());
   }
-  for (const auto& entry : fs::directory_iterator(source_dir() + "/tests/data/encoders"))  // every_encoder_test.cc
-    with_model.insert(entry.path().filename().string());
+  for (const std::string& name : test_folders("encoders")) with_model.insert(name);  // every_encoder_test.cc
   for (const auto& [name, info] : models::family_registry()) {
     EXPECT_EQ(with_model.count(name), 1u) << name << ": tests/data/families has no model of it";
     EXPECT_FALSE(info.traits.models.empty()) << name;
@@ -136,19 +80,11 @@ TEST_P(EveryFamily, AnswersAsTransformersDoesWithOtherFields) {
   if (!golden_.contains("variants")) GTEST_SKIP() << "it has no variants";
   for (const auto& [name, variant] : golden_["variants"].items()) {
     SCOPED_TRACE(name);
-    const fs::path other = fs::path(::testing::TempDir()) / ("fovea-family-" + GetParam());
-    fs::remove_all(other);
-    fs::create_directories(other);
-    fs::copy_file(folder() + "/model.safetensors", other / "model.safetensors");
-    nlohmann::json config = read_json(folder() + "/config.json");
-    config.update(variant["config"]);
-    std::ofstream(other / "config.json") << config;
-    if (const auto model = load(other.string())) {
+    with_fields(folder(), variant["config"], [&](const auto& model) {
       // The angles of LongRoPE's long contexts are for sessions that ask for them.
       const bool is_long = model->config().short_context < static_cast<int>(ids_.size());
       expect_answers(*session(model, 512, is_long ? model->shape().n_ctx : 0), variant);
-    }
-    fs::remove_all(other);
+    });
   }
 }
 

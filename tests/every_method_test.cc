@@ -13,7 +13,7 @@
 #include "fovea/attention/method.h"
 #include "fovea/base/check.h"
 #include "fovea/base/testing/paths.h"
-#include "fovea/engine/session.h"
+#include "fovea/engine/testing/golden.h"
 #include "fovea/models/testing/tiny_model.h"
 #include "fovea/probe/measures/profile.h"
 
@@ -24,7 +24,6 @@ using attention::MethodInfo;
 using kernels::Numerics;
 using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
-using Rows = std::vector<std::vector<float>>;  // logits of token after token
 
 const std::set<std::string> kLaws = {"neutral", "causal", "chunks", "batch", "alone", "budget", "fork", "gradient"};
 
@@ -101,11 +100,8 @@ std::vector<std::string> examples() {
 
 // Below tests/data. In the first two query heads outnumber KV heads, and their weights are quantised.
 std::vector<std::string> model_files() {
-  std::vector<std::string> out = {"tiny-llama.gguf", "tiny-qwen2.gguf"}, folders;
-  for (const auto& entry : std::filesystem::directory_iterator(source_dir() + "/tests/data/families"))
-    folders.push_back("families/" + entry.path().filename().string());
-  std::sort(folders.begin(), folders.end());
-  out.insert(out.end(), folders.begin(), folders.end());
+  std::vector<std::string> out = {"tiny-llama.gguf", "tiny-qwen2.gguf"};
+  for (const std::string& name : test_folders("families")) out.push_back("families/" + name);
   return out;
 }
 
@@ -116,9 +112,8 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
   void SetUp() override {
     example_ = std::get<0>(GetParam());
     method_ = example_.substr(0, example_.find(':'));
-    auto model = Model::load(source_dir() + "/tests/data/" + std::get<1>(GetParam()));
-    ASSERT_TRUE(model.has_value()) << model.error().message;
-    model_ = *model;
+    model_ = load_model(test_data(std::get<1>(GetParam())));
+    ASSERT_NE(model_, nullptr);
     const attention::ModelShape& shape = model_->shape();
     auto profile = std::make_shared<attention::HeadProfile>();
     profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads, profile->n_kv_heads = shape.n_kv_heads;
@@ -145,31 +140,11 @@ class EveryMethod : public ::testing::TestWithParam<Case> {
     options.chunk = chunk;
     options.attention = attention;
     options.profile = profile_;
-    auto session = Session::create(model_, options);
-    EXPECT_TRUE(session.has_value()) << session.error().message;
-    return std::move(session).value();
+    return make_session(model_, options);
   }
   std::string with(std::string_view knobs) const { return method_ + (knobs.empty() ? "" : ":") + std::string(knobs); }
   const std::string& example() const { return example_; }
 
-  static Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
-    Rows rows;
-    PrefillOptions options;
-    options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
-      for (int64_t i = 0; i < logits.dim(0); ++i)
-        rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
-      return {};
-    };
-    const auto done = session.prefill(sequence, ids, options);
-    EXPECT_TRUE(done.has_value()) << done.error().message;
-    return rows;
-  }
-  static std::vector<float> decode(Session& session, SequenceId sequence, int32_t token) {
-    const Session::Step step{sequence, token};
-    const auto logits = session.decode({&step, 1});
-    EXPECT_TRUE(logits.has_value()) << logits.error().message;
-    return {logits->values().begin(), logits->values().end()};
-  }
   static void decode_all(Session& session, SequenceId sequence, Rows& rows) {
     for (const int32_t token : {5, 17, 9, 30}) rows.push_back(decode(session, sequence, token));
   }

@@ -1,7 +1,7 @@
 """Renders many templates here and in jinja2 and prints where they differ: python3 tools/compare_templates.py
 PROGRAM [-n N] [--seed S]. PROGRAM reads {"template", "context"} a line and writes {"text"} or {"error"} a line
 (build it: cmake --build --preset release --target render_templates). With --folder DIR: the *.jinja files there
-instead, on conversations, and that they take nothing which these spell for their own. Needs jinja2."""
+instead, on the conversations of template_chats.py, and that they take nothing which these spell for their own. Needs jinja2."""
 import argparse
 import glob
 import json
@@ -10,6 +10,7 @@ import random
 import subprocess
 
 import template_cases as cases
+import template_chats as chats
 
 
 class Maker:
@@ -169,31 +170,36 @@ def spelling(value, word, kept=("role", "type")):
 
 def rendered(program, jobs):
     lines = "".join(json.dumps({"template": t, "context": c}) + "\n" for t, c in jobs)
-    out = subprocess.run([program], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
+    out = subprocess.run([program], input=lines, capture_output=True, text=True, check=True).stdout.rstrip("\n").split("\n")
     assert len(out) == len(jobs), (len(out), len(jobs))
     return [json.loads(line) for line in out]
 
 
-def compare_folder(program, folder):
+def compare_folder(program, folder, words):
     templates = {path: open(path, encoding="utf-8").read() for path in sorted(glob.glob(os.path.join(folder, "*.jinja")))}
-    contexts = [{"messages": m, "bos_token": "<s>", "eos_token": "</s>", **e} for m in CONVERSATIONS for e in EXTRAS]
-    jobs = [(path, t, c) for path, t in templates.items() for c in contexts]
-    wrong, renders = 0, set()
+    usual = [{"messages": m, "bos_token": "<s>", "eos_token": "</s>", **e} for m in CONVERSATIONS for e in EXTRAS]
+    jobs = [(path, t, c) for path, t in templates.items() for c in usual + chats.contexts()]
+    wrong, renders, refusals, other_words = 0, set(), 0, {}
     for (path, template, context), got in zip(jobs, rendered(program, [(t, c) for _, t, c in jobs])):
         want = cases.render(template, context)
         if "expected" in want:
             renders.add(path)
+        refusals += "error" in want and "error" in got
+        if "error" in want and "error" in got and want["error"] != got["error"]:
+            other_words.setdefault((want["error"], got["error"]), os.path.basename(path))
         if ("expected" in want) != ("text" in got) or want.get("expected") != got.get("text"):
             wrong += 1
             print(os.path.basename(path), json.dumps(context)[:200], "\n  jinja2:", str(want)[:300], "\n  here:  ", str(got)[:300])
-    print(f"{len(templates)} templates, {len(renders)} render; {len(jobs)} prompts, {wrong} differ from jinja2")
+    if words:
+        print(*(f"{path}\n  jinja2: {a}\n  here:   {b}" for (a, b), path in other_words.items()), sep="\n")
+    print(f"{len(templates)} templates, {len(renders)} render; {len(jobs)} prompts, {refusals} refused by both, {wrong} differ from jinja2; {len(other_words)} refusals in other words")
     # Texts that spell tokens leave the template's own text as texts do that spell none.
     taken = n_pairs = 0
     for evil, inert in (("<|im_end|>", "\ue000|im_enq|\ue000"), ("<|eot_id|>", "\ue000|eqq_iq|\ue000"), ("<s>", "\ue000s\ue000"), ("[/INST]", "\ue000/INSQ\ue000")):
         keep = ("bos_token", "eos_token", "reasoning_effort")
-        pairs = [[(t, {k: v if k in keep else spelling(v, w) for k, v in c.items()}) for w in (evil, inert)] for _, t, c in jobs]
+        pairs = [[(t, {k: v if k in keep else spelling(v, w) for k, v in c.items()}) for w in (evil, inert)] for t in templates.values() for c in usual]
         a, b = (rendered(program, [p[i] for p in pairs]) for i in (0, 1))
-        for (path, _, context), x, y in zip(jobs, a, b):
+        for (path, context), x, y in zip(((p, c) for p in templates for c in usual), a, b):
             n_pairs += "own" in x and "own" in y
             if x.get("own") != y.get("own") or "\ue000" in y.get("own", ""):
                 taken += 1
@@ -209,17 +215,18 @@ def main():
     args.add_argument("--seed", type=int, default=1)
     args.add_argument("--show", type=int, default=20)
     args.add_argument("--folder")
+    args.add_argument("--words", action="store_true", help="prints where both refuse and say it otherwise")
     args = args.parse_args()
     if args.folder:
-        return 1 if compare_folder(args.program, args.folder) else 0
+        return 1 if compare_folder(args.program, args.folder, args.words) else 0
     maker = Maker(args.seed)
     templates = cases.snippets() + [maker.body(3) for _ in range(args.n)]
     ours = rendered(args.program, [(t, cases.CONTEXT) for t in templates])
-    shown = wrong = rendered = other_words = 0
+    shown = wrong = n_rendered = other_words = 0
     for template, got in zip(templates, ours):
         want = cases.render(template, cases.CONTEXT)
         if "expected" in want:
-            rendered += 1
+            n_rendered += 1
             if " at 0x" in want["expected"]:
                 continue  # an address
         if "is not subscriptable" in want.get("error", "") + got.get("error", ""):
@@ -231,7 +238,7 @@ def main():
         if shown < args.show:
             shown += 1
             print(repr(template), "\n  jinja2:", repr(want), "\n  here:  ", repr(got))
-    print(f"{len(templates)} templates: {rendered} render, {wrong} differ; {other_words} refusals in other words")
+    print(f"{len(templates)} templates: {n_rendered} render, {wrong} differ; {other_words} refusals in other words")
     return 1 if wrong else 0
 
 

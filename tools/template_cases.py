@@ -1,5 +1,6 @@
 """The reference for chat templates: jinja2 with the environment of transformers, and templates to compare on."""
 import copy
+import functools
 import json
 import warnings
 from datetime import datetime
@@ -22,6 +23,15 @@ class Generation(Extension):
 
     def _body(self, caller):
         return caller()
+
+
+class Dict:
+    """What transformers puts in place of the class: its two calls and no more."""
+    def __call__(self, *args, **kwargs):
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args, **kwargs):
+        return dict.fromkeys(*args, **kwargs)
 
 
 class Namespace(jinja2.utils.Namespace):
@@ -55,16 +65,22 @@ def environment():
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     env.filters["tojson"] = tojson
+    env.globals["dict"] = Dict()
     env.globals["namespace"] = Namespace
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return env
 
 
+@functools.lru_cache(maxsize=4)
+def compiled(template):
+    return environment().from_string(template)
+
+
 def render(template, context):
     """The text, or what jinja2 says against it: {"expected": ...} or {"error": ..., "syntax": ...}."""
     try:
-        return {"expected": environment().from_string(template).render(**copy.deepcopy(context))}
+        return {"expected": compiled(template).render(**copy.deepcopy(context))}
     except jinja2.exceptions.TemplateSyntaxError as e:
         return {"error": str(e), "syntax": True}
     except Exception as e:
@@ -216,6 +232,10 @@ b
 {{ "\u1e9e\ufb01\u00df\u03a3".casefold() }}|{{ "\u039f\u0394\u039f\u03a3 \u03a3 \u03a3\u0391".lower() }}|{{ "\ufb01\u00df\u0149".upper() }}|{{ "\ufb01n \u01c4x".title() }}|{{ "\ufb01n \u039f\u03a3" | title }}|{{ "\u0130".lower() | length }}|{{ "\ufb01\u00c9".swapcase() }}|{{ "\ufb01A".capitalize() }}|{{ "\u2160\u24d0" is upper }}{{ "\u00aa" is lower }}
 {{ "{:,}|{:,}|{:,.2f}|{:_}|{:010,}|{:,}".format(1234567.5, 1e16, 9876543.219, 1234567, 1234.5, -1234) }}{{ "{:08,d}".format(1234) }}{{ "{:_x}".format(1048575) }}
 {{ "<" | safe + "<" }}{{ "<" + ("<" | safe) }}{{ ("<" | safe) ~ "<" }}{{ ("a" | escape) + "<" }}{{ "<" | escape | escape }}{{ "<" | forceescape | forceescape }}
+{{ dict.fromkeys(['a', 'b']) }}{{ dict.fromkeys('aba', 3) }}{{ {'a': 1}.fromkeys((1, 2), []) }}{{ {}.fromkeys({}) }}
+{{ dict.fromkeys(5) }}
+{{ dict.fromkeys([[]]) }}
+{{ '%s' is divisibleby 2 }}{{ '%s' is odd }}{{ '%d' is even }}{{ 7.0 is odd }}{{ -3 is odd }}{{ 6 is divisibleby(1.5) }}
 {{ "a<b>c".partition("<b>") }}{{ "a b  c".rsplit(none, 1) }}{{ " a b ".rsplit(maxsplit=0) }}{{ "a b c".split(none, 1) }}
 """
 

@@ -67,11 +67,12 @@ Status print_families(const Common& common) {
         return known.name == key && known.use == models::FamilyKey::Use::kRead;
       });
     };
-    const char* norms = reads("attention.layer_norm_epsilon") ? "layer" : "rms";
-    const char* positions = !reads("rope.freq_base")      ? "learned"
-                            : reads("rope.freq_base_swa") ? "angles, others in windows"
-                            : reads("no_rope_layers")     ? "angles, none in some layers"
-                                                          : "angles";
+    const char* norms = reads("attention.layer_norm_rms_epsilon") ? "rms" : "layer";
+    const char* positions = reads("attention.relative_buckets_count") ? "distances"
+                            : !reads("rope.freq_base")                ? "learned"
+                            : reads("rope.freq_base_swa")             ? "angles, others in windows"
+                            : reads("no_rope_layers")                 ? "angles, none in some layers"
+                                                                      : "angles";
     const char* windows = reads("attention.sliding_window") ? "yes" : "none";
     json.push_back({{"architecture", name},
                     {"models", family.traits.models},

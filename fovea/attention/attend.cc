@@ -172,6 +172,9 @@ Tensor Attend::operator()(int layer, AttendInput in) {
   const AttentionShape shape = c_.model.site(layer);
   FOVEA_CHECK(!in.sinks.defined() || in.sinks.elements() == shape.n_heads, "attend: {} sinks for {} heads",
               in.sinks.elements(), shape.n_heads);
+  FOVEA_CHECK(!in.by_distance.defined() || (in.by_distance.dim(0) == shape.n_heads && in.by_distance.dim(1) % 2 == 1),
+              "attend: a bias by distance of {} for {} heads", in.by_distance.shape().to_string(), shape.n_heads);
+  FOVEA_CHECK(c_.cache || !in.by_distance.defined(), "attend: a bias by distance has no gradient");
   FOVEA_CHECK(c_.cache || !shows_rows(layer), "attend: hook_attn_scores and hook_pattern do not fire on the tape");
   tensor::RopeAngles moved;
   const bool edited = edit_inputs(layer, in, moved);
@@ -183,6 +186,7 @@ Tensor Attend::operator()(int layer, AttendInput in) {
            .x = in.x,
            .h = in.h,
            .sinks = in.sinks,
+           .by_distance = in.by_distance,
            .plain = in.q,
            .q = hook(Site::kRotQ, layer, turned(in.q)),
            .z = {}};
@@ -366,9 +370,9 @@ void Attend::count_keys(const Run& run, const KeyPlan& plan, bool causal) {
   }
 }
 
-bool Attend::edits_rows(const Run& run, int layer, int head) const {
-  const auto edits = [&](const auto& method) { return method->edits_rows(layer, head, run.decoding()); };
-  return std::any_of(methods(run).begin(), methods(run).end(), edits);
+bool Attend::edits_rows(const Run& run, const Layer& layer, int head) const {
+  const auto edits = [&](const auto& method) { return method->edits_rows(layer.index, head, run.decoding()); };
+  return layer.by_distance.defined() || std::any_of(methods(run).begin(), methods(run).end(), edits);
 }
 
 bool Attend::observes(const Run& run, int layer, int head) const {

@@ -39,6 +39,9 @@ struct AttendInput {
   tensor::Tensor q, k, v;
   tensor::Tensor x = {}, h = {};
   tensor::Tensor sinks = {};  // [n_heads]; undefined: there are none
+  // [n_heads, 2 far + 1]: added to a row's scaled score of a key by the distance from row to key, farther ones as `far`
+  // is. All rows of the layer are materialised then, and there is no gradient. Undefined: there is none.
+  tensor::Tensor by_distance = {};
 };
 
 // How many keys were computed on, and how many dense attention would have read.
@@ -162,7 +165,7 @@ class Attend {
   tensor::Tensor run_paths(Layer& layer);
   void make_plan(Layer& layer, size_t run, const tensor::FloatPages* pages);  // null: the cache's
   void count_keys(const Run& run, const KeyPlan& plan, bool causal);
-  bool edits_rows(const Run& run, int layer, int head) const;
+  bool edits_rows(const Run& run, const Layer& layer, int head) const;
   bool observes(const Run& run, int layer, int head) const;
   bool shows_rows(int layer) const;  // to a hook
   void cut_tasks(Layer& layer);

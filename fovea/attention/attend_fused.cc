@@ -260,7 +260,8 @@ void Attend::cut_tasks(Layer& layer) {
     const bool hooked = shows_rows(l);  // makes the rows of all heads itself
     for (const auto& method : methods(run)) joined = joined || method->joins(l);
     for (int head = 0; head < layer.shape.n_heads && !hooked; ++head) {
-      if (edits_rows(run, l, head) || observes(run, l, head)) memory_.row_tasks.push_back({static_cast<int>(r), head});
+      if (edits_rows(run, layer, head) || observes(run, l, head))
+        memory_.row_tasks.push_back({static_cast<int>(r), head});
     }
     const auto task_of = [&](int kv_head, int t, int head, int n_heads) {
       Task task{static_cast<int>(r), kv_head, t, head, n_heads, plan.first_row(t), plan.n_rows(t), pieces.size(), 0};
@@ -290,10 +291,10 @@ void Attend::cut_tasks(Layer& layer) {
     };
     for (int t = 0; t < plan.n_tiles(); ++t) {
       for (int kv_head = 0; kv_head < layer.shape.n_kv_heads(); ++kv_head) {
-        // Neighbouring heads whose z no method makes from rows.
+        // Neighbouring heads whose z is not made of rows.
         for (int g = 0; g < group;) {
           int end = g;
-          while (end < group && !edits_rows(run, l, kv_head * group + end)) ++end;
+          while (end < group && !edits_rows(run, layer, kv_head * group + end)) ++end;
           if (end > g) task_of(kv_head, t, g, end - g);
           g = end + 1;
         }
@@ -364,7 +365,7 @@ void Attend::join_parts(Layer& layer, size_t index) {
   const int64_t n_rows = run.n() * n_heads;
   for (int64_t row = 0; row < n_rows; ++row) {
     const auto head = static_cast<int>(row % n_heads);
-    if (edits_rows(run, layer.index, head)) continue;
+    if (edits_rows(run, layer, head)) continue;
     float* z = layer.z_of(run.begin + row / n_heads, head);
     std::fill_n(z, v_dim, 0.0f);
     float share = 1;

@@ -1,7 +1,9 @@
 // One layer on its way through the paths of attend(): for attend*.cc only.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "fovea/attention/attend.h"
@@ -19,10 +21,10 @@ void check_not_edited(const tensor::EditGuard& guard, const Method& method);
 struct Attend::Layer {
   int index;
   AttentionShape shape;
-  tensor::Tensor x = {}, h = {};  // of AttendInput
-  tensor::Tensor sinks = {};      // likewise
-  tensor::Tensor plain, q;        // as projected, and turned
-  tensor::Tensor z;               // [n, n_heads, v_dim]
+  tensor::Tensor x = {}, h = {};                // of AttendInput
+  tensor::Tensor sinks = {}, by_distance = {};  // likewise
+  tensor::Tensor plain, q;                      // as projected, and turned
+  tensor::Tensor z;                             // [n, n_heads, v_dim]
   // Where a method joins: of each run, z of every part [parts, n, n_heads, v_dim] and their lse [n, n_heads, parts].
   struct Parts {
     int64_t n = 0;
@@ -33,6 +35,15 @@ struct Attend::Layer {
   // What a row whose scores have this log-sum-exp leaves to its keys beside the head's sink.
   float share_of_keys(int head, float lse) const {
     return sinks.defined() ? 1.0f / (1.0f + std::exp(sinks.data()[head] - lse)) : 1.0f;
+  }
+  // Adds the bias by distance to a row of scaled scores over keys at these positions.
+  void add_bias(int head, int32_t q_pos, std::span<const int32_t> positions, float* row) const {
+    const int64_t far = by_distance.dim(1) / 2;
+    const float* middle = by_distance.data() + head * by_distance.dim(1) + far;
+    for (size_t j = 0; j < positions.size(); ++j) {
+      if (positions[j] == kernels::kNoPosition) continue;
+      row[j] += middle[std::clamp<int64_t>(int64_t{positions[j]} - q_pos, -far, far)];
+    }
   }
   int64_t ld_q() const { return int64_t{shape.n_heads} * shape.k_dim; }
   int64_t ld_z() const { return int64_t{shape.n_heads} * shape.v_dim; }

@@ -46,8 +46,18 @@ std::vector<int32_t> Attend::Rows::slot_positions(const RowTask& task) const {
   return positions;
 }
 
-void Attend::Rows::scores(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots,
+void Attend::Rows::scores(const RowTask& task, int64_t first, int64_t n, float* to, std::span<const int32_t> positions,
                           tensor::Scratch& scratch) const {
+  const auto slots = static_cast<int64_t>(positions.size());
+  products(task, first, n, to, slots, scratch);
+  if (!layer.by_distance.defined()) return;
+  const std::span<const int32_t> at = attend.memory_.runs[static_cast<size_t>(task.run)].positions;
+  for (int64_t i = 0; i < n; ++i)
+    layer.add_bias(task.head, at[static_cast<size_t>(first + i)], positions, to + i * slots);
+}
+
+void Attend::Rows::products(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots,
+                            tensor::Scratch& scratch) const {
   const auto run_index = static_cast<size_t>(task.run);
   const KeyPlan& plan = attend.memory_.plans[run_index];
   const int group = layer.shape.group(), kv = task.head / group, g = task.head % group;
@@ -143,7 +153,7 @@ void Attend::Rows::run(const RowTask& task) const {
   std::vector<float> rows(static_cast<size_t>(std::min(run.n(), kRowTile) * slots));
   tensor::Scratch scratch;
   each_block(attend.memory_.plans[run_index], [&](int, int64_t first, int64_t n) {
-    scores(task, first, n, rows.data(), slots, scratch);
+    scores(task, first, n, rows.data(), positions, scratch);
     for (int64_t i = 0; i < n; ++i) {
       const std::span<float> row(rows.data() + i * slots, static_cast<size_t>(slots));
       const int32_t q_pos = run.positions[static_cast<size_t>(first + i)];
@@ -154,7 +164,7 @@ void Attend::Rows::run(const RowTask& task) const {
         methods[editors[e]]->edit_pattern({calls[e], task.head, q_pos, positions}, row);
       for (RowObserver* observer : observers) observer->see({plain, task.head, q_pos, positions}, row);
     }
-    if (!editors.empty()) weigh(task, first, n, rows.data(), slots);
+    if (attend.edits_rows(run, layer, task.head)) weigh(task, first, n, rows.data(), slots);
   });
 }
 
@@ -200,7 +210,7 @@ void Attend::hooked_rows(Layer& layer, size_t index) {
     head.rows.resize(static_cast<size_t>(n * head.slots()));
     tensor::Scratch scratch;
     each_block(memory_.plans[index], [&](int, int64_t first, int64_t block) {
-      row_path.scores({static_cast<int>(index), h}, first, block, head.row(first).data(), head.slots(), scratch);
+      row_path.scores({static_cast<int>(index), h}, first, block, head.row(first).data(), head.positions, scratch);
     });
     for (int64_t i = 0; i < n; ++i) {
       for (const size_t m : head.editors)
@@ -250,7 +260,7 @@ void Attend::hooked_rows(Layer& layer, size_t index) {
         for (int64_t i = 0; i < n; ++i) observer->see({plain, h, q_pos(i), head.positions}, head.row(i));
       }
     }
-    if (head.editors.empty() && !head.edited) return;
+    if (!edits_rows(run, layer, h) && !head.edited) return;
     row_path.weigh({static_cast<int>(index), h}, 0, n, head.row(0).data(), head.slots());
   });
 }

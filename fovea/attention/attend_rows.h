@@ -25,7 +25,10 @@ struct Attend::Rows {
   }
   void run(const RowTask& task) const;
   // Scores of n rows from `first` on (of one tile of the plan), [n, slots]: -inf where the row does not see the slot.
-  void scores(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots, tensor::Scratch& scratch) const;
+  void scores(const RowTask& task, int64_t first, int64_t n, float* to, std::span<const int32_t> positions,
+              tensor::Scratch& scratch) const;
+  void products(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots,
+                tensor::Scratch& scratch) const;
   void softmax(int head, std::span<float> row) const;  // of a row's scores, beside the head's sink
   void weigh(const RowTask& task, int64_t first, int64_t n, const float* pattern, int64_t slots) const;  // z
   std::vector<int32_t> slot_positions(const RowTask& task) const;

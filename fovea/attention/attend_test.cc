@@ -107,6 +107,50 @@ TEST(Attend, APatternBesideASinkSumsUpToLessThanOne) {
   }
 }
 
+// [4, 2 far + 1], another number at each place.
+tensor::Tensor some_bias(int64_t far) {
+  tensor::Tensor bias = tensor::Tensor::empty({4, 2 * far + 1});
+  for (int64_t i = 0; i < bias.elements(); ++i)
+    bias.data()[i] = static_cast<float>(std::sin(0.7 * static_cast<double>(i)));
+  return bias;
+}
+
+TEST(Attend, ABiasByDistanceIsAddedToEveryScoreOnEveryPath) {
+  for (const std::string spec : {"dense", "test-pages:every=1", "test-classes:sinks=1", "test-rows:head=2:factor=1"}) {
+    for (const bool causal : {true, false}) {
+      SCOPED_TRACE(spec + (causal ? " causal" : " both ways"));
+      OneLayer layer(spec);
+      layer.use([&](AttentionShape& site) { site.causal = causal; });
+      layer.sinks = tensor::Tensor::from({4}, std::vector<float>{-3, 0.5f, 2, 3});
+      layer.by_distance = some_bias(5);
+      const std::vector<float> z = layer.feed(50);
+      for (const int row : {0, 3, 31, 32, 49}) {
+        for (int head = 0; head < 4; ++head)
+          layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, everything)));
+      }
+    }
+  }
+}
+
+TEST(Attend, HooksSeeScoresWithTheirBiasAndChangeNoBit) {
+  OneLayer plain, watched;
+  for (OneLayer* layer : {&plain, &watched}) layer->by_distance = some_bias(3);
+  int fired = 0;
+  const auto scope =
+      watched.hooks.scoped("blocks.0.attn.hook_*", [&](const std::string&, tensor::Tensor&) { ++fired; });
+  ASSERT_TRUE(scope.has_value());
+  EXPECT_EQ(watched.feed(40), plain.feed(40));
+  EXPECT_GT(fired, 4);
+}
+
+TEST(Attend, ABiasByDistanceOfOtherHeadsOrWithoutAMiddleIsRefused) {
+  OneLayer layer;
+  for (const auto& [heads, width] : {std::pair{3, 11}, {4, 10}}) {
+    layer.by_distance = tensor::Tensor::zeros({heads, width});
+    EXPECT_THROW(layer.feed(2), CheckFailed);
+  }
+}
+
 constexpr int kHeadCounts[][3] = {{8, 2, 4}, {8, 4, 2}, {4, 1, 4}, {6, 3, 3}};  // heads, of keys, of values
 
 TEST(Attend, KeysAndValuesMayHaveTheirOwnNumbersOfHeads) {

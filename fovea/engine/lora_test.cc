@@ -9,13 +9,10 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "fovea/base/file.h"
-#include "fovea/base/testing/paths.h"
 #include "fovea/engine/prefix_store.h"
-#include "fovea/engine/session.h"
+#include "fovea/engine/testing/golden.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/formats/testing/gguf_writer.h"
 #include "fovea/formats/testing/safetensors_bytes.h"
@@ -26,16 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using tensor::Adapters;
 using ::testing::HasSubstr;
-using Rows = std::vector<std::vector<float>>;
 using Shared = std::shared_ptr<const Adapters>;
-
-std::string data(const std::string& name) { return source_dir() + "/tests/data/" + name; }
-
-std::shared_ptr<const Model> load(const std::string& path) {
-  auto model = Model::load(path);
-  EXPECT_TRUE(model.has_value()) << model.error().message;
-  return model ? *model : nullptr;
-}
 
 Shared adapters(const Model& model, const std::vector<LoraRequest>& requests) {
   auto loaded = load_loras(model, requests);
@@ -45,39 +33,13 @@ Shared adapters(const Model& model, const std::vector<LoraRequest>& requests) {
 
 std::unique_ptr<Session> session(std::shared_ptr<const Model> model, Shared loras = nullptr,
                                  kernels::Numerics numerics = kernels::Numerics::kExact, int chunk = 512) {
-  auto made = Session::create(std::move(model), {.numerics = numerics, .chunk = chunk, .adapters = std::move(loras)});
-  EXPECT_TRUE(made.has_value()) << made.error().message;
-  return std::move(made).value();
+  return make_session(std::move(model), {.numerics = numerics, .chunk = chunk, .adapters = std::move(loras)});
 }
 
-Rows prefill(Session& session, SequenceId sequence, std::span<const int32_t> ids) {
-  Rows rows;
-  PrefillOptions options;
-  options.on_logits = [&](int64_t, const Tensor& logits) -> Status {
-    for (int64_t i = 0; i < logits.dim(0); ++i)
-      rows.emplace_back(logits.data() + i * logits.dim(1), logits.data() + (i + 1) * logits.dim(1));
-    return {};
-  };
-  const auto done = session.prefill(sequence, ids, options);
-  EXPECT_TRUE(done.has_value()) << done.error().message;
-  return rows;
-}
 Rows prefill(Session& session, std::span<const int32_t> ids) { return prefill(session, session.begin(), ids); }
 
 nlohmann::json golden(const std::string& name) {
-  std::ifstream in(data("adapters/" + name + "/golden.json"));
-  return nlohmann::json::parse(in);
-}
-
-void expect_logits(const Rows& found, const nlohmann::json& rows, const nlohmann::json& logits) {
-  ASSERT_FALSE(rows.empty());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const auto& row = found.at(rows[i].get<size_t>());
-    ASSERT_EQ(row.size(), logits[i].size());
-    double worst = 0;
-    for (size_t v = 0; v < row.size(); ++v) worst = std::max(worst, std::abs(row[v] - logits[i][v].get<double>()));
-    EXPECT_LT(worst, 1e-4) << "row " << rows[i];
-  }
+  return read_json_file(test_data("adapters/" + name + "/golden.json"));
 }
 
 class PeftAdapter : public ::testing::TestWithParam<const char*> {};
@@ -91,26 +53,26 @@ INSTANTIATE_TEST_SUITE_P(Folders, PeftAdapter,
 
 TEST_P(PeftAdapter, AnswersAsPeftDoes) {
   const auto want = golden(GetParam());
-  const auto model = load(data("families/" + want["model"].get<std::string>()));
-  const auto loras = adapters(*model, {{data("adapters/") + GetParam()}});
+  const auto model = load_model(test_data("families/" + want["model"].get<std::string>()));
+  const auto loras = adapters(*model, {{test_data("adapters/") + GetParam()}});
   const auto ids = want["ids"].get<std::vector<int32_t>>();
-  expect_logits(prefill(*session(model, loras), ids), want["rows"], want["logits"]);
+  expect_golden_rows(prefill(*session(model, loras), ids), want["rows"], want["logits"]);
   if (want.contains("mixed")) {
     const auto& mixed = want["mixed"];
-    const auto both =
-        adapters(*model, {{data("adapters/") + GetParam(), mixed["scales"][0].get<double>()},
-                          {data("adapters/") + mixed["other"].get<std::string>(), mixed["scales"][1].get<double>()}});
-    expect_logits(prefill(*session(model, both), ids), want["rows"], mixed["logits"]);
+    const auto both = adapters(
+        *model, {{test_data("adapters/") + GetParam(), mixed["scales"][0].get<double>()},
+                 {test_data("adapters/") + mixed["other"].get<std::string>(), mixed["scales"][1].get<double>()}});
+    expect_golden_rows(prefill(*session(model, both), ids), want["rows"], mixed["logits"]);
   }
 }
 
 TEST_P(PeftAdapter, ChunksChangeNoBitAndTheModelKeepsItsOwn) {
   const auto want = golden(GetParam());
-  const auto model = load(data("families/" + want["model"].get<std::string>()));
+  const auto model = load_model(test_data("families/" + want["model"].get<std::string>()));
   const auto ids = want["ids"].get<std::vector<int32_t>>();
   for (const auto numerics : {kernels::Numerics::kExact, kernels::Numerics::kFast}) {
     const Rows before = prefill(*session(model, nullptr, numerics), ids);
-    const auto loras = adapters(*model, {{data("adapters/") + GetParam()}});
+    const auto loras = adapters(*model, {{test_data("adapters/") + GetParam()}});
     const Rows whole = prefill(*session(model, loras, numerics), ids);
     EXPECT_NE(whole, before);
     EXPECT_EQ(prefill(*session(model, loras, numerics, 7), ids), whole);
@@ -122,9 +84,9 @@ TEST_P(PeftAdapter, ChunksChangeNoBitAndTheModelKeepsItsOwn) {
 // Prompts together, then tokens together, of sequences with one adapter, another, both and none.
 TEST(Lora, EachSequenceOfABatchHasTheBitsThatItHasAlone) {
   const auto want = golden("llama");
-  const auto model = load(data("families/llama"));
+  const auto model = load_model(test_data("families/llama"));
   const auto ids = want["ids"].get<std::vector<int32_t>>();
-  const LoraRequest one{data("adapters/llama")}, other{data("adapters/llama-small"), 0.5};
+  const LoraRequest one{test_data("adapters/llama")}, other{test_data("adapters/llama-small"), 0.5};
   const Shared sets[] = {adapters(*model, {one}), nullptr, adapters(*model, {other}), adapters(*model, {one, other})};
   for (const auto numerics : {kernels::Numerics::kExact, kernels::Numerics::kFast}) {
     const auto together = session(model, sets[0], numerics);
@@ -162,10 +124,10 @@ TEST(Lora, EachSequenceOfABatchHasTheBitsThatItHasAlone) {
 }
 
 TEST(Lora, AForkHasTheAdaptersOfItsSequenceAndAScaleOfZeroIsTheModel) {
-  const auto model = load(data("families/llama"));
+  const auto model = load_model(test_data("families/llama"));
   const auto ids = golden("llama")["ids"].get<std::vector<int32_t>>();
-  EXPECT_EQ(adapters(*model, {{data("adapters/llama"), 0.0}}), nullptr);
-  const Shared loras = adapters(*model, {{data("adapters/llama")}});
+  EXPECT_EQ(adapters(*model, {{test_data("adapters/llama"), 0.0}}), nullptr);
+  const Shared loras = adapters(*model, {{test_data("adapters/llama")}});
   const auto mixed = session(model), own = session(model, loras);
   const SequenceId sequence = mixed->begin();
   mixed->set_adapters(sequence, loras);
@@ -219,8 +181,8 @@ class LoraFiles : public ::testing::Test {
 // What PEFT's file holds, as a GGUF file: on the folder it gives PEFT's logits although its q and k lie otherwise.
 TEST_F(LoraFiles, AGgufAdapterFitsTheFolder) {
   const auto want = golden("llama");
-  const auto model = load(data("families/llama"));
-  const auto peft = formats::LoraFile::open(data("adapters/llama"));
+  const auto model = load_model(test_data("families/llama"));
+  const auto peft = formats::LoraFile::open(test_data("adapters/llama"));
   ASSERT_TRUE(peft.has_value()) << peft.error().message;
   formats::GgufWriter file;
   file.key("general.type", "adapter").key("general.architecture", "llama").key("adapter.type", "lora");
@@ -244,12 +206,13 @@ TEST_F(LoraFiles, AGgufAdapterFitsTheFolder) {
     }
   }
   const auto loras = adapters(*model, {{put("adapter.gguf", file.build())}});
-  expect_logits(prefill(*session(model, loras), want["ids"].get<std::vector<int32_t>>()), want["rows"], want["logits"]);
+  expect_golden_rows(prefill(*session(model, loras), want["ids"].get<std::vector<int32_t>>()), want["rows"],
+                     want["logits"]);
 }
 
 // The same in the other direction: q and k of a GGUF model, adapted by PEFT's rows and by GGUF's.
 TEST_F(LoraFiles, APeftAdapterFitsTheGgufModel) {
-  const auto model = load(data("tiny-llama.gguf"));
+  const auto model = load_model(test_data("tiny-llama.gguf"));
   const auto& shape = model->shape();
   const int64_t rows = int64_t{shape.n_heads} * shape.head_dim, cols = shape.d_model;
   tensor::Tensor a = tensor::Tensor::empty({2, cols}), b = tensor::Tensor::empty({rows, 2});
@@ -282,9 +245,9 @@ TEST_F(LoraFiles, WhatDoesNotFitTheModelIsRefusedByName) {
     EXPECT_FALSE(loaded.has_value());
     return loaded ? std::string() : loaded.error().message;
   };
-  const auto llama = load(data("families/llama")), qwen2 = load(data("families/qwen2"));
-  EXPECT_THAT(refused(*qwen2, data("adapters/llama")), HasSubstr("down_proj"));       // other sizes
-  EXPECT_THAT(refused(*llama, data("adapters/gpt2")), HasSubstr("h.0.attn.c_attn"));  // other names
+  const auto llama = load_model(test_data("families/llama")), qwen2 = load_model(test_data("families/qwen2"));
+  EXPECT_THAT(refused(*qwen2, test_data("adapters/llama")), HasSubstr("down_proj"));       // other sizes
+  EXPECT_THAT(refused(*llama, test_data("adapters/gpt2")), HasSubstr("h.0.attn.c_attn"));  // other names
   const std::string q = "base_model.model.model.layers.0.self_attn.q_proj.lora_";
   const auto peft = [&](const formats::SafetensorsFile& weights) {
     put("bad/adapter_config.json", R"({"peft_type": "LORA", "r": 2})");
@@ -316,7 +279,7 @@ TEST_F(LoraFiles, WhatDoesNotFitTheModelIsRefusedByName) {
 
 // An embedding saved whole that is not the model's stands in its place, for tokens and logits.
 TEST_F(LoraFiles, AnEmbeddingThatWasSavedWholeIsUsed) {
-  const auto model = load(data("families/qwen2"));
+  const auto model = load_model(test_data("families/qwen2"));
   const auto table = model->weight("token_embd.weight");
   ASSERT_TRUE(table.has_value());
   tensor::Tensor values = tensor::Tensor::from({96, 64}, tensor::weight_values(**table).values());
@@ -340,9 +303,10 @@ TEST_F(LoraFiles, AnEmbeddingThatWasSavedWholeIsUsed) {
 }
 
 TEST_F(LoraFiles, WhatIsKeptWithAnAdapterIsFoundWithTheSameOneOnly) {
-  const auto model = load(data("families/llama"));
+  const auto model = load_model(test_data("families/llama"));
   std::vector<int32_t> ids = golden("llama")["ids"].get<std::vector<int32_t>>();
-  const LoraRequest one{data("adapters/llama")}, half{data("adapters/llama"), 0.5}, other{data("adapters/llama-small")};
+  const LoraRequest one{test_data("adapters/llama")}, half{test_data("adapters/llama"), 0.5},
+      other{test_data("adapters/llama-small")};
   PrefixStore store({.dir = (root_ / "prefix").string()});
   const auto found = [&](Session& session) { return store.find(session, ids, ids.size()).has_value(); };
   const auto with_one = session(model, adapters(*model, {one}));

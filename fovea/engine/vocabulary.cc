@@ -2,6 +2,8 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/log.h"
+#include "fovea/models/family.h"
+#include "fovea/models/support/weights.h"
 
 namespace fovea::engine {
 namespace {
@@ -11,6 +13,11 @@ using tokenizers::Tokenizer;
 using tokenizers::Vocabulary;
 
 constexpr const char* kPrefix = "tokenizer.ggml.";  // of the keys of a vocabulary
+
+bool is_encoder(const ModelSource& source) {
+  const auto family = models::make_family(source);
+  return family && !(*family)->makes_text();
+}
 
 }  // namespace
 
@@ -29,7 +36,8 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const ModelSource& sourc
       log_warning("{}: {}", source.name(), what);
     }
   };
-  if (!(*tokenizer)->has_end()) warn("no token ends a text: answers stop at their greatest length");
+  if (!(*tokenizer)->has_end() && !is_encoder(source))
+    warn("no token ends a text: answers stop at their greatest length");
   if (v.add_bos && v.bos < 0) warn("a token is to begin each text, but the file does not say which");
   FOVEA_RETURN_IF_ERROR(source.check_intact());
   return tokenizer;

@@ -224,9 +224,11 @@ class HfReader {
   Status name_weights() {
     const HfConfig& config = out_.config_;
     std::vector<TensorInfo> kept;
+    bool copied = false;
     for (TensorInfo& tensor : out_.tensors_) {
       tensor.name = weight_name(tensor.name, config);
-      if (!tensor.name.empty()) kept.push_back(std::move(tensor));
+      if (tensor.name.empty() || (tensor.name == config.copied && std::exchange(copied, true))) continue;
+      kept.push_back(std::move(tensor));
     }
     const auto is_head = [](const TensorInfo& t) { return t.name == "lm_head.weight" || t.name == "embed_out.weight"; };
     const bool bare = std::none_of(kept.begin(), kept.end(),

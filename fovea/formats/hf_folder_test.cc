@@ -145,6 +145,27 @@ TEST_F(Folder, NamesAreThoseOfAModelWithAHead) {
   EXPECT_EQ(source->block_of("model.layers.99999999999999999999.x"), -1);
 }
 
+// T5's files hold its embedding as they like: once, or again for encoder and decoder.
+TEST_F(Folder, CopiesOfAnEmbeddingAreOneTensorAndADecoderBesideTheEncoderIsLeftOut) {
+  put("config.json", R"({"model_type": "t5", "d_model": 4, "num_layers": 1, "vocab_size": 10})");
+  for (const char* copy : {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) {
+    put("model.safetensors", SafetensorsFile()
+                                 .add(copy, {10, 4})
+                                 .add("encoder.final_layer_norm.weight", {4})
+                                 .add("decoder.final_layer_norm.weight", {4})
+                                 .build());
+    const auto one = open();
+    EXPECT_NE(one->find_tensor("shared.weight"), nullptr) << copy;
+    EXPECT_EQ(one->tensors().size(), 2u);
+  }
+  put("model.safetensors", SafetensorsFile()
+                               .add("decoder.embed_tokens.weight", {10, 4})
+                               .add("encoder.embed_tokens.weight", {10, 4})
+                               .add("shared.weight", {10, 4})
+                               .build());
+  EXPECT_EQ(open()->tensors().size(), 1u);
+}
+
 TEST_F(Folder, TheUnembeddingIsThereOrTied) {
   const auto config = [&](const char* tied) {
     put("config.json", fmt::format(R"({{"model_type": "llama", "tie_word_embeddings": {}}})", tied));

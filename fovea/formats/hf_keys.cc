@@ -18,6 +18,7 @@ struct ModelType {
   std::string_view model_type, architecture;  // as config.json and general.architecture say it
   std::string_view prefix = "model.";
   bool decodes = true;  // into words of the vocabulary
+  std::string_view copied = {};
 };
 constexpr ModelType kTypes[] = {
     {"llama", "llama"},
@@ -44,7 +45,8 @@ constexpr ModelType kTypes[] = {
     {"bert", "bert", "bert.", false},
     {"nomic_bert", "nomic-bert", "", false},
     {"modernbert", "modern-bert", "model.", false},
-    {"t5", "t5encoder", "", false},
+    {"t5", "t5encoder", "", false, "shared.weight"},
+    {"mt5", "t5encoder", "", false, "shared.weight"},
 };
 
 // `idle`, as KeyMap::text_of writes it, asks for nothing: no key is made of it. The first field of a key counts.
@@ -80,6 +82,7 @@ constexpr Row kRows[] = {
     {"hidden_activation", "hidden_act"},
     {"hidden_act", "hidden_act"},
     {"activation_function", "hidden_act"},
+    {"dense_act_fn", "hidden_act"},
     {"attention_bias", "attention_bias", "false"},
     {"mlp_bias", "mlp_bias", "false"},
     {"norm_bias", "norm_bias", "false"},
@@ -139,6 +142,7 @@ constexpr Row kRows[] = {
     {"relative_attention_num_buckets", "attention.relative_buckets_count"},
     {"relative_attention_max_distance", "attention.relative_max_distance"},
     {"feed_forward_proj", "feed_forward_proj"},
+    {"is_gated_act", "is_gated_act"},
 };
 
 // Fields that change nothing of what is computed here. A star stands for any characters.
@@ -151,6 +155,7 @@ constexpr std::string_view kNotes[] = {
     "*initializer*",
     "*_loss_coef",
     "sparse_*",
+    "scale_decoder_outputs",
     "summary_*",
     "architectures",
     "auto_map",  // names of Python classes: no code of a folder is ever run
@@ -172,6 +177,7 @@ constexpr std::string_view kNotes[] = {
     "max_trained_positions",
     "model_type",
     "name_or_path",
+    "num_decoder_layers",
     "num_labels",
     "output_attentions",
     "pad_vocab_size_multiple",
@@ -231,6 +237,9 @@ constexpr Default kDefaults[] = {
     {"modern-bert", "norm_eps", "1e-05"},
     {"modern-bert", "local_attention", "128"},
     {"stablelm", "partial_rotary_factor", "0.25"},
+    {"t5encoder", "n_positions", "512"},
+    {"t5encoder", "layer_norm_epsilon", "1e-06"},
+    {"t5encoder", "feed_forward_proj", "\"relu\""},
     // Files of models that also see images say of their language model only what differs from these.
     {"gemma3", "vocab_size", "262208"},
     {"gemma3", "max_position_embeddings", "131072"},
@@ -280,6 +289,10 @@ constexpr TensorRule kTensorRules[] = {
     {"bert", "cls.", ""},
     {"modern-bert", "head.", ""},
     {"modern-bert", "decoder.", ""},
+    {"t5encoder", "encoder.embed_tokens.", "", "shared."},
+    {"t5encoder", "decoder.embed_tokens.", "", "shared."},
+    {"t5encoder", "decoder.", ""},
+    {"t5encoder", "lm_head.", ""},
     {"gemma3", "vision_tower.", ""},
     {"gemma3", "multi_modal_projector.", ""},
     {"gemma3", "model.vision_tower.", ""},
@@ -372,6 +385,7 @@ class Translator {
     if (known != std::end(kTypes)) {
       architecture_ = known->architecture;
       out_.tensor_prefix = known->prefix;
+      out_.copied = known->copied;
       decodes_ = known->decodes;
     }
     out_.architecture = architecture_;

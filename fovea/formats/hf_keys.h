@@ -16,6 +16,7 @@ struct HfConfig {
   KeyMap keys;
   std::string architecture;   // as general.architecture spells it
   std::string tensor_prefix;  // what the names of its tensors begin with: "model."
+  std::string copied;         // a weight that folders may hold again under other names: "shared.weight"
   bool untied = false;        // a decoder whose unembedding is not its embedding: there must be one
   std::vector<std::string> warnings;
 };

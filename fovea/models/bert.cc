@@ -23,7 +23,7 @@ class Bert final : public PostNormEncoder {
   using enum Width;
   static std::vector<DecoderRow> rows() {
     const tensor::Init ones = tensor::Init::ones();
-    return with_biases(
+    return with_all_biases(
         decoder_rows({{"attn_q.weight", "attention.self.query.weight", {kModel, kQ}, &B::w_q},
                       {"attn_k.weight", "attention.self.key.weight", {kModel, kK}, &B::w_k},
                       {"attn_v.weight", "attention.self.value.weight", {kModel, kV}, &B::w_v},
@@ -32,15 +32,7 @@ class Bert final : public PostNormEncoder {
                       {"", "", {}, &B::w_gate},
                       {"ffn_up.weight", "intermediate.dense.weight", {kModel, kMlp}, &B::w_up},
                       {"ffn_down.weight", "output.dense.weight", {kMlp, kModel}, &B::w_down},
-                      {"layer_output_norm.weight", "output.LayerNorm.weight", {kModel}, &B::mlp_norm, ones}}),
-        {{&B::w_q, &B::b_q},
-         {&B::w_k, &B::b_k},
-         {&B::w_v, &B::b_v},
-         {&B::w_o, &B::b_o},
-         {&B::attn_norm, &B::b_attn_norm},
-         {&B::w_up, &B::b_up},
-         {&B::w_down, &B::b_down},
-         {&B::mlp_norm, &B::b_mlp_norm}});
+                      {"layer_output_norm.weight", "output.LayerNorm.weight", {kModel}, &B::mlp_norm, ones}}));
   }
   static std::vector<EndRow> ends() {
     return encoder_ends({"bert.embeddings.word_embeddings.weight", "bert.embeddings.LayerNorm.",

@@ -29,7 +29,7 @@ class Gpt2 final : public Decoder {
                         {of, /*transposed=*/true}};
     };
     const Held turned{.transposed = true};
-    return with_biases(
+    return with_all_biases(
         decoder_rows({{"attn_norm.weight", "ln_1.weight", {kModel}, &B::attn_norm, ones},
                       part(kQ, &B::w_q, Held::Part::kQ),
                       part(kK, &B::w_k, Held::Part::kK),
@@ -38,15 +38,7 @@ class Gpt2 final : public Decoder {
                       {"ffn_norm.weight", "ln_2.weight", {kModel}, &B::mlp_norm, ones},
                       {"", "", {}, &B::w_gate},
                       {"ffn_up.weight", "mlp.c_fc.weight", {kModel, kMlp}, &B::w_up, drawn, false, {}, turned},
-                      {"ffn_down.weight", "mlp.c_proj.weight", {kMlp, kModel}, &B::w_down, drawn, false, {}, turned}}),
-        {{&B::attn_norm, &B::b_attn_norm},
-         {&B::w_q, &B::b_q},
-         {&B::w_k, &B::b_k},
-         {&B::w_v, &B::b_v},
-         {&B::w_o, &B::b_o},
-         {&B::mlp_norm, &B::b_mlp_norm},
-         {&B::w_up, &B::b_up},
-         {&B::w_down, &B::b_down}});
+                      {"ffn_down.weight", "mlp.c_proj.weight", {kMlp, kModel}, &B::w_down, drawn, false, {}, turned}}));
   }
   static std::vector<EndRow> ends() {
     return decoder_ends(

@@ -27,22 +27,14 @@ class GptNeoX final : public Decoder {
       return DecoderRow{
           "attn_qkv.weight", "attention.query_key_value.weight", {kModel, width}, target, drawn, false, {gguf}, {hf}};
     };
-    return with_biases(decoder_rows({{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, ones},
-                                     part(kQ, &B::w_q, Held::Part::kQ, Held::Part::kHeadQ),
-                                     part(kK, &B::w_k, Held::Part::kK, Held::Part::kHeadK),
-                                     part(kV, &B::w_v, Held::Part::kV, Held::Part::kHeadV),
-                                     {"attn_output.weight", "attention.dense.weight", {kZ, kModel}, &B::w_o},
-                                     {"", "", {}, &B::w_gate},
-                                     {"ffn_up.weight", "mlp.dense_h_to_4h.weight", {kModel, kMlp}, &B::w_up},
-                                     {"ffn_down.weight", "mlp.dense_4h_to_h.weight", {kMlp, kModel}, &B::w_down}}),
-                       {{&B::attn_norm, &B::b_attn_norm},
-                        {&B::w_q, &B::b_q},
-                        {&B::w_k, &B::b_k},
-                        {&B::w_v, &B::b_v},
-                        {&B::w_o, &B::b_o},
-                        {&B::mlp_norm, &B::b_mlp_norm},
-                        {&B::w_up, &B::b_up},
-                        {&B::w_down, &B::b_down}});
+    return with_all_biases(decoder_rows({{"attn_norm.weight", "input_layernorm.weight", {kModel}, &B::attn_norm, ones},
+                                         part(kQ, &B::w_q, Held::Part::kQ, Held::Part::kHeadQ),
+                                         part(kK, &B::w_k, Held::Part::kK, Held::Part::kHeadK),
+                                         part(kV, &B::w_v, Held::Part::kV, Held::Part::kHeadV),
+                                         {"attn_output.weight", "attention.dense.weight", {kZ, kModel}, &B::w_o},
+                                         {"", "", {}, &B::w_gate},
+                                         {"ffn_up.weight", "mlp.dense_h_to_4h.weight", {kModel, kMlp}, &B::w_up},
+                                         {"ffn_down.weight", "mlp.dense_4h_to_h.weight", {kMlp, kModel}, &B::w_down}}));
   }
   static std::vector<EndRow> ends() {
     const tensor::Init drawn = tensor::Init::normal(0.02f);

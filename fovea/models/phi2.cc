@@ -21,18 +21,11 @@ class Phi2 final : public Decoder {
   using E = DecoderEnds;
   using enum Width;
   static std::vector<DecoderRow> rows() {
-    return with_biases(decoder_rows({{"attn_output.weight", "self_attn.dense.weight", {kZ, kModel}, &B::w_o},
-                                     {"", "", {}, &B::mlp_norm},
-                                     {"", "", {}, &B::w_gate},
-                                     {"ffn_up.weight", "mlp.fc1.weight", {kModel, kMlp}, &B::w_up},
-                                     {"ffn_down.weight", "mlp.fc2.weight", {kMlp, kModel}, &B::w_down}}),
-                       {{&B::attn_norm, &B::b_attn_norm},
-                        {&B::w_q, &B::b_q},
-                        {&B::w_k, &B::b_k},
-                        {&B::w_v, &B::b_v},
-                        {&B::w_o, &B::b_o},
-                        {&B::w_up, &B::b_up},
-                        {&B::w_down, &B::b_down}});
+    return with_all_biases(decoder_rows({{"attn_output.weight", "self_attn.dense.weight", {kZ, kModel}, &B::w_o},
+                                         {"", "", {}, &B::mlp_norm},
+                                         {"", "", {}, &B::w_gate},
+                                         {"ffn_up.weight", "mlp.fc1.weight", {kModel, kMlp}, &B::w_up},
+                                         {"ffn_down.weight", "mlp.fc2.weight", {kMlp, kModel}, &B::w_down}}));
   }
   static std::vector<EndRow> ends() {
     const tensor::Init zeros = tensor::Init::zeros();

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
@@ -55,7 +56,7 @@ class OneLayer {
 
   // So many neighbouring heads hold the same keys, and the same values.
   int same_keys = 1, same_values = 1;
-  tensor::Tensor sinks = {};  // of AttendInput
+  tensor::Tensor sinks = {}, by_distance = {};  // of AttendInput
 
   const ModelShape& shape() const { return shape_; }
   void fork(SequenceId from, SequenceId to) {
@@ -93,7 +94,7 @@ class OneLayer {
                    .hooks = &hooks,
                    .observers = observers});
     const tensor::Tensor x = stream(batch, layer);
-    const tensor::Tensor z = attend(layer, {q, k, v, x, x, sinks});
+    const tensor::Tensor z = attend(layer, {q, k, v, x, x, sinks, by_distance});
     keys.seen += attend.key_count().seen;
     keys.dense += attend.key_count().dense;
     return {z.values().begin(), z.values().end()};
@@ -135,7 +136,7 @@ class OneLayer {
   tensor::Tensor without_cache(const Batch& batch, int layer, const std::array<tensor::Tensor, 3>& qkv) {
     Attend attend({.model = shape_, .ropes = {&rope_, 1}, .batch = batch, .pipeline = &pipeline, .hooks = &hooks});
     const tensor::Tensor x = stream(batch, layer);
-    return attend(layer, {qkv[0], qkv[1], qkv[2], x, x, sinks});
+    return attend(layer, {qkv[0], qkv[1], qkv[2], x, x, sinks, by_distance});
   }
 
   // The slow twin: z of one row and head over the positions for which `sees` holds.
@@ -160,6 +161,10 @@ class OneLayer {
       for (size_t d = 0; d < q.size(); ++d) dot += static_cast<double>(q[d]) * k[d];
       double score = dot * site.scale;
       if (site.softcap > 0) score = site.softcap * std::tanh(score / site.softcap);
+      if (by_distance.defined()) {
+        const auto width = static_cast<int32_t>(by_distance.dim(1)), far = width / 2;
+        score += by_distance.data()[head * width + far + std::clamp(j - q_pos, -far, far)];
+      }
       sum += p[static_cast<size_t>(j)] = std::exp(score);
     }
     if (sinks.defined()) sum += std::exp(static_cast<double>(sinks.data()[head]));

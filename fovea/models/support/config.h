@@ -59,6 +59,7 @@ struct DecoderScalars {
   float logit_scale = 1, logit_softcap = 0;   // > 0: a logit s becomes softcap tanh(s / softcap)
   bool parallel = false;                      // attention and MLP read the same x
   tensor::Activation activation = tensor::Activation::kSilu;
+  bool gated = true;  // the MLP of a family that has both
 };
 
 // Of the layers whose MLP is a mixture; Shazeer et al., arXiv:1701.06538.
@@ -79,6 +80,9 @@ struct Config {
   std::vector<tensor::RopeTable> long_ropes = {};  // in their place for contexts of more than `short_context` tokens
   int short_context = INT_MAX;
   DecoderScalars decoder = {};
+  struct Distances {
+    int n_buckets = 0, far = 0;  // a bias of scores for each bucket of distances; all from `far` on are in the last
+  } distances = {};
   int n_token_types = 0;  // rows of a table of segments; every token here is of the first
   ExpertSizes experts = {};
   std::span<const tensor::RopeTable> ropes_for(int n_ctx) const { return n_ctx > short_context ? long_ropes : ropes; }

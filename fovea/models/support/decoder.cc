@@ -93,7 +93,8 @@ Tensor Decoder::block(int l, Tensor x, attention::Attend& attend, attention::Hoo
   q = norm_heads(q, w.q_norm, cfg_.norm_eps);
   k = norm_heads(k, w.k_norm, cfg_.norm_eps);
   const Tensor sinks = w.sinks.defined() ? weight_values(w.sinks) : Tensor();
-  const Tensor z = attend(l, {std::move(q), std::move(k), std::move(v), attn_in, h, sinks});  // [n, n_heads, v_dim]
+  const Tensor z = attend(
+      l, {std::move(q), std::move(k), std::move(v), attn_in, h, sinks, bias_by_distance()});  // [n, n_heads, v_dim]
   x = add_attn_out(x, z, {{w.w_o, w.b_o}, norm_of(w.attn_post_norm, kNoWeight), by.residual_scale}, hook, l);
   if (!by.parallel) x = hook(Site::kResidMid, l, std::move(x));
 

@@ -30,10 +30,12 @@ struct DecoderBlock {
 struct DecoderEnds {
   tensor::Weight embed, pos_embed, type_embed, final_norm, b_final_norm, lm_head, b_lm_head;
   tensor::Weight embed_norm, b_embed_norm;  // of the sum of embeddings
+  tensor::Weight distance_bias;             // [n_heads] of each bucket of distances
 };
 
 // Of the residual stream; heads times width of q, k, v and z; the MLP; a head's q and k; tokens; rows of positions, of
-// segments; the number of query heads and of experts; the MLP of an expert, and of the one of all tokens.
+// segments; the number of query heads and of experts; the MLP of an expert, and of the one of all tokens; buckets of
+// distances.
 enum class Width {
   kNone,
   kModel,
@@ -49,7 +51,8 @@ enum class Width {
   kHeads,
   kExperts,
   kExpertMlp,
-  kSharedMlp
+  kSharedMlp,
+  kBuckets
 };
 
 // How a file's tensor holds the rows of one weight.
@@ -98,6 +101,7 @@ struct BiasOf {
 std::vector<DecoderRow> with_biases(std::vector<DecoderRow> rows, std::initializer_list<BiasOf> biases,
                                     bool optional = false);
 
+std::vector<DecoderRow> with_all_biases(std::vector<DecoderRow> rows);  // of norms and matrices: all that it has
 // Biases of q, k, v and the output of attention, of the MLP: where the file has them.
 std::vector<DecoderRow> with_attention_biases(std::vector<DecoderRow> rows);
 std::vector<DecoderRow> with_mlp_biases(std::vector<DecoderRow> rows);
@@ -108,10 +112,10 @@ struct DecoderStyle {
   std::vector<DecoderRow> router_rows = {};  // of layers with experts, in place of the MLP's of `rows`
   std::vector<ExpertRow> expert_rows = {};
   std::vector<EndRow> ends = decoder_ends();
-  std::string_view hf_block = "model.layers.";  // before the number of a block
-  bool layer_norm = false;                      // norms are centred
-  bool first_norm = true;                       // false: attention of block 0 reads x as it is
-  bool makes_text = true;                       // false: no unembedding
+  std::string_view gguf_block = "blk.", hf_block = "model.layers.";  // before the number of a block
+  bool layer_norm = false;                                           // norms are centred
+  bool first_norm = true;                                            // false: attention of block 0 reads x as it is
+  bool makes_text = true;                                            // false: no unembedding
   float hf_norm_plus = 0;  // Hugging Face's files hold the weights of norms less this; GGUF's hold them whole
 };
 
@@ -134,6 +138,9 @@ class Decoder : public Family {
   Norm norm_of(const tensor::Weight& weight, const tensor::Weight& bias) const {
     return {weight, cfg_.norm_eps, bias, style_.layer_norm};
   }
+  // AttendInput::by_distance of every block; undefined: there is none.
+  virtual tensor::Tensor bias_by_distance() const { return {}; }
+  const DecoderEnds& ends() const { return ends_; }
   const DecoderBlock& weights_of(int block) const { return blocks_[static_cast<size_t>(block)]; }
   bool has_row(tensor::Weight DecoderBlock::*target) const;
 

@@ -30,7 +30,7 @@ std::vector<Row> replaced(std::vector<Row> rows, std::initializer_list<Row> more
   return rows;
 }
 
-std::array<int64_t, 15> widths_of(const Config& config, const attention::AttentionShape& a) {
+std::array<int64_t, 16> widths_of(const Config& config, const attention::AttentionShape& a) {
   const attention::ModelShape& s = config.shape;
   return {0,                             // kNone
           s.d_model,                     // kModel
@@ -46,7 +46,8 @@ std::array<int64_t, 15> widths_of(const Config& config, const attention::Attenti
           a.n_heads,
           config.experts.n,
           config.experts.d_ff,
-          config.experts.shared_d_ff};
+          config.experts.shared_d_ff,
+          config.distances.n_buckets};
 }
 
 Stored stored(const Held& held, const Config& config, const attention::AttentionShape& a) {
@@ -145,6 +146,25 @@ std::vector<DecoderRow> with_biases(std::vector<DecoderRow> rows, std::initializ
   return rows;
 }
 
+std::vector<DecoderRow> with_all_biases(std::vector<DecoderRow> rows) {
+  using B = DecoderBlock;
+  const std::vector<DecoderRow> weights = rows;
+  const BiasOf all[] = {{&B::attn_norm, &B::b_attn_norm},
+                        {&B::w_q, &B::b_q},
+                        {&B::w_k, &B::b_k},
+                        {&B::w_v, &B::b_v},
+                        {&B::w_o, &B::b_o},
+                        {&B::mlp_norm, &B::b_mlp_norm},
+                        {&B::w_gate, &B::b_gate},
+                        {&B::w_up, &B::b_up},
+                        {&B::w_down, &B::b_down}};
+  for (const BiasOf& pair : all) {
+    const auto is = [&](const DecoderRow& row) { return row.target == pair.weight; };
+    if (std::any_of(weights.begin(), weights.end(), is)) rows = with_biases(std::move(rows), {pair});
+  }
+  return rows;
+}
+
 std::vector<DecoderRow> with_attention_biases(std::vector<DecoderRow> rows) {
   using B = DecoderBlock;
   return with_biases(std::move(rows), {{&B::w_q, &B::b_q}, {&B::w_k, &B::b_k}, {&B::w_v, &B::b_v}, {&B::w_o, &B::b_o}},
@@ -173,7 +193,7 @@ std::vector<Parameter> Decoder::weights() {
     DecoderBlock& block = blocks_[static_cast<size_t>(l)];
     const attention::AttentionShape site = s.site(l);
     const bool mixes = cfg_.experts.in(l);
-    const std::string gguf = fmt::format("blk.{}.", l), hf = fmt::format("{}{}.", style_.hf_block, l);
+    const std::string gguf = fmt::format("{}{}.", style_.gguf_block, l), hf = fmt::format("{}{}.", style_.hf_block, l);
     for (const DecoderRow& row : style_.rows) {
       if (l == 0 && row.target == &DecoderBlock::attn_norm && !style_.first_norm) continue;
       if (!mixes || !is_mlp(row)) table.push_back(parameter(row, gguf + row.name, hf + row.hf_name, block, cfg_, site));

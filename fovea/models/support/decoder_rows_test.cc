@@ -43,6 +43,14 @@ TEST(DecoderRows, ABiasStandsBesideItsWeightAndIsAsLongAsItsRows) {
   EXPECT_THROW(with_biases({}, {{&B::w_up, &B::b_up}}), CheckFailed);
 }
 
+TEST(DecoderRows, AllBiasesAreThoseOfTheWeightsThatAreThere) {
+  using B = DecoderBlock;
+  const auto rows = with_all_biases(decoder_rows({{"", "", {}, &B::mlp_norm}, {"", "", {}, &B::w_gate}}));
+  EXPECT_EQ(rows.size(), 14u);
+  for (const auto target : {&B::b_attn_norm, &B::b_q, &B::b_k, &B::b_v, &B::b_o, &B::b_up, &B::b_down})
+    EXPECT_EQ(std::count_if(rows.begin(), rows.end(), [&](const DecoderRow& r) { return r.target == target; }), 1);
+}
+
 // Two heads of width 8, one of keys: 16 + 8 + 8 rows as one.
 TEST(DecoderRows, PartsOfAFusedTensorAreRangesOfItsRows) {
   const Config config{

@@ -403,12 +403,20 @@ const std::map<std::string, TextMethod>& text_methods() {
   return kMethods;
 }
 
+Value from_keys(Machine& m, const Args& args) {
+  const Bound a("fromkeys", args, {"iterable", "value"}, 1);
+  if (!args.named.empty()) fail("dict.fromkeys() takes no keyword arguments");
+  const Value dict = Value::make_dict({});
+  for (Value& key : iterate(m.meter, *a[0])) put(m.meter, dict, std::move(key), a[1] ? *a[1] : Value::none());
+  return dict;
+}
 Value dict_method(Machine& m, const Value& self, const std::string& name, const Args& args) {
   if (name == "get") {
     const Bound a("get", args, {"key", "default"}, 1);
     const Value* found = find(m.meter, self, *a[0]);
     return found ? *found : a[1] ? *a[1] : Value::none();
   }
+  if (name == "fromkeys") return from_keys(m, args);
   const Bound none(name, args, {}, 0);
   if (name == "items") return Value::make_list(make_pairs(m.meter, self).items(), Kind::kView, "dict_items");
   if (name == "keys") return Value::make_list(iterate(m.meter, self), Kind::kView, "dict_keys");
@@ -449,7 +457,8 @@ bool one_of(std::string_view name, std::initializer_list<std::string_view> names
 bool has_method(const Value& v, const std::string& name) {
   switch (v.kind) {
     case Kind::kString: return name == "format" || text_methods().count(name);
-    case Kind::kDict: return one_of(name, {"items", "keys", "values", "get", "copy"});
+    case Kind::kDict: return one_of(name, {"items", "keys", "values", "get", "copy", "fromkeys"});
+    case Kind::kGlobal: return v.bytes() == "dict" && name == "fromkeys";
     case Kind::kList: return one_of(name, {"count", "index", "copy"});
     case Kind::kTuple: return one_of(name, {"count", "index"});
     case Kind::kLoop: return one_of(name, {"cycle", "changed"});
@@ -464,7 +473,7 @@ bool changes_itself(const Value& v, const std::string& name) {
 
 Value call_method(Machine& m, const Value& self, const std::string& name, const Args& args) {
   m.meter.step();
-  if (self.is(Kind::kDict)) return dict_method(m, self, name, args);
+  if (self.is(Kind::kDict) || self.is(Kind::kGlobal)) return dict_method(m, self, name, args);
   if (self.is_seq()) return list_method(m, self, name, args);
   if (self.is(Kind::kCycler)) {
     Cycler& cycler = self.cycler();

@@ -9,8 +9,10 @@ namespace {
 
 using Test = bool (*)(Machine& m, const Value& v, const Value* arg);
 
+// 0, 1 or another; of a text, which % fills in, another.
 int64_t remainder(Machine& m, const Value& v, const Value& by) {
   const Value r = binary(m, "%", v, by);
+  if (!r.is_number()) return 2;
   return r.is(Kind::kFloat) ? (r.f == 0 ? 0 : r.f == 1 ? 1 : 2) : r.i;
 }
 template <int kSign, bool kOrEqual>
