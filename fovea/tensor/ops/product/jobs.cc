@@ -21,14 +21,20 @@ struct Cut {
   int64_t panels, tokens;  // per task
 };
 
-Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
-  constexpr int64_t kTasksPerThread = 4;       // evens out threads that start late
-  constexpr int64_t kLeastWork = 64 * 1024;    // multiplications that are worth a task
-  constexpr int64_t kTokenBytes = 256 * 1024;  // activations of a task stay in a second-level cache
-  const int64_t tokens = std::min(n_tokens, std::max<int64_t>(64, kTokenBytes / cols / 64 * 64));
+Cut cut_of(int64_t n_panels, int64_t n_tokens, const MatmulArgs& like, int n_threads) {
+  constexpr int64_t kTasksPerThread = 4;     // evens out threads that start late
+  constexpr int64_t kLeastWork = 64 * 1024;  // multiplications that are worth a task
+  constexpr int64_t kMany = 9;               // tokens for which two panels are read together
+  // Activations of a task stay in a second-level cache, in blocks that are whole tiles of every kernel. Where each
+  // block would pack the panels of its rows for itself, the blocks are larger.
+  const bool floats = !like.quantized && like.packed;
+  const int64_t cols = std::max<int64_t>(1, like.w.cols), block = floats ? 48 : 64;
+  const int64_t fit = (floats ? 512 * 1024 / (4 * cols) : 256 * 1024 / cols) / block * block;
+  const int64_t tokens = std::min(n_tokens, std::max(block, fit));
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
   const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
-  return {std::min(n_panels, std::max(share, least)), tokens};
+  const int64_t panels = std::max(share, least), even = tokens < kMany ? panels : panels + panels % 2;
+  return {std::min(n_panels, even), tokens};
 }
 
 void do_part(const Job& job, const MatmulArgs& part) {
@@ -41,11 +47,13 @@ void do_part(const Job& job, const MatmulArgs& part) {
     same.scratch = part.scratch;
     kernels::matmul(same);
   }
-  if (!second && !job.residual && !job.activates) return;
+  if (!second && !job.before && !job.residual && !job.activates) return;
   const int64_t n = part.row_end - part.row_begin;
   for (int64_t t = part.token_begin; t < part.token_end; ++t) {
     const int64_t at = t * part.ld_y + part.row_begin;
     float* y = part.y + at;
+    if (job.before) kernels::add(job.before + at, y, n, y);
+    if (job.up_before) kernels::add(job.up_before + at, job.up->y + at, n, job.up->y + at);
     if (job.activates) kernels::activate(job.act, y, n, y);
     if (job.up) kernels::activate_gate(job.act, y, job.up->y + at, n, y);
     if (job.rest) kernels::add(job.rest->y + at, y, n, y);
@@ -62,7 +70,8 @@ bool do_whole(const Job& job) {
   const MatmulArgs& g = job.product;
   if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
     return false;
-  if (job.residual || job.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
+  if (job.before || job.residual || job.up || job.rest || job.activates ||
+      kernels::sgemm_block.used() == kernels::Isa::kPortable)
     return false;
   kernels::sgemm({.m = g.n_tokens,
                   .n = g.w.rows,
@@ -112,7 +121,7 @@ void run(std::span<const Job> jobs) {
   }
   if (n_panels == 0 || n_tokens == 0) return;
   const Slices scratch(scratch_bytes);
-  Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
+  Cut cut = cut_of(n_panels, n_tokens, jobs[0].product, pool().size());
   if (jobs[0].form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
   const int64_t step = cut.panels * kPanelRows;
   const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
@@ -148,7 +157,7 @@ void run_own_tokens(std::span<const Job> jobs) {
   const auto tasks_of = [n_panels](const Job& job) {
     const MatmulArgs& g = job.product;
     const int64_t n_tokens = g.token_end - g.token_begin;
-    Cut cut = cut_of(n_panels, std::max<int64_t>(1, n_tokens), std::max<int64_t>(1, g.w.cols), pool().size());
+    Cut cut = cut_of(n_panels, std::max<int64_t>(1, n_tokens), g, pool().size());
     cut.panels = std::min(cut.panels, panels_of(job));
     if (job.form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
     const int64_t step = cut.panels * kPanelRows, rows = (g.w.rows + step - 1) / step;

@@ -13,7 +13,8 @@ namespace fovea::tensor {
 // A product, and what is done with each part of it. Ranges and scratch of the arguments are filled in by who runs it.
 struct Job {
   kernels::MatmulArgs product;
-  const float* residual = nullptr;  // [n_tokens, rows]: y = residual + factor y
+  const float *before = nullptr, *up_before = nullptr;  // [n_tokens, rows]: y = before + y, first of all; up's likewise
+  const float* residual = nullptr;                      // [n_tokens, rows]: y = residual + factor y
   float factor = 1;
   bool activates = false;                   // y = act(y)
   const kernels::MatmulArgs* up = nullptr;  // y = act(y) * up, its product with the same rows
