@@ -1,23 +1,27 @@
 // What looking costs: a hook visit (bar: under 5 us), and reduced attention maps of all heads while
-// decoding and while reading a prompt (bar: 1.3 times plain decode).
+// decoding and while reading a prompt (bar: 1.3 times plain decode). And what adapters cost: one and three of rank 16
+// over every matrix of the blocks.
 //
 //   bench_capture [MODEL] [DEPTH] [REPEATS]      default: smollm2-135m of the store, 2048, 51
 //
-// Checks first that neither changes a bit of the logits. Plain and observed steps alternate, so that
-// other work on the machine hits both; medians.
+// Checks first that looking, and adapters of zeros, change no bit of the logits. Plain and other steps alternate, so
+// that other work on the machine hits both; medians.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "fovea/base/random.h"
 #include "fovea/base/threads.h"
 #include "fovea/engine/session.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/probe/capture/reducers.h"
 #include "fovea/store/model_store.h"
+#include "fovea/tensor/adapters.h"
 
 namespace {
 
@@ -48,6 +52,28 @@ class DecodeMaps final : public attention::RowObserver {
  private:
   probe::RowReducer reducer_;
 };
+
+// `n` adapters of every matrix of the blocks; b within +-size.
+std::shared_ptr<const tensor::Adapters> random_loras(const engine::Model& model, int n, float size) {
+  constexpr int64_t kRank = 16;
+  auto out = std::make_shared<tensor::Adapters>();
+  Rng rng(1);
+  const auto fill = [&rng](tensor::Tensor t, float most) {
+    for (int64_t i = 0; i < t.elements(); ++i) t.data()[i] = most * static_cast<float>(2 * rng.uniform() - 1);
+    return t;
+  };
+  for (int i = 0; i < n; ++i) {
+    for (const tensor::Parameter& p : model.parameters()) {
+      const tensor::Weight& w = *p.target;
+      if (!p.name.starts_with("blk.") || !w.defined() || w.rows() == 1) continue;
+      const Status added = out->add(w, tensor::Lora{.a = fill(tensor::Tensor::empty({kRank, w.cols()}), 0.1f),
+                                                    .b = fill(tensor::Tensor::empty({w.rows(), kRank}), size),
+                                                    .frozen = true});
+      if (!added) fail(added.error().message);
+    }
+  }
+  return out;
+}
 
 struct Bench {
   engine::Session& session;
@@ -133,6 +159,40 @@ int main(int argc, char** argv) {
         bench.compare([&] { (*session)->observe(&maps); }, [&] { (*session)->stop_observing(&maps); }, repeats);
     fmt::print("decode,  {:9} of all heads: {:8.2f} ms plain, {:8.2f} ms with maps: {:.2f}x\n", spec, plain * 1e3,
                watched * 1e3, watched / plain);
+  }
+
+  // Adapters, beside the session without them.
+  const auto fill_context = [&](engine::Session& of) {
+    const attention::SequenceId sequence = of.begin();
+    const auto start = Clock::now();
+    if (!of.prefill(sequence, ids)) fail("the prompt failed");
+    return std::make_pair(sequence, seconds_since(start));
+  };
+  for (const int n : {0, 1, 3}) {  // 0: one of zeros
+    auto other =
+        engine::Session::create(*model, {.adapters = random_loras(**model, std::max(n, 1), n == 0 ? 0 : 0.01f)});
+    if (!other) fail(other.error().message);
+    std::vector<double> reads[2], steps[2];
+    Bench with{**other, fill_context(**other).first, depth};
+    for (int r = 0; r < 7; ++r) {
+      for (const int which : {0, 1}) {
+        engine::Session& of = which == 0 ? **session : **other;
+        const auto [sequence, seconds] = fill_context(of);
+        reads[which].push_back(seconds);
+        of.remove(sequence);
+      }
+    }
+    for (int r = 0; r < repeats + 3; ++r) {
+      double plain = 0, adapted = 0;
+      const auto x = bench.step(&plain), y = with.step(&adapted);
+      if (n == 0 && x != y) fail("adapters of zeros changed the logits");
+      if (r < 3) continue;
+      steps[0].push_back(plain), steps[1].push_back(adapted);
+    }
+    if (n == 0) continue;
+    for (const auto& [what, seconds] : {std::pair{"prefill", reads}, std::pair{"decode", steps}})
+      fmt::print("{:8} {} adapters of rank 16: {:8.2f} ms plain, {:8.2f} ms with them: {:.2f}x\n", what, n,
+                 median(seconds[0]) * 1e3, median(seconds[1]) * 1e3, median(seconds[1]) / median(seconds[0]));
   }
 
   // Visits: values that the fused pass has anyway, then those that are made for the hook.

@@ -1,7 +1,8 @@
 // bench_tokenizer [MODEL [TEXT...]]: how fast a vocabulary loads and text is tokenized, one thread. The ids of
-// byte-level models are first compared with the slow twin's, and decoded again. bench_tokenizer --kinds: the small
-// tokenizers of tests/golden/tokenizers.json, a row for each kind and way to cut words; their ids are first compared
-// with the reference's.
+// byte-level models are first compared with the slow twin's, and decoded again. MODEL may be a folder that has nothing
+// but a tokenizer. bench_tokenizer --json MODEL TEXT...: the texts alone, for bench/tokenizer.py, which compares the
+// ids. bench_tokenizer --kinds [TEXT...]: the small tokenizers of tests/golden/tokenizers.json; their ids are first
+// compared with the reference's.
 #include "fovea/tokenizers/tokenizer.h"
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -21,6 +23,7 @@
 #include "fovea/engine/vocabulary.h"
 #include "fovea/store/model_store.h"
 #include "fovea/tokenizers/testing/base64.h"
+#include "fovea/tokenizers/testing/folder.h"
 #include "fovea/tokenizers/testing/slow_tokenizer.h"
 #include "fovea/tokenizers/unicode_forms.h"
 
@@ -35,10 +38,10 @@ double cpu_seconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// Median processor seconds of nine runs.
-double seconds(const std::function<void()>& run) {
+// Median processor seconds of some runs.
+double seconds(const std::function<void()>& run, int n_runs = 9) {
   std::vector<double> all;
-  for (int i = 0; i < 9; ++i) {
+  for (int i = 0; i < n_runs; ++i) {
     const double start = cpu_seconds();
     run();
     all.push_back(cpu_seconds() - start);
@@ -79,17 +82,18 @@ std::string random_words(size_t n) {
   return text;
 }
 
-// On English and on the mixed text, made a megabyte each.
-int bench_kinds() {
-  using Json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;
+
+// On these texts, or on English and the mixed text, a megabyte each or more.
+int bench_kinds(std::vector<std::string> files) {
   const Json golden = need(read_json("tests/golden/tokenizers.json", 16 << 20));
+  if (files.empty()) files = {"/usr/share/common-licenses/GPL-3", "tests/golden/tokens/mixed.txt"};
   std::vector<std::string> texts;
-  for (const char* file : {"/usr/share/common-licenses/GPL-3", "tests/golden/tokens/mixed.txt"}) {
+  for (const std::string& file : files) {
     const std::string once = need(read_file(file));
     std::string& text = texts.emplace_back();
     while (text.size() < (1 << 20)) text += once;
   }
-  fmt::print("{:24} {:>14} {:>14} {:>14}\n", "kind", "English", "mixed", "decode");
   const auto row = [&](const std::string& name, const tokenizers::Vocabulary& v, const Json& ids, bool special) {
     const auto t = need(tokenizers::Tokenizer::create(v));
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -97,18 +101,16 @@ int bench_kinds() {
       if (!ids[i].is_null() && got != ids[i].get<std::vector<int32_t>>())
         fail(name + ": the ids differ from the reference's");
     }
-    std::string out = fmt::format("{:24}", name);
+    std::string out = fmt::format("{:36}", name);
     for (const std::string& text : texts) {
-      const double once = seconds([&] { need(t->encode(text)); });
+      const double once = seconds([&] { need(t->encode(text)); }, 3);
       out += fmt::format(" {:9.1f} MB/s", static_cast<double>(text.size()) / once / 1e6);
     }
     const auto back = need(t->encode(texts[0]));
-    const double once = seconds([&] { need(t->decode(back)); });
+    const double once = seconds([&] { need(t->decode(back)); }, 3);
     fmt::print("{} {:9.1f} MB/s\n", out, static_cast<double>(texts[0].size()) / once / 1e6);
   };
-  for (const char* name : {"gpt2", "llama3", "o200k", "deepseek", "falcon", "llama2", "llama2-words", "marks", "bert",
-                           "t5", "metaspace-first", "metaspace-never-whole", "list"}) {
-    const Json& one = golden["json"][name];
+  for (const auto& [name, one] : golden["json"].items()) {
     Json json = {{"version", "1.0"}, {"added_tokens", Json::array()}};
     for (const char* key : {"normalizer", "pre_tokenizer", "post_processor", "decoder"}) json[key] = nullptr;
     Json model = golden["models"][one["model"].get<std::string>()];
@@ -133,10 +135,33 @@ int bench_kinds() {
   return 0;
 }
 
+int bench_texts(const std::string& path, const std::vector<std::string>& files) {
+  const auto tokenizer = std::filesystem::exists(path + "/config.json") || !std::filesystem::is_directory(path)
+                             ? need(engine::load_tokenizer(*need(formats::open_model(path))))
+                             : need(tokenizers::tokenizer_of_folder(path));
+  Json rows = Json::array();
+  for (const std::string& file : files) {
+    const std::string text = need(read_file(file));
+    const double encode = seconds([&] { need(tokenizer->encode(text, {.add_special = false})); }, 5);
+    const auto ids = need(tokenizer->encode(text, {.add_special = false}));
+    const double decode = seconds([&] { need(tokenizer->decode(ids)); }, 5);
+    const double size = static_cast<double>(text.size()) / 1e6;
+    rows.push_back({{"text", std::filesystem::path(file).stem().string()},
+                    {"bytes", text.size()},
+                    {"tokens", ids.size()},
+                    {"encode_mb_per_second", size / encode},
+                    {"decode_mb_per_second", size / decode}});
+  }
+  fmt::print("{}\n", rows.dump());
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "--kinds") return bench_kinds();
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (argc > 1 && arguments[0] == "--kinds") return bench_kinds({arguments.begin() + 1, arguments.end()});
+  if (argc > 3 && arguments[0] == "--json") return bench_texts(arguments[1], {arguments.begin() + 2, arguments.end()});
   const std::string path = need(store::resolve_model(argc > 1 ? argv[1] : "qwen2.5-coder-0.5b"));
   const auto source = need(formats::open_model(path));
   const auto tokenizer = need(engine::load_tokenizer(*source));

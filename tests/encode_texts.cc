@@ -4,11 +4,10 @@
 // ...} once. FOLDER holds files of a tokenizer; FILE is a GGUF.
 #include <filesystem>
 #include <iostream>
-#include <list>
 #include <nlohmann/json.hpp>
 
-#include "fovea/base/file.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/tokenizers/testing/folder.h"
 #include "fovea/tokenizers/tokenizer.h"
 #include "fovea/tokenizers/utf8.h"
 
@@ -25,24 +24,7 @@ int main(int argc, char** argv) {
       FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
       return engine::load_tokenizer(*source);
     }
-    tokenizers::Vocabulary v;
-    v.name = path;
-    v.kind = "files";
-    std::list<std::string> kept;
-    const std::pair<const char*, std::string_view*> files[] = {{"tokenizer.json", &v.files.tokenizer_json},
-                                                               {"tokenizer.model", &v.files.tokenizer_model},
-                                                               {"vocab.json", &v.files.vocab_json},
-                                                               {"merges.txt", &v.files.merges_txt},
-                                                               {"vocab.txt", &v.files.vocab_txt},
-                                                               {"tokenizer_config.json", &v.files.tokenizer_config},
-                                                               {"special_tokens_map.json", &v.files.special_tokens_map},
-                                                               {"added_tokens.json", &v.files.added_tokens}};
-    for (const auto& [name, view] : files) {
-      if (!std::filesystem::exists(path + "/" + name)) continue;
-      FOVEA_ASSIGN_OR_RETURN(std::string bytes, read_file(path + "/" + name));
-      *view = kept.emplace_back(std::move(bytes));
-    }
-    return tokenizers::Tokenizer::create(v);
+    return tokenizers::tokenizer_of_folder(path);
   };
   const auto tokenizer = make();
   if (!tokenizer) {

@@ -156,7 +156,8 @@ void product(const MatmulArgs& args) {
 
 // Whether both products of a gate can be made beside each other, and gated before they are stored.
 bool gates_in_tiles(const MatmulArgs& gate, const MatmulArgs& up) {
-  return FOVEA_ISA_LEVEL == 2 && gate.act == Activation::kSilu && gate.w.dtype == up.w.dtype &&
+  const bool alike = gate.w.dtype == up.w.dtype && gate.w.cols == up.w.cols && gate.quantized == up.quantized;
+  return FOVEA_ISA_LEVEL == 2 && alike && gate.act == Activation::kSilu && !gate.residual && !up.residual &&
          gate.token_end - gate.token_begin >= kSpreadFrom && uses_quantized(gate.w.dtype, gate.w.cols, gate.numerics);
 }
 

@@ -66,7 +66,7 @@ struct MatmulArgs {
   const float* bias = nullptr;      // [rows] or null, added to the sums
   const float* residual = nullptr;  // as y is, or null: y = residual + factor * product
   float factor = 1;
-  // y = act(product) * up's product: the same rows and tokens of another weight; its y is room. No residual, no factor.
+  // y = act(product) * up's, each after its own residual: the same rows and tokens of another weight, its y is room.
   const MatmulArgs* up = nullptr;
   Activation act = Activation::kSilu;
   float* y = nullptr;  // [n_tokens, rows], rows ld_y floats apart

@@ -18,6 +18,22 @@ Status check_weight(const Weight& w) {
   return make_error(ErrorCode::kUsage, "adapter of {}: it is a vector, and only matrices have adapters", w.name);
 }
 
+Tensor stacked(const Tensor& a, const Tensor& b) {
+  Tensor out = Tensor::empty({a.dim(0) + b.dim(0), a.dim(1)});
+  std::copy_n(b.data(), b.elements(), std::copy_n(a.data(), a.elements(), out.data()));
+  return out;
+}
+
+Tensor beside(const Tensor& a, const Tensor& b) {
+  Tensor out = Tensor::empty({a.dim(0), a.dim(1) + b.dim(1)});
+  float* to = out.data();
+  for (int64_t r = 0; r < a.dim(0); ++r) {
+    to = std::copy_n(a.data() + r * a.dim(1), a.dim(1), to);
+    to = std::copy_n(b.data() + r * b.dim(1), b.dim(1), to);
+  }
+  return out;
+}
+
 }  // namespace
 
 Status Adapters::add(const Weight& w, Lora lora) {
@@ -31,6 +47,15 @@ Status Adapters::add(const Weight& w, Lora lora) {
                       w.rows());
   }
   if (lora.a.dim(0) == 0) return {};
+  std::vector<Lora>& loras = of_[w.view.data].loras;
+  const auto twin = std::find_if(loras.begin(), loras.end(), [&](const Lora& other) {
+    return lora.frozen && other.frozen && lora.scale == 1 && other.scale == 1 && lora.use == other.use;
+  });
+  if (twin != loras.end()) {  // one product of both ranks instead of two
+    lora.a = stacked(twin->a, lora.a);
+    lora.b = beside(twin->b, lora.b);
+    loras.erase(twin);
+  }
   lora.of_a = Weight::from("lora_a", lora.a);
   lora.of_b = Weight::from("lora_b", lora.b);
   if (lora.frozen) {
@@ -39,7 +64,7 @@ Status Adapters::add(const Weight& w, Lora lora) {
       pack_weight_later(*part);
     }
   }
-  of_[w.view.data].loras.push_back(std::move(lora));
+  loras.push_back(std::move(lora));
   return {};
 }
 

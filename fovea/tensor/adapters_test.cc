@@ -328,5 +328,65 @@ TEST(Adapters, AFrozenLoraGivesTheSameBits) {
   }
 }
 
+// What follows a product is done in the job that adds the Lora. Told as rows that have an adapter of their own, each
+// step is an op by itself.
+TEST(Adapters, AProductWithALoraAndWhatFollowsItHaveTheBitsOfSingleSteps) {
+  const QuantizedMatrix gate(96, 64, 1), up(96, 64, 2);
+  const Weight bias = Weight::from("b", random_tensor({96}, 3));
+  Adapters adapters;
+  for (const Weight* w : {&gate.weight, &up.weight}) {
+    Lora some = lora(96, 64, 5, 4);
+    some.scale = 1, some.frozen = true;
+    ASSERT_TRUE(adapters.add(*w, some));
+  }
+  for (const Numerics numerics : {Numerics::kExact, Numerics::kFast}) {
+    for (const int64_t n : {1, 3, 9, 70}) {
+      const Tensor x = random_tensor({n, 64}, 5), residual = random_tensor({n, 96}, 6);
+      const auto all = [&] {
+        std::vector<Tensor> y = {matmul(x, gate.weight, bias), matmul_add(residual, x, {gate.weight, bias}, 0.5f),
+                                 matmul_gated(x, {gate.weight, bias}, {up.weight, bias}, Activation::kGelu),
+                                 matmul_activated(x, {gate.weight, bias}, Activation::kSilu)};
+        for (Tensor& one : matmuls(x, {{gate.weight, bias}, {up.weight, bias, true}})) y.push_back(std::move(one));
+        return y;
+      };
+      const AdapterRows rows[] = {{n, &adapters}};
+      Exec together{.numerics = numerics, .adapters = &adapters}, apart{.numerics = numerics, .adapter_rows = rows};
+      std::vector<Tensor> found, expected;
+      {
+        ExecScope scope(together);
+        found = all();
+      }
+      {
+        ExecScope scope(apart);
+        expected = all();
+      }
+      for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(same_bits(found[i], expected[i])) << n << " " << i;
+    }
+  }
+}
+
+TEST(Adapters, FrozenLorasOfOneUseAreOneOfBothRanks) {
+  const Weight w = Weight::from("w", random_tensor({6, 8}, 1));
+  Adapters adapters;
+  const Lora of[] = {lora(6, 8, 2, 2), lora(6, 8, 3, 4), lora(6, 8, 1, 6), lora(6, 8, 2, 8)};
+  for (Lora one : of) {
+    one.scale = 1, one.frozen = true;
+    one.use = one.a.dim(0) == 1 ? Lora::Use::kLookUps : Lora::Use::kProducts;
+    ASSERT_TRUE(adapters.add(w, one));
+  }
+  const std::vector<Lora>& kept = adapters.find(w)->loras;
+  ASSERT_EQ(kept.size(), 2u);  // that of look-ups stays apart
+  EXPECT_EQ(kept[1].a.dim(0), 7);
+  const Tensor x = random_tensor({3, 8}, 10);
+  Tensor expected = matmul(x, w);
+  for (const int i : {0, 1, 3}) {
+    const Weight a = Weight::from("a", of[i].a), b = Weight::from("b", of[i].b);
+    expected = matmul_add(expected, matmul(x, a), b);
+  }
+  Exec exec{.adapters = &adapters};
+  ExecScope scope(exec);
+  expect_near(matmul(x, w), expected);
+}
+
 }  // namespace
 }  // namespace fovea::tensor

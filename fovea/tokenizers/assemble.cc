@@ -151,13 +151,6 @@ void add_symbol(BpeParts& parts, const BpeSource& source, std::string_view spell
   }
 }
 
-// Whether a token of the text goes on with `mark` behind something else.
-bool crosses(std::string_view spelling, std::string_view mark) {
-  size_t at = 0;
-  while (spelling.substr(at, mark.size()) == mark) at += mark.size();
-  return spelling.find(mark, at) != spelling.npos;
-}
-
 }  // namespace
 
 bool is_text(TokenType type) {
@@ -262,9 +255,11 @@ Status set_bpe(Pipeline& p, const std::string& name, const BpeSource& source) {
     }
     parts.storage = std::move(storage);
   }
+  // A character that becomes nothing lets its neighbours meet, whatever stands between them.
+  const bool vanishes = source.unknown < 0;
   const bool can_cut = !source.byte_level && !parts.inner_mark && !parts.last_mark && !source.whole_words_first;
   p.model = make_bpe(std::move(parts));
-  if (can_cut) cut_words(p);
+  if (can_cut) cut_words(p, vanishes);
   return {};
 }
 
@@ -336,7 +331,7 @@ Status set_scored_bpe(Pipeline& p, const std::string& name, const std::vector<fl
   parts.merger = std::make_unique<PairMerger>(merges.size());
   for (const Merge& m : merges) parts.merger->add(m.left, m.right, m.result, m.rank);
   p.model = make_bpe(std::move(parts));
-  cut_words(p);
+  cut_words(p, false);
   return {};
 }
 
@@ -375,14 +370,21 @@ Status set_word_piece(Pipeline& p, const std::string& inner_mark, int32_t unknow
   return {};
 }
 
-void cut_words(Pipeline& p) {
-  bool mark = false, crossed = false;
-  for (size_t i = 0; i < p.spellings.size() && !crossed; ++i) {
+void cut_words(Pipeline& p, bool only_all) {
+  bool mark = false;
+  std::vector<uint32_t> kept;  // characters that stand before a mark in some token
+  for (size_t i = 0; i < p.spellings.size(); ++i) {
     if (!is_text(p.types[i])) continue;
-    mark = mark || p.spellings[i] == kSpaceMark;
-    crossed = crosses(p.spellings[i], kSpaceMark);
+    const std::string_view s = p.spellings[i];
+    mark = mark || s == kSpaceMark;
+    size_t at = 0;
+    while (s.substr(at, kSpaceMark.size()) == kSpaceMark) at += kSpaceMark.size();
+    for (at = s.find(kSpaceMark, at); at != s.npos; at = s.find(kSpaceMark, at + kSpaceMark.size()))
+      kept.push_back(character_before(s, at));
   }
-  if (mark && !crossed) p.steps.push_back(make_cut_before(kSpaceMark));
+  std::sort(kept.begin(), kept.end());
+  kept.erase(std::unique(kept.begin(), kept.end()), kept.end());
+  if (mark && (kept.empty() || !only_all)) p.steps.push_back(make_cut_before(std::string(kSpaceMark), std::move(kept)));
 }
 
 }  // namespace fovea::tokenizers

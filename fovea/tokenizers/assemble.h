@@ -50,7 +50,8 @@ Status set_scored_bpe(Pipeline& pipeline, const std::string& name, const std::ve
 Status set_unigram(Pipeline& pipeline, const std::string& name, std::vector<double> scores, double lowest,
                    const Fallback& fallback);
 Status set_word_piece(Pipeline& pipeline, const std::string& inner_mark, int32_t unknown, size_t max_characters);
-// Adds a cut before spaces, if no token goes on behind such a place.
-void cut_words(Pipeline& pipeline);
+// Adds a cut before spaces, but for those that some token has behind another character; `only_all`: none if there are
+// any.
+void cut_words(Pipeline& pipeline, bool only_all);
 
 }  // namespace fovea::tokenizers

@@ -12,5 +12,7 @@ namespace fovea::tokenizers {
 // a character stands for none.
 size_t append_spelt_bytes(std::string_view spelling, std::string& out);
 void append_spelling(std::string_view bytes, std::string& out);
+// What is spelt as itself, in one byte.
+inline bool is_own_letter(char c) { return c > 0x20 && c < 0x7F; }
 
 }  // namespace fovea::tokenizers

@@ -166,9 +166,10 @@ class ByteLetters final : public Normalizer {
     const std::string_view text = edit.source();
     std::string letter;
     for (size_t i = 0; i < text.size(); ++i) {
+      if (is_own_letter(text[i])) continue;
       letter.clear();
       append_spelling(text.substr(i, 1), letter);
-      if (letter != text.substr(i, 1)) edit.replace(i, i + 1, letter);
+      edit.replace(i, i + 1, letter);
     }
     edit.finish();
     return {};

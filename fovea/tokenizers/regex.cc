@@ -249,10 +249,27 @@ struct Regex::Matches::State {
   std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context{pcre2_match_context_create(nullptr)};
   std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack_free>> stack{
       pcre2_jit_stack_create(32 << 10, 1 << 20, nullptr)};
+  State() {
+    pcre2_set_depth_limit(context.get(), 100'000);
+    pcre2_set_heap_limit(context.get(), 64 << 10);  // KiB
+    if (stack) pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
+
+  // A step looks at each word of a text, which takes less time than making a state: a thread keeps those that it has
+  // made. As many are out at once as there are steps one behind the other.
+  static std::vector<std::unique_ptr<State>>& kept() {
+    thread_local std::vector<std::unique_ptr<State>> all;
+    return all;
+  }
+  static std::unique_ptr<State> take() {
+    if (kept().empty()) return std::make_unique<State>();
+    std::unique_ptr<State> one = std::move(kept().back());
+    kept().pop_back();
+    return one;
+  }
 };
 
-Regex::Matches::Matches(const Regex& regex, std::string_view text)
-    : regex_(regex), text_(text), state_(std::make_unique<State>()) {
+Regex::Matches::Matches(const Regex& regex, std::string_view text) : regex_(regex), text_(text), state_(State::take()) {
   if (!is_utf8(text)) {
     shown_ = text;
     for (size_t i = 0; i < shown_.size();) {
@@ -266,19 +283,22 @@ Regex::Matches::Matches(const Regex& regex, std::string_view text)
   // steps of one match; what does so in each of many matches, by the clock.
   const size_t steps = 1'000'000 + 32 * text.size();
   pcre2_set_match_limit(state_->context.get(), static_cast<uint32_t>(std::min<size_t>(steps, UINT32_MAX)));
-  pcre2_set_depth_limit(state_->context.get(), 100'000);
-  pcre2_set_heap_limit(state_->context.get(), 64 << 10);  // KiB
-  if (state_->stack) pcre2_jit_stack_assign(state_->context.get(), nullptr, state_->stack.get());
-  deadline_ = std::chrono::steady_clock::now() + std::chrono::seconds(2) + std::chrono::microseconds(2 * text.size());
 }
 
-Regex::Matches::~Matches() = default;
+Regex::Matches::~Matches() { State::kept().push_back(std::move(state_)); }
+
+// Asked after some matches: of the words that a step looks at, most have fewer.
+bool Regex::Matches::is_late() {
+  const auto now = std::chrono::steady_clock::now();
+  if (n_matches_ == 16) deadline_ = now + std::chrono::seconds(2) + std::chrono::microseconds(2 * text_.size());
+  return now > deadline_;
+}
 
 bool Regex::Matches::next(size_t& begin, size_t& end) {
   const auto* code = static_cast<const pcre2_code*>(regex_.code_.get());
   const char* text = text_.data() ? text_.data() : "";
   while (from_ <= text_.size()) {
-    if (++n_matches_ % 16 == 0 && std::chrono::steady_clock::now() > deadline_) {
+    if (++n_matches_ % 16 == 0 && is_late()) {
       status_ = make_error(ErrorCode::kLimit, "a regular expression takes too long on this text, at byte {}", from_);
       return false;
     }

@@ -36,6 +36,7 @@ class Regex {
 
    private:
     struct State;
+    bool is_late();
     const Regex& regex_;
     std::string_view text_;
     std::string shown_;  // the text with a control character in place of each invalid byte

@@ -67,6 +67,22 @@ TEST(Regex, WhatItCannotReadIsRefusedWithItsPlace) {
   EXPECT_EQ(Regex::create(std::string_view("a\0b", 3)).error().code, ErrorCode::kData);
 }
 
+TEST(Regex, MatchesOfSeveralTextsDoNotMeet) {
+  const auto words = Regex::create("[a-z]+"), letters = Regex::create("[b-y]");
+  ASSERT_TRUE(words && letters);
+  const std::string text = "abc xyz";
+  for (int again = 0; again < 2; ++again) {
+    std::string seen;
+    Regex::Matches outer(*words, text);
+    for (size_t begin = 0, end = 0; outer.next(begin, end);) {
+      const std::string_view word = std::string_view(text).substr(begin, end - begin);
+      Regex::Matches inner(*letters, word);
+      for (size_t from = 0, to = 0; inner.next(from, to);) seen += std::string(word.substr(from, to - from)) + ",";
+    }
+    EXPECT_EQ(seen, "b,c,x,y,");
+  }
+}
+
 TEST(Regex, T8_HostileExpressionsEndInBoundedTime) {
   const std::string text(200'000, 'a');
   for (const char* expression :

@@ -217,19 +217,17 @@ Result<Pipeline> sentencepiece_pipeline(const SentencePieceModel& m, const std::
     FOVEA_RETURN_IF_ERROR(set_scored_bpe(p, name, m.scores, fallback));
     return p;
   }
-  double lowest = 0, highest = 0;  // the highest is none below 0: user-defined pieces win against all others
+  double lowest = 0;
   bool any = false;
   for (size_t i = 0; i < m.types.size(); ++i) {
     if (m.types[i] != TokenType::kNormal) continue;
-    const double score = m.scores[i];
-    lowest = any ? std::min(lowest, score) : score;
-    highest = std::max(highest, score);
+    lowest = any ? std::min<double>(lowest, m.scores[i]) : m.scores[i];
     any = true;
   }
   std::vector<double> scores(m.scores.begin(), m.scores.end());
-  for (size_t i = 0; i < scores.size(); ++i) {
-    if (m.types[i] != TokenType::kUserDefined) continue;
-    scores[i] = static_cast<double>(m.pieces[i].size()) * highest - 0.1;
+  for (size_t i = 0; i < scores.size(); ++i) {  // user-defined pieces win against all others, of them the longer ones
+    if (m.types[i] == TokenType::kUserDefined)
+      scores[i] = static_cast<float>(0.1 * (static_cast<double>(m.pieces[i].size()) - 1));
   }
   FOVEA_RETURN_IF_ERROR(set_unigram(p, name, std::move(scores), lowest, fallback));
   return p;

@@ -433,9 +433,10 @@ class ByteLettersStep final : public SplitStep {
     TextEdit edit(piece.text, flow.tracked);
     std::string letter;
     for (size_t i = 0; i < piece.text.size(); ++i) {
+      if (is_own_letter(piece.text[i])) continue;
       letter.clear();
       append_spelling(piece.text.substr(i, 1), letter);
-      if (letter != piece.text.substr(i, 1)) edit.replace(i, i + 1, letter);
+      edit.replace(i, i + 1, letter);
     }
     run_edited(piece, edit, flow, next);
   }
@@ -447,6 +448,10 @@ class BytesStep final : public SplitStep {
     TextEdit edit(piece.text, flow.tracked);
     std::string byte;
     for (size_t at = 0; at < piece.text.size();) {
+      if (is_own_letter(piece.text[at])) {
+        ++at;
+        continue;
+      }
       const size_t n = character_at(piece.text, at).bytes;
       byte.clear();
       append_spelt_bytes(piece.text.substr(at, n), byte);
@@ -492,13 +497,15 @@ class Metaspace final : public SplitStep {
 
 class CutBefore final : public SplitStep {
  public:
-  explicit CutBefore(std::string mark) : mark_(std::move(mark)) {}
+  CutBefore(std::string mark, std::vector<uint32_t> kept) : mark_(std::move(mark)), kept_(std::move(kept)) {}
   void split(const Piece& piece, Flow& flow, size_t next) const override {
     size_t begin = 0;
     const std::string_view text = piece.text;
     for (size_t at = text.find(mark_); at != text.npos && !flow.failed;) {
-      if (at > begin) flow.run(next, piece.part(begin, at));
-      begin = at;
+      if (at > begin && !stays(text, at)) {
+        flow.run(next, piece.part(begin, at));
+        begin = at;
+      }
       while (text.substr(at, mark_.size()) == mark_) at += mark_.size();  // a run of marks stays together
       at = text.find(mark_, at);
     }
@@ -506,10 +513,22 @@ class CutBefore final : public SplitStep {
   }
 
  private:
+  bool stays(std::string_view text, size_t at) const {
+    return !kept_.empty() && std::binary_search(kept_.begin(), kept_.end(), character_before(text, at));
+  }
+
   std::string mark_;
+  std::vector<uint32_t> kept_;
 };
 
 }  // namespace
+
+uint32_t character_before(std::string_view text, size_t at) {
+  size_t begin = at - 1;
+  while (begin > 0 && at - begin < 4 && (text[begin] & 0xC0) == 0x80) --begin;
+  const Char c = character_at(text.substr(0, at), begin);
+  return c.bytes == at - begin ? c.value : character_at("\xFF", 0).value;
+}
 
 SplitStepPtr make_scan(WordEnd word_end) { return make<Scan>(word_end); }
 SplitStepPtr make_regex_split(Regex what, Behaviour behaviour, bool invert) {
@@ -533,6 +552,8 @@ SplitStepPtr make_bytes_step() { return make<BytesStep>(); }
 SplitStepPtr make_metaspace(std::string mark, Prefix prefix, bool split) {
   return make<Metaspace>(std::move(mark), prefix, split);
 }
-SplitStepPtr make_cut_before(std::string mark) { return make<CutBefore>(std::move(mark)); }
+SplitStepPtr make_cut_before(std::string mark, std::vector<uint32_t> kept) {
+  return make<CutBefore>(std::move(mark), std::move(kept));
+}
 
 }  // namespace fovea::tokenizers

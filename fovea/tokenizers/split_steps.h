@@ -1,9 +1,11 @@
 // How a text is cut into words before the model sees it: steps, each of which cuts the pieces of the one before.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fovea/base/result.h"
 #include "fovea/tokenizers/regex.h"
@@ -71,8 +73,10 @@ SplitStepPtr make_bytes_step();         // and back
 enum class Prefix { kAlways, kFirst, kNever };
 // Spaces become `mark`, one is put before the text, and each word begins with one.
 SplitStepPtr make_metaspace(std::string mark, Prefix prefix, bool split);
-// Before each `mark` that follows something else. For models of which no token goes on behind such a place: it changes
-// no id, and words can be remembered.
-SplitStepPtr make_cut_before(std::string mark);
+// What ends before byte `at`, which is not the first; 0xFFFFF: what is no character.
+uint32_t character_before(std::string_view text, size_t at);
+// Before each `mark` that follows something else, but for the characters `kept`, in rising order. For
+// models of which no token has `mark` behind another character: it changes no id, and words can be remembered.
+SplitStepPtr make_cut_before(std::string mark, std::vector<uint32_t> kept);
 
 }  // namespace fovea::tokenizers

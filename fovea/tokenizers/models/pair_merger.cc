@@ -68,6 +68,8 @@ void PairMerger::merge_short(Scratch& word) const {
   size_t n = word.symbols.size();
   word.spans.assign(n, 1);
   uint32_t* spans = word.spans.data();
+  // The table of a large vocabulary lies in main memory: all first lookups are on their way together.
+  for (size_t i = 0; byte_rank_.empty() && i + 1 < n; ++i) prefetch(ids[i], ids[i + 1]);
   for (size_t i = 0; i + 1 < n; ++i) ranks[i] = first_rank(ids[i], ids[i + 1]);
   while (n > 1) {
     uint32_t best = kNone;

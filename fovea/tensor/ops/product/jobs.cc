@@ -21,20 +21,22 @@ struct Cut {
   int64_t panels, tokens;  // per task
 };
 
-Cut cut_of(int64_t n_panels, int64_t n_tokens, int64_t cols, int n_threads) {
-  constexpr int64_t kTasksPerThread = 4;       // evens out threads that start late
-  constexpr int64_t kLeastWork = 64 * 1024;    // multiplications that are worth a task
-  constexpr int64_t kTokenBytes = 256 * 1024;  // activations of a task stay in a second-level cache
-  constexpr int64_t kTile = 12;                // tokens that a kernel takes at once, or a multiple of them
-  // Parts of about that size, all alike: what is left over would spread the weight again for a few tokens.
-  const int64_t most = std::max<int64_t>(64, kTokenBytes / cols / 64 * 64);
+Cut cut_of(int64_t n_panels, int64_t n_tokens, const MatmulArgs& like, int n_threads) {
+  constexpr int64_t kTasksPerThread = 4;     // evens out threads that start late
+  constexpr int64_t kLeastWork = 64 * 1024;  // multiplications that are worth a task
+  constexpr int64_t kTile = 12;              // tokens that a kernel takes at once, or a multiple of them
+  constexpr int64_t kMany = 9;               // tokens for which two panels are read together
+  // Activations of a task stay in a second-level cache; where each task would widen the panels of its rows for itself,
+  // they are more. Parts are alike: what is left over would spread the weight again for a few tokens.
+  const int64_t cols = std::max<int64_t>(1, like.w.cols);
+  const bool floats = !like.quantized && like.packed;
+  const int64_t most = std::max<int64_t>(64, (floats ? 128 * 1024 : 256 * 1024) / cols);
   const int64_t n_parts = std::max<int64_t>(1, (n_tokens + most - 1) / most);
   const int64_t tokens = std::min(n_tokens, ((n_tokens + n_parts - 1) / n_parts + kTile - 1) / kTile * kTile);
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
   const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
-  int64_t panels = std::max(share, least);
-  if (n_tokens >= kTile) panels += panels % 2;  // they are multiplied in pairs
-  return {std::min(n_panels, panels), tokens};
+  const int64_t panels = std::max(share, least), even = tokens < kMany ? panels : panels + panels % 2;
+  return {std::min(n_panels, even), tokens};
 }
 
 void do_part(const Job& job, const MatmulArgs& part) {
@@ -46,13 +48,15 @@ void do_part(const Job& job, const MatmulArgs& part) {
     same.scratch = part.scratch;
     kernels::matmul(same);
   }
-  if (!job.rest && !job.activates && !job.form) return;
+  if (!job.rest && !job.activates && !job.onto && !job.form) return;
   const int64_t n = part.row_end - part.row_begin;
   for (int64_t t = part.token_begin; t < part.token_end; ++t) {
     const int64_t at = t * part.ld_y + part.row_begin;
     float* y = part.y + at;
     if (job.activates) kernels::activate(part.act, y, n, y);
     if (job.rest) kernels::add(job.rest->y + at, y, n, y);
+    if (job.onto && job.factor != 1) kernels::scale(n, job.factor, y, y);
+    if (job.onto) kernels::add(job.onto + at, y, n, y);
     if (job.form) job.form->fill_columns(part.y, part.ld_y, t, t + 1, part.row_begin, part.row_end);
   }
 }
@@ -64,7 +68,8 @@ bool do_whole(const Job& job) {
   const MatmulArgs& g = job.product;
   if (g.w.dtype != kernels::DType::kF32 || g.numerics != Numerics::kExact || g.n_tokens < kMany || g.packed)
     return false;
-  if (g.residual || g.up || job.rest || job.activates || kernels::sgemm_block.used() == kernels::Isa::kPortable)
+  if (g.residual || g.up || job.rest || job.activates || job.onto ||
+      kernels::sgemm_block.used() == kernels::Isa::kPortable)
     return false;
   kernels::sgemm({.m = g.n_tokens,
                   .n = g.w.rows,
@@ -115,7 +120,7 @@ void run(std::span<const Job> jobs) {
   }
   if (n_panels == 0 || n_tokens == 0) return;
   const Slices scratch(scratch_bytes);
-  Cut cut = cut_of(n_panels, n_tokens, std::max<int64_t>(1, jobs[0].product.w.cols), pool().size());
+  Cut cut = cut_of(n_panels, n_tokens, jobs[0].product, pool().size());
   if (jobs[0].form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
   const int64_t step = cut.panels * kPanelRows;
   const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
@@ -151,7 +156,7 @@ void run_own_tokens(std::span<const Job> jobs) {
   const auto tasks_of = [n_panels](const Job& job) {
     const MatmulArgs& g = job.product;
     const int64_t n_tokens = g.token_end - g.token_begin;
-    Cut cut = cut_of(n_panels, std::max<int64_t>(1, n_tokens), std::max<int64_t>(1, g.w.cols), pool().size());
+    Cut cut = cut_of(n_panels, std::max<int64_t>(1, n_tokens), g, pool().size());
     cut.panels = std::min(cut.panels, panels_of(job));
     if (job.form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
     const int64_t step = cut.panels * kPanelRows, rows = (g.w.rows + step - 1) / step;

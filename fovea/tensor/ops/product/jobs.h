@@ -13,7 +13,9 @@ namespace fovea::tensor {
 // A product, and what is done with each part of it. Ranges and scratch of the arguments are filled in by who runs it.
 struct Job {
   kernels::MatmulArgs product;
-  bool activates = false;                     // y = act(y)
+  bool activates = false;       // y = act(y)
+  const float* onto = nullptr;  // [n_tokens, rows]: y = onto + factor y, last of all
+  float factor = 1;
   const kernels::MatmulArgs* rest = nullptr;  // y = rest + y, its product with the same rows
   QuantizedForm* form = nullptr;              // y's, for the product that follows
 };

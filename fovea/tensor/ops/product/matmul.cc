@@ -110,42 +110,61 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
           .ld_y = w.rows()};
 }
 
-// The adapter of all rows of products with w, where it has nothing but Loras as they are added here: no scale to do.
-const Adapter* plain_loras(const Weight& w) {
+// The Lora of all rows of products with w, where its adapter has nothing else and no scale is left to do.
+const Lora* only_lora(const Weight& w) {
   const Exec* exec = Exec::current();
   if (!exec || exec->tape || !exec->adapters || !exec->adapter_rows.empty()) return nullptr;
   const Adapter* adapter = exec->adapters->find(w);
-  const bool plain = adapter && adapter->rows.empty() && !adapter->mask.values.defined() &&
-                     std::all_of(adapter->loras.begin(), adapter->loras.end(),
-                                 [](const Lora& lora) { return lora.scale == 1 && lora.use != Lora::Use::kLookUps; });
-  return plain ? adapter : nullptr;
+  if (!adapter || !adapter->rows.empty() || adapter->mask.values.defined() || adapter->loras.size() != 1)
+    return nullptr;
+  const Lora& lora = adapter->loras[0];
+  return lora.scale == 1 && lora.use != Lora::Use::kLookUps ? &lora : nullptr;
 }
 
 constexpr size_t kMostProducts = 4;
 
-// y[i] += b (a x) for every Lora of products of one x, with the bits of change_product(): one job for the a of all
-// products, one for the b. Products whose `adapters` are null stay.
-void add_loras(const Tensor& x, std::span<const Adapter* const> adapters, Tensor* y) {
+// Products with weights and with the a of their Loras, all of one x: `n` of the weights come first. Of few tokens they
+// are one job; of many each is large enough, and a single one may be done as a whole.
+void run_beside(std::span<const Job> jobs, size_t n) {
+  constexpr int64_t kFew = 8;
+  if (jobs[0].product.n_tokens < kFew) return run(jobs);
+  run(jobs.first(n));
+  run(jobs.subspan(n));
+}
+
+// y + b (a x) for y = x w + bias, and what `then` says of it, with the bits of change_product().
+Tensor lora_product(const Tensor& x, const Linear& by, const Lora& lora, Job then, Next next = Next::kAnything) {
   const Weight none;
-  std::array<Job, kMostProducts> jobs;
-  std::array<Tensor, kMostProducts> h, sums;
-  std::array<size_t, kMostProducts> of;
-  Tensor hold;
-  for (size_t round = 0;; ++round) {  // the first Lora of each, then the second
-    size_t n = 0;
-    for (size_t i = 0; i < adapters.size(); ++i) {
-      if (adapters[i] && round < adapters[i]->loras.size()) of[n++] = i;
-    }
-    if (n == 0) return;
-    for (size_t j = 0; j < n; ++j) jobs[j] = {args_of(x, adapters[of[j]]->loras[round].of_a, none, h[j], hold)};
-    run(std::span(jobs).first(n));
-    for (size_t j = 0; j < n; ++j) {
-      jobs[j] = {args_of(h[j], adapters[of[j]]->loras[round].of_b, none, sums[j], hold)};
-      jobs[j].product.residual = y[of[j]].data();
-    }
-    run(std::span(jobs).first(n));
-    for (size_t j = 0; j < n; ++j) y[of[j]] = std::move(sums[j]);
-  }
+  Tensor y, h, out, holds[3];
+  const Job jobs[] = {{args_of(x, by.w, by.bias, y, holds[0])}, {args_of(x, lora.of_a, none, h, holds[1])}};
+  run_beside(jobs, 1);
+  const Activation act = then.product.act;
+  then.product = args_of(h, lora.of_b, none, out, holds[2]);
+  then.product.residual = y.data(), then.product.act = act;
+  const int64_t n = x.dim(0), cols = by.w.rows();
+  if (then.activates && wants_form(next, cols)) then.form = &QuantizedForm::begin(out, n, cols, /*with_rest=*/false);
+  run({&then, 1});
+  return out;
+}
+
+// matmul_gated() where both weights have a Lora.
+Tensor lora_gated(const Tensor& x, const Linear& gate, const Linear& up, const Lora& of_gate, const Lora& of_up,
+                  Activation act, Next next) {
+  const Weight none;
+  Tensor y, y_up, h, h_up, out, out_up, holds[6];
+  const Job jobs[] = {{args_of(x, gate.w, gate.bias, y, holds[0])},
+                      {args_of(x, up.w, up.bias, y_up, holds[1])},
+                      {args_of(x, of_gate.of_a, none, h, holds[2])},
+                      {args_of(x, of_up.of_a, none, h_up, holds[3])}};
+  run_beside(jobs, 2);
+  Job then{args_of(h, of_gate.of_b, none, out, holds[4])};
+  MatmulArgs up_product = args_of(h_up, of_up.of_b, none, out_up, holds[5]);
+  then.product.residual = y.data(), up_product.residual = y_up.data();
+  then.product.up = &up_product, then.product.act = act;
+  const int64_t n = x.dim(0), cols = gate.w.rows();
+  if (wants_form(next, cols)) then.form = &QuantizedForm::begin(out, n, cols, /*with_rest=*/false);
+  run({&then, 1});
+  return out;
 }
 
 // With the weight as it is, whatever the adapters.
@@ -179,11 +198,7 @@ Tensor matmul(const Tensor& x, const Weight& w) { return matmul(x, w, Weight());
 
 Tensor matmul(const Tensor& x, const Weight& w, const Weight& bias) {
   if (!is_adapted(w)) return product(x, w, bias);
-  if (const Adapter* loras = plain_loras(w)) {
-    Tensor y = product(x, w, bias);
-    add_loras(x, {&loras, 1}, &y);
-    return y;
-  }
+  if (const Lora* lora = only_lora(w)) return lora_product(x, {w, bias}, *lora, {});
   const bool all_masked = is_masked(w) && Exec::current()->adapter_rows.empty();
   return change_product(all_masked ? Tensor() : product(x, w, bias), x, w, bias);
 }
@@ -196,11 +211,11 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     for (size_t i = 0; i < products.size(); ++i) y[i] = matmul(x, products[i].w, products[i].bias);
     return;
   }
-  std::array<Job, kMost> jobs;
+  std::array<Job, 2 * kMost> jobs;  // with the weights, then with the a of their Loras
   std::array<MatmulArgs, kMost> rests;
-  std::array<Tensor, kMost> holds, rest_values;
+  std::array<Tensor, kMost> holds, rest_values, h, sums;
   const bool any_fine = std::any_of(products.begin(), products.end(), [](const Product& p) { return p.fine; });
-  size_t n_jobs = 0;
+  size_t n_jobs = 0, n_loras = 0;
   for (size_t i = 0; i < products.size(); ++i) {
     if (is_masked(products[i].w)) continue;
     Job& job = jobs[n_jobs++];
@@ -214,19 +229,42 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     rests[i].y = rest_values[i].data();
     job.rest = &rests[i];
   }
-  if (n_jobs > 0) run(std::span(jobs).first(n_jobs));
-  std::array<const Adapter*, kMost> loras = {};
+  std::array<const Lora*, kMost> loras = {};
+  std::array<size_t, kMost> of = {};  // the products that have one
+  const Weight none;
+  Tensor no_hold;
+  for (size_t i = 0; i < products.size(); ++i) {
+    loras[i] = only_lora(products[i].w);
+    if (!loras[i]) continue;
+    jobs[n_jobs + n_loras] = {args_of(x, loras[i]->of_a, none, h[i], no_hold)};
+    of[n_loras++] = i;
+  }
+  if (n_loras > 0) {
+    run_beside(std::span(jobs).first(n_jobs + n_loras), n_jobs);
+    for (size_t j = 0; j < n_loras; ++j) {
+      jobs[j] = {args_of(h[of[j]], loras[of[j]]->of_b, none, sums[j], no_hold)};
+      jobs[j].product.residual = y[of[j]].data();
+    }
+    run(std::span(jobs).first(n_loras));
+    for (size_t j = 0; j < n_loras; ++j) y[of[j]] = std::move(sums[j]);
+  } else if (n_jobs > 0) {
+    run(std::span(jobs).first(n_jobs));
+  }
   for (size_t i = 0; i < products.size(); ++i) {
     const auto& [w, bias, fine] = products[i];
-    loras[i] = plain_loras(w);
     if (loras[i] || !is_adapted(w)) continue;
     y[i] = is_masked(w) ? matmul(x, w, bias) : change_product(std::move(y[i]), x, w, bias);
   }
-  if (std::any_of(loras.begin(), loras.end(), [](const Adapter* one) { return one != nullptr; }))
-    add_loras(x, std::span(loras).first(products.size()), y);
 }
 
 Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, float factor) {
+  if (const Lora* lora = only_lora(by.w)) {
+    Job then;
+    then.onto = residual.data(), then.factor = factor;
+    FOVEA_CHECK(residual.shape() == Shape({x.dim(0), by.w.rows()}), "matmul_add: shapes {} and [{}, {}] differ",
+                residual.shape().to_string(), x.dim(0), by.w.rows());
+    return lora_product(x, by, *lora, then);
+  }
   if (current_tape() || is_adapted(by.w)) {
     const Tensor y = matmul(x, by.w, by.bias);
     return add(residual, factor == 1 ? y : affine(y, factor));
@@ -241,9 +279,11 @@ Tensor matmul_add(const Tensor& residual, const Tensor& x, const Linear& by, flo
 }
 
 Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activation act, Next next) {
+  const Lora *of_gate = only_lora(gate.w), *of_up = only_lora(up.w);
+  if (of_gate && of_up && gate.w.rows() == up.w.rows()) return lora_gated(x, gate, up, *of_gate, *of_up, act, next);
   if (current_tape() || is_adapted(gate.w) || is_adapted(up.w)) {
-    const auto [of_gate, of_up] = matmuls(x, {{gate.w, gate.bias}, {up.w, up.bias}});
-    return gated(of_gate, of_up, act);
+    const auto [g, u] = matmuls(x, {{gate.w, gate.bias}, {up.w, up.bias}});
+    return gated(g, u, act);
   }
   FOVEA_CHECK(gate.w.rows() == up.w.rows(), "matmul_gated: {} has {} rows, {} has {}", gate.w.name, gate.w.rows(),
               up.w.name, up.w.rows());
@@ -258,6 +298,11 @@ Tensor matmul_gated(const Tensor& x, const Linear& gate, const Linear& up, Activ
 }
 
 Tensor matmul_activated(const Tensor& x, const Linear& by, Activation act, Next next) {
+  if (const Lora* lora = only_lora(by.w)) {
+    Job then;
+    then.activates = true, then.product.act = act;
+    return lora_product(x, by, *lora, then, next);
+  }
   if (current_tape() || is_adapted(by.w)) return activate(matmul(x, by.w, by.bias), act);
   Tensor y, hold;
   Job job{args_of(x, by.w, by.bias, y, hold)};
