@@ -77,9 +77,13 @@ Result<tensor::Activation> read_activation(const Keys& keys, tensor::Activation 
 // The norms' epsilon; without one, or with one that is 0 or no number, outputs would be.
 Result<double> read_eps(const Keys& keys) {
   constexpr const char* kNames[] = {"attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"};
+  std::optional<double> eps;
   for (const char* name : kNames) {
-    if (keys.has(name)) return keys.number(name, 1e-20, 1);
+    if (!keys.has(name)) continue;
+    FOVEA_ASSIGN_OR_RETURN(const double value, keys.number(name, 1e-20, 1));
+    if (!eps) eps = value;
   }
+  if (eps) return *eps;
   const char* wanted = keys.lists(kNames[0]) ? kNames[0] : kNames[1];
   return keys.problem(ErrorCode::kData, wanted, "is missing");
 }
