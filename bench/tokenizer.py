@@ -2,7 +2,7 @@
 """Tokenizers of every kind on real text: build/bench_tokenizer in turn with `tokenizers` and tiktoken, one thread.
 
   python3 bench/tokenizer.py --prepare WORK                 texts and vocabularies, once (minutes)
-  python3 bench/tokenizer.py WORK [-o OUT.json] [NAME...]
+  python3 bench/tokenizer.py [-o OUT.json] WORK [NAME...]
 
 Texts, some megabytes each: `english` is documentation under /usr/share, `scripts` the translations of its programs into
 12 languages with scripts of their own, a few lines of each in turn. Vocabularies of 32,000 tokens are trained on both

@@ -340,6 +340,32 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
   FOVEA_RETURN_IF_ERROR(check_tokens(tokens));
   const auto total = static_cast<int64_t>(tokens.size());
   FOVEA_RETURN_IF_ERROR(check_room(sequence, total));
+  const int32_t before = length(sequence);
+  std::vector<attention::Pipeline::States> states(1);
+  if (total > options_.chunk && pipeline(sequence).keeps_state()) states[0] = pipeline(sequence).copy_states(sequence);
+  const auto take_back = [&] {
+    if (length(sequence) <= before) return;  // the pass that failed took back its own
+    lengths_[sequence] = before;
+    const Feed all{.sequence = sequence, .tokens = tokens};
+    roll_back({&all, 1}, states);
+  };
+  try {
+    Result<Tensor> logits = prefill_chunks(sequence, tokens, options);
+    if (!logits) {
+      if (logits.error().code != ErrorCode::kCancelled) take_back();
+      return logits.error();
+    }
+    const std::span<const float> last = logits->values().last(static_cast<size_t>(shape_.vocab_size));
+    return std::vector<float>(last.begin(), last.end());
+  } catch (...) {
+    take_back();
+    throw;
+  }
+}
+
+Result<Tensor> Session::prefill_chunks(SequenceId sequence, std::span<const int32_t> tokens,
+                                       const PrefillOptions& options) {
+  const auto total = static_cast<int64_t>(tokens.size());
   Tensor logits;
   for (int64_t first = 0; first < total; first += options_.chunk) {
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
@@ -354,8 +380,7 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
     if (options.on_logits) FOVEA_RETURN_IF_ERROR(options.on_logits(first, logits));
     if (options.progress) options.progress(first + n, total);
   }
-  const std::span<const float> last = logits.values().last(static_cast<size_t>(shape_.vocab_size));
-  return std::vector<float>(last.begin(), last.end());
+  return logits;
 }
 
 Result<Tensor> Session::decode(std::span<const Step> steps) {

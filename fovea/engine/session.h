@@ -78,7 +78,7 @@ class Session {
 
   // One forward pass over the tokens of several different sequences -> the logits asked for, in the order of the feeds,
   // [rows, vocab_size]. A pass that fails (an error, or a hook that throws) leaves every sequence as it was; one whose
-  // program has dropped keys by then is emptied. Errors as prefill.
+  // program lets keys go is emptied. Errors as prefill.
   enum class Logits { kNone, kLast, kAll };
   struct Feed {
     SequenceId sequence;
@@ -95,7 +95,8 @@ class Session {
 
   // Feeds prompt tokens in chunks -> logits of the last one, [vocab_size]. Errors: kUsage for an id outside
   // the vocabulary (with its index) or no token at all, kLimit over n_ctx (with both numbers, before
-  // any work), kCancelled (what was fed stays fed), kData if the model gives NaN.
+  // any work), kCancelled (what was fed stays fed), kData if the model gives NaN. Any other failure takes back all
+  // chunks of the call, as a failed step() takes back its own: NaN shows in the last one only.
   Result<std::vector<float>> prefill(SequenceId sequence, std::span<const int32_t> tokens,
                                      const PrefillOptions& options = {});
   struct Step {
@@ -140,6 +141,7 @@ class Session {
   Result<Tensor> pass(std::span<const Feed> feeds, bool to_hidden, const std::atomic<bool>* cancel);
   Result<Tensor> forward(const attention::Batch& batch, std::span<const models::GivenRows> given, bool to_hidden,
                          const std::atomic<bool>* cancel);
+  Result<Tensor> prefill_chunks(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options);
   void roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states);
 
   std::shared_ptr<const Model> model_;

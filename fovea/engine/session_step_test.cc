@@ -201,6 +201,46 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
   EXPECT_EQ(decode(*failing, f, 7), decode(*straight, s, 7));
 }
 
+// Of all chunks but the last nobody asks for logits, so that the pass of a chunk may not see what went wrong in it.
+TEST(SessionStep, APrefillThatFailsTakesBackAllOfItsChunks) {
+  const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf", {});
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  for (const char* program : kPrograms) {
+    SessionOptions options;
+    options.attention = program, options.chunk = 16;
+    auto straight = Session::create(*model, options), failing = Session::create(*model, options);
+    ASSERT_TRUE(straight.has_value() && failing.has_value());
+    const bool drops = std::string_view(program).starts_with("streaming");
+    for (const int before : {0, 20}) {
+      const SequenceId s = (*straight)->begin(), f = (*failing)->begin();
+      const std::vector<int32_t> first = ids_of(20), more = ids_of(60, 1);
+      for (Session* session : {straight->get(), failing->get()}) {
+        if (before > 0) ASSERT_TRUE(session->prefill(session == straight->get() ? s : f, first).has_value());
+      }
+      for (const bool throws : {false, true}) {
+        int calls = 0;
+        {
+          auto hook = (*failing)->hooks().scoped("blocks.0.hook_attn_out", [&](const std::string&, Tensor& x) {
+            if (throws && ++calls == 3) throw std::runtime_error("a callback's own");
+            if (!throws) x.data()[x.elements() - 1] = std::numeric_limits<float>::quiet_NaN();
+          });
+          ASSERT_TRUE(hook.has_value());
+          if (throws) {
+            EXPECT_THROW((void)(*failing)->prefill(f, more), std::runtime_error);
+          } else {
+            EXPECT_FALSE((*failing)->prefill(f, more).has_value());
+          }
+        }
+        EXPECT_EQ((*failing)->length(f), drops ? 0 : before) << program << " after " << before;
+        if (before > 0 && drops) ASSERT_TRUE((*failing)->prefill(f, first).has_value());
+      }
+      const auto expected = (*straight)->prefill(s, more), found = (*failing)->prefill(f, more);
+      ASSERT_TRUE(expected.has_value() && found.has_value()) << program;
+      EXPECT_EQ(*found, *expected) << program << " after " << before;
+    }
+  }
+}
+
 TEST(SessionStep, RowsGivenInPlaceOfTokensAreTheirEmbeddings) {
   auto session = session_of();
   const std::vector<int32_t> ids = ids_of(9), other = ids_of(5, 3), blank(9, 0);

@@ -151,12 +151,11 @@ struct Backward {
   }
   // q k -> the capped score over scale; its slope goes to ds_panels, which is free until dS is made.
   void cap_scores() const {
-    const F32 to_exponent = F32::all(2.0f * g.scale / g.softcap), one = F32::all(1.0f),
-              back = F32::all(g.softcap / g.scale);
+    const F32 to_cap = F32::all(g.scale / g.softcap), one = F32::all(1.0f), back = F32::all(g.softcap / g.scale);
     for (int i = 0; i < kBlockRows * kBlockKeys; i += kLanes) {
-      const F32 tanh = one - F32::all(2.0f) / (exp(min(F32::load(p + i) * to_exponent, F32::all(80.0f))) + one);
-      (one - tanh * tanh).store(ds_panels + i);
-      (tanh * back).store(p + i);
+      const F32 capped = tanh(F32::load(p + i) * to_cap);
+      (one - capped * capped).store(ds_panels + i);
+      (capped * back).store(p + i);
     }
   }
   void see(int32_t at, const KeyRule& rule, uint32_t* bits) const {

@@ -77,11 +77,7 @@ inline void cap_scores(float* s, int n_rows, const float* by, float cap) {
   for (int r = 0; r < n_rows; ++r) {
     const float in = (by ? by[r] : 1.0f) / cap, out = cap / (by ? by[r] : 1.0f);
     for (int i = 0; i < kTileKeys; i += kLanes) {
-      const F32 x = F32::load(s + r * kTileKeys + i) * F32::all(in);
-      // 1 - 2 / (e^2x + 1): exact to rounding away from 0, and absolute errors count here. NaN stays.
-      const F32 e = exp(min(x * F32::all(2.0f), F32::all(80.0f)));
-      const F32 tanh = F32::all(1.0f) - F32::all(2.0f) / (e + F32::all(1.0f));
-      (tanh * F32::all(out)).store(s + r * kTileKeys + i);
+      (tanh(F32::load(s + r * kTileKeys + i) * F32::all(in)) * F32::all(out)).store(s + r * kTileKeys + i);
     }
   }
 }
