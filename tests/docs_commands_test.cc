@@ -111,7 +111,7 @@ class DocsCommands : public Cli {
     fs::create_directories(root_ / "bin");
     fs::create_symlink(kProgram, root_ / "bin/fovea");
     fs::create_symlink(root_ / "bin", root_ / "build");
-    fs::create_symlink(kSource + "/tests", root_ / "tests");
+    for (const char* folder : {"tests", "docs", "examples"}) fs::create_symlink(kSource + "/" + folder, root_ / folder);
     fs::create_directories(root_ / "notes");
     fs::create_directories(root_ / ".local/share/bash-completion/completions");
     (void)file("notes/a.txt", "Ada wrote to Ben.\n");

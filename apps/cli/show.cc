@@ -7,6 +7,7 @@
 
 #include "apps/cli/command.h"
 #include "fovea/base/bytes.h"
+#include "fovea/base/json.h"
 #include "fovea/engine/model_check.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/wide_form.h"
@@ -70,6 +71,11 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
   const auto pattern =
       std::find_if(hooks.begin(), hooks.end(), [](const auto& h) { return h.ends_with("hook_pattern"); });
   const std::string& such_as = pattern == hooks.end() ? hooks.front() : *pattern;
+  // How it was trained, where this program did.
+  nlohmann::json training;
+  if (const auto text = source->get_string("fovea.training"); text) {
+    if (auto parsed = parse_json(*text, "fovea.training"); parsed) training = *parsed;
+  }
   FOVEA_RETURN_IF_ERROR(source->check_intact());
   if (common.json) {
     nlohmann::json out = {{"name", model.name},
@@ -88,6 +94,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
                           {"n_params", model.n_params},
                           {"tensors", tensors_json(*source)},
                           {"hooks", hooks}};
+    if (!training.is_null()) out["training"] = training;
     out["chat_template"] = chat_template ? nlohmann::json(chat_template.value()) : nlohmann::json();
     return print_json(out);
   }
@@ -100,6 +107,7 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
       escaped_line(path), escaped_line(s.architecture), model.n_params, escaped_line(model.quantization), s.n_layers,
       s.n_heads, s.head_dim, s.n_kv_heads, s.d_model, s.d_ff, s.vocab_size, s.n_ctx, tensor_summary(*source),
       hooks.size(), such_as, escaped_line(name));
+  if (!training.is_null()) out += fmt::format("training\n{}\n", escaped_text(training.dump(2)));
   out +=
       chat_template ? fmt::format("chat template\n{}\n", escaped_text(chat_template.value())) : "chat template none\n";
   return print(out);

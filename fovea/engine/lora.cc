@@ -108,23 +108,11 @@ class Binding {
     const int64_t period = how.row_period > 0 ? how.row_period : all;
     Tensor out = Tensor::empty({weight.rows(), rank});
     for (int64_t r = 0; r < weight.rows(); ++r) {
-      const int64_t logical = row_in_adapter(r, p);
+      const int64_t logical = row_in_adapter(r, p, model_.source(), model_.config(), peft());
       const int64_t from = logical / kept * period + begin + logical % kept;
       std::copy_n(pair.b.data() + from * rank, rank, out.data() + r * rank);
     }
     return out;
-  }
-
-  // GGUF's files of some families hold the rows of q and k so that those which turn together are neighbours.
-  int64_t row_in_adapter(int64_t row, const Parameter& p) const {
-    const bool turns = p.name.ends_with("attn_q.weight") || p.name.ends_with("attn_k.weight");
-    const auto& traits = models::family_registry().at(model_.config().architecture).traits;
-    const RopePairing here = model_.source().rope_pairing(traits.pairing);
-    const RopePairing there = peft() ? traits.pairing.hf : traits.pairing.gguf;
-    if (!turns || here == there) return row;
-    const int64_t width = model_.shape().head_dim, half = width / 2;
-    const int64_t head = row / width * width, at = row % width;
-    return head + (there == RopePairing::kHalves ? at % 2 * half + at / 2 : at % half * 2 + at / half);
   }
 
   // A weight that was saved whole takes the model's place where it is another.
@@ -151,6 +139,18 @@ class Binding {
 };
 
 }  // namespace
+
+int64_t row_in_adapter(int64_t row, const Parameter& p, const formats::ModelSource& source,
+                       const models::Config& config, bool peft) {
+  const bool turns = p.name.ends_with("attn_q.weight") || p.name.ends_with("attn_k.weight");
+  const auto& traits = models::family_registry().at(config.architecture).traits;
+  const RopePairing here = source.rope_pairing(traits.pairing);
+  const RopePairing there = peft ? traits.pairing.hf : traits.pairing.gguf;
+  if (!turns || here == there) return row;
+  const int64_t width = config.shape.head_dim, half = width / 2;
+  const int64_t head = row / width * width, at = row % width;
+  return head + (there == RopePairing::kHalves ? at % 2 * half + at / 2 : at % half * 2 + at / half);
+}
 
 Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras) {
   auto adapters = std::make_shared<Adapters>();

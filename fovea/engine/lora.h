@@ -22,6 +22,11 @@ struct LoraRequest {
 // tensor that do not fit the model or that it does not have, and errors are those of LoraFile::open.
 Result<std::shared_ptr<const tensor::Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras);
 
+// Where a row of a weight, as the model's files hold it, stands in adapters of PEFT's kind (or GGUF's): files of some
+// families hold the rows of q and k so that those which turn together are neighbours.
+int64_t row_in_adapter(int64_t row, const tensor::Parameter& p, const formats::ModelSource& source,
+                       const models::Config& config, bool peft);
+
 // Of the model with these adapters (null: without): what is kept of one is not used for the other. kUnsupported if the
 // adapters have no hash.
 Result<std::string> weights_sha256(const Model& model, const tensor::Adapters* adapters);

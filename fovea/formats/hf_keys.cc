@@ -169,6 +169,7 @@ constexpr std::string_view kNotes[] = {
     "deterministic_flash_attn",
     "dtype",
     "finetuning_task",
+    "fovea",  // how a model was trained here
     "fused_*",
     "id2label",
     "is_encoder_decoder",
@@ -336,6 +337,8 @@ class Translator {
     FOVEA_RETURN_IF_ERROR(put_windows());
     put_sizes();
     put_unknown();
+    if (const Json* training = field(whole_, "fovea"))
+      out_.keys.put("fovea.training", training->dump(), origin("fovea"));
     const Json* tied = field(whole_, "tie_word_embeddings");
     if (!tied) tied = field(text_, "tie_word_embeddings");
     if (tied && !tied->is_boolean()) return bad(ErrorCode::kData, "tie_word_embeddings", "it is no bool");

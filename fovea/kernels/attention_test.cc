@@ -91,7 +91,7 @@ TEST(Attention, ARowMaySeeAhead) {
 TEST(Attention, CapsItsScores) {
   on_every_isa([] {
     for (KvType type : kTypes) {
-      for (float cap : {0.5f, 5.0f, 50.0f}) {
+      for (float cap : {0.5f, 5.0f, 50.0f, 1e5f}) {
         Problem p(type, 64, 2, 9, 170, 20);
         p.softcap = cap;
         expect_agrees(p);

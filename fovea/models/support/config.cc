@@ -197,7 +197,9 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
   const std::string kind = type ? type.value() : "model";
   if (s.architecture == "clip" || kind == "mmproj") return unsupported(source, "a projector file");
   if (kind == "adapter") return unsupported(source, "a LoRA adapter");
-  if (kind == "vocab" || source.tensors().empty()) return unsupported(source, "a vocabulary without weights");
+  const bool is_net = kind == "net";  // its weights are yet to be made
+  if (kind == "vocab" || (source.tensors().empty() && !is_net))
+    return unsupported(source, "a vocabulary without weights");
   const std::vector<std::string> known = family_names();
   if (std::find(known.begin(), known.end(), s.architecture) == known.end()) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
@@ -270,7 +272,7 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
     s.vocab_size = n;
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.
-  if (s.n_layers > static_cast<int64_t>(source.tensors().size())) {
+  if (!is_net && s.n_layers > static_cast<int64_t>(source.tensors().size())) {
     return problem(ErrorCode::kData, a("block_count"), "{}: {} layers, but the file has only {} tensors", source.name(),
                    s.n_layers, source.tensors().size());
   }

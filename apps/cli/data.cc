@@ -1,0 +1,87 @@
+// fovea data NAME
+#include "fovea/train/data/data.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/command.h"
+#include "apps/cli/ranges.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/json.h"
+
+namespace fovea::cli {
+namespace {
+
+struct Options {
+  std::string name, out;
+  int show = 4, context = 32, vocab_size = 64;
+  uint64_t seed = 0;
+  std::vector<std::string> settings;
+};
+
+// "pairs=4": JSON, or else a text.
+Status put(nlohmann::ordered_json& config, const std::string& setting) {
+  const size_t equals = setting.find('=');
+  if (equals == setting.npos || equals == 0)
+    return make_error(ErrorCode::kUsage, "--set {}: NAME=VALUE is needed", fovea::quoted(setting));
+  const std::string name = setting.substr(0, equals), value = setting.substr(equals + 1);
+  const auto parsed = parse_json(value, "--set");
+  config[name] = parsed ? *parsed : nlohmann::ordered_json(value);
+  return {};
+}
+
+Status run(const Options& options, const Common& common) {
+  nlohmann::ordered_json config = {{"generator", options.name}, {"seed", options.seed}};
+  for (const std::string& setting : options.settings) FOVEA_RETURN_IF_ERROR(put(config, setting));
+  train::Settings settings(config, "data");
+  const auto data =
+      train::make_data(settings, {.vocab_size = options.vocab_size, .context = options.context, .seed = options.seed});
+  FOVEA_RETURN_IF_ERROR(settings.finish());
+  nlohmann::json samples = nlohmann::json::array();
+  std::string lines;
+  for (int i = 0; i < options.show; ++i) {
+    const train::Sample sample = data->sample(static_cast<uint64_t>(i));
+    const nlohmann::json one = {{"tokens", sample.tokens}, {"targets", sample.targets}};
+    lines += one.dump() + "\n";
+    samples.push_back(one);
+  }
+  if (!options.out.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kText));
+    const bool on_disk = !file.to_stdout();
+    FOVEA_RETURN_IF_ERROR(file.write(lines));
+    FOVEA_RETURN_IF_ERROR(file.commit());
+    if (!on_disk) return {};
+  }
+  if (common.json) return print_json({{"name", options.name}, {"samples", samples}});
+  if (!options.out.empty()) return print(fmt::format("{} samples in {}\n", options.show, escaped_line(options.out)));
+  std::string text;
+  for (const auto& sample : samples) {
+    text += fmt::format("tokens  {}\ntargets", fmt::join(sample["tokens"].get<std::vector<int32_t>>(), " "));
+    for (const int32_t id : sample["targets"].get<std::vector<int32_t>>())
+      text += id < 0 ? " ." : fmt::format(" {}", id);
+    text += "\n";
+  }
+  return print(text);
+}
+
+std::function<Status()> setup(CommandLine& sub, Common& common) {
+  auto options = std::make_shared<Options>();
+  sub.add_option("NAME", options->name, fmt::format("{}", fmt::join(train::generator_names(), ", "))).required();
+  sub.add_option("--show", options->show, "samples").show_default().transform(in_range(int64_t{0}, int64_t{1} << 24));
+  sub.add_option("-s,--seed", options->seed, "of the samples").show_default();
+  sub.add_option("-c,--ctx-size", options->context, "tokens of a sample at most")
+      .show_default()
+      .transform(in_range(int64_t{1}, int64_t{1} << 24));
+  sub.add_option("--vocab-size", options->vocab_size, "ids are below this")
+      .show_default()
+      .transform(in_range(int64_t{2}, int64_t{1} << 24));
+  sub.add_option("--set", options->settings, "NAME=VALUE, a setting of the generator").one_value_each_time();
+  sub.add_option("-o,--output", options->out, "write them to this file, a line of JSON each, which \"jsonl\" reads");
+  return [options, &common] { return run(*options, common); };
+}
+
+FOVEA_COMMAND("data", "samples of a generator of training data", "fovea data induction --show 2", setup)
+
+}  // namespace
+}  // namespace fovea::cli

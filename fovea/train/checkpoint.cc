@@ -1,0 +1,131 @@
+#include "fovea/train/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/json.h"
+#include "fovea/base/mapped_file.h"
+#include "fovea/formats/safetensors.h"
+#include "fovea/formats/safetensors_writer.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using tensor::Tensor;
+using Json = nlohmann::ordered_json;
+
+constexpr uint64_t kMaxStateBytes = uint64_t{16} << 20;
+
+std::vector<int64_t> dims_of(const Tensor& t) {
+  std::vector<int64_t> dims;
+  for (int i = 0; i < t.shape().rank(); ++i) dims.push_back(t.dim(i));
+  return dims;
+}
+
+// Files of other steps, and what a killed save left.
+void remove_others(const std::string& folder, const std::string& kept) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = name.starts_with("step-") || name.starts_with("state.json.part-");
+    if (ours && name != kept) fs::remove(entry.path(), ignored);
+  }
+}
+
+}  // namespace
+
+Status save_checkpoint(const std::string& folder, int64_t step, const NamedTensors& tensors, Json state) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", fovea::quoted(folder, 4096), error.message());
+  // A name of its own even where this step is saved again: the file that state.json names is never written to.
+  std::string name = fmt::format("step-{}.safetensors", step);
+  for (int i = 2; fs::exists(folder + "/" + name, error); ++i) name = fmt::format("step-{}-{}.safetensors", step, i);
+  const std::string path = folder + "/" + name;
+  std::vector<formats::SafeTensor> header;
+  uint64_t bytes = 0;
+  for (const auto& [tensor_name, value] : tensors) {
+    header.push_back({tensor_name, formats::SafeDtype::kF32, dims_of(value)});
+    bytes += static_cast<uint64_t>(value.elements()) * sizeof(float);
+  }
+  {
+    FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(path, WriteTo::kOwnFile));
+    FOVEA_RETURN_IF_ERROR(file.check_space(bytes));
+    FOVEA_ASSIGN_OR_RETURN(auto writer, formats::SafetensorsWriter::create(std::move(file), path, header));
+    for (const auto& entry : tensors) FOVEA_RETURN_IF_ERROR(writer.write(entry.second.values()));
+    FOVEA_RETURN_IF_ERROR(writer.commit());
+  }
+  const auto saved = [&]() -> Status {
+    // Mapped: a file that is read ends at Ctrl+C, and this must not.
+    FOVEA_ASSIGN_OR_RETURN(const auto written, MappedFile::open(path));
+    const std::string hash = sha256_of(written->bytes());
+    FOVEA_RETURN_IF_ERROR(written->check_intact());
+    state["tensors"] = name;
+    state["sha256"] = hash;
+    return write_file_atomic(folder + "/state.json", state.dump(1) + "\n", WriteTo::kOwnFile);
+  }();
+  if (!saved) {
+    fs::remove(path, error);
+    return saved;
+  }
+  remove_others(folder, name);
+  return {};
+}
+
+Result<std::optional<Json>> read_checkpoint(const std::string& folder) {
+  const std::string path = folder + "/state.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return std::optional<Json>();
+  FOVEA_ASSIGN_OR_RETURN(Json state, read_json(path, kMaxStateBytes));
+  for (const char* key : {"tensors", "sha256"}) {
+    if (!state.is_object() || !state.contains(key) || !state[key].is_string())
+      return make_error(ErrorCode::kData, "{}: it is no checkpoint: {} is missing", fovea::quoted(path, 4096), key);
+  }
+  const auto& name = state["tensors"].get_ref<const std::string&>();
+  if (!name.starts_with("step-") || name.find('/') != name.npos)
+    return make_error(ErrorCode::kData, "{}: it is no checkpoint: its tensors are in {}", fovea::quoted(path, 4096),
+                      fovea::quoted(name));
+  return std::optional<Json>(std::move(state));
+}
+
+Status load_tensors(const std::string& folder, const Json& state, const NamedTensors& tensors) {
+  const std::string path = folder + "/" + state["tensors"].get<std::string>(), name = fovea::quoted(path, 4096);
+  FOVEA_ASSIGN_OR_RETURN(const std::string hash, sha256_of_file(path));
+  if (hash != state["sha256"])
+    return make_error(ErrorCode::kData, "{}: the checkpoint was cut or changed: it is not the file that was saved",
+                      name);
+  FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto parsed, formats::parse_safetensors(file->bytes(), name));
+  std::map<std::string, const formats::TensorInfo*> found;
+  for (const formats::TensorInfo& one : parsed.tensors) found.emplace(one.name, &one);
+  for (const auto& [tensor_name, value] : tensors) {
+    const auto it = found.find(tensor_name);
+    if (it == found.end())
+      return make_error(ErrorCode::kData, "{}: the checkpoint has no tensor {}: it is of another config", name,
+                        tensor_name);
+    const std::vector<int64_t> dims(it->second->dims.rbegin(), it->second->dims.rend());
+    if (dims != dims_of(value) || it->second->dtype != kernels::DType::kF32)
+      return make_error(ErrorCode::kData, "{}: tensor {} is [{}] in the checkpoint and {} in the model", name,
+                        tensor_name, fmt::join(dims, ", "), value.shape().to_string());
+    found.erase(it);
+  }
+  if (!found.empty())
+    return make_error(ErrorCode::kData, "{}: the checkpoint has a tensor {} that this config has no place for", name,
+                      fovea::quoted(found.begin()->first));
+  std::map<std::string, const formats::TensorInfo*> by_name;
+  for (const formats::TensorInfo& one : parsed.tensors) by_name.emplace(one.name, &one);
+  for (const auto& [tensor_name, value] : tensors) {
+    Tensor into = value;
+    const auto data = by_name.at(tensor_name)->data;
+    std::memcpy(into.data(), data.data(), data.size());
+  }
+  return file->check_intact();
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,362 @@
+#include "fovea/train/loop.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/file_appender.h"
+#include "fovea/base/json.h"
+#include "fovea/base/mapped_file.h"
+#include "fovea/store/build_id.h"
+#include "fovea/train/checkpoint.h"
+#include "fovea/train/config.h"
+#include "fovea/train/lm_step.h"
+#include "fovea/train/model.h"
+#include "fovea/train/report.h"
+#include "fovea/train/save_model.h"
+#include "fovea/train/settings.h"
+#include "fovea/train/trainer.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+uint64_t peak_memory() {
+  struct rusage usage {};
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<uint64_t>(usage.ru_maxrss) * 1024 : 0;
+}
+
+// JSON has no word for what is not a number.
+Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
+// What must outlive a run from one program to the next, besides tensors.
+struct Progress {
+  double seconds = 0, loss = 0;
+  double first_loss = std::numeric_limits<double>::quiet_NaN();
+  double eval_loss = std::numeric_limits<double>::quiet_NaN(), best = std::numeric_limits<double>::infinity();
+  int64_t without_better = 0;  // evaluations
+  bool ended = false;          // an early stop
+};
+
+class Run {
+ public:
+  Run(std::string path, const TrainOptions& options, Json json)
+      : path_(std::move(path)), options_(options), settings_(json, fovea::quoted(path_, 4096)), config_(settings_) {}
+
+  Result<TrainResult> go() {
+    FOVEA_RETURN_IF_ERROR(prepare());
+    FOVEA_RETURN_IF_ERROR(begin());
+    FOVEA_ASSIGN_OR_RETURN(FileAppender log, FileAppender::open(log_path()));
+    start_ = Clock::now();
+    const int64_t first = trainer_->steps_done();
+    double busy = 0;
+    uint64_t tokens = 0;
+    TrainResult result{.out = config_.out};
+    while (trainer_->steps_done() < last_step() && !progress_.ended) {
+      const Clock::time_point began = Clock::now();
+      const int64_t step = trainer_->steps_done();
+      const std::vector<MicroBatch> batches = draw(step);
+      uint64_t step_tokens = 0;
+      for (const MicroBatch& batch : batches) step_tokens += static_cast<uint64_t>(batch.batch.size());
+      Trainer::Outcome outcome;
+      try {
+        outcome = lm_->step(*trainer_, batches, options_.cancel);
+      } catch (const attention::Cancelled&) {
+        return stopped();
+      }
+      if (Status sound = check(step, outcome, batches); !sound) return sound.error();
+      const double seconds = seconds_since(began), speed = static_cast<double>(step_tokens) / seconds;
+      busy += seconds, tokens += step_tokens;
+      progress_.loss = outcome.loss;
+      Json line = {{"step", step},
+                   {"loss", outcome.loss},
+                   {"grad_norm", outcome.grad_norm},
+                   {"lr", outcome.lr},
+                   {"tokens_per_second", std::round(speed * 10) / 10}};
+      StepReport report{.step = step + 1, .steps = last_step(), .loss = outcome.loss};
+      const int64_t done = trainer_->steps_done();
+      if (eval_ && (done % config_.eval.every == 0 || done == last_step())) {
+        try {
+          progress_.eval_loss = lm_->evaluate(*trainer_, *eval_, n_eval_, config_.batch, options_.cancel);
+        } catch (const attention::Cancelled&) {
+          FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
+          return stopped();
+        }
+        line["eval_loss"] = number(progress_.eval_loss);
+        report.eval_loss = progress_.eval_loss;
+        weigh_stop();
+      }
+      FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
+      if (done % config_.checkpoint_every == 0 && done < last_step()) FOVEA_RETURN_IF_ERROR(save());
+      if (options_.on_step) {
+        report.tokens_per_second = static_cast<double>(tokens) / busy;
+        report.seconds_left =
+            seconds_since(start_) / static_cast<double>(done - first) * static_cast<double>(last_step() - done);
+        report.memory_bytes = peak_memory();
+        options_.on_step(report);
+      }
+      if (options_.cancel && options_.cancel->load() && done < last_step()) return stopped();
+    }
+    FOVEA_RETURN_IF_ERROR(save());
+    {
+      const Trainer::Averaged averaged(*trainer_);
+      auto saved = save_model(*model_, config_.out, training());
+      if (!saved && saved.error().code == ErrorCode::kCancelled) return how_to_go_on();
+      if (!saved) return saved.error();
+      result.model = *saved;
+    }
+    FOVEA_RETURN_IF_ERROR(write_report());
+    result.step = trainer_->steps_done();
+    result.loss = progress_.loss;
+    if (std::isfinite(progress_.eval_loss)) result.eval_loss = progress_.eval_loss;
+    result.tokens_per_second = busy > 0 ? static_cast<double>(tokens) / busy : 0;
+    return result;
+  }
+
+ private:
+  std::string log_path() const { return config_.out + "/log.jsonl"; }
+  std::string checkpoint_path() const { return config_.out + "/checkpoint"; }
+  int64_t last_step() const { return options_.steps > 0 ? options_.steps : config_.steps; }
+  void tell(const std::string& sentence) const {
+    if (options_.tell) options_.tell(sentence);
+  }
+
+  // Everything that the config names, before anything is written.
+  Status prepare() {
+    if (!settings_.good()) return settings_.finish();
+    Settings optimizer = settings_.object("optimizer"), schedule = settings_.object("schedule");
+    auto made_optimizer = make_part<Optimizer>(optimizer, "name", optimizer.text("name", "adamw"));
+    auto made_schedule =
+        make_part<Schedule>(schedule, "name", schedule.text("name", "constant"), {.steps = config_.steps});
+    if (!settings_.good()) return settings_.finish();
+    FOVEA_ASSIGN_OR_RETURN(model_, TrainedModel::open(settings_, config_.context));
+    Data::Context context{.tokenizer = model_->tokenizer(),
+                          .no_tokenizer = model_->no_tokenizer(),
+                          .vocab_size = model_->config().shape.vocab_size,
+                          .context = config_.context,
+                          .seed = config_.seed};
+    if (!settings_.has("data")) settings_.wrong("data", "is missing");
+    Settings data = settings_.object("data");
+    if (!settings_.good()) return settings_.finish();
+    data_ = make_data(data, context);
+    if (!settings_.good()) return settings_.finish();
+    if (config_.eval.on) {
+      Settings eval = settings_.object("eval");
+      Settings eval_data = eval.object("data");
+      context.seed = config_.seed + 1;
+      eval_ = make_data(eval_data, context);
+      if (!settings_.good()) return settings_.finish();
+      n_eval_ = eval_->size() >= Data::kEndless ? 64 : static_cast<int64_t>(eval_->size());
+      if (config_.eval.samples > 0)
+        n_eval_ = eval_->size() >= Data::kEndless ? config_.eval.samples : std::min(n_eval_, config_.eval.samples);
+    }
+    std::vector<std::unique_ptr<Loss>> losses;
+    std::vector<Settings> wanted = settings_.objects("losses");
+    if (wanted.empty()) {
+      Settings plain(Json::object(), "");
+      losses.push_back(make_part<Loss>(plain, "name", "next-token", {.model = model_.get()}));
+    }
+    for (Settings& one : wanted)
+      losses.push_back(make_part<Loss>(one, "name", one.text("name", std::nullopt), {.model = model_.get()}));
+    FOVEA_RETURN_IF_ERROR(settings_.finish());
+    TrainerOptions trainer = config_.trainer;
+    trainer.adapters = model_->adapters();
+    trainer_ =
+        std::make_unique<Trainer>(model_->params(), std::move(made_optimizer), std::move(made_schedule), trainer);
+    lm_ = std::make_unique<LmStep>(*model_, std::move(losses), config_.recompute);
+    order_ = std::make_unique<Order>(*data_, config_.shuffled, config_.seed);
+    return {};
+  }
+
+  // The folder, and where the run stands.
+  Status begin() {
+    std::error_code error;
+    fs::create_directories(config_.out, error);
+    if (error)
+      return make_error(ErrorCode::kIo, "{}: out: {} cannot be made: {}", fovea::quoted(path_, 4096),
+                        fovea::quoted(config_.out, 4096), error.message());
+    FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
+    if (state && !options_.resume && !options_.restart)
+      return make_error(ErrorCode::kUsage,
+                        "{}: there is a checkpoint of step {} here: --resume goes on with it, --restart begins anew",
+                        fovea::quoted(config_.out, 4096), state->value("step", int64_t{0}));
+    if (!state && options_.resume)
+      tell(fmt::format("no checkpoint in {}: the run begins at its first step", config_.out));
+    if (!state || !options_.resume) {
+      if (state) fs::remove_all(checkpoint_path(), error);
+      return write_file_atomic(log_path(), "");
+    }
+    FOVEA_RETURN_IF_ERROR(restore(*state));
+    FOVEA_RETURN_IF_ERROR(cut_log());
+    tell(fmt::format("goes on from step {} of {}", trainer_->steps_done(), last_step()));
+    return {};
+  }
+
+  Status restore(const Json& state) {
+    const std::string where = fovea::quoted(checkpoint_path(), 4096);
+    if (state.value("data", "") != data_->fingerprint() && settings_.json()["data"] == state["config"]["data"])
+      return make_error(ErrorCode::kData, "{}: the data are not those that the checkpoint was made with", where);
+    const std::string other = other_setting(state.value("config", Json::object()), settings_.json());
+    if (!other.empty())
+      return make_error(ErrorCode::kUsage,
+                        "{}: the checkpoint is of another config: {}; take that back, or begin anew with --restart",
+                        where, other);
+    FOVEA_RETURN_IF_ERROR(load_tensors(checkpoint_path(), state, trainer_->state()));
+    trainer_->resume(state.value("step", int64_t{0}));
+    const auto get = [&](const char* key, double otherwise) {
+      return state.contains(key) && state[key].is_number() ? state[key].get<double>() : otherwise;
+    };
+    progress_ = {.seconds = get("seconds", 0),
+                 .loss = get("loss", 0),
+                 .first_loss = get("first_loss", progress_.first_loss),
+                 .eval_loss = get("eval_loss", progress_.eval_loss),
+                 .best = get("best", progress_.best),
+                 .without_better = static_cast<int64_t>(get("without_better", 0)),
+                 .ended = false};
+    progress_.ended = config_.early_stop.patience > 0 && progress_.without_better >= config_.early_stop.patience;
+    return {};
+  }
+
+  // Lines of steps that the checkpoint does not have will be written again.
+  Status cut_log() {
+    std::error_code ignored;
+    std::string log, kept;
+    if (fs::exists(log_path(), ignored)) {
+      FOVEA_ASSIGN_OR_RETURN(log, read_file(log_path()));
+    }
+    for (size_t at = 0; at < log.size();) {
+      const size_t end = log.find('\n', at);
+      if (end == log.npos) break;  // a part of a line
+      const auto line = parse_json(std::string_view(log).substr(at, end - at), "log");
+      if (line && line->is_object() && line->value("step", INT64_MAX) < trainer_->steps_done())
+        kept += log.substr(at, end + 1 - at);
+      at = end + 1;
+    }
+    return write_file_atomic(log_path(), kept);
+  }
+
+  std::vector<MicroBatch> draw(int64_t step) {
+    std::vector<MicroBatch> batches;
+    auto i = static_cast<uint64_t>(step) * static_cast<uint64_t>(config_.batch * config_.accumulate);
+    for (int64_t micro = 0; micro < config_.accumulate; ++micro) {
+      std::vector<Sample> samples;
+      for (int64_t b = 0; b < config_.batch; ++b) samples.push_back((*order_)(i++));
+      batches.emplace_back(samples);
+    }
+    return batches;
+  }
+
+  Status check(int64_t step, const Trainer::Outcome& outcome, const std::vector<MicroBatch>& batches) {
+    if (std::isnan(progress_.first_loss)) progress_.first_loss = outcome.loss;
+    const double most = config_.max_loss > 0 ? config_.max_loss : 10 * (1 + std::abs(progress_.first_loss));
+    if (outcome.bad.empty() && !(outcome.loss > most)) return {};
+    std::string what = fmt::format("the loss is {:.4g}, over {:.4g} (max_loss)", outcome.loss, most);
+    if (!outcome.bad.empty()) {
+      const std::string bad = lm_->first_bad(*trainer_, batches);
+      const bool forward = outcome.bad == "loss";
+      what = fmt::format("the {} not finite; the first bad tensor is {}", forward ? "loss is" : "gradients are",
+                         !bad.empty() ? bad
+                         : forward    ? "the loss itself"
+                                      : "the gradient of " + outcome.bad);
+    }
+    const auto saved = read_checkpoint(checkpoint_path());
+    const std::string last =
+        saved && *saved ? fmt::format("the checkpoint of step {} in {} is whole", (*saved)->value("step", int64_t{0}),
+                                      fovea::quoted(checkpoint_path(), 4096))
+                        : std::string("no checkpoint was saved yet");
+    return make_error(ErrorCode::kFailed, "step {}: {}; {}; a smaller lr, a warmup or clip may help", step, what, last);
+  }
+
+  void weigh_stop() {
+    if (config_.early_stop.patience == 0) return;
+    if (progress_.eval_loss < progress_.best - config_.early_stop.min_delta) {
+      progress_.best = progress_.eval_loss;
+      progress_.without_better = 0;
+    } else if (++progress_.without_better >= config_.early_stop.patience) {
+      progress_.ended = true;
+      tell(fmt::format("stops early: {} evaluations without a better loss than {:.4f}", progress_.without_better,
+                       progress_.best));
+    }
+  }
+
+  Status save() {
+    Json state = {{"version", 1},
+                  {"step", trainer_->steps_done()},
+                  {"seconds", progress_.seconds + seconds_since(start_)},
+                  {"loss", number(progress_.loss)},
+                  {"first_loss", number(progress_.first_loss)},
+                  {"eval_loss", number(progress_.eval_loss)},
+                  {"best", number(progress_.best)},
+                  {"without_better", progress_.without_better},
+                  {"data", data_->fingerprint()},
+                  {"program", options_.program},
+                  {"build", store::build_id()},
+                  {"config", settings_.json()}};
+    return save_checkpoint(checkpoint_path(), trainer_->steps_done(), trainer_->state(), std::move(state));
+  }
+
+  Error stopped() {
+    if (const Status saved = save(); !saved) return saved.error();
+    if (const Status written = write_report(); !written) return written.error();
+    return how_to_go_on();
+  }
+  Error how_to_go_on() const {
+    return make_error(ErrorCode::kCancelled,
+                      "stopped behind step {} of {}, which is saved; go on with: fovea train {} --resume",
+                      trainer_->steps_done(), last_step(), path_);
+  }
+
+  Json training() const {
+    return {{"program", options_.program},
+            {"build", store::build_id()},
+            {"steps", trainer_->steps_done()},
+            {"loss", number(progress_.loss)},
+            {"eval_loss", number(progress_.eval_loss)},
+            {"seed", config_.seed},
+            {"data", data_->summary()},
+            {"data_fingerprint", data_->fingerprint()},
+            {"config", settings_.json()}};
+  }
+  Status write_report() const {
+    FOVEA_ASSIGN_OR_RETURN(const auto log, MappedFile::open(log_path()));  // also after Ctrl+C
+    const std::string text(reinterpret_cast<const char*>(log->bytes().data()), log->bytes().size());
+    return write_file_atomic(config_.out + "/report.html", report_page(text, training()));
+  }
+
+  std::string path_;
+  const TrainOptions& options_;
+  Settings settings_;
+  TrainConfig config_;
+  std::unique_ptr<TrainedModel> model_;
+  std::unique_ptr<Data> data_, eval_;
+  int64_t n_eval_ = 0;
+  std::unique_ptr<Order> order_;
+  std::unique_ptr<Trainer> trainer_;
+  std::unique_ptr<LmStep> lm_;
+  Progress progress_;
+  Clock::time_point start_ = Clock::now();
+};
+
+}  // namespace
+
+Result<TrainResult> train(const std::string& config_path, const TrainOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(Json json, read_json(config_path, kMaxConfigBytes));
+  return Run(config_path, options, std::move(json)).go();
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,105 @@
+#include "fovea/train/losses/loss.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "fovea/base/testing/paths.h"
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/testing/gradient_check.h"
+
+namespace fovea::train {
+namespace {
+
+using tensor::Tensor;
+using ::testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+double dot(const Tensor& a, int64_t i, const Tensor& b, int64_t j) {
+  double sum = 0;
+  for (int64_t c = 0; c < a.dim(1); ++c) sum += double{a.data()[i * a.dim(1) + c]} * b.data()[j * b.dim(1) + c];
+  return sum;
+}
+
+TEST(Losses, MeansAreOfAllElements) {
+  const Tensor x = Tensor::from({2, 2}, std::vector<float>{1, 2, 3, 4}), zero = Tensor::zeros({2, 2});
+  EXPECT_FLOAT_EQ(mean_squared_error(x, zero).data()[0], 7.5f);
+  EXPECT_FLOAT_EQ(binary_loss(zero, zero).data()[0], std::log(2.0f));
+  EXPECT_FLOAT_EQ(class_loss(zero, std::vector<int32_t>{0, 1}).data()[0], std::log(2.0f));
+}
+
+TEST(Losses, ContrastiveIsItsFormula) {
+  const Tensor a = tensor::random_tensor({3, 4}, 1), b = tensor::random_tensor({3, 4}, 2);
+  double twin = 0;
+  for (int64_t i = 0; i < 3; ++i) {
+    double rows = 0, cols = 0, own = 0;
+    for (int64_t j = 0; j < 3; ++j) {
+      const auto cosine = [&](int64_t p, int64_t q) {
+        return dot(a, p, b, q) / std::sqrt(dot(a, p, a, p) * dot(b, q, b, q)) / 0.5;
+      };
+      rows += std::exp(cosine(i, j)), cols += std::exp(cosine(j, i));
+      if (i == j) own = cosine(i, i);
+    }
+    twin += (std::log(rows) - own + std::log(cols) - own) / 6;
+  }
+  EXPECT_NEAR(contrastive_loss(a, b, 0.5f).data()[0], twin, 1e-5);
+}
+
+// What a loss of a config gives for the logits of two rows.
+class ConfigLoss : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Json config = {{"model", {{"net", "llama"}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}, {"vocab_size", 5}}}};
+    settings_.emplace(config, "f.json");
+    auto opened = TrainedModel::open(*settings_, 4);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    model_ = std::move(*opened);
+  }
+  std::unique_ptr<Loss> make(const Json& settings) {
+    Settings s(settings, "f.json");
+    auto made = make_part<Loss>(s, "name", s.text("name", ""), {.model = model_.get()});
+    const Status end = s.finish();
+    error_ = end ? "" : end.error().message;
+    return made;
+  }
+  std::optional<Settings> settings_;
+  std::unique_ptr<TrainedModel> model_;
+  std::string error_;
+};
+
+TEST_F(ConfigLoss, NextTokenCountsWhatIsWanted) {
+  const auto loss = make({{"name", "next-token"}, {"weight", 2}});
+  ASSERT_NE(loss, nullptr);
+  EXPECT_EQ(loss->weight(), 2);
+  const MicroBatch batch({{{1, 2, 3}, {kNoTarget, 3, 4}}});
+  EXPECT_EQ(loss->count(batch), 2);
+  EXPECT_THAT(batch.batch.logit_rows, ::testing::ElementsAre(1, 2));
+  const Tensor logits = Tensor::zeros({2, 5});
+  EXPECT_FLOAT_EQ(loss->sum({.batch = batch, .logits = logits, .hidden = {}}).data()[0], 2 * std::log(5.0f));
+}
+
+TEST_F(ConfigLoss, RegularisersSumOverNamedParameters) {
+  const auto loss = make({{"name", "l2"}, {"parameters", {"blk.0.attn_norm.weight", "*lm_head*"}}});
+  ASSERT_NE(loss, nullptr) << error_;
+  double twin = 0;
+  for (const Param& p : model_->params()) {
+    if (p.name == "blk.0.attn_norm.weight" || p.name == "output.weight") twin += sum_of_squares(p.value);
+  }
+  EXPECT_GT(twin, 16);  // norms are ones
+  const MicroBatch batch({{{1}, {2}}});
+  EXPECT_NEAR(loss->sum({.batch = batch, .logits = {}, .hidden = {}}).data()[0], twin, 1e-4);
+  (void)make({{"name", "l1"}, {"parameters", "blk.7.*"}});
+  EXPECT_THAT(error_, HasSubstr("\"blk.7.*\" fits no parameter"));
+}
+
+TEST_F(ConfigLoss, RefusesATeacherOfOtherWords) {
+  (void)make({{"name", "distill"}, {"teacher", source_dir() + "/tests/data/tiny-llama.gguf"}});
+  EXPECT_THAT(error_, HasSubstr("and the model one of 5"));
+  (void)make({{"name", "distil"}});
+  EXPECT_THAT(error_, HasSubstr("did you mean distill?"));
+}
+
+}  // namespace
+}  // namespace fovea::train

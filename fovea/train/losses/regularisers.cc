@@ -1,0 +1,57 @@
+// l1, l2: the sum of absolute values, of squares, of the parameters that fit one of the globs of "parameters".
+#include <fmt/format.h>
+
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/train/losses/loss.h"
+
+namespace fovea::train {
+namespace {
+
+using tensor::Tensor;
+
+class Regulariser : public Loss {
+ public:
+  Regulariser(Settings& settings, const Context& context) : Loss(settings) {
+    const std::vector<std::string> globs = settings.texts("parameters", {"*"});
+    std::vector<std::pair<std::string, std::string>> names;
+    for (const Param& param : context.model->params()) names.emplace_back(param.name, param.hf_name);
+    if (const Status all = check_globs(globs, names, settings.path_of("parameters")); !all)
+      settings.refuse(all.error());
+    for (const Param& param : context.model->params()) {
+      for (const std::string& glob : globs) {
+        if (!names_param(glob, param.name, param.hf_name)) continue;
+        values_.push_back(param.value);
+        break;
+      }
+    }
+  }
+  bool of_parameters() const override { return true; }
+  int64_t count(const MicroBatch&) const override { return 0; }
+  Tensor sum(const View&) const override {
+    Tensor all;
+    for (const Tensor& value : values_) all = all.defined() ? tensor::add(all, of(value)) : of(value);
+    return all;
+  }
+
+ protected:
+  virtual Tensor of(const Tensor& value) const = 0;
+
+ private:
+  std::vector<Tensor> values_;
+};
+
+class L1 final : public Regulariser {
+ public:
+  L1(Settings& settings, const Context& context) : Regulariser(settings, context) {}
+  Tensor of(const Tensor& value) const override { return tensor::sum(tensor::abs(value)); }
+};
+class L2 final : public Regulariser {
+ public:
+  L2(Settings& settings, const Context& context) : Regulariser(settings, context) {}
+  Tensor of(const Tensor& value) const override { return tensor::sum(tensor::square(value)); }
+};
+FOVEA_TRAIN_PART(Loss, "l1", L1);
+FOVEA_TRAIN_PART(Loss, "l2", L2);
+
+}  // namespace
+}  // namespace fovea::train

@@ -1,0 +1,200 @@
+// A model of a run: what of it is trained, and that what is saved is what was trained.
+#include "fovea/train/model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "fovea/base/testing/paths.h"
+#include "fovea/engine/lora.h"
+#include "fovea/engine/session.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/formats/requantize.h"
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/train/save_model.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using tensor::Tensor;
+using ::testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+const std::string kData = source_dir() + "/tests/data/";
+
+class TrainedModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::TempDir() + "/model-XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    out_ = name;
+  }
+  void TearDown() override { fs::remove_all(out_); }
+
+  std::unique_ptr<TrainedModel> open(const Json& config) {
+    Settings settings(config, "f.json");
+    auto opened = TrainedModel::open(settings, 8);
+    error_ = opened ? settings.finish() ? "" : settings.finish().error().message : opened.error().message;
+    return opened ? std::move(*opened) : nullptr;
+  }
+  // The tiny GGUF file as float32: what is trained must be.
+  std::string float_gguf() const {
+    const auto in = formats::Gguf::open(kData + "tiny-llama.gguf").value();
+    const std::string path = out_ + "/float.gguf";
+    auto file = FileWriter::create(path);
+    const auto plan = formats::plan_types(*in, kernels::DType::kF32);
+    EXPECT_TRUE(formats::requantize(*in, kernels::DType::kF32, plan, std::move(file).value(), {}).has_value());
+    return path;
+  }
+  // Every trained value moves a little, another way each.
+  static void move(TrainedModel& model) {
+    int k = 0;
+    for (const Param& param : model.params()) {
+      Tensor value = param.value;
+      for (int64_t i = 0; i < value.elements(); ++i) value.data()[i] += 0.01f * static_cast<float>((i + ++k) % 7 - 3);
+    }
+  }
+  // Logits of the run's own pass.
+  static std::vector<float> logits(const TrainedModel& model) {
+    const MicroBatch batch({{kIds, std::vector<int32_t>(kIds.size(), 0)}});
+    attention::Hooks hooks(model.hooks());
+    tensor::Exec exec{.numerics = tensor::Numerics::kExact, .adapters = model.adapters()};
+    const tensor::ExecScope scope(exec);
+    const Tensor y = model.forward(batch, hooks, {});
+    return {y.values().begin(), y.values().end()};
+  }
+  // The same of a model's files, through a session.
+  static std::vector<float> logits_of_files(const std::string& path, const std::string& lora = "") {
+    const auto model = engine::Model::load(path);
+    EXPECT_TRUE(model.has_value()) << model.error().message;
+    engine::SessionOptions options{.numerics = kernels::Numerics::kExact};
+    if (!lora.empty()) {
+      const engine::LoraRequest request{.path = lora};
+      auto adapters = engine::load_loras(**model, {&request, 1});
+      EXPECT_TRUE(adapters.has_value()) << adapters.error().message;
+      options.adapters = *adapters;
+    }
+    const auto session = engine::Session::create(*model, options);
+    EXPECT_TRUE(session.has_value()) << session.error().message;
+    const engine::Session::Feed feed{
+        .sequence = (*session)->begin(), .tokens = kIds, .logits = engine::Session::Logits::kAll};
+    const auto y = (*session)->step({&feed, 1});
+    EXPECT_TRUE(y.has_value()) << y.error().message;
+    return {y->values().begin(), y->values().end()};
+  }
+  static void expect_near(const std::vector<float>& a, const std::vector<float>& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-4) << i;
+  }
+
+  static inline const std::vector<int32_t> kIds = {3, 1, 4, 1, 5, 9};
+  std::string out_, error_;
+};
+
+TEST_F(TrainedModelTest, OfAGgufFileIsSavedAsOne) {
+  EXPECT_EQ(open({{"model", kData + "tiny-llama.gguf"}}), nullptr);
+  EXPECT_THAT(error_, HasSubstr("is Q8_0, and what is trained must be float"));
+  const auto model = open({{"model", float_gguf()}});
+  ASSERT_NE(model, nullptr) << error_;
+  const auto before = logits(*model);
+  move(*model);
+  const auto path = save_model(*model, out_, {{"seed", 5}});
+  ASSERT_TRUE(path.has_value()) << path.error().message;
+  EXPECT_EQ(*path, out_ + "/model.gguf");
+  EXPECT_NE(before, logits(*model));
+  expect_near(logits_of_files(*path), logits(*model));
+  EXPECT_EQ(formats::open_model(*path).value()->get_string("fovea.training").value(), "{\"seed\":5}");
+}
+
+// Folders of families whose files hold what the model reads otherwise: fused, turned, with a 1 taken off.
+TEST_F(TrainedModelTest, OfAFolderOfAnyFamilyIsSavedAsOne) {
+  int n = 0;
+  for (const auto& entry : fs::directory_iterator(kData + "families")) {
+    const std::string family = entry.path().filename().string();
+    if (family.find("oss") != family.npos) continue;  // MXFP4 alone is not trained
+    const auto model = open({{"model", entry.path().string()}});
+    ASSERT_NE(model, nullptr) << family << ": " << error_;
+    move(*model);
+    const auto path = save_model(*model, out_, {{"seed", 5}});
+    ASSERT_TRUE(path.has_value()) << family << ": " << path.error().message;
+    SCOPED_TRACE(family);
+    expect_near(logits_of_files(*path), logits(*model));
+    ++n;
+  }
+  EXPECT_GE(n, 10);
+}
+
+TEST_F(TrainedModelTest, OfANetIsAFolderWithItsTokenizer) {
+  const Json net = {{"net", "llama"}, {"d_model", 32}, {"n_layers", 2}, {"n_heads", 4},        {"n_kv_heads", 2},
+                    {"head_dim", 8},  {"d_ff", 48},    {"n_ctx", 64},   {"tokenizer", "bytes"}};
+  const auto model = open({{"model", net}, {"init_seed", 3}});
+  ASSERT_NE(model, nullptr) << error_;
+  EXPECT_EQ(model->config().shape.vocab_size, 256);
+  EXPECT_EQ(model->params().size(), 3 + 2 * 9u);  // untied
+  const auto ids = model->tokenizer()->encode("Aé\n");
+  ASSERT_TRUE(ids.has_value()) << ids.error().message;
+  EXPECT_EQ(*ids, (std::vector<int32_t>{65, 0xc3, 0xa9, 10}));
+  move(*model);
+  const auto path = save_model(*model, out_, {{"seed", 5}});
+  ASSERT_TRUE(path.has_value()) << path.error().message;
+  expect_near(logits_of_files(*path), logits(*model));
+  const auto again = open({{"model", *path}});
+  ASSERT_NE(again, nullptr) << error_;
+  EXPECT_EQ(logits(*again), logits(*model));
+  EXPECT_EQ(*again->tokenizer()->encode("Aé\n"), *ids);
+  EXPECT_FALSE(fs::exists(out_ + "/model.part"));
+}
+
+TEST_F(TrainedModelTest, ANetIsDrawnFromItsSeedAlone) {
+  const Json net = {{"net", "llama"}, {"d_model", 32}, {"n_layers", 1}, {"n_heads", 4}, {"vocab_size", 20}};
+  const auto one = open({{"model", net}, {"init_seed", 3}}), two = open({{"model", net}, {"init_seed", 3}}),
+             other = open({{"model", net}, {"init_seed", 4}});
+  EXPECT_EQ(logits(*one), logits(*two));
+  EXPECT_NE(logits(*one), logits(*other));
+}
+
+TEST_F(TrainedModelTest, OnlyWhatTheGlobsNameIsTrained) {
+  const std::string file = float_gguf();
+  const auto some = open({{"model", file}, {"trainable", {"blk.*", "!*norm*"}}});
+  ASSERT_NE(some, nullptr) << error_;
+  for (const Param& p : some->params()) {
+    EXPECT_TRUE(p.name.starts_with("blk.") && p.name.find("norm") == p.name.npos) << p.name;
+  }
+  EXPECT_EQ(open({{"model", file}, {"trainable", "blk.9.*"}}), nullptr);
+  EXPECT_THAT(error_, HasSubstr("trainable: \"blk.9.*\" fits no parameter; the nearest is"));
+}
+
+// Through a PEFT folder, of a GGUF file too, whose rows of q and k lie in another order.
+TEST_F(TrainedModelTest, ALoraIsSavedAsPeftHasItAndReadBack) {
+  for (const std::string& file : {kData + "tiny-llama.gguf", kData + "tiny-qwen2.gguf"}) {
+    SCOPED_TRACE(file);
+    const Json lora = {{"rank", 2}, {"alpha", 6}, {"targets", {"q_proj", "k_proj", "down_proj"}}};
+    const auto model = open({{"model", file}, {"trainable", {{"lora", lora}}}});
+    ASSERT_NE(model, nullptr) << error_;
+    const auto before = logits(*model);
+    expect_near(logits_of_files(file), before);  // b is zero at first
+    move(*model);
+    EXPECT_NE(before, logits(*model));
+    const auto path = save_model(*model, out_, {{"seed", 5}});
+    ASSERT_TRUE(path.has_value()) << path.error().message;
+    expect_near(logits_of_files(file, *path), logits(*model));
+    Json more = lora;
+    more["init"] = *path;
+    const auto again = open({{"model", file}, {"trainable", {{"lora", more}}}});
+    ASSERT_NE(again, nullptr) << error_;
+    EXPECT_EQ(logits(*again), logits(*model));
+    more["rank"] = 4, more["alpha"] = 12;
+    EXPECT_EQ(open({{"model", file}, {"trainable", {{"lora", more}}}}), nullptr);
+    EXPECT_THAT(error_, HasSubstr("and the config asks for [4, "));
+  }
+  EXPECT_EQ(open({{"model", kData + "tiny-llama.gguf"}, {"trainable", {{"lora", {{"targets", {"q_porj"}}}}}}}),
+            nullptr);
+  EXPECT_THAT(error_, HasSubstr("did you mean q_proj?"));
+}
+
+}  // namespace
+}  // namespace fovea::train

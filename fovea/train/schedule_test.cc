@@ -1,0 +1,62 @@
+#include "fovea/train/schedule.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace fovea::train {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::unique_ptr<Schedule> make(const char* settings, int64_t steps) {
+  Settings s(nlohmann::ordered_json::parse(settings), "f.json");
+  auto made = make_part<Schedule>(s, "name", s.text("name", ""), {.steps = steps});
+  const Status end = s.finish();
+  EXPECT_TRUE(end.has_value()) << end.error().message;
+  return made;
+}
+
+TEST(Schedule, CosineIsTheFormula) {
+  const auto s = make(R"({"name": "cosine", "warmup": 10, "final": 0.1})", 110);
+  EXPECT_DOUBLE_EQ(s->factor(0), 0.1);
+  EXPECT_DOUBLE_EQ(s->factor(9), 1.0);
+  EXPECT_DOUBLE_EQ(s->factor(10), 1.0);
+  for (const int64_t step : {11, 60, 109})
+    EXPECT_DOUBLE_EQ(s->factor(step), 0.1 + 0.9 * (1 + std::cos(M_PI * static_cast<double>(step - 10) / 100)) / 2);
+  EXPECT_EQ(s->factor(500), s->factor(109));  // a run that goes on past its end
+}
+
+TEST(Schedule, LinearGoesStraightDown) {
+  const auto s = make(R"({"name": "linear", "warmup": 2, "final": 0.5})", 12);
+  EXPECT_DOUBLE_EQ(s->factor(0), 0.5);
+  EXPECT_DOUBLE_EQ(s->factor(2), 1.0);
+  EXPECT_DOUBLE_EQ(s->factor(7), 0.75);
+}
+
+TEST(Schedule, ConstantStaysAndInverseSqrtFalls) {
+  EXPECT_DOUBLE_EQ(make(R"({"name": "constant"})", 5)->factor(4), 1);
+  const auto s = make(R"({"name": "inverse-sqrt", "warmup": 4})", 100);
+  EXPECT_DOUBLE_EQ(s->factor(3), 1);
+  EXPECT_DOUBLE_EQ(s->factor(15), 0.5);
+}
+
+TEST(Schedule, OneCycleGoesUpOnceAndDown) {
+  const auto s = make(R"({"name": "one-cycle", "up": 0.25, "div": 10, "final_div": 100})", 100);
+  EXPECT_DOUBLE_EQ(s->factor(0), 0.1);
+  EXPECT_DOUBLE_EQ(s->factor(25), 1);
+  EXPECT_LT(s->factor(99), 0.01);
+  EXPECT_GE(s->factor(99), 0.001);
+  EXPECT_LT(s->factor(10), s->factor(20));
+}
+
+TEST(Schedule, AnUnknownNameIsRefusedWithTheNearest) {
+  Settings s(nlohmann::ordered_json::parse(R"({"name": "cosin"})"), "f.json");
+  EXPECT_EQ(make_part<Schedule>(s, "name", s.text("name", "")), nullptr);
+  EXPECT_THAT(s.finish().error().message, HasSubstr("did you mean cosine?"));
+}
+
+}  // namespace
+}  // namespace fovea::train

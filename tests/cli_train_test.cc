@@ -1,0 +1,446 @@
+// `fovea train`: a run, one that was broken off, one whose config is wrong.
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "tests/cli_fixture.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Json = nlohmann::ordered_json;
+
+class CliTrain : public Cli {
+ protected:
+  // Steps of milliseconds.
+  Json config(const std::string& out = "run") const {
+    return {{"model",
+             {{"net", "llama"}, {"d_model", 16}, {"d_ff", 24}, {"n_layers", 2}, {"n_heads", 2}, {"vocab_size", 24}}},
+            {"data", {{"generator", "induction"}, {"length", 6}}},
+            {"context", 20},
+            {"batch", 3},
+            {"accumulate", 2},
+            {"steps", 12},
+            {"optimizer", {{"name", "adamw"}, {"lr", 0.01}}},
+            {"schedule", {{"name", "cosine"}, {"warmup", 3}}},
+            {"clip", 1.0},
+            {"ema", 0.9},
+            {"eval", {{"data", {{"generator", "induction"}, {"length", 6}}}, {"every", 5}, {"samples", 4}}},
+            {"checkpoint_every", 4},
+            {"out", path(out)}};
+  }
+  std::string write(const Json& json, const std::string& name = "c.json") const { return file(name, json.dump(1)); }
+  std::vector<Json> log(const std::string& out = "run") const {
+    std::vector<Json> lines;
+    const std::string text = read_file(path(out + "/log.jsonl")).value();
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = text.find('\n', at);
+      Json line = Json::parse(text.substr(at, end - at));
+      line.erase("tokens_per_second");
+      lines.push_back(std::move(line));
+      at = end + 1;
+    }
+    return lines;
+  }
+  std::string model(const std::string& out = "run") const {
+    return read_file(path(out + "/model/model.safetensors")).value();
+  }
+  void expect_same_run(const std::string& a, const std::string& b) const {
+    EXPECT_EQ(log(a), log(b));
+    EXPECT_TRUE(model(a) == model(b));
+  }
+  // Until the log has so many lines.
+  void wait_for_lines(size_t n, const std::string& out) const {
+    for (int i = 0; i < 3000; ++i) {
+      std::error_code ignored;
+      if (fs::exists(path(out + "/log.jsonl"), ignored)) {
+        const auto text = read_file(path(out + "/log.jsonl"));
+        if (text && static_cast<size_t>(std::count(text->begin(), text->end(), '\n')) >= n) return;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    ADD_FAILURE() << "no " << n << " lines";
+  }
+};
+
+TEST_F(CliTrain, LeavesALogACheckpointAReportAndAModel) {
+  const auto answer = json({"train", write(config()), "--json", "-q"});
+  EXPECT_EQ(answer["out"], path("run"));
+  EXPECT_EQ(answer["step"], 12);
+  EXPECT_TRUE(answer["eval_loss"].is_number());
+  EXPECT_GT(answer["tokens_per_second"].get<double>(), 0);
+  const auto lines = log();
+  ASSERT_EQ(lines.size(), 12u);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i]["step"], i);
+    for (const char* key : {"loss", "grad_norm", "lr"}) EXPECT_TRUE(lines[i][key].is_number()) << key;
+    EXPECT_EQ(lines[i].contains("eval_loss"), i == 4 || i == 9 || i == 11) << i;
+  }
+  EXPECT_DOUBLE_EQ(lines[0]["lr"].get<double>(), 0.01 / 3);
+  EXPECT_EQ(lines.back()["loss"], answer["loss"]);
+  EXPECT_LT(lines.back()["loss"].get<double>(), lines.front()["loss"].get<double>());
+  EXPECT_THAT(read_file(path("run/report.html")).value(), HasSubstr("<svg"));
+  const auto shown = json({"show", path("run/model"), "--json"});
+  EXPECT_EQ(shown["d_model"], 16);
+  EXPECT_EQ(shown["training"]["seed"], 0);
+  EXPECT_EQ(shown["training"]["config"]["steps"], 12);
+  EXPECT_THAT(shown["training"]["program"].get<std::string>(), StartsWith("fovea "));
+  const std::string ids = file("ids.json", "[1, 2, 3, 4, 5, 6, 1, 2, 3]");
+  EXPECT_EQ(run({"logits", "-m", path("run/model"), "--ids", ids, "-o", path("l.npy")}).code, 0);
+}
+
+TEST_F(CliTrain, AResumedRunIsTheUnbrokenOneAtAnyNumberOfThreads) {
+  for (const char* optimizer : {"adamw", "adam", "sgd", "muon"}) {
+    SCOPED_TRACE(optimizer);
+    Json whole = config(std::string("whole-") + optimizer), parts = config(std::string("parts-") + optimizer);
+    whole["optimizer"] = parts["optimizer"] = {{"name", optimizer}};
+    whole["data"] = parts["data"] = {{"generator", "copy"}, {"length", 8}};
+    if (std::string_view(optimizer) == "sgd") whole["optimizer"]["momentum"] = parts["optimizer"]["momentum"] = 0.9;
+    ASSERT_EQ(run({"train", write(whole), "-q", "-t", "1"}).code, 0);
+    const std::string broken = write(parts, "p.json");
+    ASSERT_EQ(run({"train", broken, "-q", "-t", "2", "--steps", "5"}).code, 0);
+    ASSERT_EQ(run({"train", broken, "-q", "-t", "3", "--steps", "6", "--resume"}).code, 0);
+    const Ended end = run({"train", broken, "-t", "2", "--resume"});
+    ASSERT_EQ(end.code, 0) << end.err;
+    EXPECT_THAT(end.err, HasSubstr("goes on from step 6 of 12"));
+    // An evaluation stands at the end of every part.
+    auto a = log(std::string("whole-") + optimizer), b = log(std::string("parts-") + optimizer);
+    for (auto* lines : {&a, &b}) {
+      for (Json& line : *lines) line.erase("eval_loss");
+    }
+    EXPECT_EQ(a, b);
+    EXPECT_TRUE(model(std::string("whole-") + optimizer) == model(std::string("parts-") + optimizer));
+  }
+}
+
+TEST_F(CliTrain, ASignalSavesTheStepAndSaysHowToGoOn) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string out = "signal-" + std::to_string(signal);
+    Json slow = config(out);
+    slow["steps"] = 100'000, slow["checkpoint_every"] = 100'000;
+    slow.erase("eval");
+    const std::string name = write(slow, out + ".json");
+    const pid_t child = start({"train", name});
+    wait_for_lines(3, out);
+    kill(child, signal);
+    const Ended ended = finish(child);
+    EXPECT_EQ(ended.code, 128 + signal) << ended.err;
+    EXPECT_THAT(ended.err, HasSubstr("fovea train " + name + " --resume"));
+    const size_t done = log(out).size();
+    EXPECT_GE(done, 3u);
+    const Ended more = run({"train", name, "--resume", "--steps", std::to_string(done + 2)});
+    EXPECT_EQ(more.code, 0) << more.err;
+    EXPECT_EQ(log(out).size(), done + 2);
+  }
+}
+
+// Each time from where the last checkpoint stands, until a run is left alone.
+TEST_F(CliTrain, KilledAtAnyMomentItGoesOnFromAWholeCheckpoint) {
+  Json c = config("killed");
+  c["checkpoint_every"] = 1;
+  c["steps"] = 40;
+  Json alone = c;
+  alone["out"] = path("alone");
+  ASSERT_EQ(run({"train", write(alone), "-q"}).code, 0);
+  const std::string name = write(c, "killed.json");
+  std::mt19937 random(17);
+  int n_killed = 0;
+  for (int i = 0; i < 30; ++i) {
+    const pid_t child = start({"train", name, "--resume", "-q"});
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 60'000));
+    n_killed += kill(child, SIGKILL) == 0;
+    const Ended ended = finish(child);
+    EXPECT_TRUE(ended.code == 128 + SIGKILL || ended.code == 0) << ended.err;
+  }
+  EXPECT_GT(n_killed, 0);
+  const Ended end = run({"train", name, "--resume", "-q"});
+  ASSERT_EQ(end.code, 0) << end.err;
+  expect_same_run("killed", "alone");
+  size_t n_files = 0;
+  for (const auto& entry : fs::directory_iterator(path("killed/checkpoint"))) n_files += entry.is_regular_file();
+  EXPECT_EQ(n_files, 2u);
+}
+
+TEST_F(CliTrain, AFullDiskIsOneSentenceAndTheLastCheckpointIsWhole) {
+  const std::string name = write(config());
+  ASSERT_EQ(run({"train", name, "-q", "--steps", "4"}).code, 0);
+  // A file may have 8 KiB: the checkpoint has more.
+  const Ended full = shell("trap '' XFSZ; ulimit -f 8; exec $FOVEA train " + name + " -q --resume");
+  EXPECT_EQ(full.code, 74) << full.err;
+  EXPECT_EQ(std::count(full.err.begin(), full.err.end(), '\n'), 1) << full.err;
+  EXPECT_THAT(full.err, HasSubstr("checkpoint/step-8"));
+  const Ended more = run({"train", name, "--resume"});
+  EXPECT_EQ(more.code, 0) << more.err;
+  EXPECT_THAT(more.err, HasSubstr("goes on from step 4"));
+}
+
+TEST_F(CliTrain, WhatIsNoNumberStopsWithTheStepAndTheFirstBadTensor) {
+  Json c = config();
+  c["optimizer"] = {{"name", "sgd"}, {"lr", 1e6}};
+  c["schedule"] = {{"name", "constant"}};
+  c["clip"] = 0, c["max_loss"] = 1e30, c["checkpoint_every"] = 1, c["steps"] = 200;
+  c.erase("eval");
+  const std::string sentence = fails(1, {"train", write(c), "-q"});
+  EXPECT_THAT(sentence, HasSubstr("step "));
+  EXPECT_THAT(sentence, HasSubstr("the first bad tensor is "));
+  EXPECT_THAT(sentence, HasSubstr("is whole"));
+  c["max_loss"] = 4, c["optimizer"]["lr"] = 30;
+  c["out"] = path("large");
+  EXPECT_THAT(fails(1, {"train", write(c), "-q"}), HasSubstr("over 4 (max_loss)"));
+}
+
+TEST_F(CliTrain, ACheckpointIsNeverLostByMistake) {
+  Json c = config();
+  const std::string name = write(c);
+  ASSERT_EQ(run({"train", name, "-q", "--steps", "4"}).code, 0);
+  EXPECT_THAT(fails(2, {"train", name, "-q"}), HasSubstr("there is a checkpoint of step 4 here: --resume"));
+  Json other = c;
+  other["optimizer"]["lr"] = 0.02;
+  EXPECT_THAT(fails(2, {"train", write(other, "o.json"), "-q", "--resume"}),
+              HasSubstr("of another config: optimizer.lr is 0.02, and was 0.01"));
+  other = c;
+  other["model"]["d_ff"] = 32;
+  EXPECT_THAT(fails(2, {"train", write(other, "o.json"), "-q", "--resume"}),
+              HasSubstr("of another config: model.d_ff is 32, and was 24"));
+  const std::string state = path("run/checkpoint/state.json");
+  const std::string whole = read_file(state).value();
+  (void)file("run/checkpoint/state.json", whole.substr(0, whole.size() / 2));
+  EXPECT_THAT(fails(65, {"train", name, "-q", "--resume"}), HasSubstr("state.json"));
+  (void)file("run/checkpoint/state.json", whole);
+  const std::string tensors = path("run/checkpoint/step-4.safetensors");
+  fs::resize_file(tensors, fs::file_size(tensors) - 4);
+  EXPECT_THAT(fails(65, {"train", name, "-q", "--resume"}), HasSubstr("the checkpoint was cut or changed"));
+  EXPECT_EQ(run({"train", name, "-q", "--restart"}).code, 0);
+  EXPECT_EQ(log().size(), 12u);
+}
+
+TEST_F(CliTrain, DataOrAModelThatChangedUnderneathAreFoundOut) {
+  Json c = config();
+  c["data"] = {{"jsonl", file("d.jsonl", "{\"tokens\": [1, 2, 3]}\n")}};
+  const std::string name = write(c);
+  ASSERT_EQ(run({"train", name, "-q", "--steps", "4"}).code, 0);
+  (void)file("d.jsonl", "{\"tokens\": [1, 2, 4]}\n");
+  EXPECT_THAT(fails(65, {"train", name, "-q", "--resume"}), HasSubstr("the data are not those"));
+  // A model of other sizes under the old name.
+  fs::copy(source_dir() + "/tests/data/families/llama", path("m"));
+  Json tuned = config("tuned");
+  tuned["model"] = path("m");
+  tuned["data"] = {{"jsonl", path("d.jsonl")}};
+  const std::string tune = write(tuned, "t.json");
+  const Ended first = run({"train", tune, "-q", "--steps", "1"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  fs::remove_all(path("m"));
+  Json small = config("small");
+  ASSERT_EQ(run({"train", write(small, "s.json"), "-q", "--steps", "1"}).code, 0);
+  fs::rename(path("small/model"), path("m"));
+  EXPECT_THAT(fails(65, {"train", tune, "-q", "--resume"}), HasSubstr("in the checkpoint and ["));
+}
+
+TEST_F(CliTrain, EarlyStopEndsTheRun) {
+  Json c = config();
+  c["steps"] = 1000;
+  c["optimizer"]["lr"] = 0;
+  c["eval"]["every"] = 2;
+  c["early_stop"] = {{"patience", 3}};
+  const Ended ended = run({"train", write(c)});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("stops early: 3 evaluations"));
+  EXPECT_EQ(log().size(), 8u);
+}
+
+TEST_F(CliTrain, RecomputedBlocksAndSmallerBatchesGiveTheSameRun) {
+  Json c = config("plain");
+  c["batch"] = 6, c["accumulate"] = 1;
+  ASSERT_EQ(run({"train", write(c), "-q"}).code, 0);
+  Json again = c;
+  again["recompute"] = true, again["out"] = path("again");
+  ASSERT_EQ(run({"train", write(again), "-q"}).code, 0);
+  expect_same_run("plain", "again");
+  ASSERT_EQ(run({"train", write(config("parts")), "-q"}).code, 0);  // 2 times 3
+  const auto a = log("plain"), b = log("parts");
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i]["loss"].get<double>(), b[i]["loss"].get<double>(), 1e-4) << i;
+}
+
+TEST_F(CliTrain, ALoraLearnsAndOtherCommandsTakeIt) {
+  Json c = config();
+  c["model"] = source_dir() + "/tests/data/tiny-llama.gguf";
+  c["trainable"] = {{"lora", {{"rank", 4}, {"alpha", 8}, {"targets", {"q_proj", "v_proj", "down_proj"}}}}};
+  c["data"] = {{"jsonl", file("d.jsonl", "{\"prompt\": \"Who?\", \"answer\": \" Ada.\"}\n")}};
+  c["steps"] = 60;
+  c["optimizer"]["lr"] = 0.03;
+  c.erase("eval");
+  const Ended ended = run({"train", write(c), "-q"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const auto lines = log();
+  EXPECT_LT(lines.back()["loss"].get<double>(), 0.3 * lines.front()["loss"].get<double>());
+  const auto answer = json({"run", "-m", kTiny, "--raw", "Who?", "-n", "8", "--temp", "0", "--lora", path("run/model"),
+                            "--json", "--numerics", "exact"});
+  EXPECT_THAT(answer["text"].get<std::string>(), HasSubstr("Ada."));
+}
+
+TEST_F(CliTrain, ATeacherIsFollowed) {
+  ASSERT_EQ(run({"train", write(config("teacher")), "-q"}).code, 0);
+  Json c = config();
+  c["losses"] = {{{"name", "distill"}, {"teacher", path("teacher/model")}, {"temperature", 2}},
+                 {{"name", "distill-hidden"}, {"teacher", path("teacher/model")}, {"layers", {0, 1}}, {"weight", 0.1}},
+                 {{"name", "l2"}, {"parameters", "*ffn*"}, {"weight", 1e-4}}};
+  c["init_seed"] = 9, c["steps"] = 30;
+  const Ended ended = run({"train", write(c), "-q"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_LT(log().back()["loss"].get<double>(), 0.7 * log().front()["loss"].get<double>());
+}
+
+TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
+  const auto with = [&](const std::string& key, const Json& value) {
+    Json c = config();
+    Json* at = &c;
+    size_t begin = 0;
+    for (size_t dot; (dot = key.find('.', begin)) != key.npos; begin = dot + 1)
+      at = &(*at)[key.substr(begin, dot - begin)];
+    if (value.is_discarded()) {
+      at->erase(key.substr(begin));
+    } else {
+      (*at)[key.substr(begin)] = value;
+    }
+    return c;
+  };
+  const Json none(Json::value_t::discarded);
+  (void)file("empty.txt", "");
+  (void)file("short.jsonl", "{\"tokens\": [1]}\n");
+  (void)file("ids.jsonl", "{\"tokens\": [1, 24]}\n");
+  (void)file("half.npy", "\x93NUMPY");
+  struct Row {
+    std::string key;
+    Json value;
+    int code;
+    std::string says;
+  };
+  const std::string llama = source_dir() + "/tests/data/tiny-llama.gguf";
+  const Row rows[] = {
+      {"stepz", 3, 2, "stepz is no setting here; the nearest is steps"},
+      {"optimizer.weigth_decay", 0.1, 2, "optimizer.weigth_decay is no setting here; the nearest is weight_decay"},
+      {"model.d_modle", 16, 2, "model.d_modle is no setting here; the nearest is d_model"},
+      {"data.lenght", 3, 2, "data.lenght is no setting here; the nearest is length"},
+      {"eval.evry", 3, 2, "eval.evry is no setting here; the nearest is every"},
+      {"schedule.warm", 3, 2, "schedule.warm is no setting here; the nearest is warmup"},
+      {"optimizer.lr", "NaN", 2, "optimizer.lr is \"NaN\"; a number"},
+      {"optimizer.lr", -1, 2, "optimizer.lr is -1"},
+      {"optimizer.betas", {0.9, 1.0}, 2, "optimizer.betas hold a 1"},
+      {"optimizer.betas", 0.9, 2, "optimizer.betas is 0.9; a list of 2 numbers"},
+      {"optimizer.name", "adamww", 2, "did you mean adamw?"},
+      {"optimizer", "adamw", 2, "optimizer is \"adamw\"; an object is needed"},
+      {"schedule.name", "cosin", 2, "did you mean cosine?"},
+      {"schedule.warmup", -3, 2, "schedule.warmup is -3"},
+      {"steps", 0, 2, "steps is 0"},
+      {"steps", 1.5, 2, "steps is 1.5; a whole number"},
+      {"steps", none, 2, "steps is missing"},
+      {"batch", 0, 2, "batch is 0"},
+      {"batch", "3", 2, "batch is \"3\"; a whole number"},
+      {"accumulate", -1, 2, "accumulate is -1"},
+      {"context", none, 2, "context is missing"},
+      {"context", 0, 2, "context is 0"},
+      {"model.n_ctx", 19, 2, "context is 20; the model has 19 positions"},
+      {"clip", "1", 2, "clip is \"1\"; a number"},
+      {"ema", 1, 2, "ema is 1"},
+      {"order", "random", 2, "order is \"random\"; there are sequential, shuffled"},
+      {"recompute", 1, 2, "recompute is 1; true or false"},
+      {"out", none, 2, "out is missing"},
+      {"out", "", 2, "out is empty"},
+      {"out", path("empty.txt"), 74, "empty.txt"},
+      {"model", none, 2, "model is missing"},
+      {"model", path("none"), 66, "none"},
+      {"model", path("empty.txt"), 65, "empty.txt"},
+      {"model.net", "lama", 2, "did you mean llama?"},
+      {"model.n_heads", 3, 65, "heads are 5 wide"},
+      {"model.n_kv_heads", 3, 2, "model.n_kv_heads does not divide n_heads"},
+      {"model.vocab_size", none, 2, "model.vocab_size is missing"},
+      {"model.tokenizer", path("none"), 66, "no files of a tokenizer"},
+      {"data", none, 2, "data is missing"},
+      {"data", Json::object(), 2, "data are one of"},
+      {"data", {{"genrator", "copy"}}, 2, "the nearest is generator"},
+      {"data", {{"generator", "copi"}}, 2, "did you mean copy?"},
+      {"data", {{"tokens", path("none.npy")}}, 66, "none.npy"},
+      {"data", {{"tokens", path("half.npy")}}, 65, "half.npy"},
+      {"data", {{"tokens", path("empty.txt")}}, 65, "it is no NumPy file"},
+      {"data", {{"jsonl", path("empty.txt")}}, 2, "data.jsonl has no line with something to learn"},
+      {"data", {{"jsonl", path("short.jsonl")}}, 65, "line 1: two tokens or more are needed"},
+      {"data", {{"jsonl", path("ids.jsonl")}}, 65, "tokens[1] is 24; ids are 0 to 23"},
+      {"data", {{"text", path("empty.txt")}}, 2, "needs a tokenizer"},
+      {"eval.data", none, 2, "eval.data is missing"},
+      {"eval.every", 0, 2, "eval.every is 0"},
+      {"early_stop", {{"patience", 0}}, 2, "early_stop.patience is 0"},
+      {"trainable", "blk.7.*", 2, "trainable: \"blk.7.*\" fits no parameter"},
+      {"trainable", {"*", "!*"}, 2, "no parameter is left to train"},
+      {"trainable", 3, 2, "trainable is 3"},
+      {"trainable", {{"lora", {{"targets", {"qproj"}}}}}, 2, "did you mean q_proj?"},
+      {"trainable", {{"lora", {{"rank", 0}}}}, 2, "trainable.lora.rank is 0"},
+      {"trainable", {{"laro", 1}}, 2, "trainable.lora is missing"},
+      {"losses", Json::array(), 2, "losses is empty"},
+      {"losses", {{{"name", "next-tokn"}}}, 2, "did you mean next-token?"},
+      {"losses", {{{"name", "distill"}}}, 2, "losses[0].teacher is missing"},
+      {"losses", {{{"name", "distill"}, {"teacher", llama}}}, 2, "and the model one of 24"},
+      {"attention", "streaming_lm", 2, "streaming"},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(row.key + ": " + (row.value.is_discarded() ? "none" : row.value.dump()));
+    EXPECT_THAT(fails(row.code, {"train", write(with(row.key, row.value)), "-q"}), HasSubstr(row.says));
+    EXPECT_FALSE(fs::exists(path("run/checkpoint")));
+  }
+  EXPECT_THAT(fails(65, {"train", file("c.json", "{\"steps\": NaN}"), "-q"}), HasSubstr("not JSON"));
+  EXPECT_THAT(fails(65, {"train", file("c.json", "{\"steps\": 1, \"steps\": 2}"), "-q"}), HasSubstr("steps"));
+  EXPECT_THAT(fails(2, {"train", file("c.json", "[]"), "-q"}), HasSubstr("an object of settings is needed"));
+  EXPECT_THAT(fails(66, {"train", path("none.json"), "-q"}), HasSubstr("none.json"));
+  // Of a model with a tokenizer.
+  Json tuned = config();
+  tuned["model"] = llama;
+  EXPECT_THAT(fails(65, {"train", write(tuned), "-q"}),
+              HasSubstr("token_embd.weight is Q8_0, and what is trained must be float"));
+  tuned["model"] = source_dir() + "/tests/data/tiny-llama-hf";
+  tuned["data"] = {{"text", path("empty.txt")}};
+  EXPECT_THAT(fails(2, {"train", write(tuned), "-q"}), HasSubstr("data.text has "));
+  tuned["data"] = {{"text", file("a.txt", "a")}};
+  EXPECT_THAT(fails(2, {"train", write(tuned), "-q"}), HasSubstr("and a context of 20 needs 22 or more"));
+}
+
+TEST_F(CliTrain, DataShowsSamplesThatTrainingReads) {
+  const auto shown =
+      json({"data", "induction", "--show", "3", "--seed", "5", "--json", "-c", "20", "--vocab-size", "24"});
+  EXPECT_EQ(shown["name"], "induction");
+  ASSERT_EQ(shown["samples"].size(), 3u);
+  ASSERT_EQ(
+      run({"data", "induction", "--show", "3", "-s", "5", "-c", "20", "--vocab-size", "24", "-o", path("d.jsonl")})
+          .code,
+      0);
+  EXPECT_EQ(Json::parse(
+                read_file(path("d.jsonl")).value().substr(0, read_file(path("d.jsonl")).value().find('\n')))["tokens"],
+            shown["samples"][0]["tokens"]);
+  Json c = config();
+  c["data"] = {{"jsonl", path("d.jsonl")}};
+  c["steps"] = 1;
+  EXPECT_EQ(run({"train", write(c), "-q"}).code, 0);
+  EXPECT_THAT(fails(2, {"data", "inductoin"}), HasSubstr("did you mean induction?"));
+  EXPECT_THAT(fails(2, {"data", "copy", "--set", "lenght=3"}), HasSubstr("the nearest is length"));
+}
+
+// As they stand in examples/, but for where they write and for how long they run.
+TEST_F(CliTrain, ExamplesRun) {
+  fs::create_directories(root_ / "store");
+  fs::create_symlink(kTiny, root_ / "store/smollm2-135m.gguf");
+  for (const char* folder : {"docs", "examples"}) fs::create_symlink(source_dir() + "/" + folder, root_ / folder);
+  for (const char* name : {"induction", "text", "lora"}) {
+    const Ended ended = shell("cd $D && $FOVEA train examples/" + std::string(name) + ".json -q --steps 12 --json");
+    ASSERT_EQ(ended.code, 0) << name << ": " << ended.err;
+    EXPECT_EQ(Json::parse(ended.out)["step"], 12);
+    const auto lines = log("runs/" + std::string(name));
+    EXPECT_LT(lines.back()["loss"].get<double>(), lines.front()["loss"].get<double>()) << name;
+    if (std::string(name) == "text") {
+      EXPECT_EQ(run({"check", path("runs/text/model")}).code, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea
