@@ -52,7 +52,8 @@ class Rows {
         n_fed_(session.length(sequence)),
         options_(options),
         out_(out) {
-    if (options.lookup.max_drafted == 0 || options.n_predict == 0 || options.n_predict == 1 || !session.can_verify())
+    if (options.lookup.max_drafted == 0 || options.n_predict == 0 || options.n_predict == 1 ||
+        !session.can_verify(sequence))
       return;
     index_.emplace(static_cast<size_t>(session.n_ctx()));
     for (const int32_t token : history) index_->push(token);
@@ -70,7 +71,7 @@ class Rows {
 
   // The token that was sampled from logits().
   Status feed(int32_t token) {
-    if (!session_.can_verify())
+    if (!session_.can_verify(sequence_))
       index_.reset();  // a hook was attached while the answer came: it sees every token from now
     if (!index_) {
       forget_rejected();

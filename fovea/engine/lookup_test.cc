@@ -267,13 +267,16 @@ TEST_F(Lookup, ACancelledAnswerAndALostListenerLeaveNoDraftBehind) {
 
 TEST_F(Lookup, IsOffWhereADraftCannotBeTakenBack) {
   open("streaming-llm:n_sink=2:window=6");
-  EXPECT_FALSE(session_->can_verify());
+  EXPECT_FALSE(session_->can_verify(session_->begin()));
   EXPECT_EQ(same(greedy(40)).n_drafted, 0);
   open("dense");
-  EXPECT_TRUE(session_->can_verify());
+  const SequenceId plain = session_->begin(), own = session_->begin();
+  ASSERT_TRUE(session_->set_attention(own, "streaming-llm:n_sink=2:window=6").has_value());
+  EXPECT_TRUE(session_->can_verify(plain));
+  EXPECT_FALSE(session_->can_verify(own));
   const auto hook = session_->hooks().scoped("blocks.0.attn.hook_z", [](const std::string&, tensor::Tensor&) {});
   ASSERT_TRUE(hook.has_value()) << hook.error().message;
-  EXPECT_FALSE(session_->can_verify());
+  EXPECT_FALSE(session_->can_verify(plain));
   EXPECT_EQ(same(greedy(40)).n_drafted, 0);
 }
 

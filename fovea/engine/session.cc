@@ -389,9 +389,10 @@ Result<Tensor> Session::decode(std::span<const Step> steps) {
   return step(feeds_);
 }
 
-bool Session::can_verify() const {
-  if (hooks_.active() || pipeline_.keeps_state()) return false;
-  for (const auto& method : pipeline_.methods()) {
+bool Session::can_verify(SequenceId sequence) const {
+  const attention::Pipeline& program = pipeline(sequence);
+  if (hooks_.active() || program.keeps_state()) return false;
+  for (const auto& method : program.methods()) {
     if (attention::allowed_distance(method->info(), "chunks") > 0) return false;
     for (int layer = 0; layer < shape_.n_layers; ++layer) {
       for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
@@ -403,7 +404,7 @@ bool Session::can_verify() const {
 }
 
 Result<Tensor> Session::verify(SequenceId sequence, std::span<const int32_t> tokens) {
-  FOVEA_CHECK(can_verify(), "session: {} cannot take tokens back", pipeline_.spec());
+  FOVEA_CHECK(can_verify(sequence), "session: {} cannot take tokens back", pipeline(sequence).spec());
   const Feed feed{sequence, tokens, Logits::kAll};
   return step({&feed, 1});
 }

@@ -107,7 +107,7 @@ class Session {
   Result<Tensor> decode(std::span<const Step> steps);
   // Whether verify() is decode() bit for bit and truncate() can take all of it back: no hook sees the rows, and no
   // method keeps state, drops keys, or lets the rows of one pass touch one another.
-  bool can_verify() const;
+  bool can_verify(SequenceId sequence) const;
   // Several tokens of one sequence in one pass as if decoded one by one -> logits [tokens.size(), vocab_size].
   // can_verify() must hold. Observers see the rows of tokens that may be taken back.
   Result<Tensor> verify(SequenceId sequence, std::span<const int32_t> tokens);

@@ -452,6 +452,9 @@ void attention(const AttentionArgs& args) {
   }
 }
 
+// A score, and not the -inf of a key that the row does not see; true of NaN.
+FOVEA_INLINE F32::Mask is_seen(F32 score) { return not_less(score, F32::all(-__FLT_MAX__)); }
+
 // Calls put(row of the strip, first slot, n, scores) for every row and tile; scores without scale, -inf where the row
 // does not see the key.
 template <typename Pages, typename Put>
@@ -497,7 +500,10 @@ void attention_scores(const AttentionArgs& args, int head, float* scores, int64_
       score_strip<Pages>(strip, [&](int row, int64_t slot, int n, const float* s) {
         const F32 scale = F32::all(Pages::row_scale(strip, row));
         float* out = scores + strip.query_of(row) * ld + slot;
-        for (int i = 0; i < n; i += kLanes) (F32::load(s + i) * scale).store(out + i);
+        for (int i = 0; i < n; i += kLanes) {
+          const F32 x = F32::load(s + i);
+          select(is_seen(x), x * scale, F32::all(kMinusInfinity)).store(out + i);
+        }
       });
     });
   });
@@ -514,8 +520,8 @@ void attention_columns(const AttentionArgs& args, int head, const float* lse, fl
         float* out = sums + slot;
         for (int i = 0; i < n; i += kLanes) {
           // Rounding may leave a score just above its row's total.
-          const F32 p = exp2_nonpositive(min(mul_add(F32::load(s + i), scale, by), F32::zero()));
-          (F32::load(out + i) + p).store(out + i);
+          const F32 x = F32::load(s + i), p = exp2_nonpositive(min(F32::zero(), mul_add(x, scale, by)));
+          (F32::load(out + i) + keep(is_seen(x), p)).store(out + i);
         }
       });
     });

@@ -36,6 +36,7 @@ Result<Outcome> planted_elsewhere(Run&) {
 }
 
 Result<Outcome> accepted(Run&, const Detected& found) {
+  if (found.samples < kEnough) return no_data(fmt::format("only {} samples were drawn", found.samples));
   return Outcome{found.accepted >= kEnough, fmt::format("{} of {}", found.accepted, found.samples)};
 }
 Result<Outcome> at_zero(Run&, const Detected& found) {
