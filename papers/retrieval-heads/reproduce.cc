@@ -10,7 +10,6 @@
 
 namespace fovea::papers {
 namespace {
-
 using enum Kind;
 constexpr int kEnough = 60;  // accepted samples
 
