@@ -80,7 +80,7 @@ TEST_F(CliTrain, LeavesALogACheckpointAReportAndAModel) {
     EXPECT_EQ(lines[i].contains("eval_loss"), i == 4 || i == 9 || i == 11) << i;
   }
   EXPECT_DOUBLE_EQ(lines[0]["lr"].get<double>(), 0.01 / 3);
-  EXPECT_EQ(lines.back()["loss"], answer["loss"]);
+  EXPECT_EQ(lines.back()["loss"].get<double>(), answer["loss"].get<double>());
   EXPECT_LT(lines.back()["loss"].get<double>(), lines.front()["loss"].get<double>());
   EXPECT_THAT(read_file(path("run/report.html")).value(), HasSubstr("<svg"));
   const auto shown = json({"show", path("run/model"), "--json"});
