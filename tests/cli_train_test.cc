@@ -414,9 +414,8 @@ TEST_F(CliTrain, DataShowsSamplesThatTrainingReads) {
       run({"data", "induction", "--show", "3", "-s", "5", "-c", "20", "--vocab-size", "24", "-o", path("d.jsonl")})
           .code,
       0);
-  EXPECT_EQ(Json::parse(
-                read_file(path("d.jsonl")).value().substr(0, read_file(path("d.jsonl")).value().find('\n')))["tokens"],
-            shown["samples"][0]["tokens"]);
+  const std::string lines = read_file(path("d.jsonl")).value();
+  EXPECT_EQ(nlohmann::json::parse(lines.substr(0, lines.find('\n')))["tokens"], shown["samples"][0]["tokens"]);
   Json c = config();
   c["data"] = {{"jsonl", path("d.jsonl")}};
   c["steps"] = 1;

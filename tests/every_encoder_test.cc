@@ -66,7 +66,7 @@ TEST_P(EveryEncoder, AlsoWithOtherFields) {
   if (!golden_.contains("variants")) GTEST_SKIP() << "it has no variants";
   for (const auto& [name, variant] : golden_["variants"].items()) {
     SCOPED_TRACE(name);
-    with_fields(folder(), variant["config"], [&](const auto& model) {
+    with_fields(folder(), variant["config"], [&, &variant = variant](const auto& model) {
       expect_golden_rows(hidden(*session_of(model), ids_), golden_["rows"], variant["hidden"]);
     });
   }

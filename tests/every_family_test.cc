@@ -80,7 +80,7 @@ TEST_P(EveryFamily, AnswersAsTransformersDoesWithOtherFields) {
   if (!golden_.contains("variants")) GTEST_SKIP() << "it has no variants";
   for (const auto& [name, variant] : golden_["variants"].items()) {
     SCOPED_TRACE(name);
-    with_fields(folder(), variant["config"], [&](const auto& model) {
+    with_fields(folder(), variant["config"], [&, &variant = variant](const auto& model) {
       // The angles of LongRoPE's long contexts are for sessions that ask for them.
       const bool is_long = model->config().short_context < static_cast<int>(ids_.size());
       expect_answers(*session(model, 512, is_long ? model->shape().n_ctx : 0), variant);
