@@ -313,8 +313,24 @@ TEST_F(CliAsk, AKeptProfileServesTheMethodsThatNeedOne) {
   ASSERT_EQ(ended.code, 0) << ended.err;
   EXPECT_THAT(Json::parse(ended.out)["attention"].get<std::string>(), HasSubstr("mask_top=1"));
   EXPECT_THAT(ended.err, Not(HasSubstr("never measured")));
-  text(kept, "{");
-  EXPECT_THAT(fails(65, masked), HasSubstr("profiles/"));
+}
+
+TEST_F(CliAsk, ABrokenKeptProfileIsSaidAndStopsOnlyWhatNeedsIt) {
+  std::filesystem::create_directories(path("store/profiles"));
+  text("store/profiles/" + sha256_of_file(kTiny).value() + ".json", "{");
+  const auto said = AllOf(HasSubstr("profiles/"), HasSubstr("fovea profile -m"), HasSubstr("--again"));
+  std::vector<std::string> ask = {"ask", "-m", kTiny, "--file", text("a.txt", "The cat is red.\n"), "Which?", "-n", "4"};
+  const Ended dense = run(ask);
+  EXPECT_EQ(dense.code, 0) << dense.err;
+  EXPECT_THAT(dense.err, said);
+  ask.insert(ask.end(), {"--attention", "streaming-llm"});
+  const Ended windowed = run(ask);
+  EXPECT_EQ(windowed.code, 0) << windowed.err;
+  EXPECT_THAT(windowed.err, said);
+  ask.back() = "retrieval-heads:mask_top=1";
+  const Ended masked = run(ask);
+  EXPECT_EQ(masked.code, 2) << masked.err;
+  EXPECT_THAT(masked.err, AllOf(said, HasSubstr("needs the retrieval values of a head profile")));
 }
 
 }  // namespace

@@ -104,6 +104,8 @@ TEST_F(Cli, H11_AnEmptyPromptIsRefused) {
   EXPECT_THAT(fails(2, {"run", "-m", kTiny, "-f", file("empty", "")}), HasSubstr("the prompt is empty"));
   EXPECT_THAT(fails(2, {"run", "-m", kTiny, "--raw", "-"}), HasSubstr("the prompt is empty"));
   EXPECT_THAT(fails(2, {"logits", "-m", kTiny, "", "-o", path("l.npy")}), HasSubstr("empty"));
+  EXPECT_THAT(fails(65, {"logits", "-m", kTiny, "--ids", file("ids", "[]"), "-o", path("l.npy")}),
+              HasSubstr("the list of ids is empty"));
 }
 
 TEST_F(Cli, H10_APromptOverTheContextIsRefusedWithBothNumbers) {

@@ -44,8 +44,11 @@ Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::S
   if (session.shape().profile) return std::make_shared<const attention::HeadProfile>(*session.shape().profile);
   auto found = probe::find_profile(session.model(), session.adapters());
   if (found) return std::move(found->heads);
-  if (found.error().code != ErrorCode::kNotFound) return found.error();
-  if (!common.quiet) {
+  if (found.error().code == ErrorCode::kData) {
+    log_warning("{}", found.error().message);
+  } else if (found.error().code != ErrorCode::kNotFound) {
+    return found.error();
+  } else if (!common.quiet) {
     tell(
         "this model's heads were never measured; the evidence comes from all of them (fovea profile -m {} tells them "
         "apart)",

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/log.h"
 #include "fovea/base/numbers.h"
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
@@ -239,10 +240,15 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   if (!flags.profile.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model, options.adapters.get()));
   } else if (flags.attention != "dense") {
-    // Methods that need one say so themselves if there is none.
+    // Methods that need one say so themselves if there is none; the others do without, also where a kept one is broken.
     auto found = probe::find_profile(model, options.adapters.get());
-    if (!found && found.error().code != ErrorCode::kNotFound) return std::move(found.error());
-    if (found) options.profile = std::move(found->heads);
+    if (found) {
+      options.profile = std::move(found->heads);
+    } else if (found.error().code == ErrorCode::kData) {
+      log_warning("{}", found.error().message);
+    } else if (found.error().code != ErrorCode::kNotFound) {
+      return std::move(found.error());
+    }
   }
   return options;
 }

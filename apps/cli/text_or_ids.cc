@@ -18,6 +18,7 @@ Result<std::vector<int64_t>> read_ids(const std::string& path) {
   if (is_npy(bytes)) return parse_npy_integers(bytes, name);
   FOVEA_ASSIGN_OR_RETURN(const auto list, parse_json(bytes, name));
   if (!list.is_array()) return make_error(ErrorCode::kData, "{}: it is no list of ids", name);
+  if (list.empty()) return make_error(ErrorCode::kData, "{}: the list of ids is empty", name);
   std::vector<int64_t> ids;
   for (const auto& id : list) {
     if (!id.is_number_integer() || (id.is_number_unsigned() && id.get<uint64_t>() > INT64_MAX))

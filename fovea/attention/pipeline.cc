@@ -123,6 +123,7 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
   Pipeline pipeline;
   if (spec == "dense" || spec == "auto") return pipeline;
   if (!spec.empty() && spec[0] == '@') {
+    if (spec.size() == 1) return make_error(ErrorCode::kUsage, "@ without the name of a policy file");
     FOVEA_RETURN_IF_ERROR(pipeline.add_policy_file(std::string(spec.substr(1)), model));
     return pipeline;
   }

@@ -97,6 +97,7 @@ TEST(Pipeline, APolicyFileSaysTheSame) {
 
 TEST(Pipeline, ABadPolicyFileIsNamed) {
   EXPECT_THAT(refusal("@/nowhere/policy.json", ErrorCode::kNotFound), HasSubstr("/nowhere/policy.json"));
+  EXPECT_THAT(refusal("@"), HasSubstr("without the name of a policy file"));
   for (const char* text :
        {"", "{}", "[1]", "[{}]", R"([{"method": 3}])", R"([{"method": "scale", "value": [1]}])", "[{\"method\""}) {
     EXPECT_THAT(refusal("@" + policy_file(text), ErrorCode::kData), HasSubstr("policy.json")) << text;

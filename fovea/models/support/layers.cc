@@ -63,10 +63,10 @@ Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const s
 }  // namespace
 
 Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides,
-                    bool first_is_full) {
+                    const WindowDefaults& defaults) {
   FOVEA_ASSIGN_OR_RETURN(const std::vector<bool> sliding,
-                         sliding_layers(keys, config.shape.n_layers, slides, first_is_full));
-  FOVEA_ASSIGN_OR_RETURN(const int64_t size, keys.size_or(kSize, 0, 0, INT_MAX));
+                         sliding_layers(keys, config.shape.n_layers, slides, defaults.first_is_full));
+  FOVEA_ASSIGN_OR_RETURN(const int64_t size, keys.size_or(kSize, defaults.size, 0, INT_MAX));
   for (size_t l = 0; l < sliding.size(); ++l) {
     if (!sliding[l]) continue;
     if (config.ropes.size() > 1) sites(config)[l].rope = 1;

@@ -36,6 +36,7 @@ TEST(Windows, AreThoseOfTheFamilyUnlessTheFileNamesLayers) {
   EXPECT_THAT(windows(config_of(mistral, "mistral")), ElementsAre(0, 0, 0, 0));
   mistral.set("mistral.attention.sliding_window", uint32_t{7});
   EXPECT_THAT(windows(config_of(mistral, "mistral")), ElementsAre(7, 7, 7, 7));
+  EXPECT_THAT(windows(config_of(gemma, "gemma2")), ElementsAre(4096, 0, 4096, 0));
   gemma.set("gemma2.attention.sliding_window", uint32_t{7});
   EXPECT_THAT(windows(config_of(gemma, "gemma2")), ElementsAre(7, 0, 7, 0));
   gemma.set("gemma2.attention.sliding_window_pattern", uint32_t{3});

@@ -85,10 +85,14 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
 
 Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model,
                              const std::string& sha256) {
-  FOVEA_ASSIGN_OR_RETURN(HeadProfile heads, engine::parse_head_profile(json, name, model.shape()));
-  if (heads.model_sha256 != sha256)
-    return make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
-  return FoundProfile{std::move(name), std::move(json), std::make_shared<const HeadProfile>(std::move(heads))};
+  Result<HeadProfile> heads = engine::parse_head_profile(json, name, model.shape());
+  if (heads && heads->model_sha256 != sha256)
+    heads = make_error(ErrorCode::kData, "{}: it was measured on another model file", name);
+  if (!heads) {
+    heads.error().message += fmt::format("; measure anew with: fovea profile -m {} --again", model.path());
+    return heads.error();
+  }
+  return FoundProfile{std::move(name), std::move(json), std::make_shared<const HeadProfile>(std::move(*heads))};
 }
 
 }  // namespace

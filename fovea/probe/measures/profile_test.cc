@@ -203,6 +203,7 @@ TEST(Profile, IsFoundInTheStoreAndRefusedForAnotherModelFile) {
   const auto other = find_profile(*model);
   ASSERT_FALSE(other.has_value());
   EXPECT_EQ(other.error().code, ErrorCode::kData);
+  EXPECT_THAT(other.error().message, HasSubstr("--again"));
   unsetenv("FOVEA_MODELS");
   fs::remove_all(store);
 }
