@@ -133,8 +133,7 @@ Status NetLearner::begin_from(const std::string& folder) {
     std::vector<int64_t> dims(found->dims.rbegin(), found->dims.rend());
     if (dims != dims_of(param.value) || found->dtype != kernels::DType::kF32)
       return make_error(ErrorCode::kData, "{}: {} is [{}] of {}, and the net has {} of F32", where, param.name,
-                        fmt::join(dims, ", "), kernels::dtype_info(found->dtype).name,
-                        param.value.shape().to_string());
+                        fmt::join(dims, ", "), kernels::dtype_info(found->dtype).name, param.value.shape().to_string());
     Tensor value = param.value;
     std::memcpy(value.data(), found->data.data(), found->data.size());
   }
@@ -164,8 +163,8 @@ Trainer::Outcome NetLearner::step(Trainer& trainer, int64_t number, const std::a
     const auto at = static_cast<size_t>(micro);
     if (cancel && cancel->load()) throw attention::Cancelled();
     if (net_->count(batches_[at]) == 0) return Tensor();
-    const Tensor sum = net_->loss_sum(
-        batches_[at], {none, pipeline_.dense() ? nullptr : &pipeline_, key(number, at), cancel});
+    const Tensor sum =
+        net_->loss_sum(batches_[at], {none, pipeline_.dense() ? nullptr : &pipeline_, key(number, at), cancel});
     return tensor::affine(sum, 1 / static_cast<float>(count));
   });
 }
@@ -193,8 +192,8 @@ double NetLearner::evaluate(Trainer& trainer, const std::atomic<bool>* cancel) {
     tensor::Exec exec{.arena = &trainer.arena(), .numerics = tensor::Numerics::kExact};
     const tensor::ExecScope scope(exec);
     // What is drawn on the way is the same at every evaluation.
-    const auto loss = net_->loss_sum(samples, {none, pipeline_.dense() ? nullptr : &pipeline_,
-                                               key(begin, 0) ^ 0x5deece66du, cancel});
+    const auto loss =
+        net_->loss_sum(samples, {none, pipeline_.dense() ? nullptr : &pipeline_, key(begin, 0) ^ 0x5deece66du, cancel});
     sum += double{loss.data()[0]};
     count += here;
   }

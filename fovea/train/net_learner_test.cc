@@ -1,4 +1,5 @@
-// A net with a forward pass of its own through `train`: it learns, goes on where it stood, and refuses what does not fit.
+// A net with a forward pass of its own through `train`: it learns, goes on where it stood, and refuses what does not
+// fit.
 #include "fovea/train/net_learner.h"
 
 #include <gmock/gmock.h>

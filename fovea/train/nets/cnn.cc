@@ -29,7 +29,9 @@ class Cnn final : public TaskNet {
     head_ = Linear(params_, "head", in, classes_);
   }
 
-  Wants wants() const override { return {.channels = channels_, .height = size_, .width = size_, .n_labels = classes_}; }
+  Wants wants() const override {
+    return {.channels = channels_, .height = size_, .width = size_, .n_labels = classes_};
+  }
   int64_t count(const std::vector<Sample>& samples) const override { return static_cast<int64_t>(samples.size()); }
 
   Tensor loss_sum(const std::vector<Sample>& samples, const Pass&) const override {

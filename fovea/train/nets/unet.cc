@@ -234,8 +234,8 @@ class Unet final : public TaskNet {
     {
       attention::Attend attend(attend_context(all, pass));
       const Tensor in = p.self.norm(y);
-      const Tensor z = attend(p.layer, {.q = heads(p.self.q(in)), .k = heads(p.self.k(in)), .v = heads(p.self.v(in)),
-                                        .x = y, .h = in});
+      const Tensor z = attend(
+          p.layer, {.q = heads(p.self.q(in)), .k = heads(p.self.k(in)), .v = heads(p.self.v(in)), .x = y, .h = in});
       y = tensor::add(y, pass.hooks(Site::kAttnOut, p.layer, p.self.out(tensor::merge_heads(z))));
     }
     if (!captions.empty()) {

@@ -19,7 +19,8 @@ class Vit final : public TaskNet {
     classes_ = s.integer("classes", std::nullopt, 2, 1 << 20);
     d_model_ = s.integer("d_model", std::nullopt, 1, 1 << 16);
     heads_ = s.integer("n_heads", std::nullopt, 1, 1 << 10);
-    const int64_t layers = s.integer("n_layers", std::nullopt, 1, 1 << 10), ff = s.integer("d_ff", 4 * d_model_, 1, 1 << 18);
+    const int64_t layers = s.integer("n_layers", std::nullopt, 1, 1 << 10),
+                  ff = s.integer("d_ff", 4 * d_model_, 1, 1 << 18);
     if (!s.good()) return;
     if (size_ % patch_ != 0) {
       s.wrong("patch", "does not divide size");
@@ -43,15 +44,16 @@ class Vit final : public TaskNet {
     head_ = Linear(params_, "head", d_model_, classes_);
   }
 
-  Wants wants() const override { return {.channels = channels_, .height = size_, .width = size_, .n_labels = classes_}; }
+  Wants wants() const override {
+    return {.channels = channels_, .height = size_, .width = size_, .n_labels = classes_};
+  }
   int64_t count(const std::vector<Sample>& samples) const override { return static_cast<int64_t>(samples.size()); }
 
   attention::HookMap hooks() const override {
     using enum Site;
     attention::HookMap map(shape_);
     map.add(kEmbed);
-    constexpr Site kSites[] = {kResidPre, kQ,        kK,      kV,       kZ,      kAttnOut,
-                               kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
+    constexpr Site kSites[] = {kResidPre, kQ, kK, kV, kZ, kAttnOut, kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
     for (int l = 0; l < shape_.n_layers; ++l)
       map.add({.layer = l, .name = "blocks." + std::to_string(l), .d_model = 0, .d_ff = 0}, kSites);
     return map;

@@ -1,5 +1,5 @@
-// scenes: one or more coloured and textured shapes on a grey ground: pixels, a mask that numbers the objects, a label of
-// the first one, and the caption "red striped circle and ..." as tokens. 16 to 64 pixels a side.
+// scenes: one or more coloured and textured shapes on a grey ground: pixels, a mask that numbers the objects, a label
+// of the first one, and the caption "red striped circle and ..." as tokens. 16 to 64 pixels a side.
 #include <fmt/format.h>
 
 #include <array>
@@ -16,8 +16,8 @@ constexpr float kRgb[6][3] = {{0.9f, -0.8f, -0.8f}, {-0.8f, 0.7f, -0.8f}, {-0.8f
                               {0.9f, 0.8f, -0.8f},  {0.6f, -0.7f, 0.8f},  {0.9f, 0.9f, 0.9f}};
 
 // Ids of the caption: 0 is left for padding, 1 is "and", then colours, textures and shapes.
-constexpr int32_t kAnd = 1, kFirstColour = 2, kFirstTexture = kFirstColour + 6,
-                  kFirstShape = kFirstTexture + 3, kWords = kFirstShape + 6;
+constexpr int32_t kAnd = 1, kFirstColour = 2, kFirstTexture = kFirstColour + 6, kFirstShape = kFirstTexture + 3,
+                  kWords = kFirstShape + 6;
 
 struct Object {
   int shape, colour, texture;
@@ -52,7 +52,8 @@ class Scenes final : public Generator {
     if (context.n_labels > 0 && n > context.n_labels)
       s.wrong("label", fmt::format("gives {} classes, and the net has {}", n, context.n_labels));
     if (4 * objects_ - 1 > context.context)
-      s.wrong("objects", fmt::format("gives captions of {} tokens; the context is {}", 4 * objects_ - 1, context.context));
+      s.wrong("objects",
+              fmt::format("gives captions of {} tokens; the context is {}", 4 * objects_ - 1, context.context));
     if (context.vocab_size > 0 && context.vocab_size < kWords)
       s.wrong("generator", fmt::format("scenes has {} words, and the vocabulary {}", +kWords, context.vocab_size));
   }
