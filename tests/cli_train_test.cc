@@ -429,7 +429,7 @@ TEST_F(CliTrain, ExamplesRun) {
   fs::create_directories(root_ / "store");
   fs::create_symlink(kTiny, root_ / "store/smollm2-135m.gguf");
   for (const char* folder : {"docs", "examples"}) fs::create_symlink(source_dir() + "/" + folder, root_ / folder);
-  for (const char* name : {"induction", "text", "lora"}) {
+  for (const char* name : {"induction", "text", "lora", "scenes"}) {
     const Ended ended = shell("cd $D && $FOVEA train examples/" + std::string(name) + ".json -q --steps 12 --json");
     ASSERT_EQ(ended.code, 0) << name << ": " << ended.err;
     EXPECT_EQ(Json::parse(ended.out)["step"], 12);

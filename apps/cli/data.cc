@@ -31,6 +31,27 @@ Status put(nlohmann::ordered_json& config, const std::string& setting) {
   return {};
 }
 
+nlohmann::json json_of(const train::Sample& sample) {
+  nlohmann::json one = {{"tokens", sample.tokens}, {"targets", sample.targets}};
+  if (const train::Picture* picture = sample.picture.get()) {
+    one["picture"] = {{"channels", picture->channels}, {"height", picture->height}, {"width", picture->width},
+                      {"label", picture->label},       {"mask", picture->mask},     {"pixels", picture->pixels}};
+  }
+  return one;
+}
+
+// The mask of a picture: a dot where nothing is, else the number of what is there.
+std::string drawing(const nlohmann::json& picture) {
+  const auto mask = picture["mask"].get<std::vector<int>>();
+  const auto width = picture["width"].get<size_t>();
+  std::string text = fmt::format("label   {}\n", picture["label"].get<int>());
+  for (size_t i = 0; i < mask.size(); ++i) {
+    text += mask[i] == 0 ? "." : std::to_string(mask[i]);
+    if ((i + 1) % width == 0) text += "\n";
+  }
+  return text;
+}
+
 Status run(const Options& options, const Common& common) {
   nlohmann::ordered_json config = {{"generator", options.name}, {"seed", options.seed}};
   for (const std::string& setting : options.settings) FOVEA_RETURN_IF_ERROR(put(config, setting));
@@ -41,8 +62,7 @@ Status run(const Options& options, const Common& common) {
   nlohmann::json samples = nlohmann::json::array();
   std::string lines;
   for (int i = 0; i < options.show; ++i) {
-    const train::Sample sample = data->sample(static_cast<uint64_t>(i));
-    const nlohmann::json one = {{"tokens", sample.tokens}, {"targets", sample.targets}};
+    const nlohmann::json one = json_of(data->sample(static_cast<uint64_t>(i)));
     lines += one.dump() + "\n";
     samples.push_back(one);
   }
@@ -61,6 +81,7 @@ Status run(const Options& options, const Common& common) {
     for (const int32_t id : sample["targets"].get<std::vector<int32_t>>())
       text += id < 0 ? " ." : fmt::format(" {}", id);
     text += "\n";
+    if (sample.contains("picture")) text += drawing(sample["picture"]);
   }
   return print(text);
 }

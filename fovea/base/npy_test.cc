@@ -46,5 +46,29 @@ TEST(Npy, WhatIsNoListOfIntegersIsRefused) {
   }
 }
 
+TEST(Npy, FloatsOfAnyShape) {
+  using namespace std::string_literals;
+  const auto read = parse_npy_floats(npy("<f4", "(2, 1)", "\0\0\x80?\0\0\0\xC0"s), "n");
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_THAT(read->dims, ElementsAre(2, 1));
+  EXPECT_THAT(read->values, ElementsAre(1.0f, -2.0f));
+  EXPECT_THAT(parse_npy_floats(npy("<f8", "(1,)", "\0\0\0\0\0\0\xF8?"s), "n").value().values, ElementsAre(1.5f));
+  EXPECT_THAT(parse_npy_floats(npy("|u1", "(1, 2)", "\3\xFF"s), "n").value().values, ElementsAre(3.0f, 255.0f));
+}
+
+TEST(Npy, WhatIsNoArrayOfFloatsIsRefused) {
+  const std::pair<std::string, const char*> wrong[] = {{npy("<f2", "(1,)", "ab"), "numbers"},
+                                                       {npy("<f4", "(2, 3)", "abcd"), "4 bytes follow"},
+                                                       {npy("<f4", "(x,)", "abcd"), "its shape"}};
+  for (const auto& [bytes, message] : wrong) {
+    const auto read = parse_npy_floats(bytes, "n");
+    ASSERT_FALSE(read.has_value()) << message;
+    EXPECT_THAT(read.error().message, HasSubstr(message));
+  }
+  std::string turned = npy("<f4", "(1, 1)", "abcd");
+  turned.replace(turned.find("False"), 5, "True ");
+  EXPECT_THAT(parse_npy_floats(turned, "n").error().message, HasSubstr("Fortran"));
+}
+
 }  // namespace
 }  // namespace fovea

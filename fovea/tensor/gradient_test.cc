@@ -3,18 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "fovea/base/testing/paths.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/ops.h"
 #include "fovea/tensor/tape.h"
+#include "fovea/tensor/testing/golden_tensors.h"
 
 namespace fovea::tensor {
 namespace {
@@ -28,24 +25,11 @@ struct Golden {
 };
 
 void read_golden(Golden& golden) {
-  std::ifstream file(source_dir() + "/tests/golden/gradients.bin", std::ios::binary);
-  ASSERT_TRUE(file) << "tests/golden/gradients.bin is missing";
-  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-  uint32_t header_bytes = 0;
-  ASSERT_GE(bytes.size(), sizeof header_bytes);
-  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
-  const auto header = nlohmann::json::parse(bytes.substr(sizeof header_bytes, header_bytes));
-  golden.tokens = header["tokens"].get<std::vector<int32_t>>();
-  golden.loss = header["loss"].get<double>();
-  for (const auto& entry : header["tensors"]) {
-    const auto dims = entry["shape"].get<std::vector<int64_t>>();
-    Tensor t = Tensor::empty(dims.size() == 1 ? Shape{dims[0]} : Shape{dims[0], dims[1]});
-    const size_t at = sizeof header_bytes + header_bytes + entry["at"].get<size_t>() * sizeof(float);
-    const size_t n = static_cast<size_t>(t.elements()) * sizeof(float);
-    ASSERT_LE(at + n, bytes.size());
-    std::memcpy(t.data(), bytes.data() + at, n);
-    golden.tensors[entry["name"].get<std::string>()] = t;
-  }
+  GoldenTensors all;
+  ASSERT_NO_FATAL_FAILURE(read_golden_tensors("gradients.bin", all));
+  golden.tokens = all.header["tokens"].get<std::vector<int32_t>>();
+  golden.loss = all.header["loss"].get<double>();
+  golden.tensors = std::move(all.tensors);
 }
 
 constexpr int kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadDim = 16;

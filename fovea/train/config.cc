@@ -34,7 +34,7 @@ std::string difference(const Json& then, const Json& now, const std::string& pat
 }  // namespace
 
 TrainConfig::TrainConfig(Settings& s)
-    : context(s.integer("context", std::nullopt, 1, 1 << 24)),
+    : context(s.integer("context", 0, 1, 1 << 24)),
       batch(s.integer("batch", 1, 1, 1 << 20)),
       accumulate(s.integer("accumulate", 1, 1, 1 << 20)),
       steps(s.integer("steps", std::nullopt, 1, int64_t{1} << 40)),

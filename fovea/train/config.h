@@ -13,7 +13,8 @@ namespace fovea::train {
 struct TrainConfig {
   explicit TrainConfig(Settings& settings);
 
-  int64_t context, batch, accumulate, steps, checkpoint_every;
+  int64_t context;  // 0: not said
+  int64_t batch, accumulate, steps, checkpoint_every;
   bool shuffled, recompute;
   uint64_t seed;
   TrainerOptions trainer;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "fovea/attention/attend.h"  // Cancelled
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/file_appender.h"
@@ -18,10 +19,8 @@
 #include "fovea/store/build_id.h"
 #include "fovea/train/checkpoint.h"
 #include "fovea/train/config.h"
-#include "fovea/train/lm_step.h"
-#include "fovea/train/model.h"
+#include "fovea/train/learner.h"
 #include "fovea/train/report.h"
-#include "fovea/train/save_model.h"
 #include "fovea/train/settings.h"
 #include "fovea/train/trainer.h"
 
@@ -70,16 +69,14 @@ class Run {
     while (trainer_->steps_done() < last_step() && !progress_.ended) {
       const Clock::time_point began = Clock::now();
       const int64_t step = trainer_->steps_done();
-      const std::vector<MicroBatch> batches = draw(step);
-      uint64_t step_tokens = 0;
-      for (const MicroBatch& batch : batches) step_tokens += static_cast<uint64_t>(batch.batch.size());
       Trainer::Outcome outcome;
       try {
-        outcome = lm_->step(*trainer_, batches, options_.cancel);
+        outcome = learner_->step(*trainer_, step, options_.cancel);
       } catch (const attention::Cancelled&) {
         return stopped();
       }
-      if (Status sound = check(step, outcome, batches); !sound) return sound.error();
+      if (Status sound = check(step, outcome); !sound) return sound.error();
+      const auto step_tokens = static_cast<uint64_t>(learner_->tokens_of_step());
       const double seconds = seconds_since(began), speed = static_cast<double>(step_tokens) / seconds;
       busy += seconds, tokens += step_tokens;
       progress_.loss = outcome.loss;
@@ -90,9 +87,9 @@ class Run {
                    {"tokens_per_second", std::round(speed * 10) / 10}};
       StepReport report{.step = step + 1, .steps = last_step(), .loss = outcome.loss};
       const int64_t done = trainer_->steps_done();
-      if (eval_ && (done % config_.eval.every == 0 || done == last_step())) {
+      if (learner_->evaluates() && (done % config_.eval.every == 0 || done == last_step())) {
         try {
-          progress_.eval_loss = lm_->evaluate(*trainer_, *eval_, n_eval_, config_.batch, options_.cancel);
+          progress_.eval_loss = learner_->evaluate(*trainer_, options_.cancel);
         } catch (const attention::Cancelled&) {
           FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
           return stopped();
@@ -115,7 +112,7 @@ class Run {
     FOVEA_RETURN_IF_ERROR(save());
     {
       const Trainer::Averaged averaged(*trainer_);
-      auto saved = save_model(*model_, config_.out, training());
+      auto saved = learner_->save(config_.out, training());
       if (!saved && saved.error().code == ErrorCode::kCancelled) return how_to_go_on();
       if (!saved) return saved.error();
       result.model = *saved;
@@ -144,42 +141,11 @@ class Run {
     auto made_schedule =
         make_part<Schedule>(schedule, "name", schedule.text("name", "constant"), {.steps = config_.steps});
     if (!settings_.good()) return settings_.finish();
-    FOVEA_ASSIGN_OR_RETURN(model_, TrainedModel::open(settings_, config_.context));
-    Data::Context context{.tokenizer = model_->tokenizer(),
-                          .no_tokenizer = model_->no_tokenizer(),
-                          .vocab_size = model_->config().shape.vocab_size,
-                          .context = config_.context,
-                          .seed = config_.seed};
-    if (!settings_.has("data")) settings_.wrong("data", "is missing");
-    Settings data = settings_.object("data");
-    if (!settings_.good()) return settings_.finish();
-    data_ = make_data(data, context);
-    if (!settings_.good()) return settings_.finish();
-    if (config_.eval.on) {
-      Settings eval = settings_.object("eval");
-      Settings eval_data = eval.object("data");
-      context.seed = config_.seed + 1;
-      eval_ = make_data(eval_data, context);
-      if (!settings_.good()) return settings_.finish();
-      n_eval_ = eval_->size() >= Data::kEndless ? 64 : static_cast<int64_t>(eval_->size());
-      if (config_.eval.samples > 0)
-        n_eval_ = eval_->size() >= Data::kEndless ? config_.eval.samples : std::min(n_eval_, config_.eval.samples);
-    }
-    std::vector<std::unique_ptr<Loss>> losses;
-    std::vector<Settings> wanted = settings_.objects("losses");
-    if (wanted.empty()) {
-      Settings plain(Json::object(), "");
-      losses.push_back(make_part<Loss>(plain, "name", "next-token", {.model = model_.get()}));
-    }
-    for (Settings& one : wanted)
-      losses.push_back(make_part<Loss>(one, "name", one.text("name", std::nullopt), {.model = model_.get()}));
-    FOVEA_RETURN_IF_ERROR(settings_.finish());
+    FOVEA_ASSIGN_OR_RETURN(learner_, make_learner(settings_, config_));
     TrainerOptions trainer = config_.trainer;
-    trainer.adapters = model_->adapters();
+    trainer.adapters = learner_->adapters();
     trainer_ =
-        std::make_unique<Trainer>(model_->params(), std::move(made_optimizer), std::move(made_schedule), trainer);
-    lm_ = std::make_unique<LmStep>(*model_, std::move(losses), config_.recompute);
-    order_ = std::make_unique<Order>(*data_, config_.shuffled, config_.seed);
+        std::make_unique<Trainer>(learner_->params(), std::move(made_optimizer), std::move(made_schedule), trainer);
     return {};
   }
 
@@ -209,7 +175,8 @@ class Run {
 
   Status restore(const Json& state) {
     const std::string where = fovea::quoted(checkpoint_path(), 4096);
-    if (state.value("data", "") != data_->fingerprint() && settings_.json()["data"] == state["config"]["data"])
+    if (state.value("data", "") != learner_->data().fingerprint() &&
+        settings_.json()["data"] == state["config"]["data"])
       return make_error(ErrorCode::kData, "{}: the data are not those that the checkpoint was made with", where);
     const std::string other = other_setting(state.value("config", Json::object()), settings_.json());
     if (!other.empty())
@@ -250,24 +217,13 @@ class Run {
     return write_file_atomic(log_path(), kept);
   }
 
-  std::vector<MicroBatch> draw(int64_t step) {
-    std::vector<MicroBatch> batches;
-    auto i = static_cast<uint64_t>(step) * static_cast<uint64_t>(config_.batch * config_.accumulate);
-    for (int64_t micro = 0; micro < config_.accumulate; ++micro) {
-      std::vector<Sample> samples;
-      for (int64_t b = 0; b < config_.batch; ++b) samples.push_back((*order_)(i++));
-      batches.emplace_back(samples);
-    }
-    return batches;
-  }
-
-  Status check(int64_t step, const Trainer::Outcome& outcome, const std::vector<MicroBatch>& batches) {
+  Status check(int64_t step, const Trainer::Outcome& outcome) {
     if (std::isnan(progress_.first_loss)) progress_.first_loss = outcome.loss;
     const double most = config_.max_loss > 0 ? config_.max_loss : 10 * (1 + std::abs(progress_.first_loss));
     if (outcome.bad.empty() && !(outcome.loss > most)) return {};
     std::string what = fmt::format("the loss is {:.4g}, over {:.4g} (max_loss)", outcome.loss, most);
     if (!outcome.bad.empty()) {
-      const std::string bad = lm_->first_bad(*trainer_, batches);
+      const std::string bad = learner_->first_bad(*trainer_);
       const bool forward = outcome.bad == "loss";
       what = fmt::format("the {} not finite; the first bad tensor is {}", forward ? "loss is" : "gradients are",
                          !bad.empty() ? bad
@@ -303,7 +259,7 @@ class Run {
                   {"eval_loss", number(progress_.eval_loss)},
                   {"best", number(progress_.best)},
                   {"without_better", progress_.without_better},
-                  {"data", data_->fingerprint()},
+                  {"data", learner_->data().fingerprint()},
                   {"program", options_.program},
                   {"build", store::build_id()},
                   {"config", settings_.json()}};
@@ -328,8 +284,8 @@ class Run {
             {"loss", number(progress_.loss)},
             {"eval_loss", number(progress_.eval_loss)},
             {"seed", config_.seed},
-            {"data", data_->summary()},
-            {"data_fingerprint", data_->fingerprint()},
+            {"data", learner_->data().summary()},
+            {"data_fingerprint", learner_->data().fingerprint()},
             {"config", settings_.json()}};
   }
   Status write_report() const {
@@ -342,12 +298,8 @@ class Run {
   const TrainOptions& options_;
   Settings settings_;
   TrainConfig config_;
-  std::unique_ptr<TrainedModel> model_;
-  std::unique_ptr<Data> data_, eval_;
-  int64_t n_eval_ = 0;
-  std::unique_ptr<Order> order_;
+  std::unique_ptr<Learner> learner_;
   std::unique_ptr<Trainer> trainer_;
-  std::unique_ptr<LmStep> lm_;
   Progress progress_;
   Clock::time_point start_ = Clock::now();
 };

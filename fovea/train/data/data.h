@@ -18,9 +18,20 @@ namespace fovea::train {
 
 using tensor::kNoTarget;
 
+// What nets that look at pictures get besides tokens.
+struct Picture {
+  int64_t channels = 0, height = 0, width = 0;
+  std::vector<float> pixels = {};  // [channels, height, width], about -1 to 1
+  int32_t label = -1;              // -1: there is none
+  std::vector<uint8_t> mask = {};  // [height, width]: 0 or the number of the object there, from 1; may be empty
+  std::vector<float> noise = {};   // like pixels: what a denoising net is to find, where it is not drawn
+  int32_t time = -1;               // and at which step of the schedule
+};
+
 // tokens[i] is read, and targets[i] should be what follows; kNoTarget: nothing is wanted there.
 struct Sample {
-  std::vector<int32_t> tokens, targets;
+  std::vector<int32_t> tokens = {}, targets = {};
+  std::shared_ptr<const Picture> picture = {};
   int64_t n_targets() const;
   // Of n + 1 tokens, the first n with the last n as targets.
   static Sample next_token(std::vector<int32_t> tokens);
@@ -32,8 +43,9 @@ class Data {
     const tokenizers::Tokenizer* tokenizer = nullptr;  // null: the model has none, and texts are refused
     std::string no_tokenizer = {};                     // why
     int64_t vocab_size = 0;
-    int64_t context = 0;  // tokens of a sample at most
-    uint64_t seed = 0;    // where the settings say no other
+    int64_t context = 0;   // tokens of a sample at most
+    uint64_t seed = 0;     // where the settings say no other
+    int64_t n_labels = 0;  // labels of pictures are below this; 0: nobody asks
   };
   virtual ~Data() = default;
   // Samples of one round; generators have as many as anybody asks for.
@@ -106,7 +118,8 @@ class Generator : public Data {
   std::string fingerprint_;
 };
 
-// {"tokens": FILE}, {"text": ...}, {"jsonl": FILE}, {"generator": NAME, ...}. Null, and the settings know why.
+// {"tokens": FILE}, {"text": ...}, {"jsonl": FILE}, {"images": FILE, ...}, {"generator": NAME, ...}. Null, and the
+// settings know why.
 std::unique_ptr<Data> make_data(Settings& settings, const Data::Context& context);
 std::vector<std::string> generator_names();
 

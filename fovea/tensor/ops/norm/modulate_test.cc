@@ -1,0 +1,38 @@
+#include "fovea/tensor/ops/norm/modulate.h"
+
+#include <gtest/gtest.h>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/thread_check.h"
+
+namespace fovea::tensor {
+namespace {
+
+TEST(Modulate, ScalesAndShiftsTheRowsOfEachSample) {
+  const Tensor x = Tensor::from({4, 1}, std::vector<float>{1, 2, 3, 4});
+  const Tensor scale = Tensor::from({2, 1}, std::vector<float>{0, 1}),
+               shift = Tensor::from({2, 1}, std::vector<float>{0, 5});
+  const Tensor y = modulate(x, scale, shift);
+  const std::vector<float> expected = {1, 2, 11, 13};
+  EXPECT_EQ(std::vector<float>(y.values().begin(), y.values().end()), expected);
+}
+
+TEST(Modulate, GradientsMeetFiniteDifferences) {
+  const Tensor x = random_tensor({6, 5}, 1), scale = random_tensor({2, 5}, 2), shift = random_tensor({2, 5}, 3);
+  expect_gradients({x, scale, shift}, [&] { return modulate(x, scale, shift); });
+  expect_gradients({shift}, [&] { return modulate(x, scale, shift); });
+}
+
+TEST(Modulate, HasTheSameBitsOnAnyThreads) {
+  const Tensor x = random_tensor({300, 130}, 1), scale = random_tensor({6, 130}, 2), shift = random_tensor({6, 130}, 3);
+  expect_same_bits_on_any_threads({x, scale, shift}, [&] { return modulate(x, scale, shift); });
+}
+
+TEST(Modulate, RefusesRowsThatSamplesDoNotShareOut) {
+  EXPECT_THROW(modulate(Tensor::zeros({5, 2}), Tensor::zeros({2, 2}), Tensor::zeros({2, 2})), CheckFailed);
+  EXPECT_THROW(modulate(Tensor::zeros({4, 2}), Tensor::zeros({2, 3}), Tensor::zeros({2, 3})), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::tensor

@@ -1,0 +1,46 @@
+#include "fovea/tensor/ops/recurrent/conv1d.h"
+
+#include <gtest/gtest.h>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/testing/golden_tensors.h"
+#include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/thread_check.h"
+
+namespace fovea::tensor {
+namespace {
+
+using Inputs = const std::vector<Tensor>&;
+
+TEST(Conv1d, ACausalOneSeesWhatIsBehind) {
+  const Tensor x = Tensor::from({1, 3, 1}, std::vector<float>{1, 2, 3}),
+               w = Tensor::from({1, 2}, std::vector<float>{10, 1});
+  const Tensor causal = causal_conv1d(x, w, {}), ahead = depthwise_conv1d(x, w, {}, 0);
+  EXPECT_EQ(std::vector<float>(causal.values().begin(), causal.values().end()), (std::vector<float>{1, 12, 23}));
+  EXPECT_EQ(std::vector<float>(ahead.values().begin(), ahead.values().end()), (std::vector<float>{12, 23, 30}));
+}
+
+TEST(Conv1d, GradientsMeetFiniteDifferences) {
+  const Tensor x = random_tensor({2, 5, 3}, 1), w = random_tensor({3, 4}, 2), bias = random_tensor({3}, 3);
+  for (const int64_t before : {0, 1, 3}) {
+    expect_gradients({x, w, bias}, [&] { return depthwise_conv1d(x, w, bias, before); });
+    expect_gradients({w}, [&] { return depthwise_conv1d(x, w, {}, before); });
+  }
+}
+
+TEST(Conv1d, IsWhatPyTorchGives) {
+  expect_op_golden("conv1d", [](Inputs in) { return causal_conv1d(in[0], in[1], in[2]); });
+}
+
+TEST(Conv1d, HasTheSameBitsOnAnyThreads) {
+  const Tensor x = random_tensor({3, 70, 165}, 1), w = random_tensor({165, 4}, 2), bias = random_tensor({165}, 3);
+  expect_same_bits_on_any_threads({x, w, bias}, [&] { return causal_conv1d(x, w, bias); });
+}
+
+TEST(Conv1d, RefusesOtherChannelsAndWindowsElsewhere) {
+  EXPECT_THROW(causal_conv1d(Tensor::zeros({1, 4, 3}), Tensor::zeros({2, 4}), {}), CheckFailed);
+  EXPECT_THROW(depthwise_conv1d(Tensor::zeros({1, 4, 3}), Tensor::zeros({3, 4}), {}, 4), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::tensor

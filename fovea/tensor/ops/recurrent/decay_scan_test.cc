@@ -1,0 +1,57 @@
+#include "fovea/tensor/ops/recurrent/decay_scan.h"
+
+#include <gtest/gtest.h>
+
+#include "fovea/base/check.h"
+#include "fovea/tensor/ops/shape/copy.h"
+#include "fovea/tensor/testing/golden_tensors.h"
+#include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/thread_check.h"
+
+namespace fovea::tensor {
+namespace {
+
+using Inputs = const std::vector<Tensor>&;
+
+TEST(DecayScan, ForgetsByItsDecay) {
+  const Tensor x = Tensor::from({1, 3, 1}, std::vector<float>{8, 0, 1}),
+               half = Tensor::from({1, 3, 1}, std::vector<float>{0.5f, 0.5f, 0.5f});
+  const Tensor y = decay_scan(x, half), begun = decay_scan(x, half, Tensor::from({1, 1}, std::vector<float>{4}));
+  EXPECT_EQ(std::vector<float>(y.values().begin(), y.values().end()), (std::vector<float>{8, 4, 3}));
+  EXPECT_EQ(std::vector<float>(begun.values().begin(), begun.values().end()), (std::vector<float>{10, 5, 3.5f}));
+}
+
+TEST(DecayScan, InTwoPartsIsTheWhole) {
+  const Tensor x = random_tensor({2, 6, 70}, 1), decay = random_tensor({2, 6, 70}, 2, 0.3);
+  const Tensor whole = decay_scan(x, decay);
+  const Tensor first = decay_scan(slice(x, 1, 0, 4), slice(decay, 1, 0, 4));
+  const Tensor state = slice(first, 1, 3, 4).with_shape({2, 70});
+  const Tensor second = decay_scan(slice(x, 1, 4, 6), slice(decay, 1, 4, 6), state);
+  const Tensor joined = concat({first, second}, 1);
+  for (int64_t i = 0; i < whole.elements(); ++i) ASSERT_EQ(joined.data()[i], whole.data()[i]) << i;
+}
+
+TEST(DecayScan, GradientsMeetFiniteDifferences) {
+  const Tensor x = random_tensor({2, 4, 3}, 1), decay = random_tensor({2, 4, 3}, 2, 0.5),
+               first = random_tensor({2, 3}, 3);
+  expect_gradients({x, decay, first}, [&] { return decay_scan(x, decay, first); });
+  expect_gradients({decay}, [&] { return decay_scan(x, decay); });
+}
+
+TEST(DecayScan, IsWhatPyTorchGives) {
+  expect_op_golden("decay_scan", [](Inputs in) { return decay_scan(in[0], in[1], in[2]); });
+}
+
+TEST(DecayScan, HasTheSameBitsOnAnyThreads) {
+  const Tensor x = random_tensor({3, 60, 331}, 1), decay = random_tensor({3, 60, 331}, 2, 0.4);
+  const Tensor first = random_tensor({3, 331}, 3);
+  expect_same_bits_on_any_threads({x, decay, first}, [&] { return decay_scan(x, decay, first); });
+}
+
+TEST(DecayScan, RefusesShapesThatDiffer) {
+  EXPECT_THROW(decay_scan(Tensor::zeros({1, 2, 3}), Tensor::zeros({1, 2, 2})), CheckFailed);
+  EXPECT_THROW(decay_scan(Tensor::zeros({1, 2, 3}), Tensor::zeros({1, 2, 3}), Tensor::zeros({2, 3})), CheckFailed);
+}
+
+}  // namespace
+}  // namespace fovea::tensor

@@ -1,0 +1,58 @@
+#include "fovea/train/lm_learner.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "fovea/train/save_model.h"
+
+namespace fovea::train {
+
+Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const TrainConfig& config) {
+  std::unique_ptr<LmLearner> out(new LmLearner());
+  if (config.context == 0) settings.wrong("context", "is missing");
+  if (!settings.good()) return settings.finish().error();
+  FOVEA_ASSIGN_OR_RETURN(out->model_, TrainedModel::open(settings, config.context));
+  const TrainedModel& model = *out->model_;
+  FOVEA_ASSIGN_OR_RETURN(out->data_, read_data(settings, config,
+                                               {.tokenizer = model.tokenizer(),
+                                                .no_tokenizer = model.no_tokenizer(),
+                                                .vocab_size = model.config().shape.vocab_size,
+                                                .context = config.context,
+                                                .seed = config.seed}));
+  std::vector<std::unique_ptr<Loss>> losses;
+  std::vector<Settings> wanted = settings.objects("losses");
+  if (wanted.empty()) {
+    Settings plain(nlohmann::ordered_json::object(), "");
+    losses.push_back(make_part<Loss>(plain, "name", "next-token", {.model = &model}));
+  }
+  for (Settings& one : wanted)
+    losses.push_back(make_part<Loss>(one, "name", one.text("name", std::nullopt), {.model = &model}));
+  FOVEA_RETURN_IF_ERROR(settings.finish());
+  out->lm_ = std::make_unique<LmStep>(model, std::move(losses), config.recompute);
+  out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
+  out->batch_ = config.batch, out->accumulate_ = config.accumulate;
+  return std::unique_ptr<Learner>(std::move(out));
+}
+
+Trainer::Outcome LmLearner::step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) {
+  batches_.clear();
+  auto i = static_cast<uint64_t>(number) * static_cast<uint64_t>(batch_ * accumulate_);
+  for (int64_t micro = 0; micro < accumulate_; ++micro) {
+    std::vector<Sample> samples;
+    for (int64_t b = 0; b < batch_; ++b) samples.push_back((*order_)(i++));
+    batches_.emplace_back(samples);
+  }
+  return lm_->step(trainer, batches_, cancel);
+}
+
+int64_t LmLearner::tokens_of_step() const {
+  int64_t n = 0;
+  for (const MicroBatch& batch : batches_) n += batch.batch.size();
+  return n;
+}
+
+Result<std::string> LmLearner::save(const std::string& out, const nlohmann::ordered_json& training) const {
+  return save_model(*model_, out, training);
+}
+
+}  // namespace fovea::train

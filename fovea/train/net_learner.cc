@@ -1,0 +1,240 @@
+#include "fovea/train/net_learner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/mapped_file.h"
+#include "fovea/formats/safetensors.h"
+#include "fovea/formats/safetensors_writer.h"
+#include "fovea/tensor/tape.h"
+#include "fovea/train/nets/net.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+using tensor::Tensor;
+
+std::vector<int64_t> dims_of(const Tensor& x) {
+  std::vector<int64_t> dims;
+  for (int i = 0; i < x.shape().rank(); ++i) dims.push_back(x.dim(i));
+  return dims;
+}
+
+}  // namespace
+
+bool is_task_net(Settings& settings) {
+  const Json* model = settings.any("model");
+  if (!model || !model->is_object()) return false;
+  Settings net = settings.object("model");
+  const std::string name = net.text("net", "");
+  if (parts<TaskNet>().count(name) > 0) return true;
+  if (!name.empty() && parts<Net>().count(name) == 0) {
+    std::vector<std::string> all = part_names<TaskNet>();
+    for (const std::string& one : part_names<Net>()) all.push_back(one);
+    std::sort(all.begin(), all.end());
+    net.unknown_name("net", name, all);
+  }
+  return false;
+}
+
+Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const TrainConfig& config) {
+  std::unique_ptr<NetLearner> out(new NetLearner());
+  const auto seed = static_cast<uint64_t>(settings.integer("init_seed", 0, 0, INT64_MAX));
+  Settings net = settings.object("model");
+  out->config_ = net.json();
+  const std::string init = net.text("init", "");
+  out->net_ = make_part<TaskNet>(net, "net", net.text("net", std::nullopt), {.seed = seed});
+  if (settings.has("losses")) settings.wrong("losses", "is for models of text; this net has a loss of its own");
+  if (config.recompute) settings.wrong("recompute", "is for models of text");
+  if (!settings.good()) return settings.finish().error();
+  if (!init.empty()) FOVEA_RETURN_IF_ERROR(out->begin_from(init));
+  FOVEA_RETURN_IF_ERROR(out->choose(settings));
+  const std::string methods = settings.text("attention", "dense");
+  if (methods != "dense" && out->net_->shape().n_layers == 0) settings.wrong("attention", "needs a net that has some");
+  if (!settings.good()) return settings.finish().error();
+  if (methods != "dense") {
+    FOVEA_ASSIGN_OR_RETURN(out->pipeline_, attention::Pipeline::parse(methods, out->net_->shape()));
+  }
+  for (const auto& method : out->pipeline_.methods()) {
+    if (!method->parameters().empty())
+      return make_error(ErrorCode::kUnsupported, "attention: {} has weights of its own, which this net cannot train",
+                        method->info().name);
+  }
+  const TaskNet::Wants wants = out->net_->wants();
+  FOVEA_ASSIGN_OR_RETURN(out->data_, read_data(settings, config,
+                                               {.no_tokenizer = "this net has none",
+                                                .vocab_size = wants.vocab_size,
+                                                .context = config.context > 0 ? config.context : 1 << 20,
+                                                .seed = config.seed,
+                                                .n_labels = wants.n_labels}));
+  FOVEA_RETURN_IF_ERROR(settings.finish());
+  FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.train->sample(0), settings.path_of("data")));
+  if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.eval->sample(0), settings.path_of("eval")));
+  out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
+  out->batch_ = config.batch, out->accumulate_ = config.accumulate, out->seed_ = config.seed;
+  return std::unique_ptr<Learner>(std::move(out));
+}
+
+// Samples of one kind of data are all alike: the first one tells.
+Status NetLearner::check_sample(const Sample& sample, const std::string& what) const {
+  const TaskNet::Wants wants = net_->wants();
+  const Picture* picture = sample.picture.get();
+  if (wants.channels > 0 && !picture)
+    return make_error(ErrorCode::kUsage, "{}: it has no pictures, which this net looks at", what);
+  if (wants.channels > 0 &&
+      (picture->channels != wants.channels || picture->height != wants.height || picture->width != wants.width))
+    return make_error(ErrorCode::kUsage, "{}: its pictures are {} x {} x {}, and the net looks at {} x {} x {}", what,
+                      picture->channels, picture->height, picture->width, wants.channels, wants.height, wants.width);
+  if (wants.channels > 0 && wants.n_labels > 0 && picture->label < 0)
+    return make_error(ErrorCode::kUsage, "{}: its pictures have no labels, which this net learns", what);
+  if (wants.vocab_size > 0 && sample.tokens.empty())
+    return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads", what);
+  return {};
+}
+
+Status NetLearner::choose(Settings& settings) {
+  std::vector<std::string> globs = settings.texts("trainable", {"*"});
+  for (std::string& glob : globs) glob = glob == "all" ? "*" : glob;
+  if (!settings.good()) return settings.finish();
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const Param& param : net_->params()) names.emplace_back(param.name, param.hf_name);
+  std::vector<std::string> bare;
+  for (const std::string& glob : globs) bare.push_back(glob.starts_with('!') ? glob.substr(1) : glob);
+  FOVEA_RETURN_IF_ERROR(check_globs(bare, names, settings.path_of("trainable")));
+  for (const Param& param : net_->params()) {
+    bool trained = false;
+    for (size_t i = 0; i < globs.size(); ++i) {
+      if (names_param(bare[i], param.name, param.hf_name)) trained = !globs[i].starts_with('!');
+    }
+    if (trained) params_.push_back(param);
+  }
+  if (params_.empty())
+    return make_error(ErrorCode::kUsage, "{}: no parameter is left to train", settings.path_of("trainable"));
+  return {};
+}
+
+Status NetLearner::begin_from(const std::string& folder) {
+  const std::string path = folder + "/model.safetensors", where = fovea::quoted(path, 4096);
+  FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
+  for (const Param& param : net_->params()) {
+    const auto found = std::find_if(read.tensors.begin(), read.tensors.end(),
+                                    [&](const formats::TensorInfo& tensor) { return tensor.name == param.name; });
+    if (found == read.tensors.end())
+      return make_error(ErrorCode::kData, "{}: it has no {}, which the net has", where, param.name);
+    std::vector<int64_t> dims(found->dims.rbegin(), found->dims.rend());
+    if (dims != dims_of(param.value) || found->dtype != kernels::DType::kF32)
+      return make_error(ErrorCode::kData, "{}: {} is [{}] of {}, and the net has {} of F32", where, param.name,
+                        fmt::join(dims, ", "), kernels::dtype_info(found->dtype).name, param.value.shape().to_string());
+    Tensor value = param.value;
+    std::memcpy(value.data(), found->data.data(), found->data.size());
+  }
+  if (read.tensors.size() != net_->params().size())
+    return make_error(ErrorCode::kData, "{}: it has {} tensors, and the net {}", where, read.tensors.size(),
+                      net_->params().size());
+  return {};
+}
+
+uint64_t NetLearner::key(int64_t step, size_t micro) const {
+  return (seed_ + 1) * 0x9e3779b97f4a7c15u ^ static_cast<uint64_t>(step) << 20 ^ micro;
+}
+
+Trainer::Outcome NetLearner::step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) {
+  batches_.clear();
+  step_ = number;
+  auto i = static_cast<uint64_t>(number) * static_cast<uint64_t>(batch_ * accumulate_);
+  int64_t count = 0;
+  for (int64_t micro = 0; micro < accumulate_; ++micro) {
+    std::vector<Sample> samples;
+    for (int64_t b = 0; b < batch_; ++b) samples.push_back((*order_)(i++));
+    count += net_->count(samples);
+    batches_.push_back(std::move(samples));
+  }
+  attention::Hooks none(net_->hooks());
+  return trainer.step(static_cast<int>(batches_.size()), [&](int micro) {
+    const auto at = static_cast<size_t>(micro);
+    if (cancel && cancel->load()) throw attention::Cancelled();
+    if (net_->count(batches_[at]) == 0) return Tensor();
+    const Tensor sum =
+        net_->loss_sum(batches_[at], {none, pipeline_.dense() ? nullptr : &pipeline_, key(number, at), cancel});
+    return tensor::affine(sum, 1 / static_cast<float>(count));
+  });
+}
+
+int64_t NetLearner::tokens_of_step() const {
+  int64_t n = 0;
+  for (const auto& batch : batches_) {
+    for (const Sample& sample : batch) n += sample.picture ? 1 : static_cast<int64_t>(sample.tokens.size());
+  }
+  return n;
+}
+
+double NetLearner::evaluate(Trainer& trainer, const std::atomic<bool>* cancel) {
+  const Trainer::Averaged averaged(trainer);
+  attention::Hooks none(net_->hooks());
+  double sum = 0;
+  int64_t count = 0;
+  for (int64_t begin = 0; begin < data_.n_eval; begin += batch_) {
+    std::vector<Sample> samples;
+    for (int64_t i = begin; i < std::min(data_.n_eval, begin + batch_); ++i)
+      samples.push_back(data_.eval->sample(static_cast<uint64_t>(i)));
+    const int64_t here = net_->count(samples);
+    if (here == 0) continue;
+    if (cancel && cancel->load()) throw attention::Cancelled();
+    tensor::Exec exec{.arena = &trainer.arena(), .numerics = tensor::Numerics::kExact};
+    const tensor::ExecScope scope(exec);
+    // What is drawn on the way is the same at every evaluation.
+    const auto loss =
+        net_->loss_sum(samples, {none, pipeline_.dense() ? nullptr : &pipeline_, key(begin, 0) ^ 0x5deece66du, cancel});
+    sum += double{loss.data()[0]};
+    count += here;
+  }
+  return count > 0 ? sum / static_cast<double>(count) : 0;
+}
+
+std::string NetLearner::first_bad(Trainer& trainer) const {
+  for (const Param& param : net_->params()) {
+    if (!all_finite(param.value)) return "parameter " + param.name;
+  }
+  std::string found;
+  attention::Hooks hooks(net_->hooks());
+  for (const std::string& name : hooks.model().names()) {
+    (void)hooks.attach(name, [&found](const std::string& site, Tensor& x) {
+      if (found.empty() && !all_finite(x)) found = site;
+    });
+  }
+  for (size_t i = 0; i < batches_.size() && found.empty(); ++i) {
+    tensor::Exec exec{.arena = &trainer.arena(), .numerics = tensor::Numerics::kExact};
+    const tensor::ExecScope scope(exec);
+    if (net_->count(batches_[i]) > 0)
+      (void)net_->loss_sum(batches_[i], {hooks, pipeline_.dense() ? nullptr : &pipeline_, key(step_, i), nullptr});
+  }
+  return found;
+}
+
+Result<std::string> NetLearner::save(const std::string& out, const Json& training) const {
+  const std::string to = out + "/model";
+  std::error_code error;
+  fs::create_directories(to, error);
+  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", fovea::quoted(to, 4096), error.message());
+  std::vector<formats::SafeTensor> header;
+  for (const Param& param : net_->params())
+    header.push_back({param.name, formats::SafeDtype::kF32, dims_of(param.value)});
+  FOVEA_ASSIGN_OR_RETURN(auto file,
+                         formats::SafetensorsWriter::create(to + "/model.safetensors", header, {{"format", "pt"}}));
+  for (const Param& param : net_->params()) FOVEA_RETURN_IF_ERROR(file.write(param.value.values()));
+  FOVEA_RETURN_IF_ERROR(file.commit());
+  const Json config = {{"model_type", "fovea-net"}, {"net", config_}, {"fovea", training}};
+  FOVEA_RETURN_IF_ERROR(write_file_atomic(to + "/config.json", config.dump(2) + "\n"));
+  return to;
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,124 @@
+// A net with a forward pass of its own through `train`: it learns, goes on where it stood, and refuses what does not
+// fit.
+#include "fovea/train/net_learner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "fovea/base/file.h"
+#include "fovea/train/loop.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+class NetRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::TempDir() + "/nets-XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    config_ = {{"model", {{"net", "cnn"}, {"size", 16}, {"widths", {16, 32}}, {"classes", 6}}},
+               {"data", {{"generator", "scenes"}, {"size", 16}, {"label", "colour"}}},
+               {"batch", 16},
+               {"steps", 40},
+               {"optimizer", {{"name", "adamw"}, {"lr", 0.01}}},
+               {"eval", {{"data", {{"generator", "scenes"}, {"size", 16}, {"label", "colour"}}}, {"every", 20}}},
+               {"checkpoint_every", 7},
+               {"out", folder_ + "/out"}};
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  Result<TrainResult> run(const TrainOptions& options = {}) const {
+    EXPECT_TRUE(write_file_atomic(folder_ + "/config.json", config_.dump()).has_value());
+    return train(folder_ + "/config.json", options);
+  }
+  std::string weights() const { return read_file(folder_ + "/out/model/model.safetensors").value(); }
+  std::string folder_;
+  Json config_;
+};
+
+TEST_F(NetRun, LearnsTheColoursOfScenes) {
+  std::vector<double> losses;
+  TrainOptions options;
+  options.on_step = [&](const StepReport& step) { losses.push_back(step.loss); };
+  const auto result = run(options);
+  ASSERT_TRUE(result.has_value()) << result.error().message;
+  EXPECT_NEAR(losses[0], std::log(6.0), 0.5);
+  ASSERT_TRUE(result->eval_loss.has_value());
+  EXPECT_LT(*result->eval_loss, 0.8);
+  const Json config = Json::parse(read_file(result->model + "/config.json").value());
+  EXPECT_EQ(config["net"]["net"], "cnn");
+  EXPECT_EQ(config["fovea"]["steps"], 40);
+}
+
+TEST_F(NetRun, GoesOnWithTheBitsOfAnUnbrokenRun) {
+  config_["steps"] = 12;
+  config_["accumulate"] = 2;
+  ASSERT_TRUE(run().has_value());
+  const std::string whole = weights();
+  ASSERT_TRUE(run({.restart = true, .steps = 5}).has_value());
+  EXPECT_NE(weights(), whole);
+  const auto resumed = run({.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(weights(), whole);
+}
+
+TEST_F(NetRun, BeginsFromAFolderAndTrainsWhatGlobsName) {
+  config_["steps"] = 2;
+  ASSERT_TRUE(run().has_value());
+  fs::rename(folder_ + "/out/model", folder_ + "/begin");
+  config_["model"]["init"] = folder_ + "/begin";
+  config_["optimizer"] = {{"name", "sgd"}, {"lr", 0}};
+  ASSERT_TRUE(run({.restart = true}).has_value());
+  EXPECT_EQ(weights(), read_file(folder_ + "/begin/model.safetensors").value());
+  config_["trainable"] = {"head.*"};
+  EXPECT_TRUE(run({.restart = true}).has_value());
+  config_["trainable"] = {"tail.*"};
+  EXPECT_THAT(run({.restart = true}).error().message, HasSubstr("tail.*"));
+  config_.erase("trainable");
+  config_["model"]["widths"] = {16, 24};
+  EXPECT_THAT(run({.restart = true}).error().message, HasSubstr("stages.1.conv.weight is [32, 16, 3, 3]"));
+}
+
+TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {
+  config_ = {{"model", {{"net", "unet"}, {"size", 16}, {"width", 8}, {"n_heads", 2}}},
+             {"data", {{"generator", "scenes"}, {"size", 16}}},
+             {"batch", 2},
+             {"steps", 3},
+             {"out", folder_ + "/out"}};
+  ASSERT_TRUE(run().has_value());
+  const std::string first = weights();
+  ASSERT_TRUE(run({.restart = true}).has_value());
+  EXPECT_EQ(weights(), first);
+  config_["data"]["seed"] = 0, config_["seed"] = 1;  // the same scenes
+  ASSERT_TRUE(run({.restart = true}).has_value());
+  EXPECT_NE(weights(), first);
+}
+
+TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
+  const std::pair<Json, const char*> wrong[] = {
+      {{{"model", {{"net", "cnm"}}}}, "cnn"},
+      {{{"data", {{"generator", "copy"}}}}, "it has no pictures, which this net looks at"},
+      {{{"data", {{"generator", "scenes"}}}}, "its pictures are 3 x 32 x 32, and the net looks at 3 x 16 x 16"},
+      {{{"data", {{"generator", "scenes"}, {"label", "shape-colour"}}}}, "label gives 36 classes, and the net has 6"},
+      {{{"losses", {{{"name", "next-token"}}}}}, "losses is for models of text"},
+      {{{"attention", "streaming-llm"}}, "attention needs a net that has some"},
+      {{{"recompute", true}}, "recompute is for models of text"}};
+  const Json good = config_;
+  for (const auto& [change, message] : wrong) {
+    config_ = good;
+    for (const auto& [key, value] : change.items()) config_[key] = value;
+    const auto result = run();
+    ASSERT_FALSE(result.has_value()) << message;
+    EXPECT_THAT(result.error().message, HasSubstr(message));
+  }
+}
+
+}  // namespace
+}  // namespace fovea::train

@@ -1,0 +1,96 @@
+#include "fovea/train/nets/task_net.h"
+
+#include <algorithm>
+
+#include "fovea/base/check.h"
+
+namespace fovea::train {
+
+using tensor::Init;
+using tensor::Shape;
+using tensor::Tensor;
+using tensor::Weight;
+
+Tensor NetParams::make(const std::string& name, const Shape& shape, const Init& init) {
+  // What follows the first dimension is what one output reads.
+  const Shape drawn = shape.rank() > 2 ? Shape{shape[0], shape.elements() / shape[0]} : shape;
+  Tensor value = tensor::draw(init, drawn, seed_, name).with_shape(shape);
+  all_.push_back({.name = name, .hf_name = name, .value = value});
+  return value;
+}
+
+Linear::Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased)
+    : weight(Weight::from(name, params.make(name + ".weight", {out, in}, Init::normal(0.02f)))) {
+  if (biased) bias = Weight::from(name, params.make(name + ".bias", {out}, Init::zeros()));
+}
+
+LayerNorm::LayerNorm(NetParams& params, const std::string& name, int64_t width)
+    : weight(Weight::from(name, params.make(name + ".weight", {width}, Init::ones()))),
+      bias(Weight::from(name, params.make(name + ".bias", {width}, Init::zeros()))) {}
+
+Conv::Conv(NetParams& params, const std::string& name, int64_t in, int64_t out, int64_t size,
+           const tensor::Conv2d& conv)
+    : weight(params.make(name + ".weight", {out, in / conv.groups, size, size}, Init::kaiming_normal(1))),
+      bias(params.make(name + ".bias", {out}, Init::zeros())),
+      how(conv) {}
+
+GroupNorm::GroupNorm(NetParams& params, const std::string& name, int64_t channels)
+    : weight(params.make(name + ".weight", {channels}, Init::ones())),
+      bias(params.make(name + ".bias", {channels}, Init::zeros())),
+      groups(std::clamp<int64_t>(channels / 4, 1, 8)) {
+  while (channels % groups != 0) --groups;
+}
+
+void TaskNet::add_attention(int64_t n_heads, int64_t head_dim) {
+  const auto heads = static_cast<int>(n_heads), dim = static_cast<int>(head_dim);
+  if (shape_.n_layers == 0) {
+    shape_.n_heads = shape_.n_kv_heads = heads, shape_.head_dim = dim, shape_.d_model = heads * dim;
+    shape_.n_ctx = 1 << 20;
+  }
+  attention::AttentionShape layer{.n_heads = heads, .n_k_heads = heads, .n_v_heads = heads, .k_dim = dim, .v_dim = dim};
+  layer.rope = attention::AttentionShape::kNoRope;
+  layer.scale = 1 / std::sqrt(static_cast<float>(dim));
+  layer.causal = false;
+  shape_.attention.push_back(layer);
+  ++shape_.n_layers;
+}
+
+attention::Batch TaskNet::rows(int64_t n_samples, int64_t n) {
+  attention::Batch batch;
+  const std::vector<int32_t> none(static_cast<size_t>(n), 0);
+  for (int64_t i = 0; i < n_samples; ++i) batch.add(none, 0, static_cast<attention::SequenceId>(i));
+  return batch;
+}
+
+attention::Attend::Context TaskNet::attend_context(const attention::Batch& batch, const Pass& pass) const {
+  if (pass.pipeline) {  // what methods kept of an earlier pass
+    for (const attention::SequenceId sequence : batch.sequences) pass.pipeline->remove(sequence);
+  }
+  return {.model = shape_,
+          .ropes = {},
+          .batch = batch,
+          .pipeline = pass.pipeline,
+          .hooks = &pass.hooks,
+          .cancel = pass.cancel};
+}
+
+Tensor pixels_of(const std::vector<Sample>& samples) {
+  FOVEA_CHECK(!samples.empty() && samples[0].picture, "a net that looks at pictures got samples without");
+  const Picture& first = *samples[0].picture;
+  const auto n = static_cast<int64_t>(first.pixels.size());
+  Tensor x = Tensor::empty({static_cast<int64_t>(samples.size()), first.channels, first.height, first.width});
+  for (size_t i = 0; i < samples.size(); ++i) {
+    FOVEA_CHECK(samples[i].picture && samples[i].picture->pixels.size() == first.pixels.size(),
+                "pictures of one batch differ in size");
+    std::copy_n(samples[i].picture->pixels.data(), n, x.data() + static_cast<int64_t>(i) * n);
+  }
+  return x;
+}
+
+std::vector<int32_t> labels_of(const std::vector<Sample>& samples) {
+  std::vector<int32_t> labels;
+  for (const Sample& sample : samples) labels.push_back(sample.picture ? sample.picture->label : -1);
+  return labels;
+}
+
+}  // namespace fovea::train

@@ -1,0 +1,106 @@
+// A net whose forward pass is its own: it reads pictures or tokens and says itself what it loses on them. One file each
+// in this folder; its attention goes through attention::Attend, so that hooks and methods work on it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fovea/attention/attend.h"
+#include "fovea/attention/hooks.h"
+#include "fovea/attention/pipeline.h"
+#include "fovea/tensor/init.h"
+#include "fovea/tensor/ops/ops.h"
+#include "fovea/tensor/weight.h"
+#include "fovea/train/data/data.h"
+#include "fovea/train/params.h"
+#include "fovea/train/part.h"
+
+namespace fovea::train {
+
+// The parameters of a net, drawn by their names from a seed as it asks for them.
+class NetParams {
+ public:
+  explicit NetParams(uint64_t seed) : seed_(seed) {}
+  tensor::Tensor make(const std::string& name, const tensor::Shape& shape, const tensor::Init& init);
+  const std::vector<Param>& all() const { return all_; }
+
+ private:
+  uint64_t seed_;
+  std::vector<Param> all_;
+};
+
+// y = x w^T + b of rows. Keys of attention have no bias: one would add the same to all scores of a row.
+struct Linear {
+  Linear() = default;
+  Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased = true);
+  tensor::Tensor operator()(const tensor::Tensor& x) const { return tensor::matmul(x, weight, bias); }
+  tensor::Weight weight, bias;
+};
+struct LayerNorm {
+  LayerNorm() = default;
+  LayerNorm(NetParams& params, const std::string& name, int64_t width);
+  tensor::Tensor operator()(const tensor::Tensor& x) const { return tensor::layer_norm(x, weight, bias, 1e-5f); }
+  tensor::Weight weight, bias;
+};
+struct Conv {
+  Conv() = default;
+  Conv(NetParams& params, const std::string& name, int64_t in, int64_t out, int64_t size,
+       const tensor::Conv2d& how = {});
+  tensor::Tensor operator()(const tensor::Tensor& x) const { return tensor::conv2d(x, weight, bias, how); }
+  tensor::Tensor weight, bias;
+  tensor::Conv2d how;
+};
+struct GroupNorm {
+  GroupNorm() = default;
+  GroupNorm(NetParams& params, const std::string& name, int64_t channels);  // groups of 4 or more channels, 8 at most
+  tensor::Tensor operator()(const tensor::Tensor& x) const {
+    return tensor::group_norm(x, groups, weight, bias, 1e-5f);
+  }
+  tensor::Tensor weight, bias;
+  int64_t groups = 1;
+};
+
+class TaskNet {
+ public:
+  struct Context {
+    uint64_t seed = 0;
+  };
+  struct Pass {
+    attention::Hooks& hooks;
+    attention::Pipeline* pipeline = nullptr;  // null: dense
+    uint64_t key = 0;                         // of all that is drawn on the way
+    const std::atomic<bool>* cancel = nullptr;
+  };
+  // What its samples must be; channels 0: it looks at no picture.
+  struct Wants {
+    int64_t channels = 0, height = 0, width = 0;
+    int64_t n_labels = 0;    // 0: no label is read
+    int64_t vocab_size = 0;  // 0: no token is read
+  };
+
+  virtual ~TaskNet() = default;
+  virtual Wants wants() const = 0;
+  virtual int64_t count(const std::vector<Sample>& samples) const = 0;  // what the mean of the loss is over
+  virtual tensor::Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const = 0;  // [1]
+  virtual attention::HookMap hooks() const { return attention::HookMap(shape_); }
+  const attention::ModelShape& shape() const { return shape_; }  // its attention; n_layers 0: it has none
+  const std::vector<Param>& params() const { return params_.all(); }
+
+ protected:
+  explicit TaskNet(const Context& context) : params_(context.seed) {}
+  void add_attention(int64_t n_heads, int64_t head_dim);  // a layer more, that looks both ways
+  // Attention of `n` rows of each sample; the batch must live as long.
+  static attention::Batch rows(int64_t n_samples, int64_t n);
+  attention::Attend::Context attend_context(const attention::Batch& batch, const Pass& pass) const;
+
+  NetParams params_;
+  attention::ModelShape shape_;
+};
+
+// [batch, channels, height, width] of all samples.
+tensor::Tensor pixels_of(const std::vector<Sample>& samples);
+std::vector<int32_t> labels_of(const std::vector<Sample>& samples);
+
+}  // namespace fovea::train

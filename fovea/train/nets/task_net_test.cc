@@ -1,0 +1,169 @@
+// Every net of this folder: it learns, its gradients meet finite differences, its hooks fire and methods act on it.
+#include "fovea/train/nets/task_net.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "fovea/base/threads.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/tape.h"
+
+namespace fovea::train {
+namespace {
+
+using tensor::Tensor;
+using ::testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+struct Case {
+  Json net, data;
+};
+const std::map<std::string, Case>& cases() {
+  static const Json scenes = {{"generator", "scenes"}, {"size", 16}};
+  static const std::map<std::string, Case> all = {
+      {"vit", {{{"size", 16}, {"patch", 4}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}, {"classes", 6}}, scenes}},
+      {"cnn", {{{"size", 16}, {"widths", {8, 12}}, {"classes", 6}}, scenes}},
+      {"unet", {{{"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}, scenes}},
+      {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, {{"generator", "copy"}}}},
+      {"gru", {{{"vocab_size", 8}, {"d_model", 12}}, {{"generator", "copy"}}}}};
+  return all;
+}
+
+std::unique_ptr<TaskNet> make(const std::string& name, Json net, std::string* error = nullptr) {
+  Settings settings(net, "f.json");
+  auto made = make_part<TaskNet>(settings, "net", name, {.seed = 3});
+  const Status end = settings.finish();
+  if (error) *error = end ? "" : end.error().message;
+  return made;
+}
+
+std::vector<Sample> samples_of(const TaskNet& net, const Json& data, int n) {
+  Settings settings(data, "data");
+  const TaskNet::Wants wants = net.wants();
+  const auto made =
+      make_data(settings, {.vocab_size = wants.vocab_size, .context = 8, .seed = 5, .n_labels = wants.n_labels});
+  EXPECT_TRUE(settings.finish().has_value()) << settings.finish().error().message;
+  std::vector<Sample> samples;
+  for (int i = 0; i < n; ++i) samples.push_back(made->sample(static_cast<uint64_t>(i)));
+  return samples;
+}
+
+float loss_of(const TaskNet& net, const std::vector<Sample>& samples, attention::Hooks& hooks,
+              attention::Pipeline* pipeline = nullptr) {
+  tensor::Exec exec{.numerics = tensor::Numerics::kExact};
+  const tensor::ExecScope scope(exec);
+  return net.loss_sum(samples, {hooks, pipeline, 7, nullptr}).data()[0];
+}
+
+// All parameters' gradients of the loss.
+std::map<std::string, Tensor> gradients_of(const TaskNet& net, const std::vector<Sample>& samples) {
+  tensor::Tape tape;
+  tensor::Exec exec{.tape = &tape};
+  const tensor::ExecScope scope(exec);
+  for (const Param& param : net.params()) tape.watch(param.value);
+  attention::Hooks none(net.hooks());
+  tape.backward(net.loss_sum(samples, {none, nullptr, 7, nullptr}));
+  std::map<std::string, Tensor> out;
+  for (const Param& param : net.params()) out[param.name] = tape.grad(param.value);
+  return out;
+}
+
+class EveryNet : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const auto found = cases().find(GetParam());
+    ASSERT_NE(found, cases().end()) << GetParam() << " has no case in this file";
+    std::string error;
+    net_ = make(GetParam(), found->second.net, &error);
+    ASSERT_EQ(error, "");
+    samples_ = samples_of(*net_, found->second.data, 4);
+  }
+  std::unique_ptr<TaskNet> net_;
+  std::vector<Sample> samples_;
+};
+
+// Along the gradient of each parameter, the loss falls as fast as the gradient says.
+TEST_P(EveryNet, GradientsMeetFiniteDifferences) {
+  attention::Hooks none(net_->hooks());
+  const auto gradients = gradients_of(*net_, samples_);
+  double most = 0;
+  for (const auto& one : gradients) most = std::max(most, std::sqrt(sum_of_squares(one.second)));
+  ASSERT_GT(most, 0);
+  for (const Param& param : net_->params()) {
+    const Tensor& gradient = gradients.at(param.name);
+    const double norm = std::sqrt(sum_of_squares(gradient));
+    if (norm < 1e-2 * most) continue;  // lost in the rounding of the loss
+    const std::vector<float> before(param.value.values().begin(), param.value.values().end());
+    Tensor value = param.value;
+    const double step = 2e-2 / norm * std::min(1.0, 1 / norm + 0.1);
+    const auto moved = [&](double by) {
+      for (size_t i = 0; i < before.size(); ++i)
+        value.data()[i] = static_cast<float>(before[i] + by * step * gradient.data()[i]);
+      return double{loss_of(*net_, samples_, none)};
+    };
+    const double slope = (moved(-2) - 8 * moved(-1) + 8 * moved(1) - moved(2)) / (12 * step);
+    std::copy(before.begin(), before.end(), value.data());
+    // A kink of a ReLU or a pool may lie on the way.
+    EXPECT_NEAR(slope, norm * norm, 0.03 * norm * norm) << param.name;
+  }
+}
+
+TEST_P(EveryNet, HasTheSameBitsOnAnyThreads) {
+  set_threads(1);
+  const auto one = gradients_of(*net_, samples_);
+  set_threads(3);
+  const auto three = gradients_of(*net_, samples_);
+  set_threads(0);
+  for (const auto& [name, gradient] : one) {
+    const auto a = gradient.values(), b = three.at(name).values();
+    EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin())) << name;
+  }
+}
+
+TEST_P(EveryNet, FiresEveryHookThatItNames) {
+  attention::Hooks hooks(net_->hooks());
+  std::map<std::string, int> fired;
+  for (const std::string& name : hooks.model().names())
+    ASSERT_TRUE(hooks.attach(name, [&](const std::string& site, Tensor&) { ++fired[site]; }).has_value()) << name;
+  attention::Hooks none(net_->hooks());
+  EXPECT_EQ(loss_of(*net_, samples_, hooks), loss_of(*net_, samples_, none));
+  for (const std::string& name : hooks.model().names()) EXPECT_GT(fired[name], 0) << name;
+  EXPECT_EQ(net_->shape().n_layers > 0, !fired.empty());
+}
+
+TEST_P(EveryNet, MethodsActOnItsAttention) {
+  if (net_->shape().n_layers == 0) return;
+  attention::Hooks none(net_->hooks());
+  const float dense = loss_of(*net_, samples_, none);
+  auto same = attention::Pipeline::parse("scale:heads=0.1:value=1", net_->shape());
+  auto gone = attention::Pipeline::parse("scale:heads=0.1:value=0", net_->shape());
+  ASSERT_TRUE(same.has_value() && gone.has_value());
+  EXPECT_NEAR(loss_of(*net_, samples_, none, &*same), dense, 1e-4 * std::abs(dense));
+  EXPECT_NE(loss_of(*net_, samples_, none, &*gone), dense);
+}
+
+INSTANTIATE_TEST_SUITE_P(Nets, EveryNet, ::testing::ValuesIn(part_names<TaskNet>()),
+                         [](const auto& one) { return one.param; });
+
+TEST(TaskNets, RefuseSizesThatDoNotFit) {
+  const std::tuple<const char*, Json, const char*> wrong[] = {
+      {"vit", {{"patch", 5}}, "patch does not divide size"},
+      {"vit", {{"n_heads", 3}}, "n_heads does not divide d_model"},
+      {"cnn", {{"widths", {8, 8, 8, 8, 8}}}, "widths has"},
+      {"unet", {{"width", 9}}, "width is odd"},
+      {"unet", {{"factors", {1, 1, 1, 1, 1, 1}}}, "factors has more levels"},
+      {"lstm", {{"d_modl", 3}}, "d_modl"}};
+  for (const auto& [name, change, message] : wrong) {
+    Json net = cases().at(name).net;
+    net.update(change);
+    std::string error;
+    make(name, net, &error);
+    EXPECT_THAT(error, HasSubstr(message));
+  }
+}
+
+}  // namespace
+}  // namespace fovea::train

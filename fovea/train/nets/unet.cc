@@ -1,0 +1,270 @@
+// {"net": "unet", ...}: a U-Net that finds the noise in a picture (Ho et al., arXiv:2006.11239): residual blocks that
+// know the step of the schedule, at the lowest level attention of places to each other and, where captions are read, to
+// their tokens (Rombach et al., arXiv:2112.10752). The loss is the mean square of what it is off.
+#include <algorithm>
+#include <cmath>
+
+#include "fovea/base/random.h"
+#include "fovea/train/nets/task_net.h"
+
+namespace fovea::train {
+namespace {
+
+using attention::Site;
+using tensor::Init;
+using tensor::Tensor;
+using tensor::Weight;
+
+constexpr int kSteps = 1000;  // of the schedule: betas rise in a line from 1e-4 to 0.02
+
+class Unet final : public TaskNet {
+ public:
+  Unet(Settings& s, const Context& context) : TaskNet(context) {
+    size_ = s.integer("size", std::nullopt, 2, 4096);
+    channels_ = s.integer("channels", 3, 1, 64);
+    width_ = s.integer("width", std::nullopt, 2, 1 << 14);
+    heads_ = s.integer("n_heads", 4, 1, 256);
+    vocab_size_ = s.integer("vocab_size", 0, 0, 1 << 24);
+    const std::vector<int64_t> factors = s.integers("factors", {1, 2}, 1, 64);
+    if (!s.good()) return;
+    if (width_ % 2 != 0) {
+      s.wrong("width", "is odd; half of it are sines of the time");
+      return;
+    }
+    if (factors.empty() || size_ % (int64_t{1} << (factors.size() - 1)) != 0) {
+      s.wrong("factors", "has more levels than the picture can be halved, or none");
+      return;
+    }
+    if (factors.back() * width_ % heads_ != 0) {
+      s.wrong("n_heads", "does not divide the width of the last level");
+      return;
+    }
+    build(factors);
+    double kept = 1;
+    for (int t = 0; t < kSteps; ++t) kept_.push_back(kept *= 1 - (1e-4 + (0.02 - 1e-4) * t / (kSteps - 1)));
+  }
+
+  Wants wants() const override {
+    return {.channels = channels_, .height = size_, .width = size_, .vocab_size = vocab_size_};
+  }
+  int64_t count(const std::vector<Sample>& samples) const override {
+    return static_cast<int64_t>(samples.size()) * channels_ * size_ * size_;
+  }
+
+  attention::HookMap hooks() const override {
+    using enum Site;
+    attention::HookMap map(shape_);
+    constexpr Site kSelf[] = {kQ, kK, kV, kZ, kAttnOut};
+    constexpr Site kCross[] = {kQ, kK, kV, kZ, kCrossAttnOut};
+    for (const Places* places : spots())
+      for (int i = 0; i < (vocab_size_ > 0 ? 2 : 1); ++i)
+        map.add({.layer = places->layer + i, .name = "unet." + places->name, .attention = i == 0 ? "attn1" : "attn2"},
+                i == 0 ? std::span<const Site>(kSelf) : std::span<const Site>(kCross));
+    return map;
+  }
+
+  Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const override {
+    const Tensor images = pixels_of(samples);
+    Tensor noise = Tensor::empty(images.shape()), noised = Tensor::empty(images.shape());
+    std::vector<int32_t> times;
+    const int64_t n = images.elements() / images.dim(0);
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const Picture& picture = *samples[i].picture;
+      Rng rng(Rng(pass.key).next() ^ i * 0x9e3779b97f4a7c15u);
+      times.push_back(picture.time >= 0 ? picture.time : static_cast<int32_t>(rng.below(kSteps)));
+      const double kept = kept_[static_cast<size_t>(times.back())];
+      const auto signal = static_cast<float>(std::sqrt(kept)), spoiled = static_cast<float>(std::sqrt(1 - kept));
+      for (int64_t k = 0, at = static_cast<int64_t>(i) * n; k < n; ++k, ++at) {
+        noise.data()[at] =
+            picture.noise.empty() ? static_cast<float>(rng.normal()) : picture.noise[static_cast<size_t>(k)];
+        noised.data()[at] = signal * images.data()[at] + spoiled * noise.data()[at];
+      }
+    }
+    return tensor::squared_error(predict(noised, times, samples, pass), noise);
+  }
+
+ private:
+  struct Res {
+    Res() = default;
+    Res(NetParams& params, const std::string& at, int64_t in, int64_t out, int64_t time)
+        : norm1(params, at + "norm1", in),
+          norm2(params, at + "norm2", out),
+          conv1(params, at + "conv1", in, out, 3, {.pad = 1}),
+          conv2(params, at + "conv2", out, out, 3, {.pad = 1}),
+          of_time(params, at + "time", time, out) {
+      if (in != out) skip = Conv(params, at + "skip", in, out, 1);
+    }
+    // x [batch, in, h, w] and the embedded time [batch, time]
+    Tensor operator()(const Tensor& x, const Tensor& time) const {
+      Tensor h = conv1(tensor::silu(norm1(x)));
+      const Tensor shift = of_time(time);
+      h = tensor::add_spread(h, tensor::reshape(shift, {shift.dim(0), shift.dim(1), 1, 1}));
+      h = conv2(tensor::silu(norm2(h)));
+      return tensor::add(h, skip.weight.defined() ? skip(x) : x);
+    }
+    GroupNorm norm1, norm2;
+    Conv conv1, conv2, skip;
+    Linear of_time;
+  };
+  struct Heads {
+    Heads() = default;
+    Heads(NetParams& params, const std::string& at, int64_t d, int64_t source)
+        : norm(params, at + "norm", d),
+          q(params, at + "q", d, d),
+          k(params, at + "k", source, d, false),
+          v(params, at + "v", source, d),
+          out(params, at + "out", d, d) {}
+    LayerNorm norm;
+    Linear q, k, v, out;
+  };
+  struct Places {  // attention among the places of a picture, and to its caption
+    std::string name;
+    int layer = 0;
+    GroupNorm norm;
+    Heads self, cross;
+    Linear out;
+  };
+  struct Down {
+    Res res;
+    Conv half;  // none at the lowest level
+  };
+  struct Up {
+    Res res;
+    Conv twice;  // none at the highest
+  };
+
+  std::vector<const Places*> spots() const { return {&low_, &middle_, &high_}; }
+
+  Places places(const std::string& name, int64_t d) {
+    Places p;
+    const std::string at = name + ".";
+    p.name = name;
+    p.layer = shape_.n_layers;
+    p.norm = GroupNorm(params_, at + "norm", d);
+    p.self = Heads(params_, at + "attn1.", d, d);
+    add_attention(heads_, d / heads_);
+    if (vocab_size_ > 0) {
+      p.cross = Heads(params_, at + "attn2.", d, width_);
+      add_attention(heads_, d / heads_);
+    }
+    p.out = Linear(params_, at + "out", d, d);
+    return p;
+  }
+
+  void build(const std::vector<int64_t>& factors) {
+    const int64_t time = 4 * width_;
+    time1_ = Linear(params_, "time.fc1", width_, time);
+    time2_ = Linear(params_, "time.fc2", time, time);
+    if (vocab_size_ > 0)
+      words_ = Weight::from("words", params_.make("words.weight", {vocab_size_, width_}, Init::normal(1)));
+    first_ = Conv(params_, "first", channels_, width_, 3, {.pad = 1});
+    int64_t in = width_;
+    for (size_t i = 0; i < factors.size(); ++i) {
+      const std::string at = "down." + std::to_string(i) + ".";
+      const int64_t out = width_ * factors[i];
+      Down down;
+      down.res = Res(params_, at + "res.", in, out, time);
+      if (i + 1 < factors.size()) down.half = Conv(params_, at + "half", out, out, 3, {.stride = 2, .pad = 1});
+      downs_.push_back(std::move(down));
+      in = out;
+    }
+    low_ = places("low", in);
+    before_ = Res(params_, "middle.before.", in, in, time);
+    middle_ = places("middle", in);
+    after_ = Res(params_, "middle.after.", in, in, time);
+    for (size_t i = factors.size(); i-- > 0;) {
+      const std::string at = "up." + std::to_string(i) + ".";
+      const int64_t out = width_ * factors[i];
+      Up up;
+      up.res = Res(params_, at + "res.", in + out, out, time);
+      if (i + 1 == factors.size()) high_ = places("high", out);
+      if (i > 0) up.twice = Conv(params_, at + "twice", out, out, 3, {.pad = 1});
+      ups_.push_back(std::move(up));
+      in = out;
+    }
+    last_norm_ = GroupNorm(params_, "last_norm", in);
+    last_ = Conv(params_, "last", in, channels_, 3, {.pad = 1});
+  }
+
+  // cos and sin of t / 10000^(i / half), [batch, width]
+  Tensor time_of(const std::vector<int32_t>& times) const {
+    const int64_t half = width_ / 2;
+    Tensor x = Tensor::empty({static_cast<int64_t>(times.size()), width_});
+    for (size_t b = 0; b < times.size(); ++b) {
+      for (int64_t i = 0; i < half; ++i) {
+        const double angle = times[b] * std::pow(1e4, -static_cast<double>(i) / static_cast<double>(half));
+        float* row = x.data() + static_cast<int64_t>(b) * width_;
+        row[i] = static_cast<float>(std::cos(angle));
+        row[half + i] = static_cast<float>(std::sin(angle));
+      }
+    }
+    return time2_(tensor::silu(time1_(x)));
+  }
+
+  Tensor predict(const Tensor& images, const std::vector<int32_t>& times, const std::vector<Sample>& samples,
+                 const Pass& pass) const {
+    const Tensor time = tensor::silu(time_of(times));
+    std::vector<Tensor> captions;
+    for (const Sample& sample : samples) {
+      if (vocab_size_ > 0) captions.push_back(tensor::embed(words_, sample.tokens));
+    }
+    Tensor x = first_(images);
+    std::vector<Tensor> skips;
+    for (const Down& down : downs_) {
+      x = down.res(x, time);
+      if (!down.half.weight.defined()) x = attend(low_, x, captions, pass);
+      skips.push_back(x);
+      if (down.half.weight.defined()) x = down.half(x);
+    }
+    x = after_(attend(middle_, before_(x, time), captions, pass), time);
+    for (const Up& up : ups_) {
+      x = up.res(tensor::concat({x, skips.back()}, 1), time);
+      skips.pop_back();
+      if (&up == &ups_.front()) x = attend(high_, x, captions, pass);
+      if (up.twice.weight.defined()) x = up.twice(tensor::upsample(x, 2));
+    }
+    return last_(tensor::silu(last_norm_(x)));
+  }
+
+  Tensor attend(const Places& p, const Tensor& x, const std::vector<Tensor>& captions, const Pass& pass) const {
+    const int64_t batch = x.dim(0), d = x.dim(1), h = x.dim(2), w = x.dim(3), n = h * w;
+    const auto heads = [&](const Tensor& rows) { return tensor::split_heads(rows, heads_); };
+    Tensor y = tensor::reshape(tensor::permute(p.norm(x), {0, 2, 3, 1}), {batch * n, d});
+    const attention::Batch all = rows(batch, n);
+    {
+      attention::Attend attend(attend_context(all, pass));
+      const Tensor in = p.self.norm(y);
+      const Tensor z = attend(
+          p.layer, {.q = heads(p.self.q(in)), .k = heads(p.self.k(in)), .v = heads(p.self.v(in)), .x = y, .h = in});
+      y = tensor::add(y, pass.hooks(Site::kAttnOut, p.layer, p.self.out(tensor::merge_heads(z))));
+    }
+    if (!captions.empty()) {
+      const Tensor q = p.cross.q(p.cross.norm(y));
+      std::vector<Tensor> parts;
+      const attention::Batch one = rows(1, n);
+      for (int64_t i = 0; i < batch; ++i) {
+        const Tensor& caption = captions[static_cast<size_t>(i)];
+        attention::Attend attend(attend_context(one, pass));
+        parts.push_back(tensor::merge_heads(attend.cross(p.layer + 1, heads(tensor::slice(q, 0, i * n, (i + 1) * n)),
+                                                         heads(p.cross.k(caption)), heads(p.cross.v(caption)))));
+      }
+      y = tensor::add(y, pass.hooks(Site::kCrossAttnOut, p.layer + 1, p.cross.out(tensor::concat(parts, 0))));
+    }
+    return tensor::add(x, tensor::permute(tensor::reshape(p.out(y), {batch, h, w, d}), {0, 3, 1, 2}));
+  }
+
+  int64_t size_ = 0, channels_ = 0, width_ = 0, heads_ = 1, vocab_size_ = 0;
+  std::vector<double> kept_;  // of the signal's square at each step
+  Linear time1_, time2_;
+  Weight words_;
+  Conv first_, last_;
+  GroupNorm last_norm_;
+  std::vector<Down> downs_;
+  std::vector<Up> ups_;
+  Res before_, after_;
+  Places low_, middle_, high_;
+};
+FOVEA_TRAIN_PART(TaskNet, "unet", Unet);
+
+}  // namespace
+}  // namespace fovea::train

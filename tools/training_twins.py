@@ -1,0 +1,100 @@
+"""The nets of fovea/train/nets in PyTorch: losses as functions of parameters by name, for tools/compare_training.py."""
+
+import torch
+import torch.nn.functional as F
+
+STEPS = 1000  # of the U-Net's schedule
+
+
+def linear(p, name, x):
+    return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
+
+
+def conv(p, name, x, **how):
+    return F.conv2d(x, p[name + ".weight"], p[name + ".bias"], **how)
+
+
+def layer_norm(p, name, x):
+    return F.layer_norm(x, x.shape[-1:], p[name + ".weight"], p[name + ".bias"], 1e-5)
+
+
+def group_norm(p, name, x):
+    groups = min(max(x.shape[1] // 4, 1), 8)
+    while x.shape[1] % groups:
+        groups -= 1
+    return F.group_norm(x, groups, p[name + ".weight"], p[name + ".bias"], 1e-5)
+
+
+def attention(heads, q, k, v):
+    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def vit(p, net, batch):
+    x = conv(p, "patch_embed", batch["images"], stride=net["patch"]).flatten(2).transpose(1, 2)
+    x = torch.cat([p["cls"].expand(len(x), 1, -1), x], 1) + p["positions"]
+    for i in range(net["n_layers"]):
+        at = f"blocks.{i}."
+        h = layer_norm(p, at + "norm1", x)
+        z = attention(net["n_heads"], *(linear(p, f"{at}attn.{name}", h) for name in "qkv"))
+        x = x + linear(p, at + "attn.proj", z)
+        h = F.gelu(linear(p, at + "mlp.fc1", layer_norm(p, at + "norm2", x)))
+        x = x + linear(p, at + "mlp.fc2", h)
+    return F.cross_entropy(linear(p, "head", layer_norm(p, "norm", x[:, 0])), batch["labels"])
+
+
+def res(p, at, x, time):
+    h = conv(p, at + "conv1", F.silu(group_norm(p, at + "norm1", x)), padding=1)
+    h = h + linear(p, at + "time", time)[:, :, None, None]
+    h = conv(p, at + "conv2", F.silu(group_norm(p, at + "norm2", h)), padding=1)
+    return h + (conv(p, at + "skip", x) if at + "skip.weight" in p else x)
+
+
+def places(p, name, heads, x, words):
+    y = group_norm(p, name + ".norm", x).flatten(2).transpose(1, 2)
+    for at, source in ((name + ".attn1.", None), (name + ".attn2.", words)):
+        h = layer_norm(p, at + "norm", y)
+        source = h if source is None else source
+        z = attention(heads, linear(p, at + "q", h), linear(p, at + "k", source), linear(p, at + "v", source))
+        y = y + linear(p, at + "out", z)
+    return x + linear(p, name + ".out", y).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def unet(p, net, batch):
+    images, noise, times = batch["images"], batch["noise"], batch["times"]
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.double), 0)[times].to(images)[:, None, None, None]
+    half = net["width"] // 2
+    angles = times[:, None] * 1e4 ** (-torch.arange(half, dtype=torch.double) / half)
+    time = torch.cat([angles.cos(), angles.sin()], 1).to(images)
+    time = F.silu(linear(p, "time.fc2", F.silu(linear(p, "time.fc1", time))))
+    words = F.embedding(batch["captions"], p["words.weight"])
+    levels, skips = len(net["factors"]), []
+    x = conv(p, "first", kept.sqrt() * images + (1 - kept).sqrt() * noise, padding=1)
+    for i in range(levels):
+        x = res(p, f"down.{i}.res.", x, time)
+        if i + 1 == levels:
+            x = places(p, "low", net["n_heads"], x, words)
+        skips.append(x)
+        if i + 1 < levels:
+            x = conv(p, f"down.{i}.half", x, stride=2, padding=1)
+    x = res(p, "middle.before.", x, time)
+    x = res(p, "middle.after.", places(p, "middle", net["n_heads"], x, words), time)
+    for n, i in enumerate(reversed(range(levels))):
+        x = res(p, f"up.{i}.res.", torch.cat([x, skips.pop()], 1), time)
+        if n == 0:
+            x = places(p, "high", net["n_heads"], x, words)
+        if i > 0:
+            x = conv(p, f"up.{i}.twice", F.interpolate(x, scale_factor=2, mode="nearest"), padding=1)
+    return F.mse_loss(conv(p, "last", F.silu(group_norm(p, "last_norm", x)), padding=1), noise)
+
+
+def lstm(p, net, batch):
+    width, layers = net["d_model"], net["n_layers"]
+    rnn = torch.nn.LSTM(width, width, layers, batch_first=True).to(p["embed.weight"])
+    x = F.embedding(batch["tokens"], p["embed.weight"])
+    names = {name[4:]: value for name, value in p.items() if name.startswith("rnn.")}
+    y = torch.func.functional_call(rnn, names, (x,))[0]
+    return F.cross_entropy(linear(p, "head", y).flatten(0, 1), batch["targets"].flatten(), ignore_index=-100)
+
+
+LOSSES = {"vit": vit, "unet": unet, "lstm": lstm}
