@@ -70,6 +70,9 @@ void GgufKeys::put(std::string_view name, bool value) {
 void GgufKeys::put(std::string_view name, std::string_view value) { put_bytes(name, number(kString) + text(value)); }
 void GgufKeys::put(std::string_view name, std::span<const int32_t> values) { put_bytes(name, array(kI32, values)); }
 void GgufKeys::put(std::string_view name, std::span<const float> values) { put_bytes(name, array(kF32, values)); }
+void GgufKeys::put_chars(std::string_view name, std::string_view bytes) {
+  put_bytes(name, array(kU8, std::span(bytes.data(), bytes.size())));
+}
 void GgufKeys::put(std::string_view name, std::span<const bool> values) {
   std::string bytes = array_head(kBool, values.size());
   for (const bool value : values) bytes += number<uint8_t>(value ? 1 : 0);
