@@ -96,8 +96,9 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       })
       .show_default();
   add_lora_flag(sub, flags.loras);
-  sub.add_option("--quantize", flags.quantize,
-                 "weights become of this type while the model is loaded, as `fovea quantize` makes them: q8_0, q4_k, ...")
+  sub.add_option(
+         "--quantize", flags.quantize,
+         "weights become of this type while the model is loaded, as `fovea quantize` makes them: q8_0, q4_k, ...")
       .check([](const std::string& input) {
         const auto type = formats::parse_type(input);
         return type ? std::string() : type.error().message;

@@ -27,8 +27,8 @@ struct ModelFlags {
   bool repack_late = true;         // not a flag: a command that times something has it done at load
   std::vector<std::string> loras;  // PATH[=SCALE]
 };
-// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora. A command may set other defaults
-// in `flags` and common.model before; with a default model, `model_required` is false.
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora. A command may set
+// other defaults in `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
 // --lora PATH[=SCALE], repeated; and what it asks for of a model: null without one.

@@ -99,7 +99,8 @@ Status quantize(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("IN", options->in, "a name from `fovea list`, the path of a .gguf file, of any architecture, or of a Hugging Face folder")
+  sub.add_option("IN", options->in,
+                 "a name from `fovea list`, the path of a .gguf file, of any architecture, or of a Hugging Face folder")
       .required();
   sub.add_option("OUT", options->out, "the .gguf file to write").required();
   sub.add_option("--type", options->type, fmt::format("{}", fmt::join(formats::quantizable_types(), ", "))).required();

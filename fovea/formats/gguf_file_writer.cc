@@ -12,7 +12,7 @@ namespace fovea::formats {
 namespace {
 
 // Value types of the format.
-constexpr uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9;
+constexpr uint32_t kU8 = 0, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9;
 
 template <typename T>
 std::string number(T value) {

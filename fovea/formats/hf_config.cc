@@ -16,8 +16,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Said by the tensors, by other fields, or of no weight in what is computed.
-constexpr std::string_view kUnsaid[] = {"attention.value_length",    "attention.causal",   "rope.scaling.finetuned",
-                                        "expert_feed_forward_length", "tensor_data_layout", "pooling_type",
+constexpr std::string_view kUnsaid[] = {"attention.value_length",     "attention.causal",      "rope.scaling.finetuned",
+                                        "expert_feed_forward_length", "tensor_data_layout",    "pooling_type",
                                         "decoder_block_count",        "decoder_start_token_id"};
 
 bool lists(std::string_view words, std::string_view word) {
@@ -47,9 +47,10 @@ class Writer {
     FOVEA_ASSIGN_OR_RETURN(architecture_, keys_.get_string("general.architecture"));
     const HfType* type = type_of(architecture_);
     if (!type)
-      return Error{ErrorCode::kUnsupported,
-                   fmt::format("{}: there is no model_type for the architecture {}", name_, fovea::quoted(architecture_)),
-                   "general.architecture"};
+      return Error{
+          ErrorCode::kUnsupported,
+          fmt::format("{}: there is no model_type for the architecture {}", name_, fovea::quoted(architecture_)),
+          "general.architecture"};
     out_["architectures"] = Json::array({type->class_name});
     out_["model_type"] = type->model_type;
     said_.insert("general.architecture");

@@ -189,9 +189,9 @@ inline constexpr HfDefault kHfDefaults[] = {
 
 // The keys that GGUF files hold as float32; other numbers are uint32. A star stands for any characters.
 inline constexpr std::string_view kRealKeys[] = {
-    "*_epsilon",        "*softcapping",    "*clamp_kqv",           "rope.freq_base*",        "rope.scaling*factor",
+    "*_epsilon",         "*softcapping",      "*clamp_kqv",           "rope.freq_base*",       "rope.scaling*factor",
     "rope.scaling*slow", "rope.scaling*fast", "rope.scaling*mscale*", "query_pre_attn_scalar", "embedding_scale",
-    "attention.scale",  "residual_scale",  "logit_scale",          "rope.scale_linear"};
+    "attention.scale",   "residual_scale",    "logit_scale",          "rope.scale_linear"};
 // Whether `pattern` with its stars is the whole of `text`.
 bool matches(std::string_view text, std::string_view pattern);
 

@@ -54,8 +54,7 @@ Result<Importance> Importance::open(const std::string& path) {
   return out;
 }
 
-void Importance::add(const std::string& tensor, const float* x, int64_t n_columns, int64_t matrix,
-                     int64_t n_matrices) {
+void Importance::add(const std::string& tensor, const float* x, int64_t n_columns, int64_t matrix, int64_t n_matrices) {
   Sums& sums = sums_[tensor];
   if (sums.squares.empty()) {
     sums.squares.resize(static_cast<size_t>(n_columns * n_matrices));

@@ -52,7 +52,8 @@ void place_rows(kernels::DType dtype, std::span<const std::byte> values, const s
       continue;
     }
     for (int64_t c = 0; c < row; ++c)
-      std::memcpy(to.data() + (static_cast<size_t>(c * rows) + held) * step, from + static_cast<size_t>(c) * step, step);
+      std::memcpy(to.data() + (static_cast<size_t>(c * rows) + held) * step, from + static_cast<size_t>(c) * step,
+                  step);
   }
 }
 

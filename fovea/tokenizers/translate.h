@@ -1,6 +1,6 @@
-// A tokenizer in the words of the other kind of file: GGUF's lists of what a folder has, tokenizer.json of GGUF's lists.
-// What comes out is tried beside what it was made of, on the text of every token and a mixed one: where they give other
-// ids, GGUF (or tokenizer.json as it is written here) cannot say this tokenizer, and it is refused.
+// A tokenizer in the words of the other kind of file: GGUF's lists of what a folder has, tokenizer.json of GGUF's
+// lists. What comes out is tried beside what it was made of, on the text of every token and a mixed one: where they
+// give other ids, GGUF (or tokenizer.json as it is written here) cannot say this tokenizer, and it is refused.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <utility>
 
@@ -146,10 +147,10 @@ class Lists {
 
   Status fill() {
     if (out_.tokens.size() > n_tokens_)
-      return Error{ErrorCode::kData,
-                   fmt::format("{}: its tokenizer has {} tokens, but the model only {}", v_.name, out_.tokens.size(),
-                               n_tokens_),
-                   "tokenizer"};
+      return Error{
+          ErrorCode::kData,
+          fmt::format("{}: its tokenizer has {} tokens, but the model only {}", v_.name, out_.tokens.size(), n_tokens_),
+          "tokenizer"};
     const bool bert = out_.kind == "bert", scored = out_.kind == "llama" || out_.kind == "t5";
     for (size_t i = 0; i < out_.tokens.size(); ++i) {
       std::string& token = out_.tokens[i];

@@ -29,8 +29,9 @@ class Writer {
   Writer(const Vocabulary& v, const Pipeline& p) : v_(v), p_(p) {}
 
   Json run() {
-    out_ = {{"version", "1.0"},      {"truncation", nullptr},    {"padding", nullptr},        {"added_tokens", added()},
-            {"normalizer", nullptr}, {"pre_tokenizer", nullptr}, {"post_processor", around()}, {"decoder", nullptr}};
+    out_ = {{"version", "1.0"},           {"truncation", nullptr}, {"padding", nullptr},
+            {"added_tokens", added()},    {"normalizer", nullptr}, {"pre_tokenizer", nullptr},
+            {"post_processor", around()}, {"decoder", nullptr}};
     if (v_.kind == "gpt2") {
       byte_pairs();
     } else if (v_.kind == "bert") {
@@ -90,8 +91,7 @@ class Writer {
     const PreTokenizer* pre = find_pre_tokenizer(v_.pre);  // known: there is a pipeline
     Json steps = Json::array();
     for (const std::string_view rule : pre->rules)
-      steps.push_back(
-          {{"type", "Split"}, {"pattern", {{"Regex", rule}}}, {"behavior", "Isolated"}, {"invert", false}});
+      steps.push_back({{"type", "Split"}, {"pattern", {{"Regex", rule}}}, {"behavior", "Isolated"}, {"invert", false}});
     const Json bytes = {
         {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
     steps.push_back(bytes);

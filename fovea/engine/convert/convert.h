@@ -30,7 +30,7 @@ class Conversion {
 
   bool to_folder() const { return form_ == Form::kFolder; }
   const std::vector<Piece>& pieces() const { return pieces_->list; }
-  uint64_t bytes() const;                                          // of all tensors
+  uint64_t bytes() const;                                           // of all tensors
   const std::vector<std::string>& notes() const { return notes_; }  // what other readers of the result may not know
 
   // The bytes of the whole.

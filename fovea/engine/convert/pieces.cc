@@ -44,6 +44,13 @@ bool holds(DType type, const std::vector<float>& values) {
   return std::memcmp(back.data(), values.data(), values.size() * sizeof(float)) == 0;
 }
 
+// Of a parameter that is there.
+Result<TensorInfo> held(const formats::ModelSource& source, const Parameter& p) {
+  FOVEA_ASSIGN_OR_RETURN(auto found, models::find_weight(source, p));
+  if (found) return std::move(*found);
+  return make_error(ErrorCode::kData, "{}: tensor {} is missing", source.name(), source.name_of(p));
+}
+
 int64_t elements_of(const std::vector<int64_t>& dims) {
   int64_t n = 1;
   for (const int64_t dim : dims) n *= dim;
@@ -55,7 +62,7 @@ int64_t elements_of(const std::vector<int64_t>& dims) {
 uint64_t Piece::bytes() const { return kernels::row_bytes(dtype, elements_of(dims)); }
 
 // A tensor that had to be rearranged is float32 by now: what it was can hold it.
-Result<DType> Pieces::type_in_source(const Parameter& p, const TensorInfo& found) const {
+DType Pieces::type_in_source(const Parameter& p, const TensorInfo& found) const {
   const TensorInfo* stored = source_->find_tensor(source_->name_of(p));
   return stored && is_float(stored->dtype) ? stored->dtype : found.dtype;
 }
@@ -63,9 +70,8 @@ Result<DType> Pieces::type_in_source(const Parameter& p, const TensorInfo& found
 Status Pieces::choose_type(Piece& piece) const {
   std::set<DType> types;
   for (const Parameter& p : piece.parameters) {
-    FOVEA_ASSIGN_OR_RETURN(const auto found, models::find_weight(*source_, p));
-    FOVEA_ASSIGN_OR_RETURN(const DType type, type_in_source(p, *found));
-    types.insert(type);
+    FOVEA_ASSIGN_OR_RETURN(const TensorInfo found, held(*source_, p));
+    types.insert(type_in_source(p, found));
   }
   const bool one = types.size() == 1;
   if (form_ == Form::kGguf) {
@@ -123,14 +129,14 @@ Result<Pieces> Pieces::plan(const formats::ModelSource& source, models::Family& 
 
 // In the order of the parameter, as the file to be written has its numbers.
 Result<std::vector<std::byte>> Pieces::values_of(const Parameter& p, DType to) const {
-  FOVEA_ASSIGN_OR_RETURN(const auto found, models::find_weight(*source_, p));
+  FOVEA_ASSIGN_OR_RETURN(const TensorInfo found, held(*source_, p));
   const float less = stored(p).plus;
-  if (found->dtype == to && less == 0) return std::vector<std::byte>(found->data.begin(), found->data.end());
+  if (found.dtype == to && less == 0) return std::vector<std::byte>(found.data.begin(), found.data.end());
   if (!is_float(to))
     return make_error(ErrorCode::kUnsupported, "{}: tensor {} is {}, which cannot become {}", source_->name(),
-                      source_->name_of(p), kernels::dtype_info(found->dtype).name, kernels::dtype_info(to).name);
+                      source_->name_of(p), kernels::dtype_info(found.dtype).name, kernels::dtype_info(to).name);
   std::vector<float> values(static_cast<size_t>(elements_of(p.shape)));
-  kernels::dequantize(found->dtype, found->data.data(), static_cast<int64_t>(values.size()), values.data());
+  kernels::dequantize(found.dtype, found.data.data(), static_cast<int64_t>(values.size()), values.data());
   for (float& value : values) value -= less;
   return narrowed(values, to);
 }
@@ -147,8 +153,8 @@ Result<std::span<const std::byte>> Pieces::bytes_of(const Piece& piece, std::vec
   };
   const Parameter& first = piece.parameters[0];
   if (piece.parameters.size() == 1 && formats::is_plain(stored(first)) && !moves(first)) {
-    FOVEA_ASSIGN_OR_RETURN(const auto found, models::find_weight(*source_, first));
-    if (found->dtype == piece.dtype) return found->data;
+    FOVEA_ASSIGN_OR_RETURN(const TensorInfo found, held(*source_, first));
+    if (found.dtype == piece.dtype) return found.data;
     FOVEA_ASSIGN_OR_RETURN(made, values_of(first, piece.dtype));
     return Bytes(made);
   }

@@ -17,8 +17,8 @@ struct Piece {
   std::vector<int64_t> dims;  // dims[0] varies fastest
   kernels::DType dtype = kernels::DType::kF32;
   std::vector<tensor::Parameter> parameters = {};
-  std::vector<float> made = {};                   // in place of parameters: angles that one form has as a tensor
-  const formats::TensorInfo* copied = nullptr;    // or as it lies: a method's own weights
+  std::vector<float> made = {};                 // in place of parameters: angles that one form has as a tensor
+  const formats::TensorInfo* copied = nullptr;  // or as it lies: a method's own weights
   uint64_t bytes() const;
 };
 
@@ -38,7 +38,7 @@ class Pieces {
       : source_(&source), config_(&config), form_(form) {}
   const std::string& name_of(const tensor::Parameter& p) const { return form_ == Form::kGguf ? p.name : p.hf_name; }
   const tensor::Stored& stored(const tensor::Parameter& p) const { return form_ == Form::kGguf ? p.gguf : p.hf; }
-  Result<kernels::DType> type_in_source(const tensor::Parameter& p, const formats::TensorInfo& found) const;
+  kernels::DType type_in_source(const tensor::Parameter& p, const formats::TensorInfo& found) const;
   Status choose_type(Piece& piece) const;
   Result<std::vector<std::byte>> values_of(const tensor::Parameter& p, kernels::DType to) const;
 

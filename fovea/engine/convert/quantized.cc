@@ -61,8 +61,7 @@ Result<std::shared_ptr<const Gguf>> open_quantized(const std::string& path, kern
   return in_memory(path, [&](FileWriter file) -> Status {
     formats::RequantizeOptions options;
     options.cancel = cancel;
-    FOVEA_RETURN_IF_ERROR(
-        formats::requantize(*in, type, formats::plan_types(*in, type), std::move(file), options));
+    FOVEA_RETURN_IF_ERROR(formats::requantize(*in, type, formats::plan_types(*in, type), std::move(file), options));
     return {};
   });
 }

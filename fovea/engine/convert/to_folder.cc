@@ -80,9 +80,10 @@ class Facts {
       if (key == "attention.sliding_window_pattern" || key == "rope.scaling.attn_factor") continue;  // put below
       const Json value = value_of(source_, name);
       if (value.is_null())
-        return Error{ErrorCode::kUnsupported,
-                     fmt::format("{}: key {} is a value that config.json has no word for", source_.name(), fovea::quoted(name)),
-                     name};
+        return Error{
+            ErrorCode::kUnsupported,
+            fmt::format("{}: key {} is a value that config.json has no word for", source_.name(), fovea::quoted(name)),
+            name};
       put(key, value);
     }
     put_shape();
@@ -136,7 +137,8 @@ class Facts {
       types.push_back(windowed ? "sliding_attention" : "full_attention");
     }
     if (!sliding) keys_.erase("attention.sliding_window");
-    if (sliding && family_lists("attention.layer_types") && formats::has_word("attention.layer_types", config_.architecture))
+    if (sliding && family_lists("attention.layer_types") &&
+        formats::has_word("attention.layer_types", config_.architecture))
       put("attention.layer_types", types);
   }
 
@@ -162,8 +164,7 @@ class Facts {
     } else if (*type == "yarn") {
       const auto original = keys_.get_f64("rope.scaling.original_context_length");
       if (original && *original > 0) put("rope.scaling.factor", config_.shape.n_ctx / *original);
-      if (read_.has("rope.scaling.attn_factor"))
-        put("rope.scaling.attention_factor", shortest(table.attn_factor));
+      if (read_.has("rope.scaling.attn_factor")) put("rope.scaling.attention_factor", shortest(table.attn_factor));
       put("rope.scaling.truncate", models::family_registry().at(config_.architecture).traits.yarn_truncates);
     }
     return {};
@@ -265,7 +266,8 @@ Result<uint64_t> Conversion::write_folder(const std::string& path, const Convert
   const fs::path place = fs::weakly_canonical(path, ignored);
   for (const auto& file : source_->files()) {
     if (fs::weakly_canonical(file->path(), ignored).parent_path() == place)
-      return make_error(ErrorCode::kUsage, "{}: is being read; name another folder to write", fovea::quoted(path, 4096));
+      return make_error(ErrorCode::kUsage, "{}: is being read; name another folder to write",
+                        fovea::quoted(path, 4096));
   }
   const auto write = [&](const std::string& folder) -> Status {
     std::vector<formats::SafeTensor> header;

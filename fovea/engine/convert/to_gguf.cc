@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 
 // Words of our own where GGUF has none: files with one of these say to us what others do not read.
 constexpr std::string_view kOurs[] = {"max_window_layers", "no_rope_layers", "no_rope_layer_interval",
-                                      "mlp_only_layers",   "decoder_sparse_step"};
+                                      "mlp_only_layers", "decoder_sparse_step"};
 
 bool is_real(std::string_view key) {
   return std::any_of(std::begin(formats::kRealKeys), std::end(formats::kRealKeys),
@@ -86,13 +86,16 @@ Status Conversion::put_keys(const KeySource& source) {
     if (architecture_ == "t5encoder" && key == "attention.layer_norm_epsilon") as = "attention.layer_norm_rms_epsilon";
     if (!put_value(keys_, to + as, key, *source.keys().find(name)))
       return Error{ErrorCode::kUnsupported,
-                   fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), fovea::quoted(name)), name};
+                   fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), fovea::quoted(name)),
+                   name};
     if (std::find(std::begin(kOurs), std::end(kOurs), key) != std::end(kOurs))
       notes_.push_back(fmt::format("key {}{} is known to Fovea alone: other programs take their own value", to, key));
   }
 
   const attention::ModelShape& s = config.shape;
-  const auto number = [&](std::string_view key, int64_t n) { keys_.put(to + std::string(key), static_cast<uint32_t>(n)); };
+  const auto number = [&](std::string_view key, int64_t n) {
+    keys_.put(to + std::string(key), static_cast<uint32_t>(n));
+  };
   number("attention.head_count_kv", s.n_kv_heads);
   number("attention.key_length", s.head_dim);
   number("attention.value_length", s.head_dim);
@@ -109,7 +112,8 @@ Status Conversion::put_keys(const KeySource& source) {
     number("rope.dimension_count", static_cast<int64_t>(table.inv_freq.size()) * 2);
     if (!has("rope.freq_base")) keys_.put(to + "rope.freq_base", 10000.0f);
     if (scaling == "llama3") {
-      FOVEA_ASSIGN_OR_RETURN(const auto divisors, models::llama3_divisors(read, static_cast<int64_t>(table.inv_freq.size()) * 2));
+      FOVEA_ASSIGN_OR_RETURN(const auto divisors,
+                             models::llama3_divisors(read, static_cast<int64_t>(table.inv_freq.size()) * 2));
       pieces_->list.insert(pieces_->list.begin(), {.name = std::string(models::kRopeFactors),
                                                    .dims = {static_cast<int64_t>(divisors.size())},
                                                    .made = divisors});
@@ -138,7 +142,8 @@ Status Conversion::plan_gguf() {
   const bool llama = architecture_ == "mistral" || architecture_ == "mixtral";
   if (llama && !windows) architecture_ = "llama";
   if (llama && windows)
-    notes_.push_back(fmt::format("GGUF has no architecture {} with windows: Fovea alone reads this file", architecture_));
+    notes_.push_back(
+        fmt::format("GGUF has no architecture {} with windows: Fovea alone reads this file", architecture_));
   FOVEA_ASSIGN_OR_RETURN(Pieces pieces, Pieces::plan(*source_, *family_, form_, architecture_));
   pieces_ = std::make_unique<Pieces>(std::move(pieces));
   FOVEA_RETURN_IF_ERROR(put_keys(*source));

@@ -26,6 +26,13 @@ void put_ids(GgufKeys& keys, std::initializer_list<std::pair<const char*, int32_
   }
 }
 
+// A template: "tokenizer.chat_templates" lists the names of those that have one.
+std::vector<std::string> template_keys(const ModelSource& source) {
+  std::vector<std::string> keys = source.keys_under(kTemplate);
+  std::erase_if(keys, [](const std::string& key) { return key.size() > kTemplate.size() && key[kTemplate.size()] != '.'; });
+  return keys;
+}
+
 bool has_files(const TokenizerFiles& files) {
   return !files.tokenizer_json.empty() || !files.tokenizer_model.empty() || !files.vocab_json.empty() ||
          !files.vocab_txt.empty();
@@ -35,7 +42,7 @@ bool has_files(const TokenizerFiles& files) {
 
 Status put_vocabulary(const ModelSource& folder, const models::Config& config, GgufKeys& keys,
                       std::vector<std::string>& notes) {
-  for (const std::string& key : folder.keys_under(kTemplate)) {
+  for (const std::string& key : template_keys(folder)) {
     FOVEA_ASSIGN_OR_RETURN(const std::string text, folder.get_string(key));
     keys.put(key, std::string_view(text));
   }
@@ -81,7 +88,7 @@ Status put_vocabulary(const ModelSource& folder, const models::Config& config, G
 Status put_tokenizer_files(const ModelSource& gguf, const models::Config& config, Json& words,
                            std::vector<formats::FolderFile>& files, std::vector<std::string>& notes) {
   Json named = Json::array();
-  for (const std::string& key : gguf.keys_under(kTemplate)) {
+  for (const std::string& key : template_keys(gguf)) {
     FOVEA_ASSIGN_OR_RETURN(const std::string text, gguf.get_string(key));
     if (key == kTemplate) files.push_back({"chat_template.jinja", text});
     named.push_back({{"name", key == kTemplate ? "default" : key.substr(kTemplate.size() + 1)}, {"template", text}});
@@ -118,9 +125,12 @@ Status put_tokenizer_files(const ModelSource& gguf, const models::Config& config
                 {"clean_up_tokenization_spaces", false},
                 {"model_max_length", config.shape.n_ctx}};
   const bool bert = v.kind == "bert";
-  for (const auto& [name, id] : {std::pair{"bos_token", bert ? -1 : v.bos}, {"eos_token", bert ? -1 : v.eos},
-                                 {"unk_token", v.unknown}, {"pad_token", v.padding},
-                                 {"cls_token", bert ? v.bos : -1}, {"sep_token", bert ? v.separator : -1}}) {
+  for (const auto& [name, id] : {std::pair{"bos_token", bert ? -1 : v.bos},
+                                 {"eos_token", bert ? -1 : v.eos},
+                                 {"unk_token", v.unknown},
+                                 {"pad_token", v.padding},
+                                 {"cls_token", bert ? v.bos : -1},
+                                 {"sep_token", bert ? v.separator : -1}}) {
     if (id >= 0) about[name] = v.tokens[static_cast<size_t>(id)];
   }
   if (named.size() > 1) about["chat_template"] = named;
