@@ -41,7 +41,8 @@ def transformers_answer(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = tokenizer(PROMPT, return_tensors="pt").input_ids
     with torch.no_grad():
-        out = model.generate(ids, max_new_tokens=N_TOKENS, min_new_tokens=N_TOKENS, do_sample=False)
+        # As --ignore-eos does it: no token that ends a text is chosen.
+        out = model.generate(ids, max_new_tokens=N_TOKENS, do_sample=False, suppress_tokens=tokenizer.all_special_ids)
     return tokenizer.decode(out[0, ids.shape[1]:], clean_up_tokenization_spaces=False), ""
 
 

@@ -27,16 +27,25 @@ KeyMap bare_keys(const Json& config) {
 
 TEST(HfConfig, WordsComeBackFromKeys) {
   const Json configs[] = {
-      {{"model_type", "llama"}, {"num_hidden_layers", 2}, {"hidden_size", 32}, {"rms_norm_eps", 1e-5},
-       {"rope_theta", 5e5}, {"rope_scaling", {{"rope_type", "linear"}, {"factor", 4.0}}}},
-      {{"model_type", "gpt2"}, {"n_layer", 2}, {"n_embd", 32}, {"n_head", 4}, {"layer_norm_epsilon", 1e-5},
+      {{"model_type", "llama"},
+       {"num_hidden_layers", 2},
+       {"hidden_size", 32},
+       {"rms_norm_eps", 1e-5},
+       {"rope_theta", 5e5},
+       {"rope_scaling", {{"rope_type", "linear"}, {"factor", 4.0}}}},
+      {{"model_type", "gpt2"},
+       {"n_layer", 2},
+       {"n_embd", 32},
+       {"n_head", 4},
+       {"layer_norm_epsilon", 1e-5},
        {"activation_function", "gelu_new"}},
       {{"model_type", "mixtral"}, {"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 16}},
       {{"model_type", "starcoder2"}, {"norm_epsilon", 1e-5}, {"sliding_window", 16}}};
   for (const Json& config : configs) {
     const auto words = config_of(bare_keys(config), "a test");
     ASSERT_TRUE(words.has_value()) << words.error().message;
-    for (const auto& [field, value] : config.items()) EXPECT_EQ((*words)[field], value) << config["model_type"] << field;
+    for (const auto& [field, value] : config.items())
+      EXPECT_EQ((*words)[field], value) << config["model_type"] << field;
   }
 }
 

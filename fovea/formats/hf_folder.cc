@@ -228,7 +228,9 @@ class HfReader {
     std::vector<TensorInfo> kept;
     bool copied = false;
     for (TensorInfo& tensor : out_.tensors_) {
-      tensor.name = weight_name(tensor.name, config);
+      std::string name = weight_name(tensor.name, config);
+      if (name.empty()) out_.left_out_.push_back(tensor.name);
+      tensor.name = std::move(name);
       if (tensor.name.empty() || (tensor.name == config.copied && std::exchange(copied, true))) continue;
       kept.push_back(std::move(tensor));
     }

@@ -35,6 +35,9 @@ class HfFolder final : public KeySource {
   // Numbers as GGUF files hold them, float32, so that both forms of a model give the same bits.
   Result<double> get_f64(std::string_view key) const override;
 
+  // Tensors that are no weights of what runs here (a vision tower, heads of other tasks), by their names in the files.
+  const std::vector<std::string>& left_out() const { return left_out_; }
+
   Result<tokenizers::Vocabulary> vocabulary() const override;
   int64_t block_of(std::string_view tensor) const override;
   const std::string& name_of(const tensor::Parameter& p) const override {
@@ -53,6 +56,7 @@ class HfFolder final : public KeySource {
 
   HfConfig config_;
   HfWeights weights_;
+  std::vector<std::string> left_out_;
   tokenizers::TokenizerFiles tokenizer_;
 };
 

@@ -6,9 +6,9 @@
 namespace fovea::formats {
 namespace {
 
-using ::testing::ElementsAre;
 using kernels::DType;
 using tensor::Stored;
+using ::testing::ElementsAre;
 
 std::vector<float> placed(const std::vector<float>& values, const std::vector<int64_t>& shape, const Stored& how,
                           const std::function<int64_t(int64_t)>& row_of = nullptr) {

@@ -7,6 +7,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/engine/convert/convert.h"
 #include "fovea/engine/convert/vocabulary.h"
+#include "fovea/formats/hf_folder.h"
 #include "fovea/formats/hf_words.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/models/support/rope.h"
@@ -37,10 +38,12 @@ bool put_value(GgufKeys& keys, const std::string& name, std::string_view key, co
     keys.put(name, std::string_view(value.get_ref<const std::string&>()));
   } else if (value.is_number() && (is_real(key) || value.is_number_float())) {
     keys.put(name, value.get<float>());
-  } else if (value.is_number_unsigned() && value.get<uint64_t>() <= UINT32_MAX) {
-    keys.put(name, value.get<uint32_t>());
-  } else if (value.is_number_integer() && value.get<int64_t>() >= INT32_MIN && value.get<int64_t>() < 0) {
-    keys.put(name, value.get<int32_t>());
+  } else if (value.is_number_integer()) {
+    if (value.is_number_unsigned() && value.get<uint64_t>() > UINT32_MAX) return false;
+    const auto n = value.get<int64_t>();
+    if (n < INT32_MIN || n > UINT32_MAX) return false;
+    if (n < 0) keys.put(name, static_cast<int32_t>(n));
+    if (n >= 0) keys.put(name, static_cast<uint32_t>(n));
   } else if (value.is_array()) {
     std::vector<int32_t> all;
     for (const Json& one : value) {
@@ -70,7 +73,8 @@ Status Conversion::put_keys(const KeySource& source) {
   const std::string scaling = source.text_of(from + "rope.scaling.type");
   for (const std::string& name : source.keys_under(from)) {
     const std::string key = name.substr(from.size());
-    if (key == "attention.layer_types") continue;  // the pattern below
+    const Json& value = *source.keys().find(name);
+    if (key == "attention.layer_types" || (value.is_array() && value.empty())) continue;  // the pattern is below
     if (key == "rope.scaling.long_factors" || key == "rope.scaling.short_factors") {
       FOVEA_ASSIGN_OR_RETURN(const auto factors, source.get_f64s(name));
       const auto n = static_cast<int64_t>(factors.size());
@@ -84,7 +88,7 @@ Status Conversion::put_keys(const KeySource& source) {
     if (scaling == "llama3" && (key == "rope.scaling.type" || key == "rope.scaling.factor")) continue;
     std::string as = key;
     if (architecture_ == "t5encoder" && key == "attention.layer_norm_epsilon") as = "attention.layer_norm_rms_epsilon";
-    if (!put_value(keys_, to + as, key, *source.keys().find(name)))
+    if (!put_value(keys_, to + as, key, value))
       return Error{ErrorCode::kUnsupported,
                    fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), fovea::quoted(name)),
                    name};
@@ -147,6 +151,9 @@ Status Conversion::plan_gguf() {
   FOVEA_ASSIGN_OR_RETURN(Pieces pieces, Pieces::plan(*source_, *family_, form_, architecture_));
   pieces_ = std::make_unique<Pieces>(std::move(pieces));
   FOVEA_RETURN_IF_ERROR(put_keys(*source));
+  if (const auto* folder = dynamic_cast<const formats::HfFolder*>(source); folder && !folder->left_out().empty())
+    notes_.push_back(fmt::format("{} tensors that do not run here are left out, {} the first",
+                                 folder->left_out().size(), escaped_line(folder->left_out()[0])));
   const Piece* largest = &pieces_->list[0];
   for (const Piece& piece : pieces_->list) {
     if (piece.bytes() > largest->bytes()) largest = &piece;

@@ -29,7 +29,8 @@ void put_ids(GgufKeys& keys, std::initializer_list<std::pair<const char*, int32_
 // A template: "tokenizer.chat_templates" lists the names of those that have one.
 std::vector<std::string> template_keys(const ModelSource& source) {
   std::vector<std::string> keys = source.keys_under(kTemplate);
-  std::erase_if(keys, [](const std::string& key) { return key.size() > kTemplate.size() && key[kTemplate.size()] != '.'; });
+  std::erase_if(keys,
+                [](const std::string& key) { return key.size() > kTemplate.size() && key[kTemplate.size()] != '.'; });
   return keys;
 }
 
