@@ -141,6 +141,7 @@ class Lists {
     out_.add_bos = !p.prefix.empty(), out_.add_eos = !bert && !p.suffix.empty();
     if (out_.add_bos) out_.bos = p.prefix[0];
     if (bert && !p.suffix.empty()) out_.separator = p.suffix[0];
+    if (out_.add_eos && out_.eos < 0) out_.eos = p.suffix[0];
     if (out_.add_eos && out_.eos != p.suffix[0]) return cannot("the token behind a text is not the one that ends it");
     return {};
   }

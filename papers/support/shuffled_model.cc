@@ -69,9 +69,8 @@ Result<std::shared_ptr<const engine::Model>> shuffled_model(const engine::Model&
     forget_temporary_file(path);
   });
   FOVEA_RETURN_IF_ERROR(write_shuffled(model.source(), seed, path, cancel));
-  FOVEA_ASSIGN_OR_RETURN(
-      const auto loaded,
-      engine::Model::load(path, {.repack_late = true, .progress = nullptr, .cancel = cancel, .quantize = {}}));
+  FOVEA_ASSIGN_OR_RETURN(const auto loaded,
+                         engine::Model::load(path, {.repack_late = true, .progress = nullptr, .cancel = cancel}));
   using Both = std::pair<std::shared_ptr<void>, std::shared_ptr<const engine::Model>>;
   const auto both = std::make_shared<Both>(file, loaded);
   return std::shared_ptr<const engine::Model>(both, both->second.get());
