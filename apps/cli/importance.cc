@@ -1,6 +1,7 @@
 // fovea importance -m MODEL -f TEXT -o FILE
 #include "fovea/formats/importance.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/model_session.h"
@@ -28,8 +29,16 @@ Status importance(const Options& options, const Common& common) {
   const int window = options.model.n_ctx > 0 ? options.model.n_ctx : std::min(512, model->shape().n_ctx);
   FOVEA_ASSIGN_OR_RETURN(const tasks::Windows windows, tasks::cut_windows(text, *model, window, options.max_windows));
   formats::Importance found;
-  const tensor::ProductWatch watch([&found](const tensor::Weight& w, const tensor::Tensor& x) {
-    for (int64_t row = 0; row < x.dim(0); ++row) found.add(w.name, x.data() + row * w.cols(), w.cols());
+  std::map<const tensor::Weight*, tensor::Stored> experts;  // those that share a tensor with others
+  for (const tensor::Parameter& p : model->parameters()) {
+    if (p.gguf.n_slices > 0) experts.emplace(p.target, p.gguf);
+  }
+  const tensor::ProductWatch watch([&](const tensor::Weight& w, const tensor::Tensor& x) {
+    const auto expert = experts.find(&w);
+    const bool one = expert == experts.end();
+    for (int64_t row = 0; row < x.dim(0); ++row)
+      found.add(w.name, x.data() + row * w.cols(), w.cols(), one ? 0 : expert->second.slice,
+                one ? 1 : expert->second.n_slices);
   });
   Progress bar("reading the text", windows.tokens.size(), "tokens", 1.0, common.quiet);
   for (size_t w = 0; w < windows.count(); ++w) {

@@ -14,6 +14,7 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/lora.h"
+#include "fovea/formats/requantize.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/probe/measures/profile.h"
 #include "fovea/store/model_store.h"
@@ -96,6 +97,13 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       })
       .show_default();
   add_lora_flag(sub, flags.loras);
+  sub.add_option(
+         "--quantize", flags.quantize,
+         "weights become of this type while the model is loaded, as `fovea quantize` makes them: q8_0, q4_k, ...")
+      .check([](const std::string& input) {
+        const auto type = formats::parse_type(input);
+        return type ? std::string() : type.error().message;
+      });
   sub.add_option("--repack", flags.repack, "auto, off, or how many bytes (500MB) repacked weights may take")
       .show_default();
 }
@@ -212,6 +220,9 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
   options.repack_late = flags.repack_late;
   options.cancel = &Interrupt::flag();
+  if (!flags.quantize.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(options.quantize, formats::parse_type(flags.quantize));
+  }
   Progress bar("loading", 0, "MB", 1e6, common.quiet);
   options.progress = [&bar](uint64_t done, uint64_t total) {
     bar.set_total(total);

@@ -23,12 +23,12 @@ namespace fovea::cli {
 struct ModelFlags {
   int n_ctx = 0;                           // 0: what the model was trained for
   int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
-  std::string attention = "dense", profile, repack = "auto", cache_type = "auto";
+  std::string attention = "dense", profile, repack = "auto", cache_type = "auto", quantize;
   bool repack_late = true;         // not a flag: a command that times something has it done at load
   std::vector<std::string> loras;  // PATH[=SCALE]
 };
-// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --lora. A command may set other defaults
-// in `flags` and common.model before; with a default model, `model_required` is false.
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora. A command may set
+// other defaults in `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
 // --lora PATH[=SCALE], repeated; and what it asks for of a model: null without one.

@@ -7,6 +7,7 @@
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/text_file.h"
+#include "fovea/engine/convert/quantized.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/store/model_store.h"
 #include "fovea/tasks/kl.h"
@@ -47,7 +48,7 @@ Status quantize(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(text, read_text_file(options.text));
   }
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.in));
-  FOVEA_ASSIGN_OR_RETURN(const auto in, formats::Gguf::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const auto in, engine::open_as_gguf(path, &Interrupt::flag()));
   formats::Importance importance;
   if (!options.importance.empty()) {
     FOVEA_ASSIGN_OR_RETURN(importance, formats::Importance::open(options.importance));
@@ -98,7 +99,8 @@ Status quantize(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("IN", options->in, "a name from `fovea list` or the path of a .gguf file, of any architecture")
+  sub.add_option("IN", options->in,
+                 "a name from `fovea list`, the path of a .gguf file, of any architecture, or of a Hugging Face folder")
       .required();
   sub.add_option("OUT", options->out, "the .gguf file to write").required();
   sub.add_option("--type", options->type, fmt::format("{}", fmt::join(formats::quantizable_types(), ", "))).required();

@@ -9,6 +9,7 @@
 #include "fovea/base/file.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/models/family.h"
+#include "fovea/models/support/pairing.h"
 #include "fovea/store/user_cache.h"
 
 namespace fovea::engine {
@@ -20,7 +21,6 @@ using formats::LoraPair;
 using tensor::Adapters;
 using tensor::Lora;
 using tensor::Parameter;
-using tensor::RopePairing;
 using tensor::Tensor;
 
 constexpr std::string_view kWeight = ".weight";
@@ -142,14 +142,8 @@ class Binding {
 
 int64_t row_in_adapter(int64_t row, const Parameter& p, const formats::ModelSource& source,
                        const models::Config& config, bool peft) {
-  const bool turns = p.name.ends_with("attn_q.weight") || p.name.ends_with("attn_k.weight");
-  const auto& traits = models::family_registry().at(config.architecture).traits;
-  const RopePairing here = source.rope_pairing(traits.pairing);
-  const RopePairing there = peft ? traits.pairing.hf : traits.pairing.gguf;
-  if (!turns || here == there) return row;
-  const int64_t width = config.shape.head_dim, half = width / 2;
-  const int64_t head = row / width * width, at = row % width;
-  return head + (there == RopePairing::kHalves ? at % 2 * half + at / 2 : at % half * 2 + at / half);
+  const auto& pairing = models::family_registry().at(config.architecture).traits.pairing;
+  return models::paired_row(row, p, source.rope_pairing(pairing), peft ? pairing.hf : pairing.gguf, config);
 }
 
 Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras) {

@@ -6,6 +6,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/mapped_file.h"
+#include "fovea/engine/convert/quantized.h"
 #include "fovea/models/support/weights.h"
 #include "fovea/store/user_cache.h"
 
@@ -15,7 +16,11 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
   auto model = std::make_shared<Model>();
   model->path_ = path;
   model->repack_budget_ = options.repack_bytes;
-  FOVEA_ASSIGN_OR_RETURN(model->source_, formats::open_model(path));
+  if (options.quantize) {
+    FOVEA_ASSIGN_OR_RETURN(model->source_, open_quantized(path, *options.quantize, options.cancel));
+  } else {
+    FOVEA_ASSIGN_OR_RETURN(model->source_, formats::open_model(path));
+  }
   const formats::ModelSource& source = *model->source_;
   FOVEA_ASSIGN_OR_RETURN(model->family_, models::make_family(source));
   if (auto problems = models::bind_weights(source, *model->family_); !problems.empty()) return std::move(problems[0]);

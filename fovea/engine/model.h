@@ -25,6 +25,7 @@ struct ModelOptions {
   bool repack_late = false;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights seen
   const std::atomic<bool>* cancel = nullptr;                    // looked at between weights: kCancelled
+  std::optional<kernels::DType> quantize = {};                  // weights become of this type; see open_quantized
 };
 
 class Model {

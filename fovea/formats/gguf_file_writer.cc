@@ -12,7 +12,7 @@ namespace fovea::formats {
 namespace {
 
 // Value types of the format.
-constexpr uint32_t kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9;
+constexpr uint32_t kU8 = 0, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9;
 
 template <typename T>
 std::string number(T value) {
@@ -70,6 +70,9 @@ void GgufKeys::put(std::string_view name, bool value) {
 void GgufKeys::put(std::string_view name, std::string_view value) { put_bytes(name, number(kString) + text(value)); }
 void GgufKeys::put(std::string_view name, std::span<const int32_t> values) { put_bytes(name, array(kI32, values)); }
 void GgufKeys::put(std::string_view name, std::span<const float> values) { put_bytes(name, array(kF32, values)); }
+void GgufKeys::put_chars(std::string_view name, std::string_view bytes) {
+  put_bytes(name, array(kU8, std::span(bytes.data(), bytes.size())));
+}
 void GgufKeys::put(std::string_view name, std::span<const bool> values) {
   std::string bytes = array_head(kBool, values.size());
   for (const bool value : values) bytes += number<uint8_t>(value ? 1 : 0);

@@ -27,6 +27,7 @@ class GgufKeys {
   void put(std::string_view name, std::span<const float> values);
   void put(std::string_view name, std::span<const bool> values);
   void put(std::string_view name, std::span<const std::string> values);
+  void put_chars(std::string_view name, std::string_view bytes);  // an array of uint8
   void put(const Gguf::RawKey& key);
   void erase(std::string_view name);
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -226,7 +228,9 @@ class HfReader {
     std::vector<TensorInfo> kept;
     bool copied = false;
     for (TensorInfo& tensor : out_.tensors_) {
-      tensor.name = weight_name(tensor.name, config);
+      std::string name = weight_name(tensor.name, config);
+      if (name.empty()) out_.left_out_.push_back(tensor.name);
+      tensor.name = std::move(name);
       if (tensor.name.empty() || (tensor.name == config.copied && std::exchange(copied, true))) continue;
       kept.push_back(std::move(tensor));
     }
@@ -271,19 +275,7 @@ class HfReader {
   }
 
   Status read_tokenizer() {
-    using tokenizers::TokenizerFiles;
-    const std::pair<const char*, std::string_view TokenizerFiles::*> files[] = {
-        {"tokenizer.json", &TokenizerFiles::tokenizer_json},
-        {"tokenizer.model", &TokenizerFiles::tokenizer_model},
-        {"spiece.model", &TokenizerFiles::tokenizer_model},
-        {"sentencepiece.bpe.model", &TokenizerFiles::tokenizer_model},
-        {"vocab.json", &TokenizerFiles::vocab_json},
-        {"merges.txt", &TokenizerFiles::merges_txt},
-        {"vocab.txt", &TokenizerFiles::vocab_txt},
-        {"tokenizer_config.json", &TokenizerFiles::tokenizer_config},
-        {"special_tokens_map.json", &TokenizerFiles::special_tokens_map},
-        {"added_tokens.json", &TokenizerFiles::added_tokens}};
-    for (const auto& [name, member] : files) {
+    for (const auto& [name, member] : kTokenizerFiles) {
       if (!(out_.tokenizer_.*member).empty()) continue;
       FOVEA_ASSIGN_OR_RETURN(const auto file, map(name, HfFolder::kMaxTokenizerBytes));
       if (file) out_.tokenizer_.*member = chars(file->bytes());
@@ -419,6 +411,12 @@ int64_t HfFolder::block_of(std::string_view tensor) const {
     if (error == std::errc() && after < end && *after == '.') return block;
   }
   return -1;
+}
+
+Result<double> HfFolder::get_f64(std::string_view key) const {
+  FOVEA_ASSIGN_OR_RETURN(const double value, keys().get_f64(key));
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return std::abs(value) <= kMost ? static_cast<double>(static_cast<float>(value)) : value;
 }
 
 Result<tokenizers::Vocabulary> HfFolder::vocabulary() const {

@@ -12,7 +12,7 @@
 #include "fovea/base/result.h"
 #include "fovea/formats/hf_keys.h"
 #include "fovea/formats/hf_weights.h"
-#include "fovea/formats/source.h"
+#include "fovea/formats/key_source.h"
 
 namespace fovea::formats {
 
@@ -20,7 +20,7 @@ namespace fovea::formats {
 // the model and its vectors that is neither pooling nor norm.
 inline constexpr std::string_view kSentenceTokens = "sentence.max_tokens", kSentenceModule = "sentence.module";
 
-class HfFolder final : public ModelSource {
+class HfFolder final : public KeySource {
  public:
   static constexpr uint64_t kMaxConfigBytes = uint64_t{4} << 20, kMaxIndexBytes = uint64_t{64} << 20,
                             kMaxTokenizerBytes = uint64_t{512} << 20;
@@ -31,24 +31,14 @@ class HfFolder final : public ModelSource {
   // what is no such thing.
   static std::optional<std::string> folder_of(const std::string& path);
 
-  bool has(std::string_view key) const override { return config_.keys.has(key); }
-  std::vector<std::string> keys_under(std::string_view prefix) const override {
-    return config_.keys.keys_under(prefix);
-  }
-  Result<uint64_t> get_u64(std::string_view key) const override { return config_.keys.get_u64(key); }
-  Result<int64_t> get_i64(std::string_view key) const override { return config_.keys.get_i64(key); }
-  Result<double> get_f64(std::string_view key) const override { return config_.keys.get_f64(key); }
-  Result<bool> get_bool(std::string_view key) const override { return config_.keys.get_bool(key); }
-  Result<std::string> get_string(std::string_view key) const override { return config_.keys.get_string(key); }
-  Result<std::vector<std::string_view>> get_strings(std::string_view key) const override {
-    return config_.keys.get_strings(key);
-  }
-  Result<std::vector<double>> get_f64s(std::string_view key) const override { return config_.keys.get_f64s(key); }
-  Result<std::vector<int64_t>> get_i64s(std::string_view key) const override { return config_.keys.get_i64s(key); }
-  std::string text_of(std::string_view key) const override { return config_.keys.text_of(key); }
+  const KeyMap& keys() const override { return config_.keys; }
+  // Numbers as GGUF files hold them, float32, so that both forms of a model give the same bits.
+  Result<double> get_f64(std::string_view key) const override;
+
+  // Tensors that are no weights of what runs here (a vision tower, heads of other tasks), by their names in the files.
+  const std::vector<std::string>& left_out() const { return left_out_; }
 
   Result<tokenizers::Vocabulary> vocabulary() const override;
-  tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.hf; }
   int64_t block_of(std::string_view tensor) const override;
   const std::string& name_of(const tensor::Parameter& p) const override {
     return is_packed(p) ? p.hf_packed_name : p.hf_name;
@@ -66,6 +56,7 @@ class HfFolder final : public ModelSource {
 
   HfConfig config_;
   HfWeights weights_;
+  std::vector<std::string> left_out_;
   tokenizers::TokenizerFiles tokenizer_;
 };
 

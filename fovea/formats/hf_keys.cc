@@ -5,145 +5,27 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <utility>
 
 #include "fovea/base/bytes.h"
+#include "fovea/formats/hf_words.h"
 
 namespace fovea::formats {
+
+bool matches(std::string_view text, std::string_view pattern) {
+  const size_t star = pattern.find('*');
+  if (star == pattern.npos) return text == pattern;
+  if (!text.starts_with(pattern.substr(0, star))) return false;
+  text.remove_prefix(star);
+  pattern.remove_prefix(star + 1);
+  for (size_t at = 0; at <= text.size(); ++at) {
+    if (matches(text.substr(at), pattern)) return true;
+  }
+  return false;
+}
+
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct ModelType {
-  std::string_view model_type, architecture;  // as config.json and general.architecture say it
-  std::string_view prefix = "model.";
-  bool decodes = true;  // into words of the vocabulary
-  std::string_view copied = {};
-};
-constexpr ModelType kTypes[] = {
-    {"llama", "llama"},
-    {"mistral", "mistral"},
-    {"mixtral", "mixtral"},
-    {"qwen2", "qwen2"},
-    {"qwen2_moe", "qwen2moe"},
-    {"qwen3", "qwen3"},
-    {"qwen3_moe", "qwen3moe"},
-    {"gemma", "gemma"},
-    {"gemma2", "gemma2"},
-    {"gemma3_text", "gemma3"},
-    {"gemma3", "gemma3"},
-    {"phi", "phi2"},
-    {"phi3", "phi3"},
-    {"gpt2", "gpt2", "transformer."},
-    {"gpt_neox", "gptneox", "gpt_neox."},
-    {"smollm3", "smollm3"},
-    {"olmo2", "olmo2"},
-    {"granite", "granite"},
-    {"starcoder2", "starcoder2"},
-    {"stablelm", "stablelm"},
-    {"gpt_oss", "gpt-oss"},
-    {"bert", "bert", "bert.", false},
-    {"nomic_bert", "nomic-bert", "", false},
-    {"modernbert", "modern-bert", "model.", false},
-    {"t5", "t5encoder", "", false, "shared.weight"},
-    {"mt5", "t5encoder", "", false, "shared.weight"},
-};
-
-// `idle`, as KeyMap::text_of writes it, asks for nothing: no key is made of it. The first field of a key counts.
-struct Row {
-  std::string_view field, key, idle = {};
-};
-constexpr Row kRows[] = {
-    {"num_hidden_layers", "block_count"},
-    {"n_layer", "block_count"},
-    {"num_layers", "block_count"},
-    {"max_position_embeddings", "context_length"},
-    {"n_positions", "context_length"},
-    {"n_ctx", "context_length"},
-    {"hidden_size", "embedding_length"},
-    {"n_embd", "embedding_length"},
-    {"d_model", "embedding_length"},
-    {"intermediate_size", "feed_forward_length"},
-    {"n_inner", "feed_forward_length"},
-    {"d_ff", "feed_forward_length"},
-    {"num_attention_heads", "attention.head_count"},
-    {"n_head", "attention.head_count"},
-    {"num_heads", "attention.head_count"},
-    {"num_key_value_heads", "attention.head_count_kv"},
-    {"head_dim", "attention.key_length"},
-    {"d_kv", "attention.key_length"},
-    {"vocab_size", "vocab_size"},
-    {"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
-    {"layer_norm_eps", "attention.layer_norm_epsilon"},
-    {"layer_norm_epsilon", "attention.layer_norm_epsilon"},
-    {"norm_epsilon", "attention.layer_norm_epsilon"},
-    {"norm_eps", "attention.layer_norm_epsilon"},
-    // Activations and biases.
-    {"hidden_activation", "hidden_act"},
-    {"hidden_act", "hidden_act"},
-    {"activation_function", "hidden_act"},
-    {"dense_act_fn", "hidden_act"},
-    {"attention_bias", "attention_bias", "false"},
-    {"mlp_bias", "mlp_bias", "false"},
-    {"norm_bias", "norm_bias", "false"},
-    {"use_bias", "use_bias"},
-    {"use_qkv_bias", "use_qkv_bias", "false"},
-    {"qkv_bias", "qkv_bias"},
-    // Attention.
-    {"sliding_window", "attention.sliding_window"},
-    {"local_attention", "attention.sliding_window"},
-    {"sliding_window_pattern", "attention.sliding_window_pattern"},
-    {"_sliding_window_pattern", "attention.sliding_window_pattern"},
-    {"global_attn_every_n_layers", "attention.sliding_window_pattern"},
-    {"layer_types", "attention.layer_types"},
-    {"max_window_layers", "max_window_layers"},
-    {"no_rope_layers", "no_rope_layers"},
-    {"no_rope_layer_interval", "no_rope_layer_interval"},
-    {"attn_logit_softcapping", "attn_logit_softcapping"},
-    {"final_logit_softcapping", "final_logit_softcapping"},
-    {"query_pre_attn_scalar", "query_pre_attn_scalar"},
-    {"qk_layernorm", "qk_layernorm", "false"},
-    {"use_qk_norm", "use_qk_norm"},
-    {"clip_qkv", "attention.clamp_kqv"},
-    {"scale_attn_weights", "scale_attn_weights", "true"},
-    {"scale_attn_by_inverse_layer_idx", "scale_attn_by_inverse_layer_idx", "false"},
-    {"use_bidirectional_attention", "use_bidirectional_attention", "false"},
-    // Positions; rope_scaling and rope_parameters have a table of their own below.
-    {"rope_theta", "rope.freq_base"},
-    {"rotary_emb_base", "rope.freq_base"},
-    {"global_rope_theta", "rope.freq_base"},
-    {"rope_local_base_freq", "rope.freq_base_swa"},
-    {"local_rope_theta", "rope.freq_base_swa"},
-    {"original_max_position_embeddings", "rope.scaling.original_context_length"},
-    {"initial_context_length", "rope.scaling.original_context_length"},
-    {"rotary_dim", "rope.dimension_count"},
-    {"position_embedding_type", "position_embedding_type", "absolute"},
-    // The residual stream.
-    {"use_parallel_residual", "use_parallel_residual"},
-    {"embedding_multiplier", "embedding_scale"},
-    {"attention_multiplier", "attention.scale"},
-    {"residual_multiplier", "residual_scale"},
-    {"logits_scaling", "logit_scale"},
-    // Experts.
-    {"num_local_experts", "expert_count"},
-    {"num_experts", "expert_count"},
-    {"num_experts_per_tok", "expert_used_count"},
-    {"experts_per_token", "expert_used_count"},
-    {"moe_intermediate_size", "expert_feed_forward_length"},
-    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
-    {"norm_topk_prob", "expert_weights_norm"},
-    {"decoder_sparse_step", "decoder_sparse_step", "1"},
-    {"mlp_only_layers", "mlp_only_layers"},
-    {"swiglu_limit", "swiglu_limit", "7"},  // with this gain and limit there is one activation
-    {"swiglu_alpha", "swiglu_alpha", "1.702"},
-    // Encoders.
-    {"is_decoder", "is_decoder", "false"},
-    {"type_vocab_size", "type_vocab_size"},
-    {"relative_attention_num_buckets", "attention.relative_buckets_count"},
-    {"relative_attention_max_distance", "attention.relative_max_distance"},
-    {"feed_forward_proj", "feed_forward_proj"},
-    {"is_gated_act", "is_gated_act"},
-};
 
 // Fields that change nothing of what is computed here. A star stands for any characters.
 constexpr std::string_view kNotes[] = {
@@ -214,66 +96,6 @@ constexpr std::string_view kNotes[] = {
     "use_sliding_window",
 };
 
-// What a class of transformers takes for a field that the file does not have, where that is not what GGUF's readers
-// take for a missing key. JSON.
-struct Default {
-  std::string_view architecture, field, value;
-};
-constexpr Default kDefaults[] = {
-    {"mistral", "sliding_window", "4096"},
-    {"mixtral", "rope_theta", "1000000.0"},
-    {"qwen3moe", "norm_topk_prob", "false"},  // GGUF's readers take it for true
-    {"smollm3", "rope_theta", "2000000.0"},
-    {"gemma", "head_dim", "256"},
-    {"gemma2", "head_dim", "256"},
-    {"gemma2", "sliding_window", "4096"},
-    {"gemma2", "query_pre_attn_scalar", "256"},
-    {"gemma2", "attn_logit_softcapping", "50.0"},
-    {"gemma2", "final_logit_softcapping", "30.0"},
-    {"phi2", "partial_rotary_factor", "0.5"},
-    {"gptneox", "rotary_pct", "0.25"},
-    {"bert", "layer_norm_eps", "1e-12"},
-    {"nomic-bert", "rope_theta", "1000.0"},
-    {"modern-bert", "global_rope_theta", "160000.0"},
-    {"modern-bert", "norm_eps", "1e-05"},
-    {"modern-bert", "local_attention", "128"},
-    {"stablelm", "partial_rotary_factor", "0.25"},
-    {"t5encoder", "n_positions", "512"},
-    {"t5encoder", "layer_norm_epsilon", "1e-06"},
-    {"t5encoder", "feed_forward_proj", "\"relu\""},
-    // Files of models that also see images say of their language model only what differs from these.
-    {"gemma3", "vocab_size", "262208"},
-    {"gemma3", "max_position_embeddings", "131072"},
-    {"gemma3", "num_attention_heads", "8"},
-    {"gemma3", "num_key_value_heads", "4"},
-    {"gemma3", "head_dim", "256"},
-    {"gemma3", "rms_norm_eps", "1e-06"},
-    {"gemma3", "hidden_activation", "\"gelu_pytorch_tanh\""},
-    {"gemma3", "query_pre_attn_scalar", "256"},
-    {"gemma3", "sliding_window", "4096"},
-    {"gemma3", "sliding_window_pattern", "6"},
-    {"gemma3", "rope_theta", "1000000.0"},
-    {"gemma3", "rope_local_base_freq", "10000.0"},
-};
-
-// Fields of rope_scaling (transformers 4) and rope_parameters (5); others become rope.scaling.FIELD.
-constexpr Row kRopeRows[] = {
-    {"factor", "factor"},
-    {"original_max_position_embeddings", "original_context_length"},
-    {"attention_factor", "attention_factor"},  // attn_factor multiplies what yarn has of its own
-    {"beta_fast", "yarn_beta_fast"},
-    {"beta_slow", "yarn_beta_slow"},
-    {"long_factor", "long_factors"},
-    {"short_factor", "short_factors"},
-    {"low_freq_factor", "low_freq_factor"},
-    {"high_freq_factor", "high_freq_factor"},
-    {"mscale", "mscale"},
-    {"mscale_all_dim", "mscale_all_dim"},
-    {"truncate", "truncate"},
-};
-constexpr std::pair<std::string_view, std::string_view> kRopeTypes[] = {
-    {"default", "none"}, {"mrope", "none"}, {"su", "longrope"}};
-
 // Stored tensors that are no weights of the language model, and prefixes that folders with a vision tower have.
 struct TensorRule {
   std::string_view architecture, begin, end, instead = {};  // empty `instead`: left out
@@ -303,18 +125,6 @@ constexpr TensorRule kTensorRules[] = {
     {"gemma3", "language_model.lm_head.", "", "lm_head."},
 };
 
-bool matches(std::string_view text, std::string_view pattern) {
-  const size_t star = pattern.find('*');
-  if (star == pattern.npos) return text == pattern;
-  if (!text.starts_with(pattern.substr(0, star))) return false;
-  text.remove_prefix(star);
-  pattern.remove_prefix(star + 1);
-  for (size_t at = 0; at <= text.size(); ++at) {
-    if (matches(text.substr(at), pattern)) return true;
-  }
-  return false;
-}
-
 bool asks_for_nothing(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
          (value.is_number() && value.get<double>() == 0) ||
@@ -331,7 +141,7 @@ class Translator {
     if (!whole_.is_object()) return bad(ErrorCode::kData, "", "it is no object");
     FOVEA_RETURN_IF_ERROR(find_text());
     FOVEA_RETURN_IF_ERROR(find_type());
-    for (const Row& row : kRows) put_row(text_, row, architecture_ + ".");
+    for (const HfRow& row : kHfRows) put_row(text_, row, architecture_ + ".");
     put_defaults();
     FOVEA_RETURN_IF_ERROR(put_rope());
     FOVEA_RETURN_IF_ERROR(put_windows());
@@ -363,7 +173,7 @@ class Translator {
     one.put("x", value, "");
     return one.text_of("x") == idle;
   }
-  void put_row(const Json& object, const Row& row, const std::string& prefix) {
+  void put_row(const Json& object, const HfRow& row, const std::string& prefix) {
     const Json* value = field(object, row.field);
     if (value && !is_idle(*value, row.idle)) out_.keys.put(prefix + std::string(row.key), *value, origin(row.field));
   }
@@ -383,9 +193,9 @@ class Translator {
     if (!type || !type->is_string() || type->get_ref<const std::string&>().empty())
       return bad(ErrorCode::kData, "model_type", "a name is needed");
     architecture_ = type->get<std::string>();  // of one that is not known no family has it: refused by that name
-    const auto* known = std::find_if(std::begin(kTypes), std::end(kTypes),
-                                     [&](const ModelType& t) { return t.model_type == architecture_; });
-    if (known != std::end(kTypes)) {
+    const auto* known = std::find_if(std::begin(kHfTypes), std::end(kHfTypes),
+                                     [&](const HfType& t) { return t.model_type == architecture_; });
+    if (known != std::end(kHfTypes)) {
       architecture_ = known->architecture;
       out_.tensor_prefix = known->prefix;
       out_.copied = known->copied;
@@ -397,10 +207,10 @@ class Translator {
   }
 
   void put_defaults() {
-    for (const Default& d : kDefaults) {
+    for (const HfDefault& d : kHfDefaults) {
       if (d.architecture != architecture_ || text_.contains(d.field)) continue;
       text_[std::string(d.field)] = Json::parse(d.value);
-      for (const Row& row : kRows) {
+      for (const HfRow& row : kHfRows) {
         if (row.field == d.field) put_row(text_, row, architecture_ + ".");
       }
     }
@@ -417,12 +227,12 @@ class Translator {
     if (!type) return rope.contains("factor") ? bad(ErrorCode::kData, "rope_scaling", "it has no rope_type") : Status();
     if (!type->is_string()) return bad(ErrorCode::kData, "rope_type", "it is no string");
     std::string name = type->get<std::string>();
-    for (const auto& [theirs, ours] : kRopeTypes) {
+    for (const auto& [theirs, ours] : kHfRopeTypes) {
       if (name == theirs) name = ours;
     }
     if (name == "none") return {};
     out_.keys.put(scaling + "type", name, origin("rope_type"));
-    for (const Row& row : kRopeRows) {
+    for (const HfRow& row : kHfRopeRows) {
       if (const Json* value = field(rope, row.field); value && !is_idle(*value, row.idle)) {
         out_.keys.erase(scaling + std::string(row.key));
         out_.keys.put(scaling + std::string(row.key), *value, origin(row.field));
@@ -431,8 +241,8 @@ class Translator {
     for (const auto& [name_of, value] : rope.items()) {
       const bool known = name_of == "rope_theta" || name_of == "rope_type" || name_of == "type" ||
                          name_of == "partial_rotary_factor" ||
-                         std::any_of(std::begin(kRopeRows), std::end(kRopeRows),
-                                     [&n = name_of](const Row& row) { return row.field == n; });
+                         std::any_of(std::begin(kHfRopeRows), std::end(kHfRopeRows),
+                                     [&n = name_of](const HfRow& row) { return row.field == n; });
       if (!known && !asks_for_nothing(value)) out_.keys.put(scaling + name_of, value, origin(name_of));
     }
     return {};
@@ -510,7 +320,7 @@ class Translator {
   void put_unknown() {
     for (const auto& [name, value] : text_.items()) {
       const bool row =
-          std::any_of(std::begin(kRows), std::end(kRows), [&n = name](const Row& r) { return r.field == n; });
+          std::any_of(std::begin(kHfRows), std::end(kHfRows), [&n = name](const HfRow& r) { return r.field == n; });
       const bool note =
           std::any_of(std::begin(kNotes), std::end(kNotes), [&n = name](std::string_view p) { return matches(n, p); });
       if (!row && !note && !asks_for_nothing(value)) out_.keys.put(key(name), value, origin(name));

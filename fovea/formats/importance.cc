@@ -54,11 +54,15 @@ Result<Importance> Importance::open(const std::string& path) {
   return out;
 }
 
-void Importance::add(const std::string& tensor, const float* x, int64_t n_columns) {
+void Importance::add(const std::string& tensor, const float* x, int64_t n_columns, int64_t matrix, int64_t n_matrices) {
   Sums& sums = sums_[tensor];
-  if (sums.squares.empty()) sums = {std::vector<double>(static_cast<size_t>(n_columns)), {0.0}};
-  for (int64_t c = 0; c < n_columns; ++c) sums.squares[static_cast<size_t>(c)] += double{x[c]} * double{x[c]};
-  sums.counts[0] += 1;
+  if (sums.squares.empty()) {
+    sums.squares.resize(static_cast<size_t>(n_columns * n_matrices));
+    sums.counts.resize(static_cast<size_t>(n_matrices));
+  }
+  double* squares = sums.squares.data() + matrix * n_columns;
+  for (int64_t c = 0; c < n_columns; ++c) squares[c] += double{x[c]} * double{x[c]};
+  sums.counts[static_cast<size_t>(matrix)] += 1;
 }
 
 Status Importance::write(FileWriter file, const std::string& text, uint32_t n_chunks, uint32_t chunk) const {

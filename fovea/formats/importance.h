@@ -18,8 +18,9 @@ class Importance {
  public:
   // Errors as of a model; kData for what is no such file, or has a value that is negative or no number.
   static Result<Importance> open(const std::string& path);
-  // Adds a row of activations that `tensor` was multiplied with.
-  void add(const std::string& tensor, const float* x, int64_t n_columns);
+  // Adds a row of activations that a matrix of `tensor` was multiplied with: the only one, or that of one expert of
+  // all.
+  void add(const std::string& tensor, const float* x, int64_t n_columns, int64_t matrix = 0, int64_t n_matrices = 1);
   // `text`: where the rows come from; `chunk`: tokens of a pass.
   Status write(FileWriter file, const std::string& text, uint32_t n_chunks, uint32_t chunk) const;
 

@@ -12,18 +12,10 @@
 #include "fovea/kernels/quantize_weights.h"
 
 namespace fovea::formats {
-namespace {
 
 using kernels::DType;
 
-std::string lower(std::string_view name) {
-  std::string out(name);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
-}
-
-// What mainline's key general.file_type says of a file of mostly this type.
-uint32_t file_type(DType type) {
+uint32_t file_type_of(DType type) {
   switch (type) {
     case DType::kF32: return 0;
     case DType::kF16: return 1;
@@ -45,6 +37,22 @@ uint32_t file_type(DType type) {
   }
 }
 
+bool keeps_its_type(std::string_view name) {
+  constexpr std::string_view kParts[] = {"_norm.",          "ffn_gate_inp",   "position_embd", "token_types",
+                                         "ssm_conv1d",      "shortconv.conv", "attn_rel_b",    "rope_freqs",
+                                         "per_layer_model", "attn_sinks"};
+  return std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](std::string_view part) { return name.find(part) != name.npos; });
+}
+
+namespace {
+
+std::string lower(std::string_view name) {
+  std::string out(name);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
 // Of the same quality or better, with blocks of 32.
 DType narrower_block(DType type) {
   switch (type) {
@@ -53,14 +61,6 @@ DType narrower_block(DType type) {
     case DType::kQ6_K: return DType::kQ8_0;
     default: return DType::kIQ4_NL;
   }
-}
-
-bool stays(std::string_view name) {
-  constexpr std::string_view kParts[] = {"_norm.",          "ffn_gate_inp",   "position_embd", "token_types",
-                                         "ssm_conv1d",      "shortconv.conv", "attn_rel_b",    "rope_freqs",
-                                         "per_layer_model", "attn_sinks"};
-  return std::any_of(std::begin(kParts), std::end(kParts),
-                     [&](std::string_view part) { return name.find(part) != name.npos; });
 }
 
 bool whole_blocks(DType type, int64_t n) { return n % kernels::dtype_info(type).block_elements == 0; }
@@ -72,7 +72,7 @@ int bits_of(DType type) {
 
 DType type_for(const TensorInfo& tensor, DType type, bool gives_logits) {
   if (type == DType::kF32) return type;
-  if (tensor.dims.size() < 2 || !tensor.name.ends_with(".weight") || stays(tensor.name)) return tensor.dtype;
+  if (tensor.dims.size() < 2 || !tensor.name.ends_with(".weight") || keeps_its_type(tensor.name)) return tensor.dtype;
   if (gives_logits && bits_of(type) < bits_of(DType::kQ6_K)) type = DType::kQ6_K;
   if (!whole_blocks(type, tensor.dims[0])) type = narrower_block(type);
   return whole_blocks(type, tensor.dims[0]) ? type : DType::kF16;
@@ -185,7 +185,7 @@ Result<uint64_t> requantize(const Gguf& in, DType type, const std::vector<Planne
   GgufKeys keys;
   for (const Gguf::RawKey& key : in.raw_keys()) keys.put(key);
   for (const char* key : {"split.no", "split.count", "split.tensors.count"}) keys.erase(key);
-  keys.put("general.file_type", file_type(type));
+  keys.put("general.file_type", file_type_of(type));
   keys.put("general.quantization_version", uint32_t{2});
   uint64_t alignment = 32;
   if (in.has("general.alignment")) {

@@ -18,6 +18,11 @@ namespace fovea::formats {
 Result<kernels::DType> parse_type(std::string_view name);
 std::vector<std::string> quantizable_types();  // in the order of their numbers
 
+// What the key general.file_type says of a file of mostly this type.
+uint32_t file_type_of(kernels::DType type);
+// Tensors that no type of blocks is for: norms, routers, tables of positions and types.
+bool keeps_its_type(std::string_view name);
+
 struct PlannedTensor {
   const TensorInfo* from;
   kernels::DType to;

@@ -32,7 +32,11 @@ class Qwen2Moe final : public Decoder {
         {{"ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight", {kModel, kSharedMlp}, &B::w_shared_gate},
          {"ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight", {kModel, kSharedMlp}, &B::w_shared_up},
          {"ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight", {kSharedMlp, kModel}, &B::w_shared_down},
-         {"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", {kModel}, &B::w_shared_router}});
+         {.name = "ffn_gate_inp_shexp.weight",
+          .hf_name = "mlp.shared_expert_gate.weight",
+          .shape = {kModel},
+          .target = &B::w_shared_router,
+          .hf = {.one_row = true}}});
     return style;
   }
 };

@@ -18,6 +18,7 @@ struct Stored {
   int64_t row_period = 0;              // > 0: of every so many rows (heads whose q, k and v lie side by side);
   int64_t fused_rows = 0;              // > 0: all that the tensor has
   float plus = 0;                      // added to every element
+  bool one_row = false;                // a vector: there a matrix of one row
 };
 
 struct Parameter {

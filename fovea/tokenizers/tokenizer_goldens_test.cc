@@ -10,7 +10,7 @@
 
 #include "fovea/base/file.h"
 #include "fovea/base/testing/paths.h"
-#include "fovea/tokenizers/testing/base64.h"
+#include "fovea/tokenizers/base64.h"
 #include "fovea/tokenizers/tokenizer.h"
 #include "fovea/tokenizers/utf8.h"
 

@@ -17,6 +17,7 @@
 #include "fovea/formats/gguf_file_writer.h"
 #include "fovea/formats/hf_folder.h"
 #include "fovea/formats/safetensors_writer.h"
+#include "fovea/formats/stored_rows.h"
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::train {
@@ -30,8 +31,6 @@ using kernels::DType;
 using tensor::Parameter;
 using tensor::Stored;
 using Json = nlohmann::ordered_json;
-
-bool is_plain(const Stored& how) { return how.n_slices == 0 && !how.transposed && how.row_end == 0 && how.plus == 0; }
 
 // One tensor of the files, and the parameters that it holds.
 struct Piece {
@@ -51,24 +50,13 @@ struct Piece {
   }
 };
 
-// The inverse of ModelSource::find: the values of a parameter to where the file's tensor has them.
+// The values of a parameter to where the file's tensor has them.
 void put(const Piece& piece, const Parameter& p, const Stored& how, std::vector<float>& all) {
   const tensor::Tensor value = tensor::weight_values(*p.target);
-  std::vector<int64_t> dims = piece.dims;
-  float* to = all.data();
-  if (how.n_slices > 0) {
-    to += how.slice * (piece.elements() / how.n_slices);
-    dims.pop_back();
-  }
-  if (how.transposed) std::swap(dims[0], dims[1]);
-  const int64_t rows = dims.back(), row = dims.size() == 2 ? dims[0] : 1;
-  const int64_t begin = how.row_begin, kept = (how.row_end > 0 ? how.row_end : rows) - begin;
-  const int64_t period = how.row_period > 0 ? how.row_period : rows, n = value.elements() / row;
-  for (int64_t r = 0; r < n; ++r) {
-    const int64_t held = r / kept * period + begin + r % kept;
-    for (int64_t c = 0; c < row; ++c)
-      to[how.transposed ? c * rows + held : held * row + c] = value.data()[r * row + c] - how.plus;
-  }
+  std::vector<float> values(value.data(), value.data() + value.elements());
+  for (float& x : values) x -= how.plus;
+  formats::place_rows(DType::kF32, std::as_bytes(std::span(values)), p.shape, how, piece.dims, nullptr,
+                      std::as_writable_bytes(std::span(all)));
 }
 
 class Saver {
@@ -118,7 +106,7 @@ class Saver {
     for (const Parameter& p : table_) {
       const std::string& name = source.name_of(p);
       const auto [it, is_new] = at.emplace(name, pieces_.size());
-      if (is_new) pieces_.push_back({name, p.shape, nullptr, {}});
+      if (is_new) pieces_.push_back({name, formats::stored_dims(p.shape, source.stored(p)), nullptr, {}});
       pieces_[it->second].parameters.push_back(&p);
     }
   }
@@ -126,7 +114,7 @@ class Saver {
   // What stays as it lies, in the type that it has; nothing: float32 is made of it.
   std::optional<std::pair<DType, std::span<const std::byte>>> as_it_lies(const Piece& piece) const {
     if (piece.trained() || !piece.in_file) return std::nullopt;
-    if (piece.parameters.size() == 1 && is_plain(model_.source().stored(*piece.parameters[0]))) {
+    if (piece.parameters.size() == 1 && formats::is_plain(model_.source().stored(*piece.parameters[0]))) {
       const kernels::WeightView& view = piece.parameters[0]->target->view;
       return std::pair(view.dtype,
                        std::span(static_cast<const std::byte*>(view.data),
@@ -204,10 +192,9 @@ class Saver {
 
   // The files of the folder that say something besides the weights.
   static Status copy_others(const std::string& from, const std::string& to) {
-    for (const char* name :
-         {"generation_config.json", "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
-          "vocab.json", "merges.txt", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
-          "added_tokens.json", "chat_template.jinja", "chat_template.json"}) {
+    std::vector<const char*> names = {"generation_config.json", "chat_template.jinja", "chat_template.json"};
+    for (const auto& file : formats::kTokenizerFiles) names.push_back(file.first);
+    for (const char* name : names) {
       const std::string path = from + "/" + name;
       std::error_code ignored;
       if (!fs::exists(path, ignored)) continue;

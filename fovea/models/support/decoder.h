@@ -71,6 +71,7 @@ struct Held {
     kOddRows,
   } part = Part::kWhole;
   bool transposed = false;
+  bool one_row = false;  // Stored::one_row
 };
 
 template <typename Weights>

@@ -54,7 +54,7 @@ Stored stored(const Held& held, const Config& config, const attention::Attention
   const auto widths = widths_of(config, a);
   const int64_t q = widths[static_cast<size_t>(kQ)], k = widths[static_cast<size_t>(kK)],
                 v = widths[static_cast<size_t>(kV)], ff = config.shape.d_ff, head = int64_t{a.k_dim};
-  Stored how{.transposed = held.transposed};
+  Stored how{.transposed = held.transposed, .one_row = held.one_row};
   const auto rows = [&](int64_t begin, int64_t n, int64_t all, int64_t period = 0) {
     how.row_begin = begin, how.row_end = begin + n, how.fused_rows = all, how.row_period = period;
   };

@@ -23,10 +23,31 @@ class Reader {
     out_.table.pairing = pairing;
   }
 
-  Result<RopeTables> read(double base) {
+  Status begin(double base) {
     FOVEA_ASSIGN_OR_RETURN(base_, keys_.number_or(at_.base, base, 1, 1e12));
     for (int64_t i = 0; i < n_; ++i)
       theta_.push_back(std::pow(base_, -2.0 * static_cast<double>(i) / static_cast<double>(turned_)));
+    return {};
+  }
+
+  Result<std::vector<float>> llama3_divisors() const {
+    FOVEA_ASSIGN_OR_RETURN(const double by, factor());
+    FOVEA_ASSIGN_OR_RETURN(const double original, original_context());
+    FOVEA_ASSIGN_OR_RETURN(const double low, keys_.number(key("low_freq_factor"), kMinFactor, kMaxFactor));
+    FOVEA_ASSIGN_OR_RETURN(const double high, keys_.number(key("high_freq_factor"), kMinFactor, kMaxFactor));
+    if (low >= high)
+      return keys_.problem(ErrorCode::kData, key("low_freq_factor"), fmt::format("is {}, not below {}", low, high));
+    std::vector<float> divisors;
+    for (const double theta : theta_) {
+      const double waves = original * theta / (2 * std::numbers::pi);  // in the original context
+      const double mix = std::clamp((waves - low) / (high - low), 0.0, 1.0);
+      divisors.push_back(static_cast<float>(1 / ((1 - mix) / by + mix)));
+    }
+    return divisors;
+  }
+
+  Result<RopeTables> read(double base) {
+    FOVEA_RETURN_IF_ERROR(begin(base));
     if (at_.tensors) {
       FOVEA_ASSIGN_OR_RETURN(const std::vector<double> factors, tensor_factors(kRopeFactors));
       for (size_t i = 0; i < factors.size(); ++i) theta_[i] /= factors[i];
@@ -102,6 +123,8 @@ class Reader {
       if (!(factor >= kMinFactor && factor <= kMaxFactor))
         return keys_.problem(ErrorCode::kData, key(name), fmt::format("holds {}", factor));
     }
+    // As transformers reckons with them, and as GGUF files hold them.
+    for (double& factor : factors) factor = static_cast<double>(static_cast<float>(factor));
     return factors;
   }
 
@@ -125,17 +148,8 @@ class Reader {
   }
 
   Status llama3() {
-    FOVEA_ASSIGN_OR_RETURN(const double by, factor());
-    FOVEA_ASSIGN_OR_RETURN(const double original, original_context());
-    FOVEA_ASSIGN_OR_RETURN(const double low, keys_.number(key("low_freq_factor"), kMinFactor, kMaxFactor));
-    FOVEA_ASSIGN_OR_RETURN(const double high, keys_.number(key("high_freq_factor"), kMinFactor, kMaxFactor));
-    if (low >= high)
-      return keys_.problem(ErrorCode::kData, key("low_freq_factor"), fmt::format("is {}, not below {}", low, high));
-    for (double& theta : theta_) {
-      const double waves = original * theta / (2 * std::numbers::pi);  // in the original context
-      const double mix = std::clamp((waves - low) / (high - low), 0.0, 1.0);
-      theta *= (1 - mix) / by + mix;
-    }
+    FOVEA_ASSIGN_OR_RETURN(const std::vector<float> divisors, llama3_divisors());
+    for (size_t i = 0; i < theta_.size(); ++i) theta_[i] /= divisors[i];
     return {};
   }
 
@@ -203,6 +217,13 @@ std::span<const std::string_view> rope_tensors() { return kTensors; }
 Result<RopeTables> read_rope(const Keys& keys, tensor::RopePairing pairing, int64_t turned, int64_t n_ctx,
                              const RopeKeys& at, double base) {
   return Reader(keys, at, pairing, turned, n_ctx).read(base);
+}
+
+Result<std::vector<float>> llama3_divisors(const Keys& keys, int64_t turned) {
+  const RopeKeys at;
+  Reader reader(keys, at, {}, turned, 0);
+  FOVEA_RETURN_IF_ERROR(reader.begin(10000));
+  return reader.llama3_divisors();
 }
 
 }  // namespace fovea::models

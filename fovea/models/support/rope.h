@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "fovea/models/support/keys.h"
 #include "fovea/tensor/ops/attention/rope.h"
@@ -41,5 +42,8 @@ struct RopeTables {
 //   longrope (also called su)  theta_i / factors[i]; Ding et al., arXiv:2402.13753
 Result<RopeTables> read_rope(const Keys& keys, tensor::RopePairing pairing, int64_t turned, int64_t n_ctx,
                              const RopeKeys& at = {}, double base = 10000);
+
+// Llama 3's scaling as the divisors of kRopeFactors: GGUF's way to say it, and what the angles are divided by here.
+Result<std::vector<float>> llama3_divisors(const Keys& keys, int64_t turned);
 
 }  // namespace fovea::models

@@ -12,57 +12,32 @@
 #include "fovea/base/utf8.h"
 #include "fovea/formats/hf_folder.h"
 #include "fovea/formats/hf_keys.h"
+#include "fovea/formats/key_source.h"
 
 namespace fovea::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using tokenizers::TokenizerFiles;
 
-constexpr std::pair<const char*, std::string_view TokenizerFiles::*> kFiles[] = {
-    {"tokenizer.json", &TokenizerFiles::tokenizer_json},
-    {"tokenizer.model", &TokenizerFiles::tokenizer_model},
-    {"vocab.json", &TokenizerFiles::vocab_json},
-    {"merges.txt", &TokenizerFiles::merges_txt},
-    {"vocab.txt", &TokenizerFiles::vocab_txt},
-    {"tokenizer_config.json", &TokenizerFiles::tokenizer_config},
-    {"special_tokens_map.json", &TokenizerFiles::special_tokens_map},
-    {"added_tokens.json", &TokenizerFiles::added_tokens}};
-
-class NetSource final : public formats::ModelSource {
+class NetSource final : public formats::KeySource {
  public:
   NetSource(formats::HfConfig config, std::vector<FolderFile> tokenizer, const std::string& name)
       : config_(std::move(config)), tokenizer_(std::move(tokenizer)) {
     name_ = name;
   }
-  bool has(std::string_view key) const override { return config_.keys.has(key); }
-  std::vector<std::string> keys_under(std::string_view prefix) const override {
-    return config_.keys.keys_under(prefix);
-  }
-  Result<uint64_t> get_u64(std::string_view key) const override { return config_.keys.get_u64(key); }
-  Result<int64_t> get_i64(std::string_view key) const override { return config_.keys.get_i64(key); }
-  Result<double> get_f64(std::string_view key) const override { return config_.keys.get_f64(key); }
-  Result<bool> get_bool(std::string_view key) const override { return config_.keys.get_bool(key); }
-  Result<std::string> get_string(std::string_view key) const override { return config_.keys.get_string(key); }
-  Result<std::vector<std::string_view>> get_strings(std::string_view key) const override {
-    return config_.keys.get_strings(key);
-  }
-  Result<std::vector<double>> get_f64s(std::string_view key) const override { return config_.keys.get_f64s(key); }
-  Result<std::vector<int64_t>> get_i64s(std::string_view key) const override { return config_.keys.get_i64s(key); }
-  std::string text_of(std::string_view key) const override { return config_.keys.text_of(key); }
+  const formats::KeyMap& keys() const override { return config_.keys; }
 
   Result<tokenizers::Vocabulary> vocabulary() const override {
     tokenizers::Vocabulary v;
     v.name = name();
     v.kind = "files";
     for (const FolderFile& file : tokenizer_) {
-      for (const auto& [known, member] : kFiles) {
-        if (file.name == known) v.files.*member = file.content;
+      for (const auto& [known, member] : formats::kTokenizerFiles) {
+        if (file.name == known && (v.files.*member).empty()) v.files.*member = file.content;
       }
     }
     return v;
   }
-  tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.hf; }
   int64_t block_of(std::string_view) const override { return -1; }
   const std::string& name_of(const tensor::Parameter& p) const override { return p.hf_name; }
   const tensor::Stored& stored(const tensor::Parameter& p) const override { return p.hf; }
@@ -104,7 +79,7 @@ Result<std::vector<FolderFile>> tokenizer_files(const std::string& from) {
     return std::vector<FolderFile>{{"tokenizer.json", byte_tokenizer()},
                                    {"tokenizer_config.json", "{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}\n"}};
   std::vector<FolderFile> out;
-  for (const auto& file : kFiles) {
+  for (const auto& file : formats::kTokenizerFiles) {
     const std::string path = from + "/" + file.first;
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) continue;

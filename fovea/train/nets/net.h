@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fovea/formats/source.h"
+#include "fovea/formats/key_source.h"
 #include "fovea/train/part.h"
 
 namespace fovea::train {
@@ -21,10 +21,7 @@ class Net {
   virtual nlohmann::ordered_json config() const = 0;
 };
 
-// A file of a folder: its name in it, and what it holds.
-struct FolderFile {
-  std::string name, content;
-};
+using formats::FolderFile;
 // The files of a tokenizer, out of a folder of Hugging Face, or of "bytes": token i is byte i.
 Result<std::vector<FolderFile>> tokenizer_files(const std::string& from);
 

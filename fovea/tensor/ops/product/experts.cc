@@ -16,6 +16,7 @@
 #include "fovea/tensor/ops/shape/copy.h"
 #include "fovea/tensor/ops/shape/select_rows.h"
 #include "fovea/tensor/ops/shape/view.h"
+#include "fovea/tensor/product_watch.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -223,7 +224,9 @@ Tensor mix_experts(const Tensor& x, std::span<const Expert> experts, const Routi
   if (x.dim(0) == 0) return Tensor::empty({0, experts[0].w_down.rows()});
   thread_local Room room;
   room.sorted.sort(routing.experts, static_cast<int64_t>(experts.size()), weights.dim(1));
-  if (current_tape() || any_adapter(experts)) return one_after_the_other(x, experts, room.sorted, weights, act);
+  // A watch sees each product.
+  if (current_tape() || any_adapter(experts) || ProductWatch::current())
+    return one_after_the_other(x, experts, room.sorted, weights, act);
   return together(x, experts, room, weights, act);
 }
 

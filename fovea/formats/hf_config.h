@@ -1,0 +1,20 @@
+// The way back of hf_keys.h: a config.json of GGUF's keys, by the same table.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "fovea/base/result.h"
+#include "fovea/formats/key_map.h"
+
+namespace fovea::formats {
+
+// `keys` are those of the model without "ARCHITECTURE." before them, and general.architecture; `name` is the model, for
+// messages. kUnsupported names an architecture, or a key that asks for something that config.json has no word for.
+Result<nlohmann::ordered_json> config_of(const KeyMap& keys, const std::string& name);
+
+// Whether files of this architecture have a word for the key.
+bool has_word(std::string_view key, std::string_view architecture);
+
+}  // namespace fovea::formats

@@ -1,0 +1,84 @@
+#include "fovea/formats/hf_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "fovea/formats/hf_keys.h"
+
+namespace fovea::formats {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::ordered_json;
+
+// The keys of a config.json, as config_of takes them.
+KeyMap bare_keys(const Json& config) {
+  auto read = translate_config(config, "a test");
+  EXPECT_TRUE(read.has_value()) << read.error().message;
+  KeyMap out("a test");
+  const std::string prefix = read->architecture + ".";
+  for (const std::string& key : read->keys.keys_under(prefix))
+    out.put(key.substr(prefix.size()), *read->keys.find(key), "a test");
+  out.put("general.architecture", read->architecture, "a test");
+  return out;
+}
+
+TEST(HfConfig, WordsComeBackFromKeys) {
+  const Json configs[] = {
+      {{"model_type", "llama"},
+       {"num_hidden_layers", 2},
+       {"hidden_size", 32},
+       {"rms_norm_eps", 1e-5},
+       {"rope_theta", 5e5},
+       {"rope_scaling", {{"rope_type", "linear"}, {"factor", 4.0}}}},
+      {{"model_type", "gpt2"},
+       {"n_layer", 2},
+       {"n_embd", 32},
+       {"n_head", 4},
+       {"layer_norm_epsilon", 1e-5},
+       {"activation_function", "gelu_new"}},
+      {{"model_type", "mixtral"}, {"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 16}},
+      {{"model_type", "starcoder2"}, {"norm_epsilon", 1e-5}, {"sliding_window", 16}}};
+  for (const Json& config : configs) {
+    const auto words = config_of(bare_keys(config), "a test");
+    ASSERT_TRUE(words.has_value()) << words.error().message;
+    for (const auto& [field, value] : config.items())
+      EXPECT_EQ((*words)[field], value) << config["model_type"] << field;
+  }
+}
+
+TEST(HfConfig, PartOfAHeadIsAFactor) {
+  for (const auto& [type, field] : {std::pair{"phi", "partial_rotary_factor"}, {"gpt_neox", "rotary_pct"}}) {
+    const Json config = {{"model_type", type}, {"hidden_size", 96}, {"num_attention_heads", 4}, {field, 0.25}};
+    KeyMap keys = bare_keys(config);
+    keys.put("attention.key_length", 24, "a test");
+    const auto words = config_of(keys, "a test");
+    ASSERT_TRUE(words.has_value()) << words.error().message;
+    EXPECT_EQ((*words)[field], 0.25) << type;
+  }
+}
+
+TEST(HfConfig, AKeyWithoutAWordAndAnUnknownArchitectureAreRefusedByName) {
+  KeyMap keys = bare_keys({{"model_type", "llama"}});
+  keys.put("attention.odd", 3, "a test");
+  const auto odd = config_of(keys, "a test");
+  ASSERT_FALSE(odd.has_value());
+  EXPECT_EQ(odd.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(odd.error().message, HasSubstr("\"llama.attention.odd\""));
+  KeyMap other("a test");
+  other.put("general.architecture", "lumma", "a test");
+  const auto unknown = config_of(other, "a test");
+  ASSERT_FALSE(unknown.has_value());
+  EXPECT_THAT(unknown.error().message, HasSubstr("\"lumma\""));
+}
+
+TEST(HfConfig, AWindowThatIsNotThereIsNone) {
+  const auto words = config_of(bare_keys({{"model_type", "mistral"}, {"sliding_window", nullptr}}), "a test");
+  ASSERT_TRUE(words.has_value()) << words.error().message;
+  EXPECT_TRUE((*words)["sliding_window"].is_null());
+}
+
+}  // namespace
+}  // namespace fovea::formats
