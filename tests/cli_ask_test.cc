@@ -319,7 +319,8 @@ TEST_F(CliAsk, ABrokenKeptProfileIsSaidAndStopsOnlyWhatNeedsIt) {
   std::filesystem::create_directories(path("store/profiles"));
   text("store/profiles/" + sha256_of_file(kTiny).value() + ".json", "{");
   const auto said = AllOf(HasSubstr("profiles/"), HasSubstr("fovea profile -m"), HasSubstr("--again"));
-  std::vector<std::string> ask = {"ask", "-m", kTiny, "--file", text("a.txt", "The cat is red.\n"), "Which?", "-n", "4"};
+  std::vector<std::string> ask = {"ask",    "-m", kTiny, "--file", text("a.txt", "The cat is red.\n"),
+                                  "Which?", "-n", "4"};
   const Ended dense = run(ask);
   EXPECT_EQ(dense.code, 0) << dense.err;
   EXPECT_THAT(dense.err, said);

@@ -13,8 +13,7 @@ class Gemma2 final : public Decoder {
     constexpr int kLayersOf27B = 46;  // its queries are divided by the root of d_model / n_heads, which no key says
     scale_embeddings(config);
     constexpr int kWindow = 4096;  // of every published one; older files do not say it
-    FOVEA_RETURN_IF_ERROR(
-        read_windows(keys, config, [](int layer) { return layer % 2 == 0; }, {.size = kWindow}));
+    FOVEA_RETURN_IF_ERROR(read_windows(keys, config, [](int layer) { return layer % 2 == 0; }, {.size = kWindow}));
     FOVEA_RETURN_IF_ERROR(read_query_scale(keys, config, kLayersOf27B));
     return read_soft_caps(keys, config, {.scores = 50, .logits = 30});
   }

@@ -17,8 +17,8 @@ class ModernBert final : public Decoder {
                 {.rows = rows(), .ends = ends(), .layer_norm = true, .first_norm = false, .makes_text = false}) {}
   static Status configure(const Keys& keys, Config& config) {
     const bool any = keys.has("attention.sliding_window");  // else all layers are full, and turn by the angles of those
-    FOVEA_RETURN_IF_ERROR(read_windows(
-        keys, config, [any](int layer) { return any && layer % 3 != 0; }, {.first_is_full = true}));
+    FOVEA_RETURN_IF_ERROR(
+        read_windows(keys, config, [any](int layer) { return any && layer % 3 != 0; }, {.first_is_full = true}));
     // The size counts both sides.
     for (attention::AttentionShape& site : sites(config)) {
       if (site.window != INT_MAX) site.window = site.window / 2 + 1;

@@ -16,13 +16,14 @@ std::vector<attention::AttentionShape>& sites(Config& config);
 std::vector<FamilyKey> with_windows(std::vector<FamilyKey> keys);
 // What a family has where the file does not say it.
 struct WindowDefaults {
-  int64_t size = 0;            // keys; 0: none
-  bool first_is_full = false;  // of attention.sliding_window_pattern n: the first of n layers has no window, not the last
+  int64_t size = 0;  // keys; 0: none
+  bool first_is_full =
+      false;  // of attention.sliding_window_pattern n: the first of n layers has no window, not the last
 };
 // Gives layers a window of attention.sliding_window keys: those that attention.layer_types calls "sliding_attention",
 // else those that attention.sliding_window_pattern marks (one flag a layer; or n: all but every n-th), else those for
-// which slides(layer). With a size of 0 there is none. Layers with a window turn by Config::ropes[1] where the family has
-// such a table.
+// which slides(layer). With a size of 0 there is none. Layers with a window turn by Config::ropes[1] where the family
+// has such a table.
 Status read_windows(const Keys& keys, Config& config, const std::function<bool(int layer)>& slides,
                     const WindowDefaults& defaults = {});
 inline Status read_windows(const Keys& keys, Config& config) {
