@@ -22,7 +22,7 @@
 #include "fovea/base/random.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/store/model_store.h"
-#include "fovea/tokenizers/testing/base64.h"
+#include "fovea/tokenizers/base64.h"
 #include "fovea/tokenizers/testing/folder.h"
 #include "fovea/tokenizers/testing/slow_tokenizer.h"
 #include "fovea/tokenizers/unicode_forms.h"
