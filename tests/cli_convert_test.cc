@@ -87,10 +87,10 @@ TEST_F(Convert, WhatCannotBeIsRefusedAndLeavesNothing) {
   fs::create_directories(path("own"));
   fs::copy_file(kTiny, path("own/m.gguf"));
   EXPECT_THAT(fails(2, {"convert", path("own/m.gguf"), path("own")}), HasSubstr("is being read"));
-  EXPECT_THAT(fails(2, {"convert", path("own/m.gguf"), path("own/m.gguf")}), HasSubstr("is no folder"));
+  EXPECT_THAT(fails(2, {"convert", path("own/m.gguf"), path("own/m.gguf")}), HasSubstr("a folder is made"));
   EXPECT_EQ(read_file(path("own/m.gguf")).value(), read_file(kTiny).value());
   fs::copy(folder, path("copy"), fs::copy_options::recursive);
-  EXPECT_THAT(fails(2, {"convert", path("copy"), path("copy/model.safetensors")}), HasSubstr("is being read"));
+  EXPECT_THAT(fails(2, {"convert", path("copy"), path("copy/model.safetensors")}), HasSubstr("is no name"));
   // A file cut short; an architecture that no folder has.
   const std::string whole = read_file(kTiny).value();
   fails(65, {"convert", file("cut.gguf", whole.substr(0, whole.size() / 2)), path("m")});

@@ -22,6 +22,15 @@ Status convert(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.in));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const auto conversion, engine::Conversion::plan(source));
+  if (conversion->to_folder() == options.out.ends_with(".gguf") && options.out != "-") {
+    return conversion->to_folder()
+               ? make_error(ErrorCode::kUsage,
+                            "OUT: of a GGUF file a folder is made; {} is a name for a file (another "
+                            "type of GGUF: fovea quantize)",
+                            fovea::quoted(options.out, 4096))
+               : make_error(ErrorCode::kUsage, "OUT: of a folder a .gguf file is made; {} is no name for one",
+                            fovea::quoted(options.out, 4096));
+  }
   uint64_t bytes = conversion->bytes();
   for (const std::string& note : source->warnings()) tell("{}", note);
   for (const std::string& note : conversion->notes()) tell("{}", note);

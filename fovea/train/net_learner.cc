@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/mapped_file.h"
+#include "fovea/base/replace_folder.h"
 #include "fovea/formats/safetensors.h"
 #include "fovea/formats/safetensors_writer.h"
 #include "fovea/tensor/tape.h"
@@ -18,7 +18,6 @@
 namespace fovea::train {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 using tensor::Tensor;
 
@@ -222,18 +221,18 @@ std::string NetLearner::first_bad(Trainer& trainer) const {
 
 Result<std::string> NetLearner::save(const std::string& out, const Json& training) const {
   const std::string to = out + "/model";
-  std::error_code error;
-  fs::create_directories(to, error);
-  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", fovea::quoted(to, 4096), error.message());
-  std::vector<formats::SafeTensor> header;
-  for (const Param& param : net_->params())
-    header.push_back({param.name, formats::SafeDtype::kF32, dims_of(param.value)});
-  FOVEA_ASSIGN_OR_RETURN(auto file,
-                         formats::SafetensorsWriter::create(to + "/model.safetensors", header, {{"format", "pt"}}));
-  for (const Param& param : net_->params()) FOVEA_RETURN_IF_ERROR(file.write(param.value.values()));
-  FOVEA_RETURN_IF_ERROR(file.commit());
-  const Json config = {{"model_type", "fovea-net"}, {"net", config_}, {"fovea", training}};
-  FOVEA_RETURN_IF_ERROR(write_file_atomic(to + "/config.json", config.dump(2) + "\n"));
+  const auto write = [&](const std::string& folder) -> Status {
+    std::vector<formats::SafeTensor> header;
+    for (const Param& param : net_->params())
+      header.push_back({param.name, formats::SafeDtype::kF32, dims_of(param.value)});
+    FOVEA_ASSIGN_OR_RETURN(
+        auto file, formats::SafetensorsWriter::create(folder + "/model.safetensors", header, {{"format", "pt"}}));
+    for (const Param& param : net_->params()) FOVEA_RETURN_IF_ERROR(file.write(param.value.values()));
+    FOVEA_RETURN_IF_ERROR(file.commit());
+    const Json config = {{"model_type", "fovea-net"}, {"net", config_}, {"fovea", training}};
+    return write_file_atomic(folder + "/config.json", config.dump(2) + "\n");
+  };
+  FOVEA_RETURN_IF_ERROR(replace_folder(to, OldFiles::kLost, write));
   return to;
 }
 

@@ -104,7 +104,8 @@ TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {
 TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
   const std::pair<Json, const char*> wrong[] = {
       {{{"model", {{"net", "cnm"}}}}, "cnn"},
-      {{{"data", {{"generator", "copy"}}}}, "it has no pictures, which this net looks at"},
+      {{{"data", {{"generator", "uniform"}}}}, "data.symbols has no value that fits this model"},
+      {{{"data", {{"generator", "markov"}}}}, "data.states has no value that fits this model"},
       {{{"data", {{"generator", "scenes"}}}}, "its pictures are 3 x 32 x 32, and the net looks at 3 x 16 x 16"},
       {{{"data", {{"generator", "scenes"}, {"label", "shape-colour"}}}}, "label gives 36 classes, and the net has 6"},
       {{{"losses", {{{"name", "next-token"}}}}}, "losses is for models of text"},

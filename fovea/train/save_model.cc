@@ -12,6 +12,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
+#include "fovea/base/replace_folder.h"
 #include "fovea/engine/lora.h"
 #include "fovea/formats/gguf.h"
 #include "fovea/formats/gguf_file_writer.h"
@@ -73,26 +74,10 @@ class Saver {
   }
 
  private:
-  // Written beside its place, and moved there when it is whole.
   template <typename Write>
-  Result<std::string> folder(Write write) {
-    const std::string to = out_ + "/model", fresh = to + ".part", old = to + ".old";
-    std::error_code error;
-    fs::remove_all(fresh, error);
-    if (!fs::create_directory(fresh, error))
-      return make_error(ErrorCode::kIo, "{}: cannot be made: {}", fovea::quoted(fresh, 4096), error.message());
-    if (Status written = write(fresh); !written) {
-      std::error_code ignored;
-      fs::remove_all(fresh, ignored);
-      return written.error();
-    }
-    fs::remove_all(old, error);
-    const bool had = fs::exists(to, error);
-    if (had) fs::rename(to, old, error);
-    if (!error) fs::rename(fresh, to, error);
-    if (error)
-      return make_error(ErrorCode::kIo, "{}: cannot be put in place: {}", fovea::quoted(to, 4096), error.message());
-    if (had) fs::remove_all(old, error);
+  Result<std::string> folder(const Write& write) const {
+    const std::string to = out_ + "/model";
+    FOVEA_RETURN_IF_ERROR(replace_folder(to, OldFiles::kLost, write));
     return to;
   }
 

@@ -101,7 +101,11 @@ double Settings::number(std::string_view key, std::optional<double> otherwise, d
 int64_t Settings::integer(std::string_view key, std::optional<int64_t> otherwise, int64_t min, int64_t max) {
   const Json* value = find(key);
   if (!value) {
-    if (!otherwise) wrong(key, fmt::format("is missing; a whole number from {} to {} is needed", min, max));
+    if (!otherwise) {
+      wrong(key, fmt::format("is missing; a whole number from {} to {} is needed", min, max));
+    } else if (max < min) {  // what depends on another size: symbols, on the vocabulary of a net that reads no tokens
+      wrong(key, fmt::format("has no value that fits this model: it would be {} to {}", min, max));
+    }
     return otherwise.value_or(min);
   }
   const bool whole = value->is_number_integer() ||

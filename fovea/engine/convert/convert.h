@@ -35,7 +35,7 @@ class Conversion {
 
   // The bytes of the whole.
   Result<uint64_t> write_gguf(FileWriter file, const ConvertOptions& options) const;
-  // See replace_folder; kUsage if the model that is read lies in it.
+  // As replace_folder puts it there; kUsage if the model that is read lies in it.
   Result<uint64_t> write_folder(const std::string& path, const ConvertOptions& options) const;
 
  private:
@@ -55,10 +55,5 @@ class Conversion {
   std::vector<formats::FolderFile> files_;  // of a folder, besides the tensors
   std::vector<std::string> notes_;
 };
-
-// Makes a folder beside `path`, has `write` fill it, and puts it there, in place of one that was there before.
-// Without success nothing is left of it. kUsage for a path that is no folder, or one that holds what is not written
-// anew.
-Status replace_folder(const std::string& path, const std::function<Status(const std::string& folder)>& write);
 
 }  // namespace fovea::engine

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/replace_folder.h"
 #include "fovea/engine/convert/convert.h"
 #include "fovea/engine/convert/vocabulary.h"
 #include "fovea/formats/hf_config.h"
@@ -282,7 +283,7 @@ Result<uint64_t> Conversion::write_folder(const std::string& path, const Convert
     for (const auto& entry : fs::directory_iterator(folder, ignored)) bytes += fs::file_size(entry.path(), ignored);
     return {};
   };
-  FOVEA_RETURN_IF_ERROR(replace_folder(path, write));
+  FOVEA_RETURN_IF_ERROR(replace_folder(path, OldFiles::kKept, write));
   return bytes;
 }
 

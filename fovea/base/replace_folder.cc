@@ -1,0 +1,58 @@
+#include "fovea/base/replace_folder.h"
+
+#include <unistd.h>  // getpid
+
+#include <filesystem>
+
+#include "fovea/base/bytes.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Cleared {
+  fs::path path;
+  ~Cleared() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
+}  // namespace
+
+Status replace_folder(const std::string& path, OldFiles old_files,
+                      const std::function<Status(const std::string& folder)>& write) {
+  std::string to = path;
+  while (to.size() > 1 && to.ends_with('/')) to.pop_back();
+  const std::string name = quoted(path, 4096);
+  std::error_code error;
+  const auto status = fs::status(to, error);
+  const bool had = fs::exists(status);
+  if (had && !fs::is_directory(status)) return make_error(ErrorCode::kUsage, "{}: is there, and is no folder", name);
+  const fs::path fresh = fmt::format("{}.part-{}", to, getpid()), old = fmt::format("{}.old-{}", to, getpid());
+  fs::remove_all(fresh, error);  // of a process that was killed and had this number
+  if (!fs::create_directory(fresh, error))
+    return make_error(error == std::errc::no_such_file_or_directory ? ErrorCode::kNotFound : ErrorCode::kIo,
+                      "{}: cannot be made: {}", name, error ? error.message() : "something like it is there");
+  const Cleared cleared{fresh};
+  FOVEA_RETURN_IF_ERROR(write(fresh.string()));
+  if (had && old_files == OldFiles::kKept) {
+    for (const auto& entry : fs::directory_iterator(to, error)) {
+      if (!fs::exists(fresh / entry.path().filename(), error))
+        return make_error(ErrorCode::kUsage, "{}: holds {} besides a model; name a folder that is not there", name,
+                          quoted(entry.path().filename().string(), 4096));
+    }
+  }
+  if (had) fs::rename(to, old, error);
+  if (!error) fs::rename(fresh, to, error);
+  if (error) {
+    std::error_code ignored;
+    if (had && !fs::exists(to, ignored)) fs::rename(old, to, ignored);
+    return make_error(ErrorCode::kIo, "{}: cannot be put in place: {}", name, error.message());
+  }
+  if (had) fs::remove_all(old, error);
+  return {};
+}
+
+}  // namespace fovea
