@@ -116,6 +116,22 @@ TEST_F(CliTrain, AResumedRunIsTheUnbrokenOneAtAnyNumberOfThreads) {
   }
 }
 
+TEST_F(CliTrain, ASignalToTheProcessAndItsGroupIsOne) {
+  Json slow = config("twice");
+  slow["steps"] = 1000, slow["checkpoint_every"] = 1000;
+  slow["batch"] = 64;  // a step takes longer than what lies between the signals
+  slow.erase("eval");
+  const std::string name = write(slow, "twice.json");
+  const pid_t child = start({"train", name});
+  wait_for_lines(1, "twice");
+  kill(child, SIGTERM);
+  usleep(3000);
+  kill(child, SIGTERM);
+  const Ended ended = finish(child);
+  EXPECT_EQ(ended.code, 143) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("--resume"));
+}
+
 TEST_F(CliTrain, ASignalSavesTheStepAndSaysHowToGoOn) {
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string out = "signal-" + std::to_string(signal);

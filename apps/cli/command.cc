@@ -1,6 +1,7 @@
 #include "apps/cli/command.h"
 
 #include <signal.h>
+#include <time.h>  // clock_gettime
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,17 +26,31 @@ bool hidden(uint32_t c) {
          (c >= 0x2066 && c <= 0x2069);
 }
 
-std::atomic<int> g_signal{0};  // the first that came
-std::atomic<int> g_polled{0};  // Interrupts that live: somebody looks at the flag
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler uses them");
+std::atomic<int> g_signal{0};    // the first that came
+std::atomic<int> g_polled{0};    // Interrupts that live: somebody looks at the flag
+std::atomic<int64_t> g_when{0};  // ms of a steady clock at the first
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free,
+              "a signal handler uses them");
+
+int64_t steady_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);  // async-signal-safe
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
 
 void on_interrupt(int signal) {
+  constexpr int64_t kOnceMs = 1000;
+  const int64_t now = steady_ms();
+  int64_t never = 0;
+  g_when.compare_exchange_strong(never, now);
   int none = 0;
   const bool first = g_signal.compare_exchange_strong(none, signal);
   interrupt_flag().store(true);
   if (first && g_polled.load() > 0) return;
-  // A terminal that closes says so twice, by its kernel and by its shell.
+  // A terminal that closes says so twice, by its kernel and by its shell; so do `timeout` and schedulers, which end a
+  // process and then its group.
   if (!first && signal == SIGHUP) return;
+  if (!first && signal == SIGTERM && none == SIGTERM && now - g_when.load() < kOnceMs) return;
   remove_temporary_files();
   _exit(128 + signal);
 }
@@ -173,6 +188,7 @@ void Interrupt::install() {
 bool Interrupt::forgive() {
   int expected = SIGINT;
   if (!g_signal.compare_exchange_strong(expected, 0) && expected != 0) return false;
+  g_when = 0;
   flag() = false;
   return true;
 }
