@@ -76,6 +76,14 @@ TEST_F(Quantize, WhatCannotBeMadeIsRefusedAndLeavesNothing) {
     EXPECT_EQ(entry.path().string().find(".part-"), std::string::npos) << entry.path();
 }
 
+TEST_F(Quantize, NoFileOfTheFolderThatIsReadIsWrittenOver) {
+  fs::copy(source_dir() + "/tests/data/tiny-llama-hf", path("hf"));
+  for (const char* name : {"model.safetensors", "config.json", "tokenizer.json", "new.gguf"})
+    EXPECT_THAT(fails(2, {"quantize", path("hf"), path(std::string("hf/") + name), "--type", "q8_0"}),
+                HasSubstr("is being read"));
+  EXPECT_EQ(run({"quantize", path("hf"), path("new.gguf"), "--type", "q8_0", "-q"}).code, 0);
+}
+
 TEST_F(Quantize, ImportanceOfATextChangesTheCodes) {
   const std::string weights = path("m.imatrix");
   std::string words;
@@ -87,7 +95,21 @@ TEST_F(Quantize, ImportanceOfATextChangesTheCodes) {
   EXPECT_GT(out["n_tensors"], 10);
   made("q4_0");
   const std::string without = read_file(path("q4_0.gguf")).value();
-  made("q4_0", {"--importance", weights});
+  const std::string kept = read_file(weights).value();
+  for (const auto& more : {std::vector<std::string>{weights, "--type", "q4_0", "--importance", weights},
+                           {path("t.txt"), "--type", "q4_0", "-f", path("t.txt")}}) {
+    std::vector<std::string> args = {"quantize", kTiny};
+    args.insert(args.end(), more.begin(), more.end());
+    EXPECT_THAT(fails(2, args), HasSubstr("is being read"));
+  }
+  EXPECT_THAT(fails(2, {"importance", "-m", kTiny, "-f", path("t.txt"), "-o", path("t.txt")}),
+              HasSubstr("is being read"));
+  EXPECT_THAT(fails(2, {"importance", "-m", kTiny, "-f", path("t.txt"), "-o", path("c"), "-c", "3"}),
+              HasSubstr("--ctx-size"));
+  EXPECT_EQ(read_file(weights).value(), kept);
+  EXPECT_EQ(read_file(path("t.txt")).value(), words);
+  const Json weighted = made("q4_0", {"--importance", weights});
+  EXPECT_GT(weighted["n_weighted"], 10) << weighted;
   const std::string with = read_file(path("q4_0.gguf")).value();
   EXPECT_EQ(with.size(), without.size());
   EXPECT_NE(with, without);

@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/inputs.h"
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/threads.h"
@@ -22,6 +23,9 @@ struct Options {
 
 Status importance(const Options& options, const Common& common) {
   const Interrupt interrupt;
+  FOVEA_RETURN_IF_ERROR(check_not_an_input(options.out, {options.text.file}));
+  if (options.model.n_ctx > 0 && options.model.n_ctx < 4)
+    return make_error(ErrorCode::kUsage, "--ctx-size: windows of {} tokens; 4 are the least", options.model.n_ctx);
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text(options.text));
   FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));

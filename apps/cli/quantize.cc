@@ -4,10 +4,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/inputs.h"
 #include "apps/cli/model_session.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/text_file.h"
 #include "fovea/engine/convert/quantized.h"
+#include "fovea/formats/hf_folder.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/store/model_store.h"
 #include "fovea/tasks/kl.h"
@@ -48,6 +50,9 @@ Status quantize(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(text, read_text_file(options.text));
   }
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.in));
+  // A file of a folder too: the folder as GGUF is in memory by the time that it is written.
+  const std::string folder = formats::HfFolder::folder_of(path).value_or("");
+  FOVEA_RETURN_IF_ERROR(check_not_an_input(options.out, {folder, options.importance, options.text}));
   FOVEA_ASSIGN_OR_RETURN(const auto in, engine::open_as_gguf(path, &Interrupt::flag()));
   formats::Importance importance;
   if (!options.importance.empty()) {
@@ -55,11 +60,14 @@ Status quantize(const Options& options, const Common& common) {
   }
   const std::vector<formats::PlannedTensor> plan = formats::plan_types(*in, type);
   uint64_t bytes = 0, bytes_in = 0;
+  int n_made = 0, n_weighted = 0;
   std::map<std::string, std::pair<int, uint64_t>> by_type;
   for (const formats::PlannedTensor& planned : plan) {
     bytes += planned.bytes, bytes_in += planned.from->bytes;
     auto& [n, sum] = by_type[std::string(kernels::dtype_info(planned.to).name)];
     ++n, sum += planned.bytes;
+    if (planned.to == planned.from->dtype) continue;
+    ++n_made, n_weighted += importance.of(planned.from->name).empty() ? 0 : 1;
   }
   nlohmann::json out = {{"path", options.out},  {"type", options.type},       {"bytes", bytes},
                         {"bytes_in", bytes_in}, {"dry_run", options.dry_run}, {"types", nlohmann::json::object()},
@@ -68,6 +76,10 @@ Status quantize(const Options& options, const Common& common) {
   for (const auto& [name, sum] : by_type) {
     out["types"][name] = {{"n_tensors", sum.first}, {"bytes", sum.second}};
     summary += fmt::format("  {:8} {:5} tensors {:10.1f} MB\n", name, sum.first, static_cast<double>(sum.second) / 1e6);
+  }
+  if (!options.importance.empty()) {
+    out["n_weighted"] = n_weighted;
+    summary += fmt::format("  importance of {} of {} tensors that change\n", n_weighted, n_made);
   }
   if (!options.dry_run) {
     FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));

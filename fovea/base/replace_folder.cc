@@ -39,7 +39,7 @@ Status replace_folder(const std::string& path, OldFiles old_files,
   FOVEA_RETURN_IF_ERROR(write(fresh.string()));
   if (had && old_files == OldFiles::kKept) {
     for (const auto& entry : fs::directory_iterator(to, error)) {
-      if (!fs::exists(fresh / entry.path().filename(), error))
+      if (entry.is_directory(error) || !fs::exists(fresh / entry.path().filename(), error))
         return make_error(ErrorCode::kUsage, "{}: holds {} besides a model; name a folder that is not there", name,
                           quoted(entry.path().filename().string(), 4096));
     }

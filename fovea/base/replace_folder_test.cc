@@ -58,6 +58,11 @@ TEST_F(ReplaceFolder, FilesOfOthersAreKeptUnlessAskedFor) {
   EXPECT_THAT(replace("2").error().message, HasSubstr("holds \"notes\" besides a model"));
   EXPECT_EQ(read_file(to_ + "/a").value(), "1");
   EXPECT_EQ(read_file(to_ + "/notes").value(), "mine");
+  fs::remove(to_ + "/notes");
+  fs::remove(to_ + "/a");
+  fs::create_directories(to_ + "/a/mine");  // a folder of the name of a file
+  EXPECT_THAT(replace("2").error().message, HasSubstr("holds \"a\""));
+  EXPECT_TRUE(fs::exists(to_ + "/a/mine"));
   ASSERT_TRUE(replace("2", OldFiles::kLost).has_value());
   EXPECT_FALSE(fs::exists(to_ + "/notes"));
   EXPECT_EQ(entries(), 1);

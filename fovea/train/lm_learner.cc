@@ -28,6 +28,11 @@ Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const Train
   for (Settings& one : wanted)
     losses.push_back(make_part<Loss>(one, "name", one.text("name", std::nullopt), {.model = &model}));
   FOVEA_RETURN_IF_ERROR(settings.finish());
+  for (const Data* data : {out->data_.train.get(), out->data_.eval.get()}) {
+    if (data && data->sample(0).tokens.empty())
+      return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads",
+                        settings.path_of(data == out->data_.train.get() ? "data" : "eval"));
+  }
   out->lm_ = std::make_unique<LmStep>(model, std::move(losses), config.recompute);
   out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
   out->batch_ = config.batch, out->accumulate_ = config.accumulate;

@@ -68,6 +68,9 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
                         method->info().name);
   }
   const TaskNet::Wants wants = out->net_->wants();
+  if (wants.vocab_size > 0 && config.context == 0)
+    settings.wrong("context", "is missing: the tokens of a sample at most");
+  if (!settings.good()) return settings.finish().error();
   FOVEA_ASSIGN_OR_RETURN(out->data_, read_data(settings, config,
                                                {.no_tokenizer = "this net has none",
                                                 .vocab_size = wants.vocab_size,
@@ -77,6 +80,8 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
   FOVEA_RETURN_IF_ERROR(settings.finish());
   FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.train->sample(0), settings.path_of("data")));
   if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.eval->sample(0), settings.path_of("eval")));
+  FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.train, settings.path_of("data")));
+  if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.eval, settings.path_of("eval")));
   out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
   out->batch_ = config.batch, out->accumulate_ = config.accumulate, out->seed_ = config.seed;
   return std::unique_ptr<Learner>(std::move(out));
@@ -96,6 +101,21 @@ Status NetLearner::check_sample(const Sample& sample, const std::string& what) c
     return make_error(ErrorCode::kUsage, "{}: its pictures have no labels, which this net learns", what);
   if (wants.vocab_size > 0 && sample.tokens.empty())
     return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads", what);
+  return {};
+}
+
+// Ids of the vocabulary may be more than the net has outputs.
+Status NetLearner::check_targets(const Data& data, const std::string& what) const {
+  constexpr uint64_t kMost = 1 << 16;
+  const TaskNet::Wants wants = net_->wants();
+  if (wants.vocab_size == 0 || wants.n_labels >= wants.vocab_size) return {};
+  for (uint64_t i = 0; i < std::min(data.size(), kMost); ++i) {
+    for (const int32_t target : data.sample(i).targets) {
+      if (target >= wants.n_labels)
+        return make_error(ErrorCode::kData, "{}: sample {} wants {}, and the net has {} outputs", what, i, target,
+                          wants.n_labels);
+    }
+  }
   return {};
 }
 

@@ -91,7 +91,7 @@ TEST(TokenData, WhatDoesNotFitIsRefusedByName) {
 TEST(JsonlData, IdsGoAsTheyAreAndLongOnesAreCut) {
   const std::string path = ::testing::TempDir() + "ids.jsonl";
   ASSERT_TRUE(write_file_atomic(path,
-                                "{\"tokens\": [1, 2, 3], \"targets\": [-100, 5, -1]}\n\n"
+                                "{\"tokens\": [1, 2, 3], \"targets\": [-100, 5, -100]}\n\n"
                                 "{\"tokens\": [1, 2, 3, 4, 5, 6, 7]}\n")
                   .has_value());
   const Made made = make({{"jsonl", path}}, 4);
@@ -108,6 +108,7 @@ TEST(JsonlData, ABadLineIsNamed) {
     EXPECT_TRUE(write_file_atomic(path, text).has_value());
     return make({{"jsonl", path}}, 4).error;
   };
+  EXPECT_THAT(error("{\"tokens\": [1, 2], \"targets\": [5, -2]}\n"), HasSubstr("line 1: targets[1] is -2"));
   EXPECT_THAT(error("{\"tokens\": [1, 2]}\n{\"tokens\": [1, 99]}\n"),
               HasSubstr("line 2: tokens[1] is 99; ids are 0 to 63"));
   EXPECT_THAT(error("{\"tokens\": [1, 2], \"targets\": [3]}\n"), HasSubstr("2 tokens and 1 targets"));

@@ -3,6 +3,8 @@
 // "times" [n].
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/npy.h"
@@ -25,6 +27,10 @@ class Images final : public Data {
   std::string bytes_of(Settings& s, std::string_view key) {
     const std::string path = s.text(key, "");
     if (!s.good() || path.empty()) return {};
+    if (std::error_code error; std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+      s.wrong(key, fmt::format("is {}, which is no regular file", fovea::quoted(path, 4096)));
+      return {};
+    }
     auto bytes = read_file(path, kMaxBytes);
     if (!bytes) {
       s.refuse(bytes.error());

@@ -92,8 +92,8 @@ class Jsonl final : public ExampleList {
     const auto list = [&](const char* key, int64_t least) -> Result<std::vector<int32_t>> {
       std::vector<int32_t> out;
       for (const Json& one : json[key]) {
-        const bool good =
-            one.is_number_integer() && one.get<int64_t>() >= least && one.get<int64_t>() < context_.vocab_size;
+        const bool good = one.is_number_integer() && (one.get<int64_t>() >= 0 || one.get<int64_t>() == least) &&
+                          one.get<int64_t>() < context_.vocab_size;
         if (!good)
           return make_error(ErrorCode::kData, "{}: {}[{}] is {}; ids are 0 to {}", where, key, out.size(), one.dump(),
                             context_.vocab_size - 1);
@@ -107,7 +107,6 @@ class Jsonl final : public ExampleList {
     if (tokens.size() != targets.size() || tokens.empty())
       return make_error(ErrorCode::kData, "{}: {} tokens and {} targets; as many, and one or more, are needed", where,
                         tokens.size(), targets.size());
-    for (int32_t& id : targets) id = id < 0 ? kNoTarget : id;
     cut({std::move(tokens), std::move(targets)});
     return {};
   }
