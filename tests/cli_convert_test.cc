@@ -74,6 +74,14 @@ TEST_F(Convert, DryRunWritesNothing) {
 
 TEST_F(Convert, WhatCannotBeIsRefusedAndLeavesNothing) {
   const std::string folder = tiny("tiny-llama-hf");
+  fs::copy(tiny("tiny-llama-hf"), path("strips"));
+  std::string words = read_file(path("strips/tokenizer.json")).value();
+  const std::string null = "\"normalizer\": null";
+  ASSERT_NE(words.find(null), words.npos);
+  words.replace(words.find(null), null.size(),
+                "\"normalizer\": {\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}");
+  file("strips/tokenizer.json", words);
+  EXPECT_THAT(fails(65, {"convert", path("strips"), path("strips.gguf")}), HasSubstr("tokenizer"));
   fails(66, {"convert", path("none.gguf"), path("m")});
   fs::create_directories(path("dir.gguf"));
   EXPECT_THAT(fails(2, {"convert", folder, path("dir.gguf")}), HasSubstr("a folder"));

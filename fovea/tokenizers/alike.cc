@@ -11,6 +11,10 @@ constexpr std::string_view kMixed =
     "\xE4\xBD\xA0\xE5\xA5\xBD\xEF\xBC\x8C\xE4\xB8\x96\xE7\x95\x8C\xE3\x80\x82 \xE3\x81\x93\xE3\x82\x93 "
     "\xED\x95\x9C\xEA\xB5\xAD\xEC\x96\xB4 \xE0\xB8\xAA\xE0\xB8\xA7 \xF0\x9F\x98\x80\xF0\x9F\x91\x8D "
     "\xC2\xBD \xE2\x85\xA7 e=mc\xC2\xB2 \xEF\xAC\x81 $100,000.00 a_b CamelCaseWords \xE2\x80\x9Cq\xE2\x80\x9D   end ";
+// How a text begins and ends, and runs of one thing, which cut rules differ in.
+constexpr std::string_view kEdges[] = {"",          " ",    "  ",        "hello",   " hello", "hello ",
+                                       "  hello  ", "\n",   "\thello\n", "A b",     "a\n\nb", "aaaaab ab",
+                                       "abab",      "1 22", "12345 ",    ".,;!? .", "'s",     "x's y'll"};
 constexpr size_t kMost = 400'000;  // bytes of tokens: a tenth of a second
 
 }  // namespace
@@ -24,9 +28,14 @@ std::string probe_text(const Tokenizer& tokenizer) {
 }
 
 Result<bool> gives_the_same(const Tokenizer& a, const Tokenizer& b, const std::string& probe) {
-  FOVEA_ASSIGN_OR_RETURN(const auto one, a.encode(probe));
-  FOVEA_ASSIGN_OR_RETURN(const auto other, b.encode(probe));
-  return one == other;
+  std::vector<std::string_view> texts(std::begin(kEdges), std::end(kEdges));
+  texts.push_back(probe);
+  for (const std::string_view text : texts) {
+    FOVEA_ASSIGN_OR_RETURN(const auto one, a.encode(text));
+    FOVEA_ASSIGN_OR_RETURN(const auto other, b.encode(text));
+    if (one != other) return false;
+  }
+  return true;
 }
 
 }  // namespace fovea::tokenizers
