@@ -26,6 +26,15 @@ Result<LearnerData> read_data(Settings& settings, const TrainConfig& config, Dat
   return out;
 }
 
+std::vector<std::vector<Sample>> samples_of_step(Order& order, int64_t number, int64_t batch, int64_t accumulate) {
+  std::vector<std::vector<Sample>> out(static_cast<size_t>(accumulate));
+  auto i = static_cast<uint64_t>(number) * static_cast<uint64_t>(batch * accumulate);
+  for (std::vector<Sample>& part : out) {
+    for (int64_t b = 0; b < batch; ++b) part.push_back(order(i++));
+  }
+  return out;
+}
+
 Result<std::unique_ptr<Learner>> make_learner(Settings& settings, const TrainConfig& config) {
   if (is_task_net(settings)) return NetLearner::open(settings, config);
   return LmLearner::open(settings, config);

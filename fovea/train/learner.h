@@ -42,6 +42,8 @@ struct LearnerData {
   std::unique_ptr<Data> train, eval;
   int64_t n_eval = 0;
 };
+// The samples of step `number`: `accumulate` parts of `batch` each, in that order from where the step before ended.
+std::vector<std::vector<Sample>> samples_of_step(Order& order, int64_t number, int64_t batch, int64_t accumulate);
 Result<LearnerData> read_data(Settings& settings, const TrainConfig& config, Data::Context context);
 
 }  // namespace fovea::train

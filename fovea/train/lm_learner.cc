@@ -41,12 +41,8 @@ Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const Train
 
 Trainer::Outcome LmLearner::step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) {
   batches_.clear();
-  auto i = static_cast<uint64_t>(number) * static_cast<uint64_t>(batch_ * accumulate_);
-  for (int64_t micro = 0; micro < accumulate_; ++micro) {
-    std::vector<Sample> samples;
-    for (int64_t b = 0; b < batch_; ++b) samples.push_back((*order_)(i++));
+  for (const std::vector<Sample>& samples : samples_of_step(*order_, number, batch_, accumulate_))
     batches_.emplace_back(samples);
-  }
   return lm_->step(trainer, batches_, cancel);
 }
 

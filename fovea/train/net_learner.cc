@@ -167,16 +167,10 @@ uint64_t NetLearner::key(int64_t step, size_t micro) const {
 }
 
 Trainer::Outcome NetLearner::step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) {
-  batches_.clear();
   step_ = number;
-  auto i = static_cast<uint64_t>(number) * static_cast<uint64_t>(batch_ * accumulate_);
+  batches_ = samples_of_step(*order_, number, batch_, accumulate_);
   int64_t count = 0;
-  for (int64_t micro = 0; micro < accumulate_; ++micro) {
-    std::vector<Sample> samples;
-    for (int64_t b = 0; b < batch_; ++b) samples.push_back((*order_)(i++));
-    count += net_->count(samples);
-    batches_.push_back(std::move(samples));
-  }
+  for (const std::vector<Sample>& samples : batches_) count += net_->count(samples);
   attention::Hooks none(net_->hooks());
   return trainer.step(static_cast<int>(batches_.size()), [&](int micro) {
     const auto at = static_cast<size_t>(micro);

@@ -115,10 +115,6 @@ TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
         {"eval", {{"data", {{"generator", "copy"}, {"length", 3}}}, {"every", 1}}},
         {"context", 16}},
        "and the net has 2 outputs"},
-      {{{"model", {{"net", "llama"}, {"vocab_size", 8}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 1}}},
-        {"data", {{"images", "x.npy"}}},
-        {"context", 16}},
-       "x.npy"},
       {{{"data", {{"generator", "scenes"}}}}, "its pictures are 3 x 32 x 32, and the net looks at 3 x 16 x 16"},
       {{{"data", {{"generator", "scenes"}, {"label", "shape-colour"}}}}, "label gives 36 classes, and the net has 6"},
       {{{"losses", {{{"name", "next-token"}}}}}, "losses is for models of text"},
@@ -132,6 +128,22 @@ TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
     ASSERT_FALSE(result.has_value()) << message;
     EXPECT_THAT(result.error().message, HasSubstr(message));
   }
+}
+
+TEST_F(NetRun, ADecoderIsNotTrainedOnPicturesAlone) {
+  const std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1), }";
+  std::string npy("\x93NUMPY\x01\x00", 8);
+  npy += static_cast<char>(header.size() + 1), npy += '\0', npy += header + "\n" + std::string(4, '\0');
+  const std::string images = folder_ + "/x.npy";
+  ASSERT_TRUE(write_file_atomic(images, npy).has_value());
+  config_["model"] = {{"net", "llama"}, {"vocab_size", 8}, {"d_model", 8},
+                      {"d_ff", 8},      {"n_layers", 1},   {"n_heads", 1}};
+  config_["data"] = {{"images", images}};
+  config_["context"] = 16;
+  config_.erase("eval");
+  const auto result = run();
+  ASSERT_FALSE(result.has_value());
+  EXPECT_THAT(result.error().message, HasSubstr("data: its samples have no tokens"));
 }
 
 }  // namespace
