@@ -4,7 +4,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_arguments_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -274,5 +274,5 @@ TEST_F(Arguments, APenaltyKeepsAnAnswerFromRepeating) {
   EXPECT_GT(distinct({"--frequency-penalty", "1"}), 1u);
 }
 
-}  // namespace
+}  // namespace cli_arguments_test
 }  // namespace fovea

@@ -4,7 +4,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_ask_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -334,5 +334,5 @@ TEST_F(CliAsk, ABrokenKeptProfileIsSaidAndStopsOnlyWhatNeedsIt) {
   EXPECT_THAT(masked.err, AllOf(said, HasSubstr("needs the retrieval values of a head profile")));
 }
 
-}  // namespace
+}  // namespace cli_ask_test
 }  // namespace fovea

@@ -6,7 +6,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_capture_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -105,5 +105,5 @@ TEST_F(CaptureCommand, TheOldFileStaysWhereANewOneFails) {
   EXPECT_EQ(read_file(path("x.safetensors")).value(), "old");
 }
 
-}  // namespace
+}  // namespace cli_capture_test
 }  // namespace fovea

@@ -3,7 +3,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_convert_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -165,5 +165,5 @@ TEST_F(Convert, ImportanceKnowsEachExpert) {
   }
 }
 
-}  // namespace
+}  // namespace cli_convert_test
 }  // namespace fovea

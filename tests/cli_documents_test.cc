@@ -2,7 +2,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_documents_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -111,5 +111,5 @@ TEST_F(CliDocuments, CaptureNamesAnEmptyHookAndKeepsNoMoreKeysThanThereAre) {
   EXPECT_LT(fs::file_size(path("x.safetensors")), 10'000u);
 }
 
-}  // namespace
+}  // namespace cli_documents_test
 }  // namespace fovea

@@ -6,7 +6,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_embed_test {
 
 using ::testing::HasSubstr;
 
@@ -132,5 +132,5 @@ TEST_F(Cli, PoolingIsAsTheFolderSays) {
   EXPECT_EQ(run({"embed", "-m", path("bert"), "--ids", path("ids"), "--pooling", "mean"}).code, 0);
 }
 
-}  // namespace
+}  // namespace cli_embed_test
 }  // namespace fovea

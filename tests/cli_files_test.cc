@@ -5,7 +5,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_files_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -332,5 +332,5 @@ TEST_F(CliFiles, APrefixStoreThatEveryoneMayWriteIntoIsNotBelieved) {
   EXPECT_THAT(open.err, HasSubstr("everyone may write"));
 }
 
-}  // namespace
+}  // namespace cli_files_test
 }  // namespace fovea

@@ -2,7 +2,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_folder_test {
 
 using ::testing::HasSubstr;
 
@@ -112,5 +112,5 @@ TEST_F(CliFolder, ModelsOfOtherProgramsAreFoundByName) {
   EXPECT_THAT(fails(66, {"run", "-m", "ollama:llama", "x"}), HasSubstr("ollama:llama"));
 }
 
-}  // namespace
+}  // namespace cli_folder_test
 }  // namespace fovea

@@ -4,7 +4,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_lora_test {
 
 using ::testing::HasSubstr;
 
@@ -56,5 +56,5 @@ TEST_F(CliLora, AdaptersThatDoNotFitAreRefusedInOneSentence) {
   EXPECT_THAT(fails(65, {"show", adapter_}), HasSubstr("adapter"));
 }
 
-}  // namespace
+}  // namespace cli_lora_test
 }  // namespace fovea

@@ -6,7 +6,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_methods_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -65,5 +65,5 @@ TEST_F(MethodsCommand, AnUnknownNameIsAUsageErrorWithTheNearest) {
   EXPECT_THAT(fails(2, {"methods", "straming-llm"}), AllOf(HasSubstr("straming-llm"), HasSubstr("streaming-llm")));
 }
 
-}  // namespace
+}  // namespace cli_methods_test
 }  // namespace fovea

@@ -2,7 +2,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_quantize_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -118,5 +118,5 @@ TEST_F(Quantize, ImportanceOfATextChangesTheCodes) {
   EXPECT_EQ(read_file(path("b")).value(), read_file(weights).value()) << again;
 }
 
-}  // namespace
+}  // namespace cli_quantize_test
 }  // namespace fovea

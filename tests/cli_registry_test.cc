@@ -3,7 +3,7 @@
 #include "apps/cli/command.h"
 
 namespace fovea::cli {
-namespace {
+namespace cli_registry_test {
 
 TEST(CommandRegistry, RefusesADoubleName) {
   const Command command{"no-such-command", "", "", nullptr};
@@ -12,5 +12,5 @@ TEST(CommandRegistry, RefusesADoubleName) {
   EXPECT_EQ(command_registry().count("no-such-command"), 1u);
 }
 
-}  // namespace
+}  // namespace cli_registry_test
 }  // namespace fovea::cli

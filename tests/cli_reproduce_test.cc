@@ -9,7 +9,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_reproduce_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -104,5 +104,5 @@ TEST_F(Reproduce, CtrlCKeepsTheCellsThatAreFinished) {
   EXPECT_EQ(std::filesystem::last_write_time(kept[0]), written);
 }
 
-}  // namespace
+}  // namespace cli_reproduce_test
 }  // namespace fovea

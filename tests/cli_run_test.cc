@@ -8,7 +8,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_run_test {
 
 using ::testing::AllOf;
 using ::testing::AnyOf;
@@ -429,5 +429,5 @@ TEST_F(Cli, L4_CtrlCEndsAModelCommandWith130AndOneSentence) {
   EXPECT_EQ(read_file(path("o")).value(), "");
 }
 
-}  // namespace
+}  // namespace cli_run_test
 }  // namespace fovea

@@ -4,7 +4,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_template_test {
 
 using ::testing::HasSubstr;
 
@@ -120,5 +120,5 @@ TEST_F(CliTemplate, MissingFilesAreNamed) {
   EXPECT_EQ(run({"template", "-m", model_}).code, 2);
 }
 
-}  // namespace
+}  // namespace cli_template_test
 }  // namespace fovea

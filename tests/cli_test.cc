@@ -8,7 +8,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -224,5 +224,5 @@ TEST_F(Cli, CompletionScriptsNameEveryCommand) {
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
 }
 
-}  // namespace
+}  // namespace cli_test
 }  // namespace fovea

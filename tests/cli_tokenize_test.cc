@@ -4,7 +4,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_tokenize_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -106,5 +106,5 @@ TEST_F(Cli, TokenizeWantsOneTextAndOneModel) {
   EXPECT_THAT(fails(66, {"tokenize", "-m", "none", "text"}), HasSubstr("none"));
 }
 
-}  // namespace
+}  // namespace cli_tokenize_test
 }  // namespace fovea

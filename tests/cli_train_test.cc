@@ -6,7 +6,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace cli_train_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -457,5 +457,5 @@ TEST_F(CliTrain, ExamplesRun) {
   }
 }
 
-}  // namespace
+}  // namespace cli_train_test
 }  // namespace fovea

@@ -15,7 +15,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace docs_commands_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -235,5 +235,5 @@ TEST_F(DocsCommands, EveryExampleOfTheHelpRuns) {
   }
 }
 
-}  // namespace
+}  // namespace docs_commands_test
 }  // namespace fovea

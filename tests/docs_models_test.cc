@@ -6,7 +6,7 @@
 #include "tests/cli_fixture.h"
 
 namespace fovea {
-namespace {
+namespace docs_models_test {
 
 using ::testing::HasSubstr;
 
@@ -19,5 +19,5 @@ TEST_F(Cli, ThePageOfModelsHasTheTableOfTheRegistry) {
   EXPECT_THAT(ran.out, HasSubstr("| `llama` |"));
 }
 
-}  // namespace
+}  // namespace docs_models_test
 }  // namespace fovea

@@ -13,7 +13,7 @@
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::engine {
-namespace {
+namespace every_conversion_test {
 
 namespace fs = std::filesystem;
 
@@ -134,5 +134,5 @@ TEST_P(EveryConversion, EitherFormAnswersAlike) {
   EXPECT_LT(worst, 2e-5);
 }
 
-}  // namespace
+}  // namespace every_conversion_test
 }  // namespace fovea::engine

@@ -19,7 +19,7 @@
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::engine {
-namespace {
+namespace every_encoder_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -251,5 +251,5 @@ TEST(Encoders, EveryOneHasATinyModel) {
   }
 }
 
-}  // namespace
+}  // namespace every_encoder_test
 }  // namespace fovea::engine

@@ -15,7 +15,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::engine {
-namespace {
+namespace every_family_test {
 
 namespace fs = std::filesystem;
 
@@ -201,5 +201,5 @@ TEST_P(EveryFamily, EveryWeightHasTheGradientOfTheLoss) {
   models::TinyModel(GetParam(), /*all_experts=*/true).expect_gradients_meet_finite_differences(20);
 }
 
-}  // namespace
+}  // namespace every_family_test
 }  // namespace fovea::engine

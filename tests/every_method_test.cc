@@ -18,7 +18,7 @@
 #include "fovea/probe/measures/profile.h"
 
 namespace fovea::engine {
-namespace {
+namespace every_method_test {
 
 using attention::MethodInfo;
 using kernels::Numerics;
@@ -431,5 +431,5 @@ TEST_P(EveryMethod, ActsOnlyInTheStagesItNames) {
   EXPECT_THAT(attention::stage_names(acts & ~info().stages), IsEmpty());
 }
 
-}  // namespace
+}  // namespace every_method_test
 }  // namespace fovea::engine

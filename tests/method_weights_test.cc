@@ -18,7 +18,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea {
-namespace {
+namespace method_weights_test {
 
 using attention::Pipeline;
 using ::testing::HasSubstr;
@@ -129,5 +129,5 @@ TEST(MethodWeights, ThatDoNotFitAreRefusedByName) {
   EXPECT_THAT(of_nobody.error().message, HasSubstr("temperature.bias"));
 }
 
-}  // namespace
+}  // namespace method_weights_test
 }  // namespace fovea

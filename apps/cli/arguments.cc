@@ -127,7 +127,7 @@ class Adoption {
     if (!sub_.find("--cache-type")) return unknown(keys_ ? "-ctk" : "-ctv");
     if (keys_ && values_ && *keys_ != *values_) {
       return make_error(ErrorCode::kUsage, "-ctk {} and -ctv {}: keys and values are kept alike here (--cache-type)",
-                        quoted(*keys_, 40), quoted(*values_, 40));
+                        quote(*keys_, 40), quote(*values_, 40));
     }
     std::string type = keys_ ? *keys_ : *values_;
     if (type == "f16" || type == "bf16") {  // what other programs keep unless told otherwise
@@ -168,10 +168,9 @@ class Adoption {
     const std::string head = word.substr(0, 2);
     if (const Option option = sub_.find(head); option && option.takes_value()) {
       return make_error(ErrorCode::kUsage, "unknown option {}; a value stands apart from its flag: {} {}",
-                        quoted(word, 40), head, word.substr(2, 40));
+                        quote(word, 40), head, word.substr(2, 40));
     }
-    return make_error(ErrorCode::kUsage, "unknown option {}; see fovea {} --help", quoted(word, 40),
-                      arguments_.command);
+    return make_error(ErrorCode::kUsage, "unknown option {}; see fovea {} --help", quote(word, 40), arguments_.command);
   }
 
   const CommandLine& sub_;
@@ -207,8 +206,8 @@ Result<Arguments> find_command(const std::vector<std::string>& args) {
     if (!attached && !contains(kWithValue, name) && !contains(kAlone, name)) {
       const auto later = std::find_if(args.begin() + static_cast<ptrdiff_t>(at), args.end(), is_command);
       if (later == args.end())
-        return make_error(ErrorCode::kUsage, "unknown option {}; fovea --help lists the commands", quoted(name, 40));
-      return make_error(ErrorCode::kUsage, "{} belongs behind the command: fovea {} {} ...", quoted(name, 40), *later,
+        return make_error(ErrorCode::kUsage, "unknown option {}; fovea --help lists the commands", quote(name, 40));
+      return make_error(ErrorCode::kUsage, "{} belongs behind the command: fovea {} {} ...", quote(name, 40), *later,
                         name);
     }
     before.push_back(word);

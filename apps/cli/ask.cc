@@ -20,7 +20,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace ask_command {
 
 constexpr int kAnswerRoom = 32;  // tokens that must be left for an answer
 
@@ -51,7 +51,7 @@ Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Co
     const bool dense = options.model.attention == "dense" || options.model.attention == "auto";
     return make_error(
         ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}{}",
-        documents.size() == 1 ? quoted(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
+        documents.size() == 1 ? quote(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
         n_tokens, kAnswerRoom, store::model_name(path), n_ctx, n_ctx < most ? " (--ctx-size)" : "",
         dense ? "; --attention streaming-llm reads on without end, and knows the beginning and the last of it"
               : fmt::format("; with {} some row looks back further than that", options.model.attention));
@@ -134,14 +134,14 @@ Status tell_question_from_files(Options& options, const CommandLine& sub, Option
         files.push_back(word);
       } else {
         return make_error(ErrorCode::kUsage, "unexpected argument {}; the question is one argument, in quotes",
-                          quoted(word, 40));
+                          quote(word, 40));
       }
     }
   }
   std::error_code ignored;
   if (after_file && std::filesystem::exists(options.question, ignored)) {
     return make_error(ErrorCode::kUsage, "QUESTION is missing: the last word is it, and {} is a file",
-                      quoted(options.question, 4096));
+                      quote(options.question, 4096));
   }
   options.files = after_file ? files : options.named;  // those of FOVEA_ARG_FILE have no order
   return {};
@@ -180,5 +180,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("ask", "answer a question about files, with the lines that the answer came from",
               "fovea ask --file /usr/share/common-licenses/GPL-3 \"Who published this licence?\"", setup)
 
-}  // namespace
+}  // namespace ask_command
 }  // namespace fovea::cli

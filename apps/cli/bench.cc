@@ -17,7 +17,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace bench_command {
 
 using Clock = std::chrono::steady_clock;
 
@@ -291,5 +291,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("bench", "how fast a model runs here, and how exact fast arithmetic is",
               "fovea bench -m smollm2-135m -p 512 -n 64 -r 3", setup)
 
-}  // namespace
+}  // namespace bench_command
 }  // namespace fovea::cli

@@ -17,7 +17,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace capture_command {
 
 struct Options {
   ModelFlags model;
@@ -37,7 +37,7 @@ Result<std::vector<std::string>> hook_names(const std::vector<std::string>& list
         return make_error(ErrorCode::kUsage,
                           "--hooks {}: a name between the commas is empty; fovea show MODEL --hooks "
                           "lists the names",
-                          fovea::quoted(list, 80));
+                          quote(list, 80));
       names.push_back(list.substr(begin, end - begin));
       begin = end + 1;
     }
@@ -175,5 +175,5 @@ FOVEA_COMMAND("capture", "named values of a prompt's forward pass, to a .safeten
               "out.safetensors",
               setup)
 
-}  // namespace
+}  // namespace capture_command
 }  // namespace fovea::cli

@@ -16,7 +16,7 @@
 #include "fovea/probe/evidence/conversation.h"
 
 namespace fovea::cli {
-namespace {
+namespace chat_command {
 
 constexpr size_t kMaxLine = size_t{64} << 20;
 
@@ -150,7 +150,7 @@ Status chat(const Options& options, const Common& common) {
     }
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     if (line[0] == '/') {
-      say(common, fmt::format("unknown command {}; {}", fovea::quoted(line, 40), kCommands));
+      say(common, fmt::format("unknown command {}; {}", quote(line, 40), kCommands));
       continue;
     }
     engine::GenerateOptions turn = generate;
@@ -209,7 +209,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
     if (options->named.empty() && !options->words.empty())
       return make_error(ErrorCode::kUsage,
                         "unexpected argument {}; a text to talk about is named by --file (fovea chat --help)",
-                        fovea::quoted(options->words[0], 40));
+                        quote(options->words[0], 40));
     if (common.model.empty() && options->named.empty()) return make_error(ErrorCode::kUsage, "--model is required");
     if (common.model.empty()) common.model = kDefaultModel;
     for (const std::string& name : options->files()) {
@@ -221,5 +221,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("chat", "a conversation with a model, one line a turn", "fovea chat -m smollm2-135m", setup)
 
-}  // namespace
+}  // namespace chat_command
 }  // namespace fovea::cli

@@ -48,7 +48,7 @@ Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {
   for (const std::string& variable : flags.variables) {
     const size_t equals = variable.find('=');
     if (equals == std::string::npos || equals == 0)
-      return make_error(ErrorCode::kUsage, "--template-var wants NAME=JSON and got {}", quoted(variable, 80));
+      return make_error(ErrorCode::kUsage, "--template-var wants NAME=JSON and got {}", quote(variable, 80));
     const std::string name = variable.substr(0, equals);
     auto value = parse_json(variable.substr(equals + 1), "--template-var " + name);
     if (!value) return make_error(ErrorCode::kUsage, "{} (a text needs quotes)", value.error().message);
@@ -58,7 +58,7 @@ Result<engine::ChatOptions> chat_options(const ChatFlags& flags) {
   if (!flags.source_file.empty()) {
     FOVEA_ASSIGN_OR_RETURN(out.source,
                            read_text_file(flags.source_file, {.max_bytes = tokenizers::ChatTemplate::kMaxSourceBytes}));
-    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", fovea::quoted(flags.source_file));
+    if (out.source.empty()) return make_error(ErrorCode::kData, "{}: it is empty", quote(flags.source_file));
   }
   FOVEA_RETURN_IF_ERROR(engine::check_chat_options(out));
   return out;

@@ -12,7 +12,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace check_command {
 
 struct Options {
   std::string path;
@@ -131,5 +131,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("check", "validate a model file without running it", "fovea check smollm2-135m", setup)
 
-}  // namespace
+}  // namespace check_command
 }  // namespace fovea::cli

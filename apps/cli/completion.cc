@@ -4,7 +4,7 @@
 #include "apps/cli/command.h"
 
 namespace fovea::cli {
-namespace {
+namespace completion_command {
 
 std::string join(const std::vector<std::string>& words) {
   std::string out;
@@ -79,5 +79,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("completion", "a completion script for a shell",
               "fovea completion bash > ~/.local/share/bash-completion/completions/fovea", setup)
 
-}  // namespace
+}  // namespace completion_command
 }  // namespace fovea::cli

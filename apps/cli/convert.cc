@@ -10,7 +10,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace convert_command {
 
 struct Options {
   std::string in, out;
@@ -27,9 +27,9 @@ Status convert(const Options& options, const Common& common) {
                ? make_error(ErrorCode::kUsage,
                             "OUT: of a GGUF file a folder is made; {} is a name for a file (another "
                             "type of GGUF: fovea quantize)",
-                            fovea::quoted(options.out, 4096))
+                            quote(options.out, 4096))
                : make_error(ErrorCode::kUsage, "OUT: of a folder a .gguf file is made; {} is no name for one",
-                            fovea::quoted(options.out, 4096));
+                            quote(options.out, 4096));
   }
   uint64_t bytes = conversion->bytes();
   for (const std::string& note : source->warnings()) tell("{}", note);
@@ -72,5 +72,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("convert", "write a Hugging Face folder as GGUF, or a GGUF file as a folder",
               "fovea convert smollm2-135m smollm2-135m-hf", setup)
 
-}  // namespace
+}  // namespace convert_command
 }  // namespace fovea::cli

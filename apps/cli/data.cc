@@ -11,7 +11,7 @@
 #include "fovea/base/json.h"
 
 namespace fovea::cli {
-namespace {
+namespace data_command {
 
 struct Options {
   std::string name, out;
@@ -24,7 +24,7 @@ struct Options {
 Status put(nlohmann::ordered_json& config, const std::string& setting) {
   const size_t equals = setting.find('=');
   if (equals == setting.npos || equals == 0)
-    return make_error(ErrorCode::kUsage, "--set {}: NAME=VALUE is needed", fovea::quoted(setting));
+    return make_error(ErrorCode::kUsage, "--set {}: NAME=VALUE is needed", quote(setting));
   const std::string name = setting.substr(0, equals), value = setting.substr(equals + 1);
   const auto parsed = parse_json(value, "--set");
   config[name] = parsed ? *parsed : nlohmann::ordered_json(value);
@@ -104,5 +104,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("data", "samples of a generator of training data", "fovea data induction --show 2", setup)
 
-}  // namespace
+}  // namespace data_command
 }  // namespace fovea::cli

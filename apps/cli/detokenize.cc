@@ -13,7 +13,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
-namespace {
+namespace detokenize_command {
 
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
@@ -24,7 +24,7 @@ struct Options {
 };
 
 Error bad_id(size_t index, std::string_view text) {
-  return make_error(ErrorCode::kUsage, "token {} of the list is {}, which is no token id", index, fovea::quoted(text));
+  return make_error(ErrorCode::kUsage, "token {} of the list is {}, which is no token id", index, quote(text));
 }
 
 // Ids are kept within int32: what is larger is no token of any model.
@@ -74,8 +74,7 @@ Status detokenize(const Options& options, const Common& common) {
     FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(fmt::format("{}", fmt::join(options.ids, " ")), "the arguments"));
   } else {
     FOVEA_ASSIGN_OR_RETURN(const std::string content, read_text_file(options.file, {.max_bytes = kMaxFileBytes}));
-    FOVEA_ASSIGN_OR_RETURN(
-        ids, parse_ids(content, options.file == "-" ? "standard input" : fovea::quoted(options.file, 4096)));
+    FOVEA_ASSIGN_OR_RETURN(ids, parse_ids(content, options.file == "-" ? "standard input" : quote(options.file, 4096)));
   }
   FOVEA_ASSIGN_OR_RETURN(const std::string text, tokenizer->decode(ids, !options.no_special));
   if (!common.json) return print(stdout_is_terminal() ? printable(text) + "\n" : text);
@@ -99,5 +98,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("detokenize", "the text of token ids, byte for byte", "fovea detokenize -m smollm2-135m 19556 28 905",
               setup)
 
-}  // namespace
+}  // namespace detokenize_command
 }  // namespace fovea::cli

@@ -13,7 +13,7 @@
 #include "fovea/engine/embedder.h"
 
 namespace fovea::cli {
-namespace {
+namespace embed_command {
 
 constexpr size_t kTextsAtOnce = 1'024;  // read, made into vectors and written before the next
 constexpr uint64_t kMaxIdsBytes = uint64_t{256} << 20;
@@ -51,7 +51,7 @@ Result<std::vector<int32_t>> ids_of(const nlohmann::ordered_json& list, const st
   std::vector<int32_t> ids;
   for (const auto& id : list) {
     if (!id.is_number_integer() || id < 0 || id > INT32_MAX)
-      return make_error(ErrorCode::kData, "{}: {} is no id of a token", name, fovea::quoted(id.dump(), 40));
+      return make_error(ErrorCode::kData, "{}: {} is no id of a token", name, quote(id.dump(), 40));
     ids.push_back(id.get<int32_t>());
   }
   return ids;
@@ -60,7 +60,7 @@ Result<std::vector<int32_t>> ids_of(const nlohmann::ordered_json& list, const st
 // A list of ids, or a list of such lists.
 Result<std::vector<std::vector<int32_t>>> read_ids(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const auto json, read_json(path, kMaxIdsBytes));
-  const std::string name = path == "-" ? "standard input" : fovea::quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : quote(path, 4096);
   if (!json.is_array() || json.empty()) return make_error(ErrorCode::kData, "{}: it is no list of ids", name);
   std::vector<std::vector<int32_t>> out;
   if (!json[0].is_array()) {
@@ -90,8 +90,7 @@ Result<Texts> read_texts(const Options& options) {
   } else {
     out.lines = lines_of(*out.bytes);
   }
-  if (out.lines.empty())
-    return make_error(ErrorCode::kUsage, "{}: it has no line", fovea::quoted(options.text.file, 4096));
+  if (out.lines.empty()) return make_error(ErrorCode::kUsage, "{}: it has no line", quote(options.text.file, 4096));
   return out;
 }
 
@@ -199,5 +198,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("embed", "vectors of texts, one for each line of a file",
               "fovea embed -m minilm-l6 \"A cat sat on the mat\" --json", setup)
 
-}  // namespace
+}  // namespace embed_command
 }  // namespace fovea::cli

@@ -12,7 +12,7 @@
 #include "fovea/tensor/product_watch.h"
 
 namespace fovea::cli {
-namespace {
+namespace importance_command {
 
 struct Options {
   ModelFlags model;
@@ -76,5 +76,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("importance", "measure on a text how much each column of each weight matters",
               "fovea importance -m smollm2-135m -f /usr/share/common-licenses/BSD -o smollm2.imatrix", setup)
 
-}  // namespace
+}  // namespace importance_command
 }  // namespace fovea::cli

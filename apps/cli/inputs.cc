@@ -18,7 +18,7 @@ Status check_not_an_input(const std::string& out, const std::vector<std::string>
     const bool in_folder =
         fs::is_directory(input, ignored) && written.parent_path() == fs::weakly_canonical(input, ignored);
     if (in_folder || fs::equivalent(out, input, ignored))
-      return make_error(ErrorCode::kUsage, "{}: is being read; name another file to write", fovea::quoted(out, 4096));
+      return make_error(ErrorCode::kUsage, "{}: is being read; name another file to write", quote(out, 4096));
   }
   return {};
 }

@@ -6,7 +6,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace list_command {
 
 Status list(bool all, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto models, store::list_models(all));
@@ -47,5 +47,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("list", "what is in the model store", "fovea list --json", setup)
 
-}  // namespace
+}  // namespace list_command
 }  // namespace fovea::cli

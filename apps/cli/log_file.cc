@@ -26,7 +26,7 @@ Status open_log_file(const std::string& path) {
                          : errno == ENOENT                 ? ErrorCode::kNotFound
                          : errno == EISDIR                 ? ErrorCode::kUsage
                                                            : ErrorCode::kIo;
-  return make_error(code, "--log-file {}: {}", quoted(path, 4096), std::strerror(errno));
+  return make_error(code, "--log-file {}: {}", quote(path, 4096), std::strerror(errno));
 }
 
 void write_log_file(LogLevel level, std::string_view sentence) {

@@ -8,7 +8,7 @@
 #include "fovea/base/npy.h"
 
 namespace fovea::cli {
-namespace {
+namespace logits_command {
 
 struct Options {
   ModelFlags model;
@@ -68,5 +68,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("logits", "the logits after every token of a text, as a NumPy file",
               "fovea logits -m smollm2-135m \"The capital of France is\" -o logits.npy", setup)
 
-}  // namespace
+}  // namespace logits_command
 }  // namespace fovea::cli

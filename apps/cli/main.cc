@@ -48,7 +48,7 @@ std::string with_variable(const std::string& message, const CommandLine& sub, co
       return arg == flag || arg.starts_with(flag + "=") ||
              (!option.short_name().empty() && arg.starts_with(option.short_name()));
     });
-    if (!given) return fmt::format("environment variable {}={}: {}", option.variable(), fovea::quoted(value), message);
+    if (!given) return fmt::format("environment variable {}={}: {}", option.variable(), quote(value), message);
   }
   return message;
 }
@@ -65,7 +65,7 @@ int run(int argc, char** argv) {
   for (const std::string& arg : arguments.words) {
     if (arg == "--") break;
     if (arg.size() > 3 && arg.starts_with("--") && arg.ends_with("=") && arg.find('=') == arg.size() - 1) {
-      return usage(fmt::format("{} has no value", fovea::quoted(arg)));
+      return usage(fmt::format("{} has no value", quote(arg)));
     }
   }
   // Only the command that was asked for gets its options: two commands that bind the same
@@ -82,7 +82,7 @@ int run(int argc, char** argv) {
     go = set_up(command, *chosen, common);
   }
   if (!wanted.empty() && !chosen) {
-    return usage(fmt::format("unknown command {}{}", fovea::quoted(wanted), did_you_mean(wanted, names)));
+    return usage(fmt::format("unknown command {}{}", quote(wanted), did_you_mean(wanted, names)));
   }
   if (chosen) {
     if (const Status adopted = adopt_foreign_flags(*chosen, arguments); !adopted) return fail(adopted.error());
@@ -101,10 +101,10 @@ int run(int argc, char** argv) {
   if (!parsed.unknown.empty()) {
     const std::string& first = parsed.unknown.front();
     if (!first.starts_with("-"))
-      return usage(fmt::format("unexpected argument {}; see fovea {} --help", fovea::quoted(first), wanted));
+      return usage(fmt::format("unexpected argument {}; see fovea {} --help", quote(first), wanted));
     const std::string name = first.substr(0, first.find('='));
     const auto names_here = (chosen ? *chosen : app).long_names();
-    return usage(fmt::format("unknown option {}{}", fovea::quoted(name), did_you_mean(name, names_here)));
+    return usage(fmt::format("unknown option {}{}", quote(name), did_you_mean(name, names_here)));
   }
   if (!parsed.error.empty()) return usage(chosen ? with_variable(parsed.error, *chosen, args) : parsed.error);
   if (!chosen) return usage("no command given; fovea --help lists them");

@@ -10,7 +10,7 @@
 #include "fovea/probe/measures/profile.h"
 
 namespace fovea::cli {
-namespace {
+namespace methods_command {
 
 using attention::KnobInfo;
 using attention::MethodInfo;
@@ -124,5 +124,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("methods", "the attention methods and their knobs", "fovea methods streaming-llm", setup)
 
-}  // namespace
+}  // namespace methods_command
 }  // namespace fovea::cli

@@ -40,7 +40,7 @@ Result<uint64_t> repack_budget(const Common& common, const std::string& repack) 
   uint64_t bytes = 0;
   if (parse_size(repack, bytes)) return bytes;
   return make_error(ErrorCode::kUsage, "--repack: {} is neither auto, off, nor a size in 0 to {} bytes, as in 500MB",
-                    quoted(repack, 40), kMaxSize);
+                    quote(repack, 40), kMaxSize);
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
          "with --numerics exact f32")
       .check([](const std::string& input) {
         if (input == "auto" || cache_type(input)) return std::string();
-        return fmt::format("{} is not auto, q8_0, f32 or i16", quoted(input, 40));
+        return fmt::format("{} is not auto, q8_0, f32 or i16", quote(input, 40));
       })
       .show_default();
   add_lora_flag(sub, flags.loras);
@@ -126,7 +126,7 @@ Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Mode
       request.path.resize(equals);
     if (request.path.empty() || !(std::abs(request.scale) <= 1e6))
       return make_error(ErrorCode::kUsage, "--lora: {} is not PATH or PATH=SCALE, as in my-adapter=0.5",
-                        quoted(text, 4096));
+                        quote(text, 4096));
     requests.push_back(std::move(request));
   }
   return engine::load_loras(model, requests);
@@ -139,7 +139,7 @@ void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup) {
     int n = text == "auto" ? kMost : 0;
     const bool known = text == "auto" || text == "off" || (parse_number(text, n) && n >= 1 && n <= kMost);
     if (!known)
-      return fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}", quoted(text, 40), kMost);
+      return fmt::format("{} is neither auto, off, nor a number of tokens in 1 to {}", quote(text, 40), kMost);
     lookup.max_drafted = n;
     return std::string();
   };
@@ -205,7 +205,7 @@ Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, con
     const size_t value_at = equals == std::string::npos ? equals : equals + (text[equals] == '-' ? 0 : 1);
     if (equals == std::string::npos || !parse_number(std::string_view(text).substr(0, equals), id) ||
         !parse_number(std::string_view(text).substr(value_at), value)) {
-      return make_error(ErrorCode::kUsage, "--logit-bias: {} is not ID=VALUE, as in 42=-inf", quoted(text, 40));
+      return make_error(ErrorCode::kUsage, "--logit-bias: {} is not ID=VALUE, as in 42=-inf", quote(text, 40));
     }
     options.sampling.logit_bias[id] = value;
   }

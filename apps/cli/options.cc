@@ -28,8 +28,7 @@ CLI::Validator switch_value(int most) {
                    no = value == "0" || value == "off" || value == "no";
         if (most > 1 && value == "2") return std::string();
         if (!yes && !no)
-          return fmt::format("{} is not {}", quoted(value, 40),
-                             most > 1 ? "a whole number in 0 to 2" : "true or false");
+          return fmt::format("{} is not {}", quote(value, 40), most > 1 ? "a whole number in 0 to 2" : "true or false");
         value = yes ? "true" : "false";
         return std::string();
       },

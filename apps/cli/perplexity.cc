@@ -8,7 +8,7 @@
 #include "fovea/tasks/windows.h"
 
 namespace fovea::cli {
-namespace {
+namespace perplexity_command {
 
 struct Options {
   ModelFlags model;
@@ -104,5 +104,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("perplexity", "how well a model predicts a text",
               "fovea perplexity -m smollm2-135m -f /usr/share/common-licenses/GPL-3 -c 512", setup)
 
-}  // namespace
+}  // namespace perplexity_command
 }  // namespace fovea::cli

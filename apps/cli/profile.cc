@@ -22,7 +22,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace profile_command {
 
 struct Options {
   ModelFlags model;
@@ -112,7 +112,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   // Minutes of work: where it also goes elsewhere, a store that cannot be written does not lose it.
   if (!kept && options.output.empty() && !common.json) return kept.error();
   if (!kept) log_warning("the profile is not kept: {}", kept.error().message);
-  if (kept && !common.quiet) tell("kept in {}", fovea::quoted(path, 4096));
+  if (kept && !common.quiet) tell("kept in {}", quote(path, 4096));
   return std::move(measured.json);
 }
 
@@ -121,7 +121,7 @@ Status compare(const attention::HeadProfile& mine, const std::string& path, cons
   FOVEA_ASSIGN_OR_RETURN(const attention::HeadProfile other, probe::read_any_profile(path));
   const auto found = probe::compare_profiles(mine, other, "retrieval");
   if (!found)
-    return make_error(found.error().code, "this model's profile against {}: {}", fovea::quoted(path, 4096),
+    return make_error(found.error().code, "this model's profile against {}: {}", quote(path, 4096),
                       found.error().message);
   const bool same_file = mine.model_sha256 == other.model_sha256;
   if (common.json) {
@@ -210,5 +210,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("profile", "measure what every head does, once per model file", "fovea profile -m smollm2-135m", setup)
 
-}  // namespace
+}  // namespace profile_command
 }  // namespace fovea::cli

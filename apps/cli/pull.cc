@@ -6,7 +6,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace pull_command {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
@@ -41,5 +41,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("pull", "fetch a model and put it in the store", "fovea pull smollm2-135m", setup)
 
-}  // namespace
+}  // namespace pull_command
 }  // namespace fovea::cli

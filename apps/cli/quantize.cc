@@ -15,7 +15,7 @@
 #include "fovea/tasks/kl.h"
 
 namespace fovea::cli {
-namespace {
+namespace quantize_command {
 
 struct Options {
   std::string in, out, type, importance, text;
@@ -128,5 +128,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("quantize", "write a GGUF model with weights of another type",
               "fovea quantize smollm2-135m smollm2-q4_0.gguf --type q4_0", setup)
 
-}  // namespace
+}  // namespace quantize_command
 }  // namespace fovea::cli

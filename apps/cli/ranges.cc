@@ -18,7 +18,7 @@ Test in_range(int64_t min, int64_t max) {
       input = fmt::format("{}", value);  // "010" is ten to whoever reads it next
       return std::string();
     }
-    return fmt::format("{} is not a whole number in {} to {}", quoted(input, 40), min, max);
+    return fmt::format("{} is not a whole number in {} to {}", quote(input, 40), min, max);
   };
 }
 
@@ -27,7 +27,7 @@ Test in_range(double min, double max) {
     double value = 0;
     // NaN fails both comparisons.
     if (parse_number(input, value) && value >= min && value <= max) return std::string();
-    return fmt::format("{} is not a number in {} to {}", quoted(input, 40), min, max);
+    return fmt::format("{} is not a number in {} to {}", quote(input, 40), min, max);
   };
 }
 
@@ -38,7 +38,7 @@ Test size_in_bytes() {
       input = fmt::format("{}", value);
       return std::string();
     }
-    return fmt::format("{} is not a size in 0 to {} bytes, as in 4096, 500MB or 2GiB", quoted(input, 40), kMaxSize);
+    return fmt::format("{} is not a size in 0 to {} bytes, as in 4096, 500MB or 2GiB", quote(input, 40), kMaxSize);
   };
 }
 
@@ -48,7 +48,7 @@ Option add_seed_option(CommandLine& sub, Seed& seed, const std::string& help) {
     if (seed.random) {
       seed.value = std::random_device()();  // 32 bits: every JSON reader keeps them
     } else if (!parse_number(text, seed.value)) {
-      return fmt::format("{} is neither -1 (a random seed) nor a whole number in 0 to {}", quoted(text, 40),
+      return fmt::format("{} is neither -1 (a random seed) nor a whole number in 0 to {}", quote(text, 40),
                          std::numeric_limits<uint64_t>::max());
     }
     return std::string();

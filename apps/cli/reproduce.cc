@@ -13,7 +13,7 @@
 #include "papers/support/run.h"
 
 namespace fovea::cli {
-namespace {
+namespace reproduce_command {
 
 using papers::Paper;
 
@@ -68,7 +68,7 @@ Result<std::map<std::string, std::string>> settings_of(const Options& options) {
   for (const std::string& text : options.settings) {
     const size_t equals = text.find('=');
     if (equals == std::string::npos || equals == 0)
-      return make_error(ErrorCode::kUsage, "--set: {} is not NAME=VALUE", quoted(text, 80));
+      return make_error(ErrorCode::kUsage, "--set: {} is not NAME=VALUE", quote(text, 80));
     out[text.substr(0, equals)] = text.substr(equals + 1);
   }
   return out;
@@ -169,5 +169,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("reproduce", "what a paper claims, checked on a model", "fovea reproduce retrieval-heads --fast", setup)
 
-}  // namespace
+}  // namespace reproduce_command
 }  // namespace fovea::cli

@@ -11,7 +11,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace run_command {
 
 struct Options {
   ModelFlags model;
@@ -115,5 +115,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("run", "answer one prompt", "fovea run -m smollm2-135m \"Name three colours.\"", setup)
 
-}  // namespace
+}  // namespace run_command
 }  // namespace fovea::cli

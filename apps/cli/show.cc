@@ -15,7 +15,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace show_command {
 
 // What products read of a matrix that is packed: types without a kernel of their own take a wider form.
 uint64_t packed_bytes(const formats::TensorInfo& t) {
@@ -123,5 +123,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 
 FOVEA_COMMAND("show", "one model's sizes, tensors, chat template and hooks", "fovea show smollm2-135m", setup)
 
-}  // namespace
+}  // namespace show_command
 }  // namespace fovea::cli

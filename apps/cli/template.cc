@@ -12,7 +12,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::cli {
-namespace {
+namespace template_command {
 
 using Json = nlohmann::ordered_json;
 struct Options {
@@ -64,8 +64,7 @@ Status show_template(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const engine::ChatPrompt prompt, engine::encode_chat(*source, *tokenizer, messages, chat));
   if (!common.json) {
     std::string out;
-    for (const int32_t id : prompt.tokens)
-      out += fmt::format("{:>7}  {}\n", id, fovea::quoted(tokenizer->piece(id), SIZE_MAX));
+    for (const int32_t id : prompt.tokens) out += fmt::format("{:>7}  {}\n", id, quote(tokenizer->piece(id), SIZE_MAX));
     return print(out);
   }
   nlohmann::json tokens = nlohmann::json::array();
@@ -90,5 +89,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("template", "a chat as the model reads it: messages through the model's chat template",
               "fovea template -m smollm2-135m --messages - <<< '[{\"role\": \"user\", \"content\": \"Hi\"}]'", setup)
 
-}  // namespace
+}  // namespace template_command
 }  // namespace fovea::cli

@@ -14,7 +14,7 @@ constexpr uint64_t kMaxBytes = uint64_t{256} << 20;
 
 Result<std::vector<int64_t>> read_ids(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const std::string bytes, read_file(path, kMaxBytes));
-  const std::string name = path == "-" ? "standard input" : quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : quote(path, 4096);
   if (is_npy(bytes)) return parse_npy_integers(bytes, name);
   FOVEA_ASSIGN_OR_RETURN(const auto list, parse_json(bytes, name));
   if (!list.is_array()) return make_error(ErrorCode::kData, "{}: it is no list of ids", name);

@@ -11,7 +11,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
+namespace tokenize_command {
 
 struct Options {
   std::string text, file;
@@ -32,7 +32,7 @@ Status tokenize(const Options& options, bool has_text, const Common& common) {
                                                                   .parse_special = options.parse_special}));
   if (!common.json) {
     std::string out;
-    for (const int32_t id : ids) out += fmt::format("{:>7}  {}\n", id, quoted(tokenizer->piece(id), SIZE_MAX));
+    for (const int32_t id : ids) out += fmt::format("{:>7}  {}\n", id, quote(tokenizer->piece(id), SIZE_MAX));
     return print(out);
   }
   return print_json({{"tokens", tokens_json(ids, *tokenizer)}});
@@ -54,5 +54,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("tokenize", "the token ids of a text, and the piece of text that each stands for",
               "fovea tokenize -m smollm2-135m \"Hello, world\"", setup)
 
-}  // namespace
+}  // namespace tokenize_command
 }  // namespace fovea::cli

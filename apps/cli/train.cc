@@ -9,7 +9,7 @@
 #include "fovea/train/loop.h"
 
 namespace fovea::cli {
-namespace {
+namespace train_command {
 
 struct Options {
   std::string config;
@@ -74,5 +74,5 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 FOVEA_COMMAND("train", "train a model, a part of one or a LoRA as a config says", "fovea train examples/induction.json",
               setup)
 
-}  // namespace
+}  // namespace train_command
 }  // namespace fovea::cli

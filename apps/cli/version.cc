@@ -4,7 +4,7 @@
 #include "apps/cli/command.h"
 
 namespace fovea::cli {
-namespace {
+namespace version_command {
 
 std::function<Status()> setup(CommandLine&, Common& common) {
   return [&common]() -> Status {
@@ -15,5 +15,5 @@ std::function<Status()> setup(CommandLine&, Common& common) {
 
 FOVEA_COMMAND("version", "the version of this program", "fovea version", setup)
 
-}  // namespace
+}  // namespace version_command
 }  // namespace fovea::cli

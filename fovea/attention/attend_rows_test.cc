@@ -19,7 +19,7 @@
 #include "fovea/tensor/ops/math/add.h"
 
 namespace fovea::attention {
-namespace {
+namespace attend_rows_test {
 
 using tensor::Tensor;
 
@@ -213,5 +213,5 @@ TEST(RowHooks, ReplacedScoresGoThroughTheSoftmax) {
   layer.expect_head(z, 3, 1, layer.weighed(1, std::vector<double>(4, 0.25)));
 }
 
-}  // namespace
+}  // namespace attend_rows_test
 }  // namespace fovea::attention

@@ -10,7 +10,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::attention {
-namespace {
+namespace attend_tape_test {
 
 using tensor::Tensor;
 
@@ -151,5 +151,5 @@ TEST(AttendOnTape, AMethodThatWritesInPlaceIsRefusedThereAndTakenElsewhere) {
   EXPECT_EQ(layer.run(batch, 0), moved.run(batch, 0));
 }
 
-}  // namespace
+}  // namespace attend_tape_test
 }  // namespace fovea::attention

@@ -11,7 +11,7 @@
 #include "fovea/base/threads.h"
 
 namespace fovea::attention {
-namespace {
+namespace attend_test {
 
 using kernels::KvType;
 
@@ -510,5 +510,5 @@ TEST(Attend, RowsMayBeCutAfterATileWasEdited) {
   }
 }
 
-}  // namespace
+}  // namespace attend_test
 }  // namespace fovea::attention

@@ -222,7 +222,7 @@ Result<std::vector<HookPoint>> find_hooks(std::string_view pattern, const HookMa
   }
   if (!points.empty()) return points;
 
-  const std::string shown = fovea::quoted(std::string(pattern));
+  const std::string shown = quote(std::string(pattern));
   if (const auto reason = why_absent(name, model)) {
     return make_error(ErrorCode::kUsage, "hook {}: {}", shown, *reason);
   }
@@ -235,7 +235,7 @@ Result<std::vector<HookPoint>> find_hooks(std::string_view pattern, const HookMa
     });
     if (known) {
       return make_error(ErrorCode::kUsage, "hook {}: there is no layer {} in this model of {} layers (0 to {})", shown,
-                        fovea::quoted(layer), n_blocks, n_blocks - 1);
+                        quote(layer), n_blocks, n_blocks - 1);
     }
   }
   const auto nearest = nearest_names(std::string_view(name).substr(0, 200), model.names());

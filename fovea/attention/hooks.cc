@@ -136,7 +136,7 @@ Status Hooks::check_fired() const {
   for (const Entry& entry : entries_) {
     if (!entry.fired) {
       return make_error(ErrorCode::kUsage, "hook {} never fired in this run: the path taken does not compute it",
-                        fovea::quoted(entry.pattern));
+                        quote(entry.pattern));
     }
   }
   return {};

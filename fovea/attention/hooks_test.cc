@@ -11,7 +11,7 @@
 #include "fovea/tensor/tape.h"
 
 namespace fovea::attention {
-namespace {
+namespace hooks_test {
 
 using tensor::Tensor;
 using ::testing::ElementsAre;
@@ -271,5 +271,5 @@ TEST(Hooks, OfOneSequenceLeaveTheGradientsOfItsRowsWhole) {
   EXPECT_THROW(hooks(Site::kEmbed, kNoLayer, x), CheckFailed) << "in place";
 }
 
-}  // namespace
+}  // namespace hooks_test
 }  // namespace fovea::attention

@@ -47,10 +47,9 @@ class Setter final : public KnobVisitor {
 
   Status finish() {
     if (error_.message.empty() && !found_) {
-      error_ = names_.empty()
-                   ? make_error(ErrorCode::kUsage, "{} has no knob {}; it has none", method_, fovea::quoted(name_))
-                   : make_error(ErrorCode::kUsage, "{} has no knob {}; nearest: {} (all: {})", method_,
-                                fovea::quoted(name_), nearest_names(name_, names_, 1)[0], fmt::join(names_, ", "));
+      error_ = names_.empty() ? make_error(ErrorCode::kUsage, "{} has no knob {}; it has none", method_, quote(name_))
+                              : make_error(ErrorCode::kUsage, "{} has no knob {}; nearest: {} (all: {})", method_,
+                                           quote(name_), nearest_names(name_, names_, 1)[0], fmt::join(names_, ", "));
     }
     if (!error_.message.empty()) return error_;
     return {};
@@ -109,8 +108,7 @@ class Setter final : public KnobVisitor {
   }
   static constexpr double kMost = std::numeric_limits<int>::max();
   void fail(std::string_view wanted) {
-    error_ =
-        make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, fovea::quoted(text_));
+    error_ = make_error(ErrorCode::kUsage, "{}: knob {} must be {}, not {}", method_, name_, wanted, quote(text_));
   }
   bool parse(double& number, const KnobLimits& limits) {
     const auto [end, error] = std::from_chars(text_.data(), text_.data() + text_.size(), number);

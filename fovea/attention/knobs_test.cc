@@ -8,7 +8,7 @@
 #include "fovea/attention/method.h"
 
 namespace fovea::attention {
-namespace {
+namespace knobs_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -113,5 +113,5 @@ TEST(Knobs, SwitchesChoicesAndHeadsSayWhatTheyTake) {
   EXPECT_THAT(refusal("heads", "5-3"), AllOf(HasSubstr("heads"), HasSubstr("names no heads")));
 }
 
-}  // namespace
+}  // namespace knobs_test
 }  // namespace fovea::attention

@@ -9,7 +9,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::attention {
-namespace {
+namespace kv_cache_test {
 
 using ::testing::ElementsAre;
 
@@ -344,5 +344,5 @@ TEST(KvCache, RefusesPositionsThatDoNotRise) {
   EXPECT_THROW(cache.append(0, 2, 0, 3, x.data(), x.data()), CheckFailed);
 }
 
-}  // namespace
+}  // namespace kv_cache_test
 }  // namespace fovea::attention

@@ -7,7 +7,7 @@
 #include <vector>
 
 namespace fovea::attention {
-namespace {
+namespace kv_snapshot_test {
 
 using kernels::kNoPosition;
 using kernels::kPageKeys;
@@ -152,5 +152,5 @@ TEST(KvSnapshot, RefusesWhatNoCacheHolds) {
   EXPECT_THAT(read(copy, bytes).error().message, HasSubstr("without a key"));
 }
 
-}  // namespace
+}  // namespace kv_snapshot_test
 }  // namespace fovea::attention

@@ -99,7 +99,7 @@ std::vector<std::string> method_names() {
 
 Error no_such_method(std::string_view name) {
   return make_error(ErrorCode::kUsage, "no attention method is called {}; nearest: {} (all: fovea methods)",
-                    fovea::quoted(name), fmt::join(nearest_names(slug(name), method_names()), ", "));
+                    quote(name), fmt::join(nearest_names(slug(name), method_names()), ", "));
 }
 
 }  // namespace fovea::attention

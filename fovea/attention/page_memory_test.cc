@@ -11,7 +11,7 @@
 #include <vector>
 
 namespace fovea::attention {
-namespace {
+namespace page_memory_test {
 
 TEST(PageMemory, PagesAreAlignedAndDoNotOverlap) {
   constexpr size_t kBytes = 1000;
@@ -113,5 +113,5 @@ TEST(PageMemory, ThreadsMayTakeAndGiveAtOnce) {
   EXPECT_EQ(memory.bytes_held(), 0u);
 }
 
-}  // namespace
+}  // namespace page_memory_test
 }  // namespace fovea::attention

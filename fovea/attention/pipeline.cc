@@ -70,7 +70,7 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
   for (auto it = knobs.begin(); it != knobs.end(); ++it) {
     const std::string &knob = it->first, &value = it->second;
     if (std::any_of(knobs.begin(), it, [&](const auto& before) { return before.first == knob; }))
-      return make_error(ErrorCode::kUsage, "{}: knob {} is given twice", info.name, fovea::quoted(knob, 40));
+      return make_error(ErrorCode::kUsage, "{}: knob {} is given twice", info.name, quote(knob, 40));
     FOVEA_RETURN_IF_ERROR(set_knob(*method, knob, value));
     text += fmt::format(":{}={}", knob, value);
   }
@@ -108,13 +108,12 @@ Status Pipeline::add_policy_file(const std::string& path, const ModelShape& mode
       // Tried alone first, so that a bad one is told from its neighbours.
       if (const std::unique_ptr<Method> trial = make_method(entry.method)) {
         if (const Status set = set_knob(*trial, knob.name, knob.value); !set)
-          return make_error(set.error().code, "{}, {}: {}", fovea::quoted(path, 4096), knob.place, set.error().message);
+          return make_error(set.error().code, "{}, {}: {}", quote(path, 4096), knob.place, set.error().message);
       }
       knobs.emplace_back(knob.name, knob.value);
     }
     if (const Status added = add(entry.method, knobs, model); !added)
-      return make_error(added.error().code, "{}, {}: {}", fovea::quoted(path, 4096), entry.place,
-                        added.error().message);
+      return make_error(added.error().code, "{}, {}: {}", quote(path, 4096), entry.place, added.error().message);
   }
   return {};
 }
@@ -137,21 +136,21 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
     size_t first_knob = 0;
     if (fields[0].find('=') == std::string_view::npos) {
       if (fields[0].empty())
-        return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", fovea::quoted(spec));
+        return make_error(ErrorCode::kUsage, "--attention {}: a method's name is missing", quote(spec));
       if (fields[0] == "dense" || fields[0] == "auto") {
-        return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", fovea::quoted(spec), fields[0]);
+        return make_error(ErrorCode::kUsage, "--attention {}: {} stands alone", quote(spec), fields[0]);
       }
       entries.push_back({fields[0], {}});
       first_knob = 1;
     } else if (entries.empty()) {
-      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", fovea::quoted(spec),
-                        fovea::quoted(fields[0]));
+      return make_error(ErrorCode::kUsage, "--attention {}: knob {} comes before any method", quote(spec),
+                        quote(fields[0]));
     }
     for (size_t i = first_knob; i < fields.size(); ++i) {
       const size_t equals = fields[i].find('=');
       if (equals == std::string_view::npos || equals == 0) {
-        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", fovea::quoted(spec),
-                          fovea::quoted(fields[i]));
+        return make_error(ErrorCode::kUsage, "--attention {}: {} should read KNOB=VALUE", quote(spec),
+                          quote(fields[i]));
       }
       entries.back().knobs.emplace_back(fields[i].substr(0, equals), fields[i].substr(equals + 1));
     }

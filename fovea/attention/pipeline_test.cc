@@ -11,7 +11,7 @@
 #include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
-namespace {
+namespace pipeline_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -208,5 +208,5 @@ TEST(Pipeline, StatesBelongToASequenceAndFollowItsForks) {
   EXPECT_EQ(n(7), 0);
 }
 
-}  // namespace
+}  // namespace pipeline_test
 }  // namespace fovea::attention

@@ -62,7 +62,7 @@ struct Places {
 
 Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, {.max_bytes = kMaxBytes}));
-  const std::string name = quoted(path, 4096);
+  const std::string name = quote(path, 4096);
   const auto error_at = [&](size_t at, const std::string& what) {
     return make_error(ErrorCode::kData, "{}, {}: {}", name, place_in(text, at), what);
   };
@@ -83,7 +83,7 @@ Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
       if (key.name == "method") continue;
       const Json& value = json[key.name];
       if (!value.is_primitive() || value.is_null())
-        return error_at(key.at, fmt::format("knob {} must be a number, string or switch", quoted(key.name, 40)));
+        return error_at(key.at, fmt::format("knob {} must be a number, string or switch", quote(key.name, 40)));
       read.knobs.push_back(
           {key.name, value.is_string() ? value.get<std::string>() : value.dump(), place_in(text, key.at)});
     }

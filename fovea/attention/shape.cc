@@ -48,7 +48,7 @@ Result<HeadSet> HeadSet::parse(std::string_view text) {
       return make_error(ErrorCode::kUsage,
                         "{} names no heads; write all, none, or items joined by +: 5 (a layer), 3-9 (layers), 4.11 "
                         "(layer 4, head 11)",
-                        fovea::quoted(item));
+                        quote(item));
     }
     set.items_.push_back(parsed);
     begin = end + 1;

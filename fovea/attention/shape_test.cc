@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea::attention {
-namespace {
+namespace shape_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -98,5 +98,5 @@ TEST(TopHeads, NeedAProfileThatHoldsTheValuesForThisModel) {
   EXPECT_THAT(top_heads(shape, "sink", 1).error().message, HasSubstr("sink"));
 }
 
-}  // namespace
+}  // namespace shape_test
 }  // namespace fovea::attention

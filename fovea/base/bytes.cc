@@ -74,7 +74,7 @@ bool append_escaped(std::string& out, std::string_view text, std::string_view ke
 
 }  // namespace
 
-std::string quoted(std::string_view text, size_t max_bytes) {
+std::string quote(std::string_view text, size_t max_bytes) {
   std::string out = "\"";
   const bool whole = append_escaped(out, text, "", /*quotes=*/true, max_bytes);
   return out + (whole ? "\"" : "\"...");

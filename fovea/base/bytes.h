@@ -45,7 +45,7 @@ class ByteReader {
 
 // Text of unknown origin made safe for a message or a log: quoted, control characters and invalid
 // UTF-8 as \xNN, cut at `max_bytes`.
-std::string quoted(std::string_view text, size_t max_bytes = 120);
+std::string quote(std::string_view text, size_t max_bytes = 120);
 // The same without the quotes and whole, for what stands alone in a line: a file's name in a table, an error's
 // sentence.
 std::string escaped_line(std::string_view text);

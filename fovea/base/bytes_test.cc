@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace bytes_test {
 
 using ::testing::HasSubstr;
 
@@ -40,21 +40,21 @@ TEST(ByteReader, RefusesALengthThatWouldWrap) {
 }
 
 TEST(Quoted, EscapesControlsQuotesAndInvalidUtf8) {
-  EXPECT_EQ(quoted("a\n\x1b[31m\"\\"), "\"a\\x0A\\x1B[31m\\\"\\\\\"");
-  EXPECT_EQ(quoted("\xFF\xC0\x80"), "\"\\xFF\\xC0\\x80\"");
-  EXPECT_EQ(quoted("\xED\xA0\x80"), "\"\\xED\\xA0\\x80\"");
+  EXPECT_EQ(quote("a\n\x1b[31m\"\\"), "\"a\\x0A\\x1B[31m\\\"\\\\\"");
+  EXPECT_EQ(quote("\xFF\xC0\x80"), "\"\\xFF\\xC0\\x80\"");
+  EXPECT_EQ(quote("\xED\xA0\x80"), "\"\\xED\\xA0\\x80\"");
 }
 
 TEST(Quoted, KeepsValidUtf8ButNotTextReorderingMarks) {
-  EXPECT_EQ(quoted("h\xC3\xA9\xF0\x9F\x98\x80"), "\"h\xC3\xA9\xF0\x9F\x98\x80\"");
-  EXPECT_EQ(quoted("\xE2\x80\xAE"), "\"\\xE2\\x80\\xAE\"");
+  EXPECT_EQ(quote("h\xC3\xA9\xF0\x9F\x98\x80"), "\"h\xC3\xA9\xF0\x9F\x98\x80\"");
+  EXPECT_EQ(quote("\xE2\x80\xAE"), "\"\\xE2\\x80\\xAE\"");
 }
 
 TEST(Quoted, CutsLongTextBetweenCharacters) {
-  EXPECT_EQ(quoted("abcdef", 3), "\"abc\"...");
-  EXPECT_EQ(quoted("ab\xC3\xA9", 3), "\"ab\"...");
-  EXPECT_EQ(quoted("abc", 3), "\"abc\"");
+  EXPECT_EQ(quote("abcdef", 3), "\"abc\"...");
+  EXPECT_EQ(quote("ab\xC3\xA9", 3), "\"ab\"...");
+  EXPECT_EQ(quote("abc", 3), "\"abc\"");
 }
 
-}  // namespace
+}  // namespace bytes_test
 }  // namespace fovea

@@ -8,7 +8,7 @@
 #include <vector>
 
 namespace fovea {
-namespace {
+namespace cpu_count_test {
 
 // A folder that stands in for / with a /sys and a /proc of our making.
 class FakeMachine {
@@ -68,5 +68,5 @@ TEST(CpuCount, AVersionOneQuotaCountsAndMinusOneIsNone) {
 
 TEST(CpuCount, ThisProcessMayUseACpu) { EXPECT_FALSE(usable_cpus().empty()); }
 
-}  // namespace
+}  // namespace cpu_count_test
 }  // namespace fovea

@@ -32,7 +32,7 @@ Error file_error(const std::string& path, const char* doing, int code) {
                              ? ErrorCode::kNotFound
                          : code == EACCES || code == EPERM || code == EROFS ? ErrorCode::kPermission
                                                                             : ErrorCode::kIo;
-  return make_error(kind, "{}: cannot {}: {}", quoted(path, 4096), doing, std::strerror(code));
+  return make_error(kind, "{}: cannot {}: {}", quote(path, 4096), doing, std::strerror(code));
 }
 
 Status read_chunks(const std::string& path, const std::function<Status(std::string_view chunk)>& take) {
@@ -92,7 +92,7 @@ Result<std::string> read_file(const std::string& path, uint64_t max_bytes) {
   std::string content;
   FOVEA_RETURN_IF_ERROR(read_chunks(path, [&](std::string_view chunk) -> Status {
     if (content.size() + chunk.size() > max_bytes) {
-      return make_error(ErrorCode::kLimit, "{}: longer than the {} bytes allowed", quoted(path, 4096), max_bytes);
+      return make_error(ErrorCode::kLimit, "{}: longer than the {} bytes allowed", quote(path, 4096), max_bytes);
     }
     content += chunk;
     return {};

@@ -19,7 +19,7 @@ Result<FileAppender> FileAppender::open(const std::string& path) {
   FileAppender file(path, fd);
   struct stat info {};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-    return make_error(ErrorCode::kUsage, "{}: is no regular file, and a log cannot grow there", quoted(path, 4096));
+    return make_error(ErrorCode::kUsage, "{}: is no regular file, and a log cannot grow there", quote(path, 4096));
   return file;
 }
 

@@ -10,7 +10,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea {
-namespace {
+namespace file_appender_test {
 
 using ::testing::HasSubstr;
 
@@ -40,5 +40,5 @@ TEST(FileAppender, RefusesWhatIsNoFile) {
   EXPECT_THAT(FileAppender::open("/no/such/folder/x").error().message, HasSubstr("/no/such/folder/x"));
 }
 
-}  // namespace
+}  // namespace file_appender_test
 }  // namespace fovea

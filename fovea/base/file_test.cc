@@ -10,7 +10,7 @@
 #include "fovea/base/temporary_files.h"
 
 namespace fovea {
-namespace {
+namespace file_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -96,5 +96,5 @@ TEST_F(FileTest, HashesAsTheStandardSays) {
   EXPECT_EQ(sha256_of({}), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
-}  // namespace
+}  // namespace file_test
 }  // namespace fovea

@@ -31,7 +31,7 @@ Status begin_reading(const FileIdentity& file, const std::string& path) {
   for (const auto& [key, place] : all.replaced) {
     if (place == place_of(file))
       return make_error(ErrorCode::kUsage, "{}: is also the file to be written; name another one for what comes out",
-                        quoted(path, 4096));
+                        quote(path, 4096));
   }
   all.read.insert(place_of(file));
   return {};
@@ -47,7 +47,7 @@ Status begin_replacing(const std::string& key, const FileIdentity& file, const s
   Uses& all = uses();
   const std::lock_guard lock(all.mutex);
   if (all.read.contains(place_of(file)))
-    return make_error(ErrorCode::kUsage, "{}: is being read; name another file to write", quoted(path, 4096));
+    return make_error(ErrorCode::kUsage, "{}: is being read; name another file to write", quote(path, 4096));
   all.replaced.emplace(key, place_of(file));
   return {};
 }

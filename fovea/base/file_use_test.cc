@@ -11,7 +11,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea {
-namespace {
+namespace file_use_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -71,5 +71,5 @@ TEST_F(FileUse, ANewFileIsNobodys) {
   EXPECT_TRUE(write_file_atomic(path("other"), "text"));
 }
 
-}  // namespace
+}  // namespace file_use_test
 }  // namespace fovea

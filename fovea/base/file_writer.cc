@@ -72,7 +72,7 @@ Result<std::string> link_target(const std::string& name, const std::string& link
 }
 
 Error no_file(const std::string& name, std::string_view what) {
-  return make_error(ErrorCode::kUsage, "{}: is {}, and no file can be written there", quoted(name, 4096), what);
+  return make_error(ErrorCode::kUsage, "{}: is {}, and no file can be written there", quote(name, 4096), what);
 }
 
 // 0, or the errno that ended it; ECANCELED after Ctrl+C while it waited.
@@ -106,15 +106,15 @@ Result<FileWriter> FileWriter::create(const std::string& path, WriteTo to, unsig
       struct stat folder {};
       const std::string parent = folder_of(at);
       if (at.ends_with("/") || stat(parent.c_str(), &folder) != 0) {
-        return make_error(ErrorCode::kNotFound, "{}: there is no folder {}", quoted(path, 4096),
-                          quoted(at.ends_with("/") ? at : parent, 4096));
+        return make_error(ErrorCode::kNotFound, "{}: there is no folder {}", quote(path, 4096),
+                          quote(at.ends_with("/") ? at : parent, 4096));
       }
       return beside(path, at, nullptr, mode);
     }
     if (may_be_a_trap(at, info)) {
       return make_error(ErrorCode::kPermission,
                         "{}: belongs to another user, in a folder where everyone may put files; name another file",
-                        quoted(path, 4096));
+                        quote(path, 4096));
     }
     if (S_ISLNK(info.st_mode) && to != WriteTo::kOwnFile) {
       // The links of /proc/self/fd are open files, not names.
@@ -219,7 +219,7 @@ Status FileWriter::check_space(uint64_t bytes) const {
   if (kind_ != Kind::kReplace || fstatvfs(fd_, &info) != 0) return {};
   const uint64_t free = uint64_t{info.f_bavail} * info.f_frsize;
   if (free >= bytes) return {};
-  return make_error(ErrorCode::kIo, "{}: {} MB are to be written and {} MB are free there", quoted(name_, 4096),
+  return make_error(ErrorCode::kIo, "{}: {} MB are to be written and {} MB are free there", quote(name_, 4096),
                     bytes / 1'000'000, free / 1'000'000);
 }
 

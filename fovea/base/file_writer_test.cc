@@ -18,7 +18,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea {
-namespace {
+namespace file_writer_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -183,5 +183,5 @@ TEST_F(FileWriterTest, AFileOverTheLimitFailsAndLeavesTheOldOne) {
   EXPECT_EQ(entries(), 1);
 }
 
-}  // namespace
+}  // namespace file_writer_test
 }  // namespace fovea

@@ -70,7 +70,7 @@ class Builder {
       do begin = text_.rfind('"', begin - 1);
       while (begin > 0 && text_[begin - 1] == '\\');
       error_ = make_error(ErrorCode::kData, "{}, {}: the key {} stands twice in one object", name_,
-                          place_in(text_, begin), fovea::quoted(key));
+                          place_in(text_, begin), quote(key));
       return false;
     }
     key_ = std::move(key);
@@ -89,7 +89,7 @@ class Builder {
     const size_t n = byte < text_.size() ? code_point_at(text_.data() + byte, text_.data() + text_.size()).bytes : 0;
     const std::string_view what = text_.substr(byte, std::max<size_t>(n, 1));
     error_ = make_error(ErrorCode::kData, "{}, {}: not JSON: {}", name_, place,
-                        what.empty() ? "it ends there" : "unexpected " + fovea::quoted(what));
+                        what.empty() ? "it ends there" : "unexpected " + quote(what));
     return false;
   }
 

@@ -15,7 +15,7 @@ constexpr int kMaxJsonDepth = 64;
 
 // kData, as "NAME, line 3, column 7: not JSON: ...": what is not JSON, a number that no double holds, a key that an
 // object has twice (one of the two would silently win). kLimit: deeper than kMaxJsonDepth.
-// `name` starts every message; quoted() makes one of a path.
+// `name` starts every message; quote() makes one of a path.
 Result<nlohmann::ordered_json> parse_json(std::string_view text, const std::string& name);
 
 // A file; "-" is standard input. Also in UTF-16 if a byte order mark says so.

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea {
-namespace {
+namespace json_test {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -59,5 +59,5 @@ TEST(Json, ADeepOrALongDocumentCostsNoMoreThanItsLength) {
   EXPECT_EQ(json->size(), 200'001u);
 }
 
-}  // namespace
+}  // namespace json_test
 }  // namespace fovea

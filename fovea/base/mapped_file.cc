@@ -20,19 +20,19 @@ namespace fovea {
 namespace {
 
 // What the signal handler may look at: atomics only.
-struct Slot {
+struct MappedSlot {
   std::atomic<uintptr_t> begin{0}, end{0};
   std::atomic<bool> damaged{false};
 };
 constexpr int kSlots = 1024;
-std::array<Slot, kSlots> g_slots;
+std::array<MappedSlot, kSlots> g_mapped;
 struct sigaction g_previous;
-std::mutex g_mutex;
+std::mutex g_mapped_mutex;
 uintptr_t g_page_size = 4096;
 
 void on_sigbus(int signal, siginfo_t* info, void* context) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
-  for (Slot& slot : g_slots) {
+  for (MappedSlot& slot : g_mapped) {
     const uintptr_t begin = slot.begin.load(std::memory_order_acquire);
     if (begin == 0 || address < begin || address >= slot.end.load(std::memory_order_acquire)) continue;
     void* page = reinterpret_cast<void*>(address / g_page_size * g_page_size);
@@ -66,7 +66,7 @@ Error open_error(const std::string& path, int code) {
                              ? ErrorCode::kNotFound
                          : code == EACCES || code == EPERM ? ErrorCode::kPermission
                                                            : ErrorCode::kIo;
-  return make_error(kind, "{}: {}", quoted(path, 4096), std::strerror(code));
+  return make_error(kind, "{}: {}", quote(path, 4096), std::strerror(code));
 }
 
 }  // namespace
@@ -82,7 +82,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
   }
   if (!S_ISREG(info.st_mode)) {
     close(fd);
-    return make_error(ErrorCode::kData, "{}: not a model: not a regular file", quoted(path, 4096));
+    return make_error(ErrorCode::kData, "{}: not a model: not a regular file", quote(path, 4096));
   }
   if (const Status free = begin_reading(identity_of(info), path); !free) {
     close(fd);
@@ -102,9 +102,9 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
     }
     file->data_ = static_cast<const std::byte*>(data);
     install_handler();
-    std::lock_guard lock(g_mutex);
+    std::lock_guard lock(g_mapped_mutex);
     for (int i = 0; i < kSlots && file->slot_ < 0; ++i) {
-      Slot& slot = g_slots[static_cast<size_t>(i)];
+      MappedSlot& slot = g_mapped[static_cast<size_t>(i)];
       if (slot.begin.load() != 0) continue;
       slot.damaged.store(false);
       slot.end.store(reinterpret_cast<uintptr_t>(data) + (file->size_ + g_page_size - 1) / g_page_size * g_page_size);
@@ -112,7 +112,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
       file->slot_ = i;
     }
     if (file->slot_ < 0) {
-      return make_error(ErrorCode::kLimit, "{}: more than {} files are mapped at once", quoted(path, 4096), kSlots);
+      return make_error(ErrorCode::kLimit, "{}: more than {} files are mapped at once", quote(path, 4096), kSlots);
     }
   } else {
     close(fd);
@@ -123,19 +123,19 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
 MappedFile::~MappedFile() {
   end_reading(identity_);
   if (slot_ >= 0) {
-    std::lock_guard lock(g_mutex);
-    g_slots[static_cast<size_t>(slot_)].begin.store(0, std::memory_order_release);
+    std::lock_guard lock(g_mapped_mutex);
+    g_mapped[static_cast<size_t>(slot_)].begin.store(0, std::memory_order_release);
   }
   if (data_) munmap(const_cast<std::byte*>(data_), size_);
 }
 
 bool MappedFile::damaged() const {
-  return slot_ >= 0 && g_slots[static_cast<size_t>(slot_)].damaged.load(std::memory_order_acquire);
+  return slot_ >= 0 && g_mapped[static_cast<size_t>(slot_)].damaged.load(std::memory_order_acquire);
 }
 
 Status MappedFile::check_intact() const {
   if (!damaged()) return {};
-  return make_error(ErrorCode::kIo, "{}: the file was cut or replaced while it was in use", quoted(path_, 4096));
+  return make_error(ErrorCode::kIo, "{}: the file was cut or replaced while it was in use", quote(path_, 4096));
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {

@@ -8,7 +8,7 @@
 #include <fstream>
 
 namespace fovea {
-namespace {
+namespace mapped_file_test {
 
 using ::testing::HasSubstr;
 
@@ -78,5 +78,5 @@ TEST(MappedFile, NamesAMissingFile) {
   EXPECT_THAT(file.error().message, HasSubstr("/no/such/file"));
 }
 
-}  // namespace
+}  // namespace mapped_file_test
 }  // namespace fovea

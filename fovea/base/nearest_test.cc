@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace nearest_test {
 
 using ::testing::ElementsAre;
 
@@ -19,5 +19,5 @@ TEST(NearestNames, PutsTheMostSimilarFirst) {
   EXPECT_THAT(nearest_names("x", {}), ElementsAre());
 }
 
-}  // namespace
+}  // namespace nearest_test
 }  // namespace fovea

@@ -70,11 +70,11 @@ Result<Array> parse(std::string_view bytes, const std::string& name, std::string
   const bool known = type.size() == 5 && (type[1] == '<' || type[1] == '|') && kinds.find(type[2]) != kinds.npos &&
                      std::string_view(type[2] == 'f' ? "48" : "1248").find(type[3]) != std::string_view::npos;
   if (!known)
-    return make_error(ErrorCode::kUnsupported, "{}: it holds {}; {} in little-endian order are read", name,
-                      quoted(type), wanted);
+    return make_error(ErrorCode::kUnsupported, "{}: it holds {}; {} in little-endian order are read", name, quote(type),
+                      wanted);
   array.kind = type[2], array.width = static_cast<uint64_t>(type[3] - '0');
   if (!read_dims(array.shape, array))
-    return make_error(ErrorCode::kData, "{}: its shape is {}), which is none of its bytes", name, quoted(array.shape));
+    return make_error(ErrorCode::kData, "{}: its shape is {}), which is none of its bytes", name, quote(array.shape));
   if (field(header, "fortran_order", ",").starts_with("True") && array.dims.size() > 1)
     return make_error(ErrorCode::kUnsupported, "{}: it lies in Fortran's order; numpy.ascontiguousarray turns it",
                       name);
@@ -101,7 +101,7 @@ bool is_npy(std::string_view bytes) { return bytes.starts_with(kMagic); }
 Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const std::string& name) {
   FOVEA_ASSIGN_OR_RETURN(const Array array, parse(bytes, name, "iu", "whole numbers"));
   if (array.dims.size() != 1)
-    return make_error(ErrorCode::kData, "{}: its shape is {}); one dimension is needed", name, quoted(array.shape));
+    return make_error(ErrorCode::kData, "{}: its shape is {}); one dimension is needed", name, quote(array.shape));
   std::vector<int64_t> out(array.n);
   for (uint64_t i = 0; i < array.n; ++i) {
     out[i] = whole(array, i);

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace npy_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -70,5 +70,5 @@ TEST(Npy, WhatIsNoArrayOfFloatsIsRefused) {
   EXPECT_THAT(parse_npy_floats(turned, "n").error().message, HasSubstr("Fortran"));
 }
 
-}  // namespace
+}  // namespace npy_test
 }  // namespace fovea

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace numbers_test {
 
 TEST(Numbers, TheWholeTextIsOneDecimalNumber) {
   int value = 7;
@@ -50,5 +50,5 @@ TEST(Numbers, NoSizeIsNegativeFractionalOrTooLarge) {
   EXPECT_EQ(bytes, 7u);
 }
 
-}  // namespace
+}  // namespace numbers_test
 }  // namespace fovea

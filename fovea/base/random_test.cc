@@ -7,7 +7,7 @@
 #include "fovea/base/check.h"
 
 namespace fovea {
-namespace {
+namespace random_test {
 
 TEST(Rng, TheSameSeedGivesTheSameNumbersAndAnotherSeedOthers) {
   Rng a(7), b(7), c(8);
@@ -36,5 +36,5 @@ TEST(Rng, NormalHasMeanZeroAndDeviationOne) {
   EXPECT_NEAR(squares / 10000, 1.0, 0.08);
 }
 
-}  // namespace
+}  // namespace random_test
 }  // namespace fovea

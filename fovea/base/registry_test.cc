@@ -6,7 +6,7 @@
 #include <map>
 
 namespace fovea {
-namespace {
+namespace registry_test {
 
 TEST(Registry, RefusesADoubleNameAndKeepsTheFirst) {
   std::map<std::string, int> dishes;
@@ -17,5 +17,5 @@ TEST(Registry, RefusesADoubleNameAndKeepsTheFirst) {
   EXPECT_EQ(dishes.at("soup"), 1);
 }
 
-}  // namespace
+}  // namespace registry_test
 }  // namespace fovea

@@ -25,7 +25,7 @@ Status replace_folder(const std::string& path, OldFiles old_files,
                       const std::function<Status(const std::string& folder)>& write) {
   std::string to = path;
   while (to.size() > 1 && to.ends_with('/')) to.pop_back();
-  const std::string name = quoted(path, 4096);
+  const std::string name = quote(path, 4096);
   std::error_code error;
   const auto status = fs::status(to, error);
   const bool had = fs::exists(status);
@@ -41,7 +41,7 @@ Status replace_folder(const std::string& path, OldFiles old_files,
     for (const auto& entry : fs::directory_iterator(to, error)) {
       if (entry.is_directory(error) || !fs::exists(fresh / entry.path().filename(), error))
         return make_error(ErrorCode::kUsage, "{}: holds {} besides a model; name a folder that is not there", name,
-                          quoted(entry.path().filename().string(), 4096));
+                          quote(entry.path().filename().string(), 4096));
     }
   }
   if (had) fs::rename(to, old, error);

@@ -9,7 +9,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea {
-namespace {
+namespace replace_folder_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -75,5 +75,5 @@ TEST_F(ReplaceFolder, RefusesAFileAndAPlaceThatIsNotThere) {
   EXPECT_EQ(replace("1").error().code, ErrorCode::kNotFound);
 }
 
-}  // namespace
+}  // namespace replace_folder_test
 }  // namespace fovea

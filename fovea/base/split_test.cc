@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace split_test {
 
 using ::testing::ElementsAre;
 
@@ -15,5 +15,5 @@ TEST(Split, GivesEveryPartEmptyOnesIncluded) {
   EXPECT_THAT(split("", ','), ElementsAre(""));
 }
 
-}  // namespace
+}  // namespace split_test
 }  // namespace fovea

@@ -186,7 +186,7 @@ Result<std::string> to_text(std::string bytes, const std::string& name, const Te
 }
 
 Result<std::string> read_text_file(const std::string& path, const TextRules& rules) {
-  const std::string name = path == "-" ? "standard input" : quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : quote(path, 4096);
   std::string bytes;
   bool told = false;
   // What is no text is refused once its beginning is there: a device may have no end.

@@ -9,7 +9,7 @@
 #include "fovea/base/log.h"
 
 namespace fovea {
-namespace {
+namespace text_file_test {
 
 using namespace std::string_literals;
 using ::testing::AllOf;
@@ -144,5 +144,5 @@ TEST_F(Text, ArgumentsAreDecodedAndNeverRefused) {
   EXPECT_EQ(said_.size(), 2u);
 }
 
-}  // namespace
+}  // namespace text_file_test
 }  // namespace fovea

@@ -14,7 +14,7 @@
 #include "fovea/base/check.h"
 
 namespace fovea {
-namespace {
+namespace threads_test {
 
 using ::testing::Each;
 
@@ -172,5 +172,5 @@ TEST(Threads, SetThreadsChangesTheProcessPoolAndZeroIsTheDefault) {
   EXPECT_GE(default_threads(), 1);
 }
 
-}  // namespace
+}  // namespace threads_test
 }  // namespace fovea

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea {
-namespace {
+namespace utf8_test {
 
 constexpr char kBad[] = "\xEF\xBF\xBD";
 
@@ -57,5 +57,5 @@ TEST(Utf8, OnlyWhatCanStillBecomeACharacterIsIncomplete) {
   EXPECT_EQ(incomplete_tail("\xF0\xF0\x9F"), 2u);
 }
 
-}  // namespace
+}  // namespace utf8_test
 }  // namespace fovea

@@ -11,7 +11,7 @@
 #include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::engine {
-namespace {
+namespace chat_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -343,5 +343,5 @@ TEST(Chat, AModelWithoutATemplateIsNotFound) {
   EXPECT_THAT(r.error().message, HasSubstr("tokenizer.chat_template"));
 }
 
-}  // namespace
+}  // namespace chat_test
 }  // namespace fovea::engine

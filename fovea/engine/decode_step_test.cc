@@ -13,7 +13,7 @@
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
-namespace {
+namespace decode_step_test {
 
 std::string path_of(const std::string& name) {
   if (name.starts_with("tiny")) return source_dir() + "/tests/data/" + name + ".gguf";
@@ -100,5 +100,5 @@ TEST_P(DecodeStep, ReachesTheHeapNever) {
   EXPECT_EQ(g_allocations - before, 0u);
 }
 
-}  // namespace
+}  // namespace decode_step_test
 }  // namespace fovea::engine

@@ -8,7 +8,7 @@
 namespace fovea::engine {
 
 Result<Document> read_document(const std::string& path) {
-  const std::string name = path == "-" ? "standard input" : quoted(path, 4096);
+  const std::string name = path == "-" ? "standard input" : quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const std::string bytes, read_text_file(path, {.max_bytes = kMaxDocumentBytes}));
   std::string text;
   text.reserve(bytes.size());

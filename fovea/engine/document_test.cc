@@ -13,7 +13,7 @@
 #include "fovea/formats/gguf.h"
 
 namespace fovea::engine {
-namespace {
+namespace document_test {
 
 using ::testing::HasSubstr;
 
@@ -94,5 +94,5 @@ TEST(DocumentPrompt, PlacesEveryByteOfEveryDocumentOnce) {
   }
 }
 
-}  // namespace
+}  // namespace document_test
 }  // namespace fovea::engine

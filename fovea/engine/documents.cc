@@ -35,15 +35,14 @@ Result<std::vector<std::string>> files_in(const std::string& folder, std::vector
     if (name.starts_with('.')) continue;
     std::error_code ignored;
     if (it->is_directory(ignored)) {
-      skipped.push_back(fmt::format("{}: a folder in a folder is not read", quoted(prefix + name, 4096)));
+      skipped.push_back(fmt::format("{}: a folder in a folder is not read", quote(prefix + name, 4096)));
     } else {
       out.push_back(prefix + name);
     }
   }
   if (error) {
     const bool denied = error == std::errc::permission_denied;
-    return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: {}", quoted(folder, 4096),
-                      error.message());
+    return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: {}", quote(folder, 4096), error.message());
   }
   std::sort(out.begin(), out.end());
   std::sort(skipped.begin(), skipped.end());
@@ -71,7 +70,7 @@ Result<Documents> read_documents(std::span<const std::string> names) {
       // Nothing that would wait: a FIFO, a device.
       std::error_code ignored;
       if (!fs::is_regular_file(file, ignored)) {
-        out.skipped.push_back(fmt::format("{}: not a file", quoted(file, 4096)));
+        out.skipped.push_back(fmt::format("{}: not a file", quote(file, 4096)));
         continue;
       }
       auto document = read_document(file);
@@ -85,7 +84,7 @@ Result<Documents> read_documents(std::span<const std::string> names) {
       }
     }
     if (out.read.size() == before && !any) {
-      return make_error(ErrorCode::kData, "{}: there is no text {}{}", quoted(name, 4096),
+      return make_error(ErrorCode::kData, "{}: there is no text {}{}", quote(name, 4096),
                         files.empty() ? "in it" : "among its files",
                         out.skipped.empty() ? "" : fmt::format(" ({})", out.skipped.front()));
     }
@@ -101,12 +100,12 @@ Result<Documents> read_documents(std::span<const std::string> names) {
       std::vector<std::string> files;
       for (const std::string& match : matches_of(name)) {
         if (match.ends_with('/')) {
-          out.skipped.push_back(fmt::format("{}: a folder", quoted(match, 4096)));
+          out.skipped.push_back(fmt::format("{}: a folder", quote(match, 4096)));
         } else {
           files.push_back(match);
         }
       }
-      if (files.empty()) return make_error(ErrorCode::kNotFound, "{}: no file has such a name", quoted(name, 4096));
+      if (files.empty()) return make_error(ErrorCode::kNotFound, "{}: no file has such a name", quote(name, 4096));
       FOVEA_RETURN_IF_ERROR(add_all(files, name));
     } else {
       FOVEA_ASSIGN_OR_RETURN(Document document, read_document(name));

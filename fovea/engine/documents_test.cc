@@ -9,7 +9,7 @@
 #include <fstream>
 
 namespace fovea::engine {
-namespace {
+namespace documents_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -82,5 +82,5 @@ TEST_F(DocumentsTest, WhatIsNamedItselfMustBeText) {
   EXPECT_FALSE(read({path("images")}).has_value());  // and nobody waits for a writer
 }
 
-}  // namespace
+}  // namespace documents_test
 }  // namespace fovea::engine

@@ -20,13 +20,13 @@ Result<std::optional<Pooling>> pooling_in(const formats::ModelSource& source, co
   if (source.has(formats::kSentenceModule))
     return make_error(ErrorCode::kUnsupported,
                       "{}: its vectors are made with {}, which does not run here; --pooling gives those without it",
-                      source.name(), fovea::quoted(source.text_of(formats::kSentenceModule)));
+                      source.name(), quote(source.text_of(formats::kSentenceModule)));
   if (!source.has(key)) return std::optional<Pooling>();
   FOVEA_ASSIGN_OR_RETURN(const uint64_t number, source.get_u64(key));
   if (number == 0) return std::optional<Pooling>();
   if (number > std::size(kNames))
     return make_error(ErrorCode::kUnsupported, "{}: key {} is {}; 1 (mean), 2 (cls) and 3 (last) run here",
-                      source.name(), fovea::quoted(key), number);
+                      source.name(), quote(key), number);
   return std::optional<Pooling>(kNames[number - 1].first);
 }
 

@@ -12,7 +12,7 @@
 #include "fovea/kernels/vector.h"
 
 namespace fovea::engine {
-namespace {
+namespace folder_test {
 
 class Folder : public ::testing::TestWithParam<const char*> {
  protected:
@@ -53,5 +53,5 @@ TEST_P(Folder, ExactLogitsAndGreedyTokensEqualTransformers) {
   }
 }
 
-}  // namespace
+}  // namespace folder_test
 }  // namespace fovea::engine

@@ -11,7 +11,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::engine {
-namespace {
+namespace generate_test {
 
 using ::testing::AllOf;
 using ::testing::Each;
@@ -195,5 +195,5 @@ TEST_F(Generate, H7_WrongCountsAreRefusedByName) {
   EXPECT_THAT(result(options).error().message, HasSubstr("top_p"));
 }
 
-}  // namespace
+}  // namespace generate_test
 }  // namespace fovea::engine

@@ -48,7 +48,7 @@ Status add_values(const Json& entry, Granularity of, size_t id, const std::strin
     if (key == "layer" || key == "head" || key == "kv_head" || !value.is_number()) continue;
     auto& column = profile.columns.try_emplace(key, HeadProfile::Column{of}).first->second;
     if (column.of != of)
-      return make_error(ErrorCode::kData, "{}: {} is given for two kinds of things", name, fovea::quoted(key));
+      return make_error(ErrorCode::kData, "{}: {} is given for two kinds of things", name, quote(key));
     column.values.resize(profile.size(of), std::numeric_limits<double>::quiet_NaN());  // until its entry comes
     column.values[id] = value.get<double>();
   }
@@ -90,8 +90,8 @@ Status check_whole(const HeadProfile& profile, const std::string& name) {
     if (missing == held.values.end()) continue;
     const auto at = static_cast<size_t>(missing - held.values.begin());
     const size_t each = held.values.size() / static_cast<size_t>(profile.n_layers);
-    return make_error(ErrorCode::kData, "{}: {} of layer {}{} is missing or no number", name, fovea::quoted(column),
-                      at / each, each > 1 ? fmt::format(", head {}", at % each) : "");
+    return make_error(ErrorCode::kData, "{}: {} of layer {}{} is missing or no number", name, quote(column), at / each,
+                      each > 1 ? fmt::format(", head {}", at % each) : "");
   }
   return {};
 }
@@ -138,11 +138,11 @@ Result<HeadProfile> parse_head_profile(const std::string& text, const std::strin
 Result<std::shared_ptr<const HeadProfile>> read_head_profile(const std::string& path, const Model& model,
                                                              const tensor::Adapters* adapters) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
-  FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, parse_head_profile(text, fovea::quoted(path, 4096), model.shape()));
+  FOVEA_ASSIGN_OR_RETURN(HeadProfile profile, parse_head_profile(text, quote(path, 4096), model.shape()));
   FOVEA_ASSIGN_OR_RETURN(const std::string sha256, weights_sha256(model, adapters));
   if (profile.model_sha256 != sha256) {
-    return make_error(ErrorCode::kData, "{}: a profile of another model file ({}, this one is {})",
-                      fovea::quoted(path, 4096), fovea::quoted(profile.model_sha256), sha256);
+    return make_error(ErrorCode::kData, "{}: a profile of another model file ({}, this one is {})", quote(path, 4096),
+                      quote(profile.model_sha256), sha256);
   }
   return std::make_shared<const HeadProfile>(std::move(profile));
 }

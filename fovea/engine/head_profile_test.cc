@@ -8,7 +8,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::engine {
-namespace {
+namespace head_profile_test {
 
 using attention::Granularity;
 using ::testing::ElementsAre;
@@ -129,5 +129,5 @@ TEST(HeadProfile, ADifferentModelFileIsRefused) {
   EXPECT_TRUE(right.has_value()) << right.error().message;
 }
 
-}  // namespace
+}  // namespace head_profile_test
 }  // namespace fovea::engine

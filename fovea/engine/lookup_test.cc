@@ -11,7 +11,7 @@
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::engine {
-namespace {
+namespace lookup_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -359,5 +359,5 @@ TEST_F(Lookup, RefusesMoreDraftedTokensThanAPassTakes) {
   EXPECT_THAT(refused.error().message, HasSubstr("max_drafted"));
 }
 
-}  // namespace
+}  // namespace lookup_test
 }  // namespace fovea::engine

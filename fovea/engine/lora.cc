@@ -39,7 +39,7 @@ class Binding {
     if (!file_.architecture.empty() && file_.architecture != model_.config().architecture)
       return Error{ErrorCode::kData,
                    fmt::format("{}: it is for models of the architecture {}, and {} is {}", file_.name,
-                               quoted(file_.architecture), model_.source().name(), model_.config().architecture),
+                               quote(file_.architecture), model_.source().name(), model_.config().architecture),
                    "general.architecture"};
     for (const LoraPair& pair : file_.pairs) FOVEA_RETURN_IF_ERROR(add(pair));
     for (const LoraBase& base : file_.bases) FOVEA_RETURN_IF_ERROR(add(base));
@@ -62,7 +62,7 @@ class Binding {
   }
 
   Error wrong(const std::string& tensor, const std::string& what) const {
-    return {ErrorCode::kData, fmt::format("{}: tensor {} {}", file_.name, quoted(tensor), what), "tensor " + tensor};
+    return {ErrorCode::kData, fmt::format("{}: tensor {} {}", file_.name, quote(tensor), what), "tensor " + tensor};
   }
 
   // The weight behind a row of the table, and where it is used; null: this model has none. Logits without a weight of
@@ -78,12 +78,12 @@ class Binding {
     const auto found = find(pair.weight, bare_);
     if (found.empty())
       return wrong(pair.a_name,
-                   fmt::format("changes {}, which {} does not have", quoted(pair.weight), model_.source().name()));
+                   fmt::format("changes {}, which {} does not have", quote(pair.weight), model_.source().name()));
     for (const Parameter* p : found) {
       if (p->gguf.n_slices > 0)  // its rows are no longer those of the batch
         return Error{ErrorCode::kUnsupported,
                      fmt::format("{}: tensor {} changes an expert ({}), which adapters here do not", file_.name,
-                                 quoted(pair.a_name), p->name),
+                                 quote(pair.a_name), p->name),
                      "tensor " + pair.a_name};
       const auto [weight, use] = weight_of(*p, pair.embedding);
       if (!weight) return wrong(pair.a_name, fmt::format("changes {}, which this model does not have", p->name));
@@ -102,7 +102,7 @@ class Binding {
     const int64_t all = how.fused_rows > 0 ? how.fused_rows : weight.rows(), rank = pair.b.dim(1);
     if (p.shape.size() != 2 || pair.a.dim(1) != weight.cols() || pair.b.dim(0) != all)
       return wrong(pair.a_name,
-                   fmt::format("and {} change a weight [{}, {}], and {} of {} is [{}, {}]", quoted(pair.b_name),
+                   fmt::format("and {} change a weight [{}, {}], and {} of {} is [{}, {}]", quote(pair.b_name),
                                pair.b.dim(0), pair.a.dim(1), pair.weight, model_.source().name(), all, weight.cols()));
     const int64_t begin = how.row_begin, kept = (how.row_end > 0 ? how.row_end : all) - begin;
     const int64_t period = how.row_period > 0 ? how.row_period : all;
@@ -152,7 +152,7 @@ Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span
   bool any = false;
   for (const LoraRequest& request : loras) {
     if (!std::isfinite(request.scale))
-      return make_error(ErrorCode::kUsage, "{}: a scale of {}", quoted(request.path, 4096), request.scale);
+      return make_error(ErrorCode::kUsage, "{}: a scale of {}", quote(request.path, 4096), request.scale);
     FOVEA_ASSIGN_OR_RETURN(const LoraFile file, LoraFile::open(request.path));
     FOVEA_RETURN_IF_ERROR(Binding(model, file, request.scale, *adapters).run());
     if (request.scale == 0) continue;
@@ -162,7 +162,7 @@ Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span
       FOVEA_ASSIGN_OR_RETURN(const std::string own, store::cached_sha256(part->path()));
       FOVEA_ASSIGN_OR_RETURN(const FileIdentity now, identity_of(part->path()));
       if (!(now == part->identity()))
-        return make_error(ErrorCode::kIo, "{}: it changed while it was read", quoted(part->path(), 4096));
+        return make_error(ErrorCode::kIo, "{}: it changed while it was read", quote(part->path(), 4096));
       entry += own + "\n";
     }
     hash.add(std::as_bytes(std::span(entry)));

@@ -18,7 +18,7 @@
 #include "fovea/formats/testing/safetensors_bytes.h"
 
 namespace fovea::engine {
-namespace {
+namespace lora_test {
 
 namespace fs = std::filesystem;
 using tensor::Adapters;
@@ -336,5 +336,5 @@ TEST_F(LoraFiles, WhatIsKeptWithAnAdapterIsFoundWithTheSameOneOnly) {
   EXPECT_FALSE(weights_sha256(*model, std::make_shared<Adapters>().get()).has_value());
 }
 
-}  // namespace
+}  // namespace lora_test
 }  // namespace fovea::engine

@@ -63,7 +63,7 @@ Result<const tensor::Weight*> Model::weight(std::string_view name) const {
   for (const tensor::Parameter& p : family_->weights()) {
     if (p.target->defined() && (p.name == name || p.hf_name == name)) return p.target;
   }
-  return make_error(ErrorCode::kUsage, "{}: there is no weight called {}", source_->name(), quoted(name));
+  return make_error(ErrorCode::kUsage, "{}: there is no weight called {}", source_->name(), quote(name));
 }
 
 Result<std::string> Model::sha256() const {
@@ -72,7 +72,7 @@ Result<std::string> Model::sha256() const {
     FOVEA_ASSIGN_OR_RETURN(const std::string hash, store::cached_sha256(file->path()));
     FOVEA_ASSIGN_OR_RETURN(const FileIdentity now, identity_of(file->path()));
     if (!(now == file->identity()))
-      return make_error(ErrorCode::kIo, "{}: not the file that was loaded any more", quoted(file->path(), 4096));
+      return make_error(ErrorCode::kIo, "{}: not the file that was loaded any more", quote(file->path(), 4096));
     hashes += hash;
   }
   return source_->files().size() == 1 ? hashes : sha256_of(std::as_bytes(std::span(hashes)));

@@ -14,7 +14,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::engine {
-namespace {
+namespace model_check_test {
 
 using formats::Gguf;
 using formats::GgufWriter;
@@ -181,5 +181,5 @@ TEST(CheckModel, T7_SpecialTokensAreInTheVocabulary) {
   EXPECT_EQ(endless.check(true).size(), 1u);
 }
 
-}  // namespace
+}  // namespace model_check_test
 }  // namespace fovea::engine

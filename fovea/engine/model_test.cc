@@ -17,7 +17,7 @@
 #include "fovea/tensor/weight.h"
 
 namespace fovea::engine {
-namespace {
+namespace model_test {
 
 std::shared_ptr<const Model> tiny(const ModelOptions& options) {
   auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf", options);
@@ -93,5 +93,5 @@ TEST(Model, ThatWasReplacedSinceItWasLoadedHasNoHash) {
   EXPECT_THAT(changed.error().message, ::testing::HasSubstr("model"));
 }
 
-}  // namespace
+}  // namespace model_test
 }  // namespace fovea::engine

@@ -68,7 +68,7 @@ void make_room(const PrefixStoreOptions& options, uint64_t room) {
     fs::remove(entry.path, error);
     if (error) continue;
     total -= entry.bytes;
-    log_info("prefix cache: removed {}", quoted(entry.path.string(), 4096));
+    log_info("prefix cache: removed {}", quote(entry.path.string(), 4096));
   }
 }
 
@@ -99,7 +99,7 @@ bool PrefixStore::usable(Session& session) const {
   if (session.adapters() && session.adapters()->sha256().empty()) return false;
   // Who can put a file there could choose what a model makes of a text.
   const std::string why = store::why_not_trusted(options_.dir);
-  if (!why.empty()) log_info("prefix cache: off: {}: {}", quoted(options_.dir, 4096), why);
+  if (!why.empty()) log_info("prefix cache: off: {}: {}", quote(options_.dir, 4096), why);
   return why.empty();
 }
 
@@ -144,7 +144,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(Session& session, std::span<
       passed_over(file.error());
       continue;
     }
-    const auto parsed = PrefixFile::parse((*file)->bytes(), quoted(entry.path.string(), 4096));
+    const auto parsed = PrefixFile::parse((*file)->bytes(), quote(entry.path.string(), 4096));
     if (!parsed) {
       passed_over(parsed.error());
       continue;
@@ -162,7 +162,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(Session& session, std::span<
   for (const Candidate& candidate : candidates) {
     const auto file = MappedFile::open(candidate.path.string());
     if (!file) continue;  // gone since
-    const auto parsed = PrefixFile::parse((*file)->bytes(), quoted(candidate.path.string(), 4096));
+    const auto parsed = PrefixFile::parse((*file)->bytes(), quote(candidate.path.string(), 4096));
     if (!parsed || parsed->head().setting != *setting ||
         common_prefix(parsed->head().tokens, prompt) < candidate.n_common) {
       continue;  // replaced since
@@ -182,7 +182,7 @@ std::optional<PrefixStore::Found> PrefixStore::find(Session& session, std::span<
     }
     session.truncate(*sequence, static_cast<int32_t>(candidate.n_common));
     (void)utimensat(AT_FDCWD, candidate.path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);  // used now: the last to go
-    log_info("prefix cache: {} tokens from {}", candidate.n_common, quoted(candidate.path.string(), 4096));
+    log_info("prefix cache: {} tokens from {}", candidate.n_common, quote(candidate.path.string(), 4096));
     return Found{*sequence, static_cast<int32_t>(candidate.n_common)};
   }
   return std::nullopt;
@@ -227,11 +227,11 @@ Status PrefixStore::write(Session& session, const std::string& setting) {
   std::error_code error;
   const fs::space_info space = fs::space(options_.dir, error);
   if (!error && space.available < bytes + kSpareBytes) {
-    return make_error(ErrorCode::kIo, "{}: {} MB are needed and {} MB are free", quoted(options_.dir, 4096),
+    return make_error(ErrorCode::kIo, "{}: {} MB are needed and {} MB are free", quote(options_.dir, 4096),
                       (bytes + kSpareBytes) / 1'000'000, space.available / 1'000'000);
   }
   FOVEA_RETURN_IF_ERROR(write_prefix_file(path, head, cache, pending_->sequence));
-  log_info("prefix cache: {} tokens stored in {}", head.tokens.size(), quoted(path, 4096));
+  log_info("prefix cache: {} tokens stored in {}", head.tokens.size(), quote(path, 4096));
   return {};
 }
 

@@ -20,7 +20,7 @@
 #include "fovea/store/build_id.h"
 
 namespace fovea::engine {
-namespace {
+namespace prefix_store_test {
 
 namespace fs = std::filesystem;
 using ::testing::Contains;
@@ -372,5 +372,5 @@ TEST_F(PrefixStoreTest, AHookAtWorkKeepsItOut) {
   EXPECT_THAT(files(), IsEmpty());
 }
 
-}  // namespace
+}  // namespace prefix_store_test
 }  // namespace fovea::engine

@@ -8,7 +8,7 @@
 #include "fovea/engine/generate.h"
 
 namespace fovea::engine {
-namespace {
+namespace sampler_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -238,5 +238,5 @@ TEST(Logprobs, AreThoseOfTheModelTheLikeliestFirst) {
   EXPECT_EQ(banned.top[0].logprob, 0);
 }
 
-}  // namespace
+}  // namespace sampler_test
 }  // namespace fovea::engine

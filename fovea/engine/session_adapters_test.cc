@@ -11,7 +11,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::engine {
-namespace {
+namespace session_adapters_test {
 
 using tensor::Adapters;
 using tensor::random_tensor;
@@ -131,5 +131,5 @@ TEST_P(SessionAdapters, AWeightThatIsNotThereIsRefusedByName) {
   EXPECT_THAT(found.error().message, HasSubstr("blk.9.attn_q.weight"));
 }
 
-}  // namespace
+}  // namespace session_adapters_test
 }  // namespace fovea::engine

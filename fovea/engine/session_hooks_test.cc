@@ -16,7 +16,7 @@
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
-namespace {
+namespace session_hooks_test {
 
 using attention::Site;
 using ::testing::HasSubstr;
@@ -243,5 +243,5 @@ TEST(SessionHooks, ThePatternIsTheOneAfterTheMethods) {
   EXPECT_GT(p[7 * 8], 0.0f);
 }
 
-}  // namespace
+}  // namespace session_hooks_test
 }  // namespace fovea::engine

@@ -11,7 +11,7 @@
 #include "fovea/engine/session.h"
 
 namespace fovea::engine {
-namespace {
+namespace session_step_test {
 
 using attention::Phase;
 using ::testing::ElementsAre;
@@ -266,5 +266,5 @@ TEST(SessionStep, RowsGivenInPlaceOfTokensAreTheirEmbeddings) {
   EXPECT_THROW(feed(std::span(blank).first(3), x), CheckFailed);
 }
 
-}  // namespace
+}  // namespace session_step_test
 }  // namespace fovea::engine

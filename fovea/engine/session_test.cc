@@ -15,7 +15,7 @@
 #include "fovea/kernels/vector.h"
 
 namespace fovea::engine {
-namespace {
+namespace session_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
@@ -340,5 +340,5 @@ TEST_P(RealModel, ExactLogitsAndGreedyTokensEqualTransformers) {
   }
 }
 
-}  // namespace
+}  // namespace session_test
 }  // namespace fovea::engine

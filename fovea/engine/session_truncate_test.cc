@@ -10,7 +10,7 @@
 #include "fovea/engine/session.h"
 
 namespace fovea::attention {
-namespace {
+namespace session_truncate_test {
 
 // Multiplies z by how many tokens the layer has seen up to the row's, modulo `period`: a state that matters.
 class Counting : public Method {
@@ -52,11 +52,11 @@ class SecondCounting final : public Counting {
 FOVEA_REGISTER_METHOD(FirstCounting);
 FOVEA_REGISTER_METHOD(SecondCounting);
 
-}  // namespace
+}  // namespace session_truncate_test
 }  // namespace fovea::attention
 
 namespace fovea::engine {
-namespace {
+namespace session_truncate_test {
 
 std::unique_ptr<Session> session_of(const std::string& attention) {
   static const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
@@ -125,5 +125,5 @@ TEST(SessionTruncate, KeysThatWereDroppedDoNotComeBack) {
   EXPECT_FALSE(session->can_truncate(a, 10));
 }
 
-}  // namespace
+}  // namespace session_truncate_test
 }  // namespace fovea::engine

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea::engine {
-namespace {
+namespace stop_strings_test {
 
 using ::testing::HasSubstr;
 
@@ -51,5 +51,5 @@ TEST(StopStrings, H7_EmptyLongOrTooManyAreRefused) {
   EXPECT_THAT(check_stop_strings(std::vector<std::string>(17, "x")).error().message, HasSubstr("at most 16"));
 }
 
-}  // namespace
+}  // namespace stop_strings_test
 }  // namespace fovea::engine

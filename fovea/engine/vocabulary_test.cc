@@ -19,7 +19,7 @@
 #include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::engine {
-namespace {
+namespace vocabulary_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -204,5 +204,5 @@ TEST(Vocabulary, T7_IdsOutOfRangeAreRefusedAndMissingOnesAreNot) {
   EXPECT_THAT(warnings[1], HasSubstr("begin"));
 }
 
-}  // namespace
+}  // namespace vocabulary_test
 }  // namespace fovea::engine

@@ -5,11 +5,13 @@
 #include <limits>
 
 #include "fovea/base/bytes.h"
+#include "fovea/formats/gguf_value_types.h"
 
 namespace fovea::formats {
 namespace {
 
-enum Type : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kTypes };
+using namespace gguf_value;
+
 constexpr const char* kTypeNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                       "bool", "string", "array", "u64", "i64", "f64"};
 constexpr uint64_t kTypeBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
@@ -78,7 +80,7 @@ class GgufParser {
   static Status merge(Gguf& into, Gguf&& shard) {
     for (TensorInfo& t : shard.tensors_) {
       if (!into.tensor_index_.emplace(t.name, into.tensors_.size()).second) {
-        return make_error(ErrorCode::kData, "{}: tensor {} is also in another shard", shard.name_, quoted(t.name));
+        return make_error(ErrorCode::kData, "{}: tensor {} is also in another shard", shard.name_, quote(t.name));
       }
       into.tensors_.push_back(std::move(t));
     }
@@ -101,7 +103,7 @@ class GgufParser {
       if (!real.empty()) return bad(ErrorCode::kData, "not a model: at offset 0 this is {}", real);
       if (all_.empty()) return bad(ErrorCode::kData, "not a model: the file is empty");
       return bad(ErrorCode::kData, "not a model: {} bytes that start with {} at offset 0, not \"GGUF\"", all_.size(),
-                 quoted(head.substr(0, 4)));
+                 quote(head.substr(0, 4)));
     }
     FOVEA_RETURN_IF_ERROR(in_.seek(4, "the version"));
     FOVEA_ASSIGN_OR_RETURN(const auto version, in_.read<uint32_t>("the version"));
@@ -154,10 +156,10 @@ class GgufParser {
     FOVEA_ASSIGN_OR_RETURN(const auto key, in_.read_chars(n, "a key"));
     for (const char c : key) {
       if (c < 0x20 || c > 0x7E)
-        return bad(ErrorCode::kData, "key {} {} at offset {} holds a byte that is not printable ASCII", i, quoted(key),
+        return bad(ErrorCode::kData, "key {} {} at offset {} holds a byte that is not printable ASCII", i, quote(key),
                    at);
     }
-    const std::string what = "key " + quoted(key);
+    const std::string what = "key " + quote(key);
     Gguf::Value value;
     value.index = i;
     FOVEA_ASSIGN_OR_RETURN(value.type, in_.read<uint32_t>(what));
@@ -236,7 +238,7 @@ class GgufParser {
       return bad(ErrorCode::kData, "the name of tensor {} at offset {} is {} bytes long; 1 to {} are allowed", i, at, n,
                  Gguf::kMaxNameBytes);
     FOVEA_ASSIGN_OR_RETURN(t.name, in_.read_chars(n, "a tensor name"));
-    const std::string what = fmt::format("tensor {} {}", i, quoted(t.name));
+    const std::string what = fmt::format("tensor {} {}", i, quote(t.name));
     const bool printable = std::all_of(t.name.begin(), t.name.end(), [](char c) { return c >= 0x20 && c <= 0x7E; });
     if (!printable || t.name.find("..") != std::string::npos)
       return bad(ErrorCode::kData, "{} at offset {} has a name with \"..\" or a byte that is not printable ASCII", what,
@@ -280,7 +282,7 @@ class GgufParser {
     next_ = (next_ + t.bytes + alignment_ - 1) / alignment_ * alignment_;
     const auto [old, is_new] = out_.tensor_index_.emplace(t.name, out_.tensors_.size());
     if (!is_new)
-      return bad(ErrorCode::kData, "tensor {} is there twice, at index {} and {}", quoted(t.name), old->second, i);
+      return bad(ErrorCode::kData, "tensor {} is there twice, at index {} and {}", quote(t.name), old->second, i);
     out_.tensors_.push_back(std::move(t));
     return {};
   }
@@ -295,7 +297,7 @@ class GgufParser {
         const TensorInfo& last = out_.tensors_.back();
         return bad(ErrorCode::kData,
                    "the file is {} bytes short: tensor {} needs {} bytes at offset {}, and the file ends at {}",
-                   start + last.offset + last.bytes - size, quoted(t.name), t.bytes, start + t.offset, size);
+                   start + last.offset + last.bytes - size, quote(t.name), t.bytes, start + t.offset, size);
       }
       t.data = all_.subspan(static_cast<size_t>(start + t.offset), static_cast<size_t>(t.bytes));
     }
@@ -317,7 +319,7 @@ class GgufParser {
 };
 
 Result<Gguf> Gguf::parse(std::span<const std::byte> bytes, const std::string& name, Options options) {
-  return GgufParser(bytes, quoted(name, 4096), options).parse();
+  return GgufParser(bytes, quote(name, 4096), options).parse();
 }
 
 Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options options) {
@@ -336,17 +338,17 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
     const std::string tail = fmt::format("-{:05}-of-{:05}.gguf", no + 1, n_shards);
     if (!path.ends_with(tail))
       return make_error(ErrorCode::kData, "{}: shard {} of {} must have a name that ends in {}", first.name_, no + 1,
-                        n_shards, quoted(tail));
+                        n_shards, quote(tail));
     const std::string stem = path.substr(0, path.size() - tail.size());
     if (no != 0)
       return make_error(ErrorCode::kData, "{}: this is shard {} of {}; open the first, {}", first.name_, no + 1,
-                        n_shards, quoted(fmt::format("{}-00001-of-{:05}.gguf", stem, n_shards)));
+                        n_shards, quote(fmt::format("{}-00001-of-{:05}.gguf", stem, n_shards)));
     for (uint64_t i = 1; i < n_shards; ++i) {
       const std::string next = fmt::format("{}-{:05}-of-{:05}.gguf", stem, i + 1, n_shards);
       auto opened = MappedFile::open(next);
       if (!opened && opened.error().code == ErrorCode::kNotFound)
         return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing: there is no {}", first.name_, i + 1,
-                          n_shards, quoted(next, 4096));
+                          n_shards, quote(next, 4096));
       FOVEA_ASSIGN_OR_RETURN(auto shard_file, std::move(opened));
       FOVEA_ASSIGN_OR_RETURN(Gguf shard, parse(shard_file->bytes(), next, options));
       FOVEA_ASSIGN_OR_RETURN(const auto shard_no, shard.get_u64("split.no"));
@@ -358,7 +360,7 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
       const auto ours = first.get_string("general.architecture"), theirs = shard.get_string("general.architecture");
       if (ours && theirs && ours.value() != theirs.value())
         return make_error(ErrorCode::kData, "{}: a shard of another model: its architecture is {}, not {}", shard.name_,
-                          quoted(theirs.value()), quoted(ours.value()));
+                          quote(theirs.value()), quote(ours.value()));
       FOVEA_RETURN_IF_ERROR(GgufParser::merge(first, std::move(shard)));
       GgufParser::keep(first, shard_file);
     }
@@ -376,7 +378,7 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options 
 Error Gguf::wrong_kind(std::string_view key, const Value& value, std::string_view wanted) const {
   const bool array = value.type == kArray;
   return Error{ErrorCode::kData,
-               fmt::format("{}: key {} is {}{}, not {}", name_, quoted(key), array ? "an array of " : "",
+               fmt::format("{}: key {} is {}{}, not {}", name_, quote(key), array ? "an array of " : "",
                            kTypeNames[array ? value.element : value.type], wanted),
                std::string(key)};
 }
@@ -384,7 +386,7 @@ Error Gguf::wrong_kind(std::string_view key, const Value& value, std::string_vie
 Result<const Gguf::Value*> Gguf::find(std::string_view key, bool array, std::string_view wanted) const {
   const auto it = values_.find(key);
   if (it == values_.end())
-    return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quoted(key), wanted),
+    return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quote(key), wanted),
                  std::string(key)};
   if ((it->second.type == kArray) != array) return wrong_kind(key, it->second, wanted);
   return &it->second;
@@ -423,7 +425,7 @@ Result<uint64_t> Gguf::get_u64(std::string_view key) const {
   if (v->type == kU64) return number<uint64_t>(kU64, v->payload.data());
   FOVEA_ASSIGN_OR_RETURN(const int64_t n, get_i64(key));
   if (n < 0) {
-    return Error{ErrorCode::kData, fmt::format("{}: key {} is {}, which is negative", name_, quoted(key), n),
+    return Error{ErrorCode::kData, fmt::format("{}: key {} is {}, which is negative", name_, quote(key), n),
                  std::string(key)};
   }
   return static_cast<uint64_t>(n);

@@ -7,12 +7,12 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/check.h"
+#include "fovea/formats/gguf_value_types.h"
 
 namespace fovea::formats {
 namespace {
 
-// Value types of the format.
-constexpr uint32_t kU8 = 0, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9;
+using namespace gguf_value;
 
 template <typename T>
 std::string number(T value) {
@@ -29,7 +29,7 @@ std::string array(uint32_t type, std::span<const T> values) {
 uint64_t padded(uint64_t n, uint64_t alignment) { return (n + alignment - 1) / alignment * alignment; }
 
 Result<uint64_t> bytes_of(const GgufTensor& tensor) {
-  const std::string what = "tensor " + quoted(tensor.name);
+  const std::string what = "tensor " + quote(tensor.name);
   if (tensor.name.empty() || tensor.name.size() > Gguf::kMaxNameBytes)
     return make_error(ErrorCode::kUsage, "{}: a name has 1 to {} bytes in a GGUF file", what, Gguf::kMaxNameBytes);
   if (tensor.dims.empty() || tensor.dims.size() > 4)
@@ -109,7 +109,7 @@ Result<GgufFileWriter> GgufFileWriter::create(FileWriter file, const GgufKeys& k
   for (const GgufTensor& tensor : tensors) {
     FOVEA_ASSIGN_OR_RETURN(const uint64_t bytes, bytes_of(tensor));
     if (!names.insert(tensor.name).second)
-      return make_error(ErrorCode::kUsage, "tensor {} is there twice", quoted(tensor.name));
+      return make_error(ErrorCode::kUsage, "tensor {} is there twice", quote(tensor.name));
     head += text(tensor.name) + number(static_cast<uint32_t>(tensor.dims.size()));
     for (const int64_t dim : tensor.dims) head += number(dim);
     head += number(static_cast<int32_t>(tensor.dtype)) + number(offset);

@@ -10,7 +10,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::formats {
-namespace {
+namespace gguf_file_writer_test {
 
 using kernels::DType;
 using ::testing::ElementsAre;
@@ -96,5 +96,5 @@ TEST_F(GgufFile, AFileThatIsNotCommittedIsNone) {
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
-}  // namespace
+}  // namespace gguf_file_writer_test
 }  // namespace fovea::formats

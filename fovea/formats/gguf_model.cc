@@ -24,7 +24,7 @@ Result<int32_t> read_id(const Gguf& gguf, const char* name, size_t n_tokens) {
   if (!gguf.has(key)) return -1;
   FOVEA_ASSIGN_OR_RETURN(const uint64_t id, gguf.get_u64(key));
   if (id < n_tokens) return static_cast<int32_t>(id);
-  return problem(key, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), quoted(key), id, n_tokens);
+  return problem(key, "{}: key {} is {}; the vocabulary has {} tokens", gguf.name(), quote(key), id, n_tokens);
 }
 
 Result<bool> read_flag(const Gguf& gguf, const std::string& name, bool otherwise) {
@@ -40,7 +40,7 @@ Status read_types(const Gguf& gguf, Vocabulary& v) {
   v.types.reserve(types.size());
   for (size_t i = 0; i < types.size(); ++i) {
     if (types[i] < 0 || types[i] > static_cast<int64_t>(TokenType::kByte)) {
-      return problem(key, "{}: key {}: token {} has type {}; 0 to 6 are known", gguf.name(), quoted(key), i, types[i]);
+      return problem(key, "{}: key {}: token {} has type {}; 0 to 6 are known", gguf.name(), quote(key), i, types[i]);
     }
     v.types.push_back(static_cast<TokenType>(types[i]));
   }
@@ -63,7 +63,7 @@ Result<Vocabulary> Gguf::vocabulary() const {
   if (const std::string key = prefix + "scores"; has(key)) {
     FOVEA_ASSIGN_OR_RETURN(const auto scores, get_f64s(key));
     if (scores.size() != v.tokens.size())
-      return problem(key, "{}: key {}: {} scores for {} tokens", name(), quoted(key), scores.size(), v.tokens.size());
+      return problem(key, "{}: key {}: {} scores for {} tokens", name(), quote(key), scores.size(), v.tokens.size());
     v.scores.assign(scores.begin(), scores.end());
   }
   if (const std::string key = prefix + "precompiled_charsmap"; has(key)) {

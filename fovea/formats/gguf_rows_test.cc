@@ -13,7 +13,7 @@
 #include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::formats {
-namespace {
+namespace gguf_rows_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -371,5 +371,5 @@ TEST(GgufRows, L1_APathIsQuotedAndItsTroubleNamed) {
   EXPECT_EQ(code_of(secret), ErrorCode::kPermission);
 }
 
-}  // namespace
+}  // namespace gguf_rows_test
 }  // namespace fovea::formats

@@ -12,7 +12,7 @@
 #include "fovea/formats/weight_scan.h"
 
 namespace fovea::formats {
-namespace {
+namespace gguf_test {
 
 using ::testing::HasSubstr;
 
@@ -173,5 +173,5 @@ TEST(Gguf, ReadsTheRealModels) {
   if (n_read == 0) GTEST_SKIP() << "no real model in " << folder << "; fovea pull smollm2-135m fetches one";
 }
 
-}  // namespace
+}  // namespace gguf_test
 }  // namespace fovea::formats

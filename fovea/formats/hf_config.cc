@@ -47,10 +47,9 @@ class Writer {
     FOVEA_ASSIGN_OR_RETURN(architecture_, keys_.get_string("general.architecture"));
     const HfType* type = type_of(architecture_);
     if (!type)
-      return Error{
-          ErrorCode::kUnsupported,
-          fmt::format("{}: there is no model_type for the architecture {}", name_, fovea::quoted(architecture_)),
-          "general.architecture"};
+      return Error{ErrorCode::kUnsupported,
+                   fmt::format("{}: there is no model_type for the architecture {}", name_, quote(architecture_)),
+                   "general.architecture"};
     out_["architectures"] = Json::array({type->class_name});
     out_["model_type"] = type->model_type;
     said_.insert("general.architecture");
@@ -63,7 +62,7 @@ class Writer {
       } else if (std::find(std::begin(kUnsaid), std::end(kUnsaid), key) == std::end(kUnsaid)) {
         return Error{ErrorCode::kUnsupported,
                      fmt::format("{}: key {} has no word in the config.json of {}", name_,
-                                 fovea::quoted(architecture_ + "." + key), type->model_type),
+                                 quote(architecture_ + "." + key), type->model_type),
                      architecture_ + "." + key};
       }
     }

@@ -8,7 +8,7 @@
 #include "fovea/formats/hf_keys.h"
 
 namespace fovea::formats {
-namespace {
+namespace hf_config_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
@@ -80,5 +80,5 @@ TEST(HfConfig, AWindowThatIsNotThereIsNone) {
   EXPECT_TRUE((*words)["sliding_window"].is_null());
 }
 
-}  // namespace
+}  // namespace hf_config_test
 }  // namespace fovea::formats

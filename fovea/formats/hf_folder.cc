@@ -49,7 +49,7 @@ std::string_view chars(std::span<const std::byte> bytes) {
 class HfReader {
  public:
   HfReader(const std::string& folder, const SourceOptions& options) : path_(folder), options_(options) {
-    out_.name_ = fovea::quoted(folder, 4096);
+    out_.name_ = quote(folder, 4096);
   }
 
   Result<HfFolder> run() {
@@ -93,13 +93,13 @@ class HfReader {
       if (error) return file_error(path, "open", error.value());
       const fs::path blobs = blobs_of(real_);
       if (!is_within(real, real_) && (blobs.empty() || !is_within(real, blobs)))
-        return make_error(ErrorCode::kData, "{}: a link that leads out of the folder, to {}", fovea::quoted(path, 4096),
-                          fovea::quoted(real.string(), 4096));
+        return make_error(ErrorCode::kData, "{}: a link that leads out of the folder, to {}", quote(path, 4096),
+                          quote(real.string(), 4096));
       target = real.string();
     }
     FOVEA_ASSIGN_OR_RETURN(auto file, MappedFile::open(target));
     if (file->bytes().size() > max_bytes)
-      return make_error(ErrorCode::kLimit, "{}: it has {} bytes; up to {} are allowed", fovea::quoted(path, 4096),
+      return make_error(ErrorCode::kLimit, "{}: it has {} bytes; up to {} are allowed", quote(path, 4096),
                         file->bytes().size(), max_bytes);
     out_.files_.push_back(file);
     mapped_.emplace(name, file);
@@ -110,7 +110,7 @@ class HfReader {
   Result<std::optional<Json>> json(const std::string& name, uint64_t max_bytes, bool list = false) {
     FOVEA_ASSIGN_OR_RETURN(const auto file, map(name, max_bytes));
     if (!file) return std::optional<Json>();
-    const std::string what = fovea::quoted(path_of(name), 4096);
+    const std::string what = quote(path_of(name), 4096);
     const std::string_view bytes = chars(file->bytes());
     FOVEA_RETURN_IF_ERROR(refuse_known_kinds(bytes.substr(0, kFileKindBytes), what));
     FOVEA_ASSIGN_OR_RETURN(Json parsed, parse_json(decode_marked(bytes).value_or(std::string(bytes)), what));
@@ -122,7 +122,7 @@ class HfReader {
   Status read_config() {
     FOVEA_ASSIGN_OR_RETURN(const auto config, json("config.json", HfFolder::kMaxConfigBytes));
     if (!config) return no_config();
-    FOVEA_ASSIGN_OR_RETURN(out_.config_, translate_config(*config, fovea::quoted(path_of("config.json"), 4096)));
+    FOVEA_ASSIGN_OR_RETURN(out_.config_, translate_config(*config, quote(path_of("config.json"), 4096)));
     json_ = *config;
     out_.config_.keys.put("general.name", fs::path(real_).filename().string(), "the folder");
     out_.warnings_ = out_.config_.warnings;
@@ -141,7 +141,7 @@ class HfReader {
     }
     if (const std::string gguf = first_with({".gguf"}); !gguf.empty())
       return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; there is {}", out_.name_,
-                        fovea::quoted(gguf, 4096));
+                        quote(gguf, 4096));
     return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json", out_.name_);
   }
 
@@ -159,7 +159,7 @@ class HfReader {
     if (const std::string pickle = first_with({".bin", ".pt", ".pth"}); !pickle.empty())
       return make_error(ErrorCode::kUnsupported,
                         "{}: a PyTorch pickle, which is never read: it may run code; save it as safetensors",
-                        fovea::quoted(pickle, 4096));
+                        quote(pickle, 4096));
     return make_error(ErrorCode::kNotFound, "{}: there is neither {} nor {}", out_.name_, kSingle, kIndex);
   }
 
@@ -174,7 +174,7 @@ class HfReader {
         if (listed_.count(tensor.name))
           return Error{ErrorCode::kData,
                        fmt::format("{}: tensor {} is in it, but the index has it in another shard",
-                                   fovea::quoted(path_of(name), 4096), tensor.name),
+                                   quote(path_of(name), 4096), tensor.name),
                        "tensor " + tensor.name};
         ++extra;
         continue;
@@ -183,31 +183,30 @@ class HfReader {
     }
     if (wanted && !wanted->empty())
       return Error{ErrorCode::kData,
-                   fmt::format("{}: tensor {} is not in it, but the index says so", fovea::quoted(path_of(name), 4096),
-                               fovea::quoted(*wanted->begin())),
+                   fmt::format("{}: tensor {} is not in it, but the index says so", quote(path_of(name), 4096),
+                               quote(*wanted->begin())),
                    "tensor " + escaped_line(*wanted->begin())};
     if (extra > 0)
-      out_.warnings_.push_back(fmt::format("{}: {} tensors that the index does not list are left out",
-                                           fovea::quoted(path_of(name), 4096), extra));
+      out_.warnings_.push_back(
+          fmt::format("{}: {} tensors that the index does not list are left out", quote(path_of(name), 4096), extra));
     return true;
   }
 
   Status read_shards(const Json& index) {
-    const std::string name = fovea::quoted(path_of(kIndex), 4096);
+    const std::string name = quote(path_of(kIndex), 4096);
     const auto map = index.find("weight_map");
     if (map == index.end() || !map->is_object() || map->empty())
       return make_error(ErrorCode::kData, "{}: it has no weight_map", name);
     std::map<std::string, std::set<std::string>> shards;
     for (const auto& [tensor, file] : map->items()) {
-      if (!file.is_string())
-        return make_error(ErrorCode::kData, "{}: weight_map: {} has no file", name, fovea::quoted(tensor));
+      if (!file.is_string()) return make_error(ErrorCode::kData, "{}: weight_map: {} has no file", name, quote(tensor));
       const auto& shard = file.get_ref<const std::string&>();
       const bool plain = shard.size() <= 255 && shard.ends_with(".safetensors") && !shard.starts_with('.') &&
                          std::none_of(shard.begin(), shard.end(), [](unsigned char c) { return c < 0x20 || c == '/'; });
       if (!plain)
         return make_error(ErrorCode::kData,
                           "{}: weight_map: {} is in {}; the name of a .safetensors file in this folder is needed", name,
-                          fovea::quoted(tensor), fovea::quoted(shard));
+                          quote(tensor), quote(shard));
       shards[shard].insert(tensor);
       listed_.insert(tensor);
       if (shards.size() > HfFolder::kMaxShards)
@@ -216,8 +215,8 @@ class HfReader {
     for (auto& [shard, tensors] : shards) {
       FOVEA_ASSIGN_OR_RETURN(const bool there, add_file(shard, &tensors));
       if (!there)
-        return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing", name,
-                          fovea::quoted(path_of(shard), 4096), shards.size());
+        return make_error(ErrorCode::kNotFound, "{}: shard {} of {} is missing", name, quote(path_of(shard), 4096),
+                          shards.size());
     }
     return {};
   }
@@ -308,7 +307,7 @@ class HfReader {
     FOVEA_ASSIGN_OR_RETURN(const auto jinja, map("chat_template.jinja", Gguf::kMaxTemplateBytes));
     if (jinja) {
       if (!is_utf8(chars(jinja->bytes())))
-        return make_error(ErrorCode::kData, "{}: it is not UTF-8", fovea::quoted(path_of("chat_template.jinja"), 4096));
+        return make_error(ErrorCode::kData, "{}: it is not UTF-8", quote(path_of("chat_template.jinja"), 4096));
       out_.config_.keys.put("tokenizer.chat_template", chars(jinja->bytes()), "chat_template.jinja");
     }
     for (const auto& [name, max] : {std::pair{"chat_template.json", HfFolder::kMaxConfigBytes},
@@ -316,7 +315,7 @@ class HfReader {
       if (out_.config_.keys.has("tokenizer.chat_template")) break;
       FOVEA_ASSIGN_OR_RETURN(const auto object, json(name, max));
       if (!object || !object->contains("chat_template")) continue;
-      FOVEA_RETURN_IF_ERROR(put_template((*object)["chat_template"], fovea::quoted(path_of(name), 4096)));
+      FOVEA_RETURN_IF_ERROR(put_template((*object)["chat_template"], quote(path_of(name), 4096)));
     }
     return {};
   }
@@ -354,7 +353,7 @@ class HfReader {
     if (folder.empty() || !fs::is_directory(fs::symlink_status(fs::path(path_) / folder, ignored))) return {};
     if (folder.find('/') != folder.npos || folder.starts_with('.'))
       return make_error(ErrorCode::kData, "{}: modules.json: path {} is no folder in this one", out_.name_,
-                        fovea::quoted(folder));
+                        quote(folder));
     FOVEA_ASSIGN_OR_RETURN(const auto config, json(folder + "/config.json", HfFolder::kMaxConfigBytes));
     if (!config) return {};
     constexpr std::pair<std::string_view, int> kKnown[] = {
@@ -432,14 +431,14 @@ Result<tokenizers::Vocabulary> HfFolder::vocabulary() const {
     const auto ids = value->is_array() ? *value : nlohmann::ordered_json::array({*value});
     for (const auto& one : ids) {
       if (!one.is_number_integer() || (one.is_number_unsigned() && one.get<uint64_t>() > INT32_MAX))
-        return Error{ErrorCode::kData, fmt::format("{}: key {} is no id of a token", name(), fovea::quoted(key)), key};
+        return Error{ErrorCode::kData, fmt::format("{}: key {} is no id of a token", name(), quote(key)), key};
       const auto n = one.get<int64_t>();
       if (n < 0) continue;  // there is none
       if (n_tokens && static_cast<uint64_t>(n) >= n_tokens.value())
-        return Error{ErrorCode::kData,
-                     fmt::format("{}: key {} is {}; the vocabulary has {} tokens", name(), fovea::quoted(key), n,
-                                 n_tokens.value()),
-                     key};
+        return Error{
+            ErrorCode::kData,
+            fmt::format("{}: key {} is {}; the vocabulary has {} tokens", name(), quote(key), n, n_tokens.value()),
+            key};
       if (*id < 0) {
         *id = static_cast<int32_t>(n);
       } else if (id == &v.eos) {

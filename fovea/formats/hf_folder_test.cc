@@ -11,7 +11,7 @@
 #include "fovea/formats/testing/safetensors_bytes.h"
 
 namespace fovea::formats {
-namespace {
+namespace hf_folder_test {
 
 namespace fs = std::filesystem;
 using tensor::Parameter;
@@ -312,5 +312,5 @@ TEST_F(Folder, TheChatTemplateOfAnyPlace) {
   refuses(ErrorCode::kData, HasSubstr("chat_template"));
 }
 
-}  // namespace
+}  // namespace hf_folder_test
 }  // namespace fovea::formats

@@ -158,7 +158,7 @@ class Translator {
 
  private:
   Error bad(ErrorCode code, std::string_view where, const std::string& what) const {
-    return Error{code, fmt::format("{}: {}{}", name_, where.empty() ? "" : fmt::format("{}: ", quoted(where)), what),
+    return Error{code, fmt::format("{}: {}{}", name_, where.empty() ? "" : fmt::format("{}: ", quote(where)), what),
                  std::string(where)};
   }
   // Null for what is not there, and for null, which says the same.

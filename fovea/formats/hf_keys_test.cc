@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::formats {
-namespace {
+namespace hf_keys_test {
 
 using Json = nlohmann::ordered_json;
 using ::testing::ElementsAre;
@@ -146,5 +146,5 @@ TEST(HfKeys, TablesThatOldVersionsStoredAreNoWeights) {
   EXPECT_EQ(weight_name("model.layers.0.attn.bias", translate({})), "model.layers.0.attn.bias");
 }
 
-}  // namespace
+}  // namespace hf_keys_test
 }  // namespace fovea::formats

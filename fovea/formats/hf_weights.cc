@@ -139,7 +139,7 @@ Result<HfWeights> HfWeights::pair(std::vector<TensorInfo>& tensors, const Json& 
     if (!floats8 && std::find(std::begin(kMethods), std::end(kMethods), how) == std::end(kMethods))
       return Error{ErrorCode::kUnsupported,
                    fmt::format("{}: its weights are quantised with {}; {} are read", name,
-                               how.empty() ? "a method without a name" : fovea::quoted(how), fmt::join(kMethods, ", ")),
+                               how.empty() ? "a method without a name" : quote(how), fmt::join(kMethods, ", ")),
                    "quantization_config"};
     if (const auto block = it->find("weight_block_size"); block != it->end() && !block->is_null()) {
       const bool good =

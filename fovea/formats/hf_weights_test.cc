@@ -13,7 +13,7 @@
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::formats {
-namespace {
+namespace hf_weights_test {
 
 using Json = nlohmann::ordered_json;
 using kernels::DType;
@@ -153,5 +153,5 @@ TEST_F(Weights, DoublesAreRounded) {
   EXPECT_THAT(made(pair(), DType::kF32), ElementsAre(0.1f, -2.0f));
 }
 
-}  // namespace
+}  // namespace hf_weights_test
 }  // namespace fovea::formats

@@ -16,13 +16,13 @@ constexpr std::string_view kSquares = ".in_sum2", kCounts = ".counts";
 Result<std::vector<double>> numbers_of(const Gguf& gguf, const TensorInfo& tensor) {
   if (tensor.dtype != kernels::DType::kF32 || tensor.data.empty())
     return make_error(ErrorCode::kData, "{}: tensor {} is {} of {} bytes, not float32 numbers", gguf.name(),
-                      quoted(tensor.name), kernels::dtype_info(tensor.dtype).name, tensor.bytes);
+                      quote(tensor.name), kernels::dtype_info(tensor.dtype).name, tensor.bytes);
   std::vector<float> values(tensor.data.size() / sizeof(float));
   kernels::dequantize(tensor.dtype, tensor.data.data(), static_cast<int64_t>(values.size()), values.data());
   for (size_t i = 0; i < values.size(); ++i) {
     if (!(values[i] >= 0) || std::isinf(values[i]))
       return make_error(ErrorCode::kData, "{}: tensor {} holds {} at {}; 0 and more is allowed", gguf.name(),
-                        quoted(tensor.name), values[i], i);
+                        quote(tensor.name), values[i], i);
   }
   return std::vector<double>(values.begin(), values.end());
 }
@@ -37,14 +37,14 @@ Result<Importance> Importance::open(const std::string& path) {
     const std::string name = tensor.name.substr(0, tensor.name.size() - kSquares.size());
     const TensorInfo* counts = gguf->find_tensor(name + std::string(kCounts));
     if (!counts)
-      return make_error(ErrorCode::kData, "{}: tensor {} has no {} beside it", gguf->name(), quoted(tensor.name),
-                        quoted(name + std::string(kCounts)));
+      return make_error(ErrorCode::kData, "{}: tensor {} has no {} beside it", gguf->name(), quote(tensor.name),
+                        quote(name + std::string(kCounts)));
     Sums sums;
     FOVEA_ASSIGN_OR_RETURN(sums.squares, numbers_of(*gguf, tensor));
     FOVEA_ASSIGN_OR_RETURN(sums.counts, numbers_of(*gguf, *counts));
     if (sums.squares.size() % sums.counts.size() != 0)
-      return make_error(ErrorCode::kData, "{}: tensor {} holds {} sums for {} counts", gguf->name(),
-                        quoted(tensor.name), sums.squares.size(), sums.counts.size());
+      return make_error(ErrorCode::kData, "{}: tensor {} holds {} sums for {} counts", gguf->name(), quote(tensor.name),
+                        sums.squares.size(), sums.counts.size());
     out.sums_.emplace(name, std::move(sums));
   }
   FOVEA_RETURN_IF_ERROR(gguf->check_intact());

@@ -53,14 +53,14 @@ Error KeyMap::wrong_kind(std::string_view key, std::string_view wanted) const {
                                 ? escaped_line(json.dump(-1, ' ', false, Json::error_handler_t::replace))
                                 : std::string(json.is_array() ? "an array" : "an object");
   return Error{ErrorCode::kData,
-               fmt::format("{}: key {} ({}) is {}, not {}", name_, quoted(key), it->second.origin,
+               fmt::format("{}: key {} ({}) is {}, not {}", name_, quote(key), it->second.origin,
                            found.size() > 120 ? "a long text" : found, wanted),
                std::string(key)};
 }
 
 Result<const Json*> KeyMap::need(std::string_view key, std::string_view wanted) const {
   if (const Json* json = find(key)) return json;
-  return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quoted(key), wanted),
+  return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quote(key), wanted),
                std::string(key)};
 }
 

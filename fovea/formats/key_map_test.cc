@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::formats {
-namespace {
+namespace key_map_test {
 
 using Json = nlohmann::ordered_json;
 using ::testing::AllOf;
@@ -64,5 +64,5 @@ TEST(KeyMap, TheFirstValueOfAKeyCounts) {
   EXPECT_FALSE(k.has("a"));
 }
 
-}  // namespace
+}  // namespace key_map_test
 }  // namespace fovea::formats

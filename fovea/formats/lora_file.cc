@@ -35,7 +35,7 @@ std::string_view chars(std::span<const std::byte> bytes) {
 }
 
 Error bad(ErrorCode code, const std::string& file, const std::string& tensor, const std::string& what) {
-  return {code, fmt::format("{}: tensor {} {}", file, fovea::quoted(tensor), what), "tensor " + tensor};
+  return {code, fmt::format("{}: tensor {} {}", file, quote(tensor), what), "tensor " + tensor};
 }
 
 // A matrix [rows, cols] as float32.
@@ -77,8 +77,7 @@ Status put(AllHalves& all, const std::string& weight, const TensorInfo& tensor, 
   Halves& halves = all[weight];
   const TensorInfo*& half = is_a ? halves.a : halves.b;
   if (half)
-    return bad(ErrorCode::kData, file, tensor.name,
-               fmt::format("and {} are one half of one pair", fovea::quoted(half->name)));
+    return bad(ErrorCode::kData, file, tensor.name, fmt::format("and {} are one half of one pair", quote(half->name)));
   half = &tensor;
   halves.embedding = halves.embedding || embedding;
   return {};
@@ -106,7 +105,7 @@ Result<LoraPair> pair_of(const std::string& weight, const Halves& halves, bool o
     const auto shape = [](const TensorInfo& t) { return fmt::format("[{}, {}]", t.dims[1], t.dims[0]); };
     return bad(ErrorCode::kData, file, out.a_name,
                fmt::format("is {} and {} is {}: their ranks differ, or are not in 1 to {}", shape(*halves.a),
-                           fovea::quoted(out.b_name), shape(*halves.b), LoraFile::kMaxRank));
+                           quote(out.b_name), shape(*halves.b), LoraFile::kMaxRank));
   }
   return out;
 }
@@ -161,7 +160,7 @@ Result<std::vector<LoraPair>> peft_pairs(const std::vector<TensorInfo>& tensors,
 Result<std::shared_ptr<const MappedFile>> map(const fs::path& path, uint64_t max_bytes) {
   FOVEA_ASSIGN_OR_RETURN(auto file, MappedFile::open(path.string()));
   if (file->bytes().size() <= max_bytes) return file;
-  return make_error(ErrorCode::kLimit, "{}: it has {} bytes; up to {} are allowed", fovea::quoted(path.string(), 4096),
+  return make_error(ErrorCode::kLimit, "{}: it has {} bytes; up to {} are allowed", quote(path.string(), 4096),
                     file->bytes().size(), max_bytes);
 }
 
@@ -170,16 +169,16 @@ Error no_weights(const fs::path& folder) {
     if (fs::exists(folder / pickle))
       return make_error(ErrorCode::kUnsupported,
                         "{}: a PyTorch pickle, which is never read: it may run code; save it as safetensors",
-                        fovea::quoted((folder / pickle).string(), 4096));
+                        quote((folder / pickle).string(), 4096));
   }
-  return make_error(ErrorCode::kNotFound, "{}: there is no {}", fovea::quoted(folder.string(), 4096), kWeights);
+  return make_error(ErrorCode::kNotFound, "{}: there is no {}", quote(folder.string(), 4096), kWeights);
 }
 
 Result<LoraFile> open_peft(const fs::path& folder) {
   const fs::path config_path = folder / kConfig, weights_path = folder / kWeights;
   if (!fs::exists(config_path))
-    return make_error(ErrorCode::kData, "{}: not an adapter: the folder has no {}",
-                      fovea::quoted(folder.string(), 4096), kConfig);
+    return make_error(ErrorCode::kData, "{}: not an adapter: the folder has no {}", quote(folder.string(), 4096),
+                      kConfig);
   if (!fs::exists(weights_path)) return no_weights(folder);
   FOVEA_ASSIGN_OR_RETURN(const auto config, map(config_path, LoraFile::kMaxConfigBytes));
   FOVEA_ASSIGN_OR_RETURN(const auto weights, map(weights_path, UINT64_MAX));
@@ -194,8 +193,8 @@ Result<LoraFile> open_peft(const fs::path& folder) {
 
 Result<LoraFile> parse_peft(std::span<const std::byte> config_bytes, std::span<const std::byte> weights,
                             const std::string& config_name, const std::string& weights_name) {
-  const std::string config_file = fovea::quoted(config_name, 4096);
-  LoraFile out{.kind = LoraFile::Kind::kPeft, .name = fovea::quoted(weights_name, 4096)};
+  const std::string config_file = quote(config_name, 4096);
+  LoraFile out{.kind = LoraFile::Kind::kPeft, .name = quote(weights_name, 4096)};
   FOVEA_RETURN_IF_ERROR(refuse_known_kinds(chars(config_bytes).substr(0, kFileKindBytes), config_file));
   FOVEA_ASSIGN_OR_RETURN(const auto json, parse_json(chars(config_bytes), config_file));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: it is no JSON object", config_file);
@@ -212,10 +211,10 @@ Result<LoraFile> parse_gguf_lora(std::span<const std::byte> bytes, const std::st
   const auto wanted = [&](const char* key, std::string_view value) -> Status {
     const auto found = file.get_string(key);
     if (!found || *found != value)
-      return Error{found ? ErrorCode::kUnsupported : ErrorCode::kData,
-                   fmt::format("{}: key \"{}\" is {}; {} is read", out.name, key,
-                               found ? fovea::quoted(*found) : "missing", value),
-                   key};
+      return Error{
+          found ? ErrorCode::kUnsupported : ErrorCode::kData,
+          fmt::format("{}: key \"{}\" is {}; {} is read", out.name, key, found ? quote(*found) : "missing", value),
+          key};
     return {};
   };
   FOVEA_RETURN_IF_ERROR(wanted("general.type", "adapter"));
@@ -256,10 +255,10 @@ Result<LoraFile> LoraFile::open(const std::string& path) {
   if (extension == ".bin" || extension == ".pt" || extension == ".pth")
     return make_error(ErrorCode::kUnsupported,
                       "{}: a PyTorch pickle, which is never read: it may run code; save it as safetensors",
-                      fovea::quoted(path, 4096));
+                      quote(path, 4096));
   if (extension == ".safetensors")
     return make_error(ErrorCode::kUnsupported, "{}: the rank of a LoRA is in {}: a folder with it and {} is needed",
-                      fovea::quoted(path, 4096), kConfig, kWeights);
+                      quote(path, 4096), kConfig, kWeights);
   FOVEA_ASSIGN_OR_RETURN(const auto file, map(file_path, UINT64_MAX));
   FOVEA_ASSIGN_OR_RETURN(LoraFile out, parse_gguf_lora(file->bytes(), path));
   out.files = {file};

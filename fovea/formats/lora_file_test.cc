@@ -13,7 +13,7 @@
 #include "fovea/formats/testing/safetensors_bytes.h"
 
 namespace fovea::formats {
-namespace {
+namespace lora_file_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -210,5 +210,5 @@ TEST(LoraFile, FoldersAndFilesThatAreNoAdapterAreRefused) {
   std::filesystem::remove_all(root);
 }
 
-}  // namespace
+}  // namespace lora_file_test
 }  // namespace fovea::formats

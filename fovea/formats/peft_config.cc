@@ -60,10 +60,10 @@ bool asks_for_nothing(const Json& value) {
 }
 
 Error refused(const std::string& name, std::string_view field, const std::string& what) {
-  return {ErrorCode::kUnsupported, fmt::format("{}: {}: {}", name, fovea::quoted(field), what), std::string(field)};
+  return {ErrorCode::kUnsupported, fmt::format("{}: {}: {}", name, quote(field), what), std::string(field)};
 }
 Error wrong(const std::string& name, std::string_view field, const std::string& what) {
-  return {ErrorCode::kData, fmt::format("{}: {}: {}", name, fovea::quoted(field), what), std::string(field)};
+  return {ErrorCode::kData, fmt::format("{}: {}: {}", name, quote(field), what), std::string(field)};
 }
 
 Result<double> number(const Json& json, const char* field, double otherwise, double least, double most,
@@ -72,14 +72,13 @@ Result<double> number(const Json& json, const char* field, double otherwise, dou
   if (it == json.end() || it->is_null()) return otherwise;
   const double value = it->is_number() ? it->get<double>() : NAN;
   if (value >= least && value <= most) return value;
-  return wrong(name, field,
-               fmt::format("it is {}; a number in {} to {} is needed", fovea::quoted(it->dump()), least, most));
+  return wrong(name, field, fmt::format("it is {}; a number in {} to {} is needed", quote(it->dump()), least, most));
 }
 
 Result<bool> flag(const Json& json, const char* field, const std::string& name) {
   const auto it = json.find(field);
   if (it == json.end() || it->is_null()) return false;
-  if (!it->is_boolean()) return wrong(name, field, fmt::format("it is {}; true or false", fovea::quoted(it->dump())));
+  if (!it->is_boolean()) return wrong(name, field, fmt::format("it is {}; true or false", quote(it->dump())));
   return it->get<bool>();
 }
 
@@ -96,12 +95,10 @@ Result<PeftConfig::Pattern> PeftConfig::read_pattern(const Json& json, const cha
       return std::isalnum(c) || c == '_' || c == '.' || c == '-';
     });
     if (!is_name)
-      return refused(name, field,
-                     fmt::format("{} is a regular expression; names of modules are read", fovea::quoted(key)));
+      return refused(name, field, fmt::format("{} is a regular expression; names of modules are read", quote(key)));
     const double number = value.is_number() ? value.get<double>() : NAN;
     if (!(number >= -1e6 && number <= 1e6))
-      return wrong(name, field,
-                   fmt::format("{} has {}, which is no number", fovea::quoted(key), fovea::quoted(value.dump())));
+      return wrong(name, field, fmt::format("{} has {}, which is no number", quote(key), quote(value.dump())));
     out.emplace_back(key, number);
   }
   return out;
@@ -125,24 +122,24 @@ Result<PeftConfig> PeftConfig::read(const Json& json, const std::string& name) {
   const auto type = json.find("peft_type");
   if (type == json.end() || *type != "LORA")
     return refused(name, "peft_type",
-                   fmt::format("it is {}; LORA is read", type == json.end() ? "missing" : fovea::quoted(type->dump())));
+                   fmt::format("it is {}; LORA is read", type == json.end() ? "missing" : quote(type->dump())));
   for (const auto& [field, value] : json.items()) {
     if (asks_for_nothing(value) || std::find(std::begin(kKnown), std::end(kKnown), field) != std::end(kKnown)) continue;
     const auto why = std::find_if(std::begin(kWhy), std::end(kWhy),
                                   [&field = field](const auto& one) { return one.first == field; });
-    const std::string shown = fovea::quoted(value.dump());
+    const std::string shown = quote(value.dump());
     return refused(name, field,
                    why == std::end(kWhy) ? fmt::format("it is {}, and not known here", shown)
                                          : fmt::format("it is {}: {}", shown, why->second));
   }
   if (const auto bias = json.find("bias"); bias != json.end() && !bias->is_null() && *bias != "none")
-    return refused(name, "bias", fmt::format("it is {}: biases in place of the model's", fovea::quoted(bias->dump())));
+    return refused(name, "bias", fmt::format("it is {}: biases in place of the model's", quote(bias->dump())));
   if (const auto init = json.find("init_lora_weights"); init != json.end() && init->is_string()) {
     const auto& way = init->get_ref<const std::string&>();
     if (std::find(std::begin(kInits), std::end(kInits), way) == std::end(kInits))
       return refused(name, "init_lora_weights",
                      fmt::format("it is {}, which changes the model's own weights; save it converted to a plain LoRA",
-                                 fovea::quoted(way)));
+                                 quote(way)));
   }
   FOVEA_ASSIGN_OR_RETURN(out.rank_, number(json, "r", 8, 1, static_cast<double>(LoraFile::kMaxRank), name));
   FOVEA_ASSIGN_OR_RETURN(out.alpha_, number(json, "lora_alpha", 8, -1e6, 1e6, name));
@@ -157,7 +154,7 @@ Result<double> PeftConfig::scale_of(std::string_view module, int64_t rank) const
   const auto found = static_cast<double>(rank);
   if (expected != found)
     return wrong(name_, ranks_.empty() ? "r" : "rank_pattern",
-                 fmt::format("{} has the rank {} there, and {} in the weights", fovea::quoted(module), expected, rank));
+                 fmt::format("{} has the rank {} there, and {} in the weights", quote(module), expected, rank));
   return alpha / (by_root_ ? std::sqrt(found) : found);
 }
 

@@ -9,7 +9,7 @@
 #include "fovea/base/json.h"
 
 namespace fovea::formats {
-namespace {
+namespace peft_config_test {
 
 PeftConfig config(const std::string& text) {
   auto read = PeftConfig::read(parse_json(text, "config").value(), "config");
@@ -34,5 +34,5 @@ TEST(PeftConfig, ARankOfAPatternDividesTheAlphaOfAnother) {
   EXPECT_THAT(wrong.error().message, ::testing::HasSubstr("16"));
 }
 
-}  // namespace
+}  // namespace peft_config_test
 }  // namespace fovea::formats

@@ -98,11 +98,11 @@ class TensorWork {
     if (options_.importance && to_ != from_.dtype) importance = options_.importance->of(from_.name);
     if (!importance.empty() && static_cast<int64_t>(importance.size()) % cols != 0)
       return make_error(ErrorCode::kData, "{}: tensor {} has {} columns, but the importance weights are {}", in_.name(),
-                        quoted(from_.name), cols, importance.size());
+                        quote(from_.name), cols, importance.size());
     const auto n_matrices = static_cast<int64_t>(importance.size()) / cols;
     if (n_matrices > 1 && rows % n_matrices != 0)
       return make_error(ErrorCode::kData, "{}: tensor {} has {} rows, but there are importance weights of {} matrices",
-                        in_.name(), quoted(from_.name), rows, n_matrices);
+                        in_.name(), quote(from_.name), rows, n_matrices);
     const int64_t step = std::max<int64_t>(1, (int64_t{4} << 20) / cols);
     std::vector<std::byte> made(static_cast<size_t>(std::min(rows, step)) * out_row);
     for (int64_t first = 0; first < rows; first += step) {
@@ -127,7 +127,7 @@ class TensorWork {
         });
         if (odd >= 0)
           return make_error(ErrorCode::kData, "{}: tensor {} has a weight in row {} that is not finite", in_.name(),
-                            quoted(from_.name), odd.load());
+                            quote(from_.name), odd.load());
         FOVEA_RETURN_IF_ERROR(out_.write(std::span(made).first(static_cast<size_t>(n) * out_row)));
       }
       in_.release(read);
@@ -162,7 +162,7 @@ Result<DType> parse_type(std::string_view name) {
     if (info && lower(info->name) == lower(name) && kernels::can_quantize(static_cast<DType>(number)))
       return static_cast<DType>(number);
   }
-  return make_error(ErrorCode::kUsage, "{} is no type that can be made; there are {}", quoted(name),
+  return make_error(ErrorCode::kUsage, "{} is no type that can be made; there are {}", quote(name),
                     fmt::join(quantizable_types(), ", "));
 }
 

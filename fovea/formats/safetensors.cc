@@ -45,7 +45,7 @@ class Entry {
     if (!json_.is_object()) return bad(ErrorCode::kData, "is no object");
     for (const auto& [key, value] : json_.items()) {
       if (key != "dtype" && key != "shape" && key != "data_offsets")
-        return bad(ErrorCode::kData, "has the field {}; dtype, shape and data_offsets are known", fovea::quoted(key));
+        return bad(ErrorCode::kData, "has the field {}; dtype, shape and data_offsets are known", quote(key));
     }
     FOVEA_ASSIGN_OR_RETURN(out.dtype, dtype());
     FOVEA_ASSIGN_OR_RETURN(const auto shape, numbers("shape", Safetensors::kMaxDims));
@@ -79,10 +79,9 @@ class Entry {
  private:
   template <typename... Args>
   Error bad(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) const {
-    return Error{code,
-                 fmt::format("{}: tensor {} {}", file_, fovea::quoted(tensor_),
-                             fmt::format(format, std::forward<Args>(args)...)),
-                 "tensor " + escaped_line(tensor_)};
+    return Error{
+        code, fmt::format("{}: tensor {} {}", file_, quote(tensor_), fmt::format(format, std::forward<Args>(args)...)),
+        "tensor " + escaped_line(tensor_)};
   }
   Result<DType> dtype() const {
     const auto it = json_.find("dtype");
@@ -93,7 +92,7 @@ class Entry {
     if (name != std::end(kNames)) return name->dtype;
     std::vector<std::string_view> known;
     for (const Name& n : kNames) known.push_back(n.file);
-    return bad(ErrorCode::kUnsupported, "has the dtype {}; {} are known", fovea::quoted(text), fmt::join(known, ", "));
+    return bad(ErrorCode::kUnsupported, "has the dtype {}; {} are known", quote(text), fmt::join(known, ", "));
   }
   Result<std::vector<uint64_t>> numbers(const char* field, uint64_t at_most) const {
     const auto it = json_.find(field);
@@ -103,8 +102,7 @@ class Entry {
     std::vector<uint64_t> out;
     for (const Json& n : *it) {
       if (!n.is_number_unsigned())
-        return bad(ErrorCode::kData, "has {} in {}; whole numbers from 0 on are allowed", fovea::quoted(n.dump()),
-                   field);
+        return bad(ErrorCode::kData, "has {} in {}; whole numbers from 0 on are allowed", quote(n.dump()), field);
       out.push_back(n.get<uint64_t>());
     }
     return out;
@@ -118,7 +116,7 @@ class Entry {
 }  // namespace
 
 Result<Safetensors> parse_safetensors(std::span<const std::byte> bytes, const std::string& file_name) {
-  const std::string name = fovea::quoted(file_name, 4096);
+  const std::string name = quote(file_name, 4096);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const FileKind* kind = file_kind(text.substr(0, kFileKindBytes));
   if (kind && kind->name.find("safetensors") == kind->name.npos)
@@ -145,7 +143,7 @@ Result<Safetensors> parse_safetensors(std::span<const std::byte> bytes, const st
       if (!value.is_object()) return make_error(ErrorCode::kData, "{}: __metadata__ is no object", name);
       for (const auto& [field, text_of] : value.items()) {
         if (!text_of.is_string())
-          return make_error(ErrorCode::kData, "{}: __metadata__: {} is no string", name, fovea::quoted(field));
+          return make_error(ErrorCode::kData, "{}: __metadata__: {} is no string", name, quote(field));
         out.metadata.emplace(field, text_of.get<std::string>());
       }
       continue;

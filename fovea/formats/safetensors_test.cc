@@ -8,7 +8,7 @@
 #include "fovea/formats/testing/safetensors_bytes.h"
 
 namespace fovea::formats {
-namespace {
+namespace safetensors_test {
 
 using kernels::DType;
 using ::testing::ElementsAre;
@@ -127,5 +127,5 @@ TEST(SafetensorsReader, RefusesAnEntryOfAnotherForm) {
           "control characters");
 }
 
-}  // namespace
+}  // namespace safetensors_test
 }  // namespace fovea::formats

@@ -49,20 +49,20 @@ Result<std::string> header_of(const std::string& path, const std::vector<SafeTen
   total = 0;
   for (const SafeTensor& tensor : tensors) {
     if (tensor.name == "__metadata__" || header.contains(tensor.name)) {
-      return make_error(ErrorCode::kUsage, "{}: a tensor cannot be called {}: {}", fovea::quoted(path, 4096),
-                        fovea::quoted(tensor.name),
+      return make_error(ErrorCode::kUsage, "{}: a tensor cannot be called {}: {}", quote(path, 4096),
+                        quote(tensor.name),
                         tensor.name == "__metadata__" ? "the format keeps that name" : "there is one already");
     }
     uint64_t bytes = bytes_of(tensor.dtype);
     for (const int64_t dim : tensor.shape) {
       if (dim < 0 || (dim > 0 && bytes > kMost / static_cast<uint64_t>(dim))) {
-        return make_error(ErrorCode::kUsage, "{}: tensor {} has the impossible shape [{}]", fovea::quoted(path, 4096),
-                          fovea::quoted(tensor.name), fmt::join(tensor.shape, ", "));
+        return make_error(ErrorCode::kUsage, "{}: tensor {} has the impossible shape [{}]", quote(path, 4096),
+                          quote(tensor.name), fmt::join(tensor.shape, ", "));
       }
       bytes *= static_cast<uint64_t>(dim);
     }
     if (bytes > kMost - total)
-      return make_error(ErrorCode::kUsage, "{}: the tensors are too large together", fovea::quoted(path, 4096));
+      return make_error(ErrorCode::kUsage, "{}: the tensors are too large together", quote(path, 4096));
     header[tensor.name] = {
         {"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {total, total + bytes}}};
     total += bytes;
@@ -71,12 +71,12 @@ Result<std::string> header_of(const std::string& path, const std::vector<SafeTen
   try {
     text = header.dump();
   } catch (const nlohmann::json::type_error&) {
-    return make_error(ErrorCode::kUsage, "{}: a name or a metadata value is not UTF-8", fovea::quoted(path, 4096));
+    return make_error(ErrorCode::kUsage, "{}: a name or a metadata value is not UTF-8", quote(path, 4096));
   }
   text.append((8 - text.size() % 8) % 8, ' ');  // the data starts at a multiple of 8
   if (text.size() > SafetensorsWriter::kMaxHeaderBytes) {
     return make_error(ErrorCode::kLimit, "{}: names and metadata take {} bytes, over the {} that readers allow",
-                      fovea::quoted(path, 4096), text.size(), SafetensorsWriter::kMaxHeaderBytes);
+                      quote(path, 4096), text.size(), SafetensorsWriter::kMaxHeaderBytes);
   }
   const uint64_t length = text.size();
   return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + text;

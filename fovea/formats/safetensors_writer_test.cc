@@ -11,7 +11,7 @@
 #include "fovea/base/check.h"
 
 namespace fovea::formats {
-namespace {
+namespace safetensors_writer_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -96,5 +96,5 @@ TEST_F(Safetensors, SaysWhereItCannotWrite) {
   EXPECT_EQ(writer.error().code, ErrorCode::kNotFound);
 }
 
-}  // namespace
+}  // namespace safetensors_writer_test
 }  // namespace fovea::formats

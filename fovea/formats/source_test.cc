@@ -9,7 +9,7 @@
 #include "fovea/formats/testing/gguf_writer.h"
 
 namespace fovea::formats {
-namespace {
+namespace source_test {
 
 using tensor::Parameter;
 using ::testing::AllOf;
@@ -119,5 +119,5 @@ TEST_F(Source, TheFamilySaysHowItsGgufFilesPairQueriesAndKeys) {
     EXPECT_EQ(gguf_->rope_pairing({.gguf = pairing}), pairing);
 }
 
-}  // namespace
+}  // namespace source_test
 }  // namespace fovea::formats

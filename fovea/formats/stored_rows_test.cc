@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea::formats {
-namespace {
+namespace stored_rows_test {
 
 using kernels::DType;
 using tensor::Stored;
@@ -44,5 +44,5 @@ TEST(StoredRows, BlocksMoveInWholeRows) {
   EXPECT_EQ(all[3 * 34], std::byte{2});
 }
 
-}  // namespace
+}  // namespace stored_rows_test
 }  // namespace fovea::formats

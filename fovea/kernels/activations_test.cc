@@ -13,7 +13,7 @@
 #include "fovea/kernels/vector.h"
 
 namespace fovea::kernels {
-namespace {
+namespace activations_test {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr Activation kAll[] = {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu,
@@ -110,5 +110,5 @@ TEST(Activations, LargeValuesStayWhatTheyAre) {
   }
 }
 
-}  // namespace
+}  // namespace activations_test
 }  // namespace fovea::kernels

@@ -14,7 +14,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::kernels {
-namespace {
+namespace attention_backward_test {
 
 struct Task {
   int k_dim = 64, v_dim = 64, group = 1;
@@ -241,5 +241,5 @@ TEST_P(AttentionBackward, AKeyThatNobodySeesMayHoldAnything) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, AttentionBackward, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace attention_backward_test
 }  // namespace fovea::kernels

@@ -12,7 +12,7 @@
 #include "fovea/kernels/testing/attention_problem.h"
 
 namespace fovea::kernels {
-namespace {
+namespace attention_bits_test {
 
 TEST(AttentionBits, ARowThatSeesNothingIsZero) {
   on_every_isa([] {
@@ -194,5 +194,5 @@ TEST(AttentionBits, TheSameRowsOverOtherKeysGiveTheBitsOfACallOfTheirOwn) {
   });
 }
 
-}  // namespace
+}  // namespace attention_bits_test
 }  // namespace fovea::kernels

@@ -14,7 +14,7 @@
 #include "fovea/kernels/testing/attention_problem.h"
 
 namespace fovea::kernels {
-namespace {
+namespace attention_test {
 
 TEST(Attention, UsesTheInstructionSetThatWasChosen) {
   on_every_isa([] { EXPECT_EQ(attention.used(), active_isa()); });
@@ -204,5 +204,5 @@ TEST(Attention, RefusesShapesItHasNoKernelFor) {
   EXPECT_THROW(attention_scores(a, 1, z, 64), CheckFailed);
 }
 
-}  // namespace
+}  // namespace attention_test
 }  // namespace fovea::kernels

@@ -14,7 +14,7 @@
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::kernels {
-namespace {
+namespace dequantize_test {
 
 class Dequantize : public ::testing::TestWithParam<Isa> {
  protected:
@@ -78,5 +78,5 @@ TEST_P(Dequantize, RoundsWideNumbersToFloats) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, Dequantize, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace dequantize_test
 }  // namespace fovea::kernels

@@ -13,7 +13,7 @@
 #include "fovea/kernels/wide_form.h"
 
 namespace fovea::kernels {
-namespace {
+namespace dtype_test {
 
 TEST(DType, RowsAreWholeBlocks) {
   EXPECT_EQ(row_bytes(DType::kQ4_K, 512), 288u);
@@ -52,5 +52,5 @@ TEST(DType, TheTableOfTheDocumentationIsThatOfTheCode) {
   }
 }
 
-}  // namespace
+}  // namespace dtype_test
 }  // namespace fovea::kernels

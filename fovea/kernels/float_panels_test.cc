@@ -12,7 +12,7 @@
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::kernels {
-namespace {
+namespace float_panels_test {
 
 struct Freed {
   void operator()(std::byte* p) const { ::operator delete (p, std::align_val_t{64}); }
@@ -91,5 +91,5 @@ TEST_P(FloatPanels, GiveTheBitsOfTheFilesFormAtEveryNumberOfRowsAndTokens) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, FloatPanels, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace float_panels_test
 }  // namespace fovea::kernels

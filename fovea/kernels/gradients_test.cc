@@ -10,7 +10,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::kernels {
-namespace {
+namespace gradients_test {
 
 constexpr size_t kMost = 41;
 
@@ -111,5 +111,5 @@ TEST_P(Gradients, AProductIsAdded) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, Gradients, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace gradients_test
 }  // namespace fovea::kernels

@@ -69,7 +69,7 @@ Status check_isa_variable() {
   if (!wanted || !*wanted) return {};
   Isa isa;
   if (!parse(wanted, isa)) {
-    return make_error(ErrorCode::kUsage, "FOVEA_ISA={} is none of portable, avx2, avx512", quoted(wanted));
+    return make_error(ErrorCode::kUsage, "FOVEA_ISA={} is none of portable, avx2, avx512", quote(wanted));
   }
   if (!machine_has(isa)) {
     return make_error(ErrorCode::kUsage, "FOVEA_ISA={}: this machine lacks it; its best is {}", wanted,

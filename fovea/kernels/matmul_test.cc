@@ -16,7 +16,7 @@
 #include "fovea/kernels/testing/tame_scales.h"
 
 namespace fovea::kernels {
-namespace {
+namespace matmul_test {
 
 constexpr DType kDTypes[] = {DType::kQ4_0,   DType::kQ4_1,    DType::kQ5_0,   DType::kQ5_1,  DType::kQ8_0,
                              DType::kQ4_K,   DType::kQ5_K,    DType::kQ6_K,   DType::kQ2_K,  DType::kQ3_K,
@@ -314,5 +314,5 @@ TEST_P(QuantisedMatmul, TinyAndHugeActivationsKeepTheirSize) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, QuantisedMatmul, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace matmul_test
 }  // namespace fovea::kernels

@@ -9,7 +9,7 @@
 #include "fovea/kernels/attention.h"
 
 namespace fovea::kernels {
-namespace {
+namespace page_test {
 
 constexpr int kDim = 16;
 
@@ -145,5 +145,5 @@ TEST(Page, Q8ShowsWhatIsNotFinite) {
   EXPECT_EQ(through_page(KvType::kQ8_0, 127.0f), 127.0f);
 }
 
-}  // namespace
+}  // namespace page_test
 }  // namespace fovea::kernels

@@ -11,7 +11,7 @@
 #include "fovea/kernels/matmul.h"
 
 namespace fovea::kernels {
-namespace {
+namespace quantize_weights_test {
 
 std::vector<DType> types() {
   std::vector<DType> out;
@@ -156,5 +156,5 @@ TEST(QuantizeWeights, GivesTheSameBytesOnEveryInstructionSet) {
   set_isa(before);
 }
 
-}  // namespace
+}  // namespace quantize_weights_test
 }  // namespace fovea::kernels

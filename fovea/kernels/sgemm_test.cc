@@ -12,7 +12,7 @@
 #include "fovea/base/threads.h"
 
 namespace fovea::kernels {
-namespace {
+namespace sgemm_test {
 
 std::vector<float> random_floats(int64_t n, uint64_t seed) {
   Rng rng(seed);
@@ -163,5 +163,5 @@ TEST_P(Sgemm, RefusesRowsThatOverlap) {
 INSTANTIATE_TEST_SUITE_P(EveryIsa, Sgemm, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
-}  // namespace
+}  // namespace sgemm_test
 }  // namespace fovea::kernels

@@ -12,7 +12,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::kernels {
-namespace {
+namespace vector_test {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -279,5 +279,5 @@ TEST(Vector, OutputMayBeTheInput) {
   });
 }
 
-}  // namespace
+}  // namespace vector_test
 }  // namespace fovea::kernels

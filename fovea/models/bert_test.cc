@@ -6,7 +6,7 @@
 #include "fovea/models/testing/tiny_encoder.h"
 
 namespace fovea::models {
-namespace {
+namespace bert_test {
 
 const std::vector<int32_t> kIds = {5, 9, 40, 7, 7, 61, 30};
 
@@ -40,5 +40,5 @@ TEST(Bert, NoTextIsLongerThanItsTableOfPositions) {
   EXPECT_FALSE(model.family().makes_text());
 }
 
-}  // namespace
+}  // namespace bert_test
 }  // namespace fovea::models

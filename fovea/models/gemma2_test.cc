@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace gemma2_test {
 
 TEST(Gemma2, LogitsAreThoseOfTransformers) { TinyModel("gemma2").expect_golden_logits(); }
 
@@ -19,5 +19,5 @@ TEST(Gemma2, LogitsAndScoresStayBelowTheirCaps) {
   EXPECT_EQ(model.shape().site(1).window, INT_MAX);
 }
 
-}  // namespace
+}  // namespace gemma2_test
 }  // namespace fovea::models

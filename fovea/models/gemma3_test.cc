@@ -9,7 +9,7 @@
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::models {
-namespace {
+namespace gemma3_test {
 
 using attention::AttentionShape;
 using attention::Hooks;
@@ -178,5 +178,5 @@ TEST_F(Gemma3, EveryWeightHasTheGradientOfTheLoss) {
   });
 }
 
-}  // namespace
+}  // namespace gemma3_test
 }  // namespace fovea::models

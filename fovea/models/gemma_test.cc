@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace gemma_test {
 
 TEST(Gemma, LogitsAreThoseOfTransformers) { TinyModel("gemma").expect_golden_logits(); }
 
@@ -21,5 +21,5 @@ TEST(Gemma, EmbeddingsAreTheTableTimesTheRootOfTheWidth) {
     EXPECT_NEAR(embed[static_cast<size_t>(i)], table.data()[model.ids()[0] * width + i] * std::sqrt(48.0), 1e-4);
 }
 
-}  // namespace
+}  // namespace gemma_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace gpt2_test {
 
 TEST(Gpt2, LogitsAreThoseOfTransformers) { TinyModel("gpt2").expect_golden_logits(); }
 
@@ -22,5 +22,5 @@ TEST(Gpt2, PositionsAreRowsOfATableAndNoLayerTurns) {
   EXPECT_EQ(model.shape().max_positions, 192);
 }
 
-}  // namespace
+}  // namespace gpt2_test
 }  // namespace fovea::models

@@ -8,7 +8,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace gpt_oss_test {
 
 TEST(GptOss, LogitsAreThoseOfTransformers) { TinyModel("gpt-oss").expect_golden_logits(); }
 
@@ -37,5 +37,5 @@ TEST(GptOss, TheClampOfItsActivationIsMet) {
   EXPECT_TRUE(beyond);
 }
 
-}  // namespace
+}  // namespace gpt_oss_test
 }  // namespace fovea::models

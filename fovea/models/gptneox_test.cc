@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace gptneox_test {
 
 TEST(GptNeoX, LogitsAreThoseOfTransformers) { TinyModel("gptneox").expect_golden_logits(); }
 
@@ -17,5 +17,5 @@ TEST(GptNeoX, AttentionAndMlpReadTheSameAndAreAddedTogether) {
   for (size_t i = 0; i < pre.size(); ++i) ASSERT_NEAR(post[i], pre[i] + attn[i] + mlp[i], 1e-5);
 }
 
-}  // namespace
+}  // namespace gptneox_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace granite_test {
 
 TEST(Granite, LogitsAreThoseOfTransformers) { TinyModel("granite").expect_golden_logits(); }
 
@@ -20,5 +20,5 @@ TEST(Granite, MultipliersAreReadFromTheirKeys) {
   for (size_t i = 0; i < mid.size(); ++i) ASSERT_NEAR(seen.at("blocks.0.hook_resid_post")[i], mid[i] + mlp[i], 1e-5);
 }
 
-}  // namespace
+}  // namespace granite_test
 }  // namespace fovea::models

@@ -7,7 +7,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace llama_test {
 
 using tensor::Tensor;
 
@@ -111,5 +111,5 @@ TEST_F(HookGradients, AHookThatReplacesHasThoseOfItsProgram) {
   }
 }
 
-}  // namespace
+}  // namespace llama_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace mistral_test {
 
 TEST(Mistral, LogitsAreThoseOfTransformers) { TinyModel("mistral").expect_golden_logits(); }
 
@@ -24,5 +24,5 @@ TEST(Mistral, ARowSeesNoFurtherThanTheWindowsOfAllLayers) {
   EXPECT_TRUE(same(reach + 1));
 }
 
-}  // namespace
+}  // namespace mistral_test
 }  // namespace fovea::models

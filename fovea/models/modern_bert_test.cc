@@ -6,7 +6,7 @@
 #include "fovea/models/testing/tiny_encoder.h"
 
 namespace fovea::models {
-namespace {
+namespace modern_bert_test {
 
 std::vector<int32_t> some_ids(int n) {
   std::vector<int32_t> ids;
@@ -51,5 +51,5 @@ TEST(ModernBert, TheTapeSeesWhatTheCacheSees) {
   for (int64_t i = 0; i < cached.elements(); ++i) ASSERT_NEAR(alone.data()[i], cached.data()[i], 1e-4) << i;
 }
 
-}  // namespace
+}  // namespace modern_bert_test
 }  // namespace fovea::models

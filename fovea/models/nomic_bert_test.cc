@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_encoder.h"
 
 namespace fovea::models {
-namespace {
+namespace nomic_bert_test {
 
 const std::vector<int32_t> kIds = {5, 9, 40, 7, 7, 61, 30};
 
@@ -25,5 +25,5 @@ TEST(NomicBert, TheTapeSeesWhatTheCacheSees) {
   for (int64_t i = 0; i < cached.elements(); ++i) ASSERT_NEAR(alone.data()[i], cached.data()[i], 1e-5) << i;
 }
 
-}  // namespace
+}  // namespace nomic_bert_test
 }  // namespace fovea::models

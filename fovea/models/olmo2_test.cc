@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace olmo2_test {
 
 TEST(Olmo2, LogitsAreThoseOfTransformers) { TinyModel("olmo2").expect_golden_logits(); }
 
@@ -17,5 +17,5 @@ TEST(Olmo2, NothingIsNormalisedBeforeAttentionAndTheSumBehindIt) {
   EXPECT_EQ(seen.at("blocks.0.ln1_post.hook_normalized").size(), seen.at("blocks.0.hook_attn_out").size());
 }
 
-}  // namespace
+}  // namespace olmo2_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace phi2_test {
 
 TEST(Phi2, LogitsAreThoseOfTransformers) { TinyModel("phi2").expect_golden_logits(); }
 
@@ -29,5 +29,5 @@ TEST(Phi2, TheSecondHalfOfAHeadIsNotTurned) {
   EXPECT_GT(changed, q.size() / 4);
 }
 
-}  // namespace
+}  // namespace phi2_test
 }  // namespace fovea::models

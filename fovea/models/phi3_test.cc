@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace phi3_test {
 
 TEST(Phi3, LogitsAreThoseOfTransformers) { TinyModel("phi3").expect_golden_logits(); }
 
@@ -19,5 +19,5 @@ TEST(Phi3, LongContextsHaveAnglesOfTheirOwn) {
   EXPECT_NEAR(small.attn_factor, std::sqrt(1 + std::log(256.0 / 200) / std::log(200.0)), 1e-6);
 }
 
-}  // namespace
+}  // namespace phi3_test
 }  // namespace fovea::models

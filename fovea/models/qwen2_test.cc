@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace qwen2_test {
 
 using tensor::Tensor;
 
@@ -45,5 +45,5 @@ TEST(Qwen2, BiasesShiftQueriesKeysAndValues) {
   }
 }
 
-}  // namespace
+}  // namespace qwen2_test
 }  // namespace fovea::models

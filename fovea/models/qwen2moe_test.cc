@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace qwen2moe_test {
 
 TEST(Qwen2Moe, LogitsAreThoseOfTransformers) { TinyModel("qwen2moe").expect_golden_logits(); }
 
@@ -23,5 +23,5 @@ TEST(Qwen2Moe, WeightsOfExpertsAreTheirProbabilities) {
   EXPECT_FALSE(TinyModel("qwen2moe").family().config().experts.normalized);
 }
 
-}  // namespace
+}  // namespace qwen2moe_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace qwen3_test {
 
 TEST(Qwen3, LogitsAreThoseOfTransformers) { TinyModel("qwen3").expect_golden_logits(); }
 
@@ -28,5 +28,5 @@ TEST(Qwen3, EveryHeadOfQueriesAndKeysHasTheSizeOfItsNorm) {
   }
 }
 
-}  // namespace
+}  // namespace qwen3_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace qwen3moe_test {
 
 TEST(Qwen3Moe, LogitsAreThoseOfTransformers) { TinyModel("qwen3moe").expect_golden_logits(); }
 
@@ -20,5 +20,5 @@ TEST(Qwen3Moe, SomeLayersHaveAPlainMlp) {
   EXPECT_EQ(seen.count("blocks.1.mlp.hook_gate"), 0u);
 }
 
-}  // namespace
+}  // namespace qwen3moe_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace smollm3_test {
 
 TEST(SmolLm3, LogitsAreThoseOfTransformers) { TinyModel("smollm3").expect_golden_logits(); }
 
@@ -17,5 +17,5 @@ TEST(SmolLm3, ALayerWithoutPositionsTurnsNothingAndHasTheWindow) {
   EXPECT_EQ(model.shape().site(1).window, 12);
 }
 
-}  // namespace
+}  // namespace smollm3_test
 }  // namespace fovea::models

@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace stablelm_test {
 
 TEST(StableLm, LogitsAreThoseOfTransformers) { TinyModel("stablelm").expect_golden_logits(); }
 
@@ -16,5 +16,5 @@ TEST(StableLm, SideBySideOneNormServesAttentionAndMlp) {
   EXPECT_EQ(seen.count("blocks.0.hook_resid_mid"), 0u);
 }
 
-}  // namespace
+}  // namespace stablelm_test
 }  // namespace fovea::models

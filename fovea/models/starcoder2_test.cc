@@ -4,7 +4,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace starcoder2_test {
 
 TEST(StarCoder2, LogitsAreThoseOfTransformers) { TinyModel("starcoder2").expect_golden_logits(); }
 
@@ -18,5 +18,5 @@ TEST(StarCoder2, NormsAreCentredAndTheMlpHasNoGate) {
   EXPECT_NEAR(sum, 0, 1e-4);
 }
 
-}  // namespace
+}  // namespace starcoder2_test
 }  // namespace fovea::models

@@ -77,9 +77,8 @@ class T5Encoder final : public Decoder {
       decoder.activation = activation;
       return {};
     }
-    return keys.problem(
-        ErrorCode::kUnsupported, kKey,
-        fmt::format("is {}; relu, gelu, silu and these behind gated- are supported", fovea::quoted(name)));
+    return keys.problem(ErrorCode::kUnsupported, kKey,
+                        fmt::format("is {}; relu, gelu, silu and these behind gated- are supported", quote(name)));
   }
 
   tensor::Tensor bias_by_distance() const override {

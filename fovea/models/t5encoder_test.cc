@@ -5,7 +5,7 @@
 #include "fovea/models/testing/tiny_encoder.h"
 
 namespace fovea::models {
-namespace {
+namespace t5encoder_test {
 
 using ::testing::HasSubstr;
 
@@ -58,5 +58,5 @@ TEST(T5Encoder, WithoutACacheItSaysThatItsBiasHasNoGradient) {
   }
 }
 
-}  // namespace
+}  // namespace t5encoder_test
 }  // namespace fovea::models

@@ -81,7 +81,7 @@ Result<const CatalogueModel*> find_in_catalogue(const std::string& name) {
     if (model.name == name) return &model;
   }
   const std::vector<std::string> names = runnable_names();
-  return make_error(ErrorCode::kNotFound, "no model {} to fetch; known are {}", fovea::quoted(name),
+  return make_error(ErrorCode::kNotFound, "no model {} to fetch; known are {}", quote(name),
                     fmt::join(nearest_names(name, names, names.size()), ", "));
 }
 

@@ -111,7 +111,7 @@ bool is_model_file(const std::string& name) {
 Error not_found(const std::string& name, const std::string& where) {
   std::vector<std::string> names;
   for (const ModelElsewhere& model : models_elsewhere(nullptr)) names.push_back(model.name);
-  std::string message = fmt::format("no model {} in {}", fovea::quoted(name), fovea::quoted(where, 4096));
+  std::string message = fmt::format("no model {} in {}", quote(name), quote(where, 4096));
   if (!names.empty()) message += fmt::format("; nearest: {}", fmt::join(nearest_names(name, names, 2), ", "));
   return Error{ErrorCode::kNotFound, message, {}};
 }
@@ -137,14 +137,13 @@ Result<fs::path> snapshot_of(const fs::path& model, const std::string& revision)
     while (!hash.empty() && (hash.back() == '\n' || hash.back() == '\r')) hash.pop_back();
     if (!is_plain(hash))
       return make_error(ErrorCode::kData, "{}: it names the revision {}, which is none",
-                        fovea::quoted(reference.string(), 4096), fovea::quoted(hash));
+                        quote(reference.string(), 4096), quote(hash));
   } else if (const auto only = entries(model / "snapshots", true); revision == "main" && only.size() == 1) {
     hash = only[0].name;
   }
   const fs::path snapshot = model / "snapshots" / hash;
   if (fs::symlink_status(snapshot, error).type() == fs::file_type::directory) return snapshot;
-  return make_error(ErrorCode::kNotFound, "{}: revision {} is not there", fovea::quoted(model.string(), 4096),
-                    fovea::quoted(hash));
+  return make_error(ErrorCode::kNotFound, "{}: revision {} is not there", quote(model.string(), 4096), quote(hash));
 }
 
 // The folder itself where it is a model; else its GGUF files.
@@ -185,10 +184,10 @@ Result<std::string> one_of(const std::string& name, const std::vector<ModelElsew
   }
   if (found.empty())
     return make_error(ErrorCode::kNotFound, "{}: there is neither a folder of safetensors nor a GGUF file",
-                      fovea::quoted(where.string(), 4096));
+                      quote(where.string(), 4096));
   std::vector<std::string> names;
   for (const ModelElsewhere& model : found) names.push_back(model.name);
-  return make_error(ErrorCode::kUsage, "{} has several models: {}", fovea::quoted(name),
+  return make_error(ErrorCode::kUsage, "{} has several models: {}", quote(name),
                     escaped_line(fmt::format("{}", fmt::join(names, ", "))));
 }
 
@@ -209,7 +208,7 @@ Result<std::string> find_in_hub(const std::string& name) {
                     base = slash == repository.npos ? "" : repository.substr(slash + 1);
   if (!is_plain(org) || (slash != repository.npos && !is_plain(base)) || !is_plain(revision) ||
       (!file.empty() && !is_plain(file)))
-    return make_error(ErrorCode::kUsage, "{} is no name of the hub; hf:ORG/NAME is", fovea::quoted(name));
+    return make_error(ErrorCode::kUsage, "{} is no name of the hub; hf:ORG/NAME is", quote(name));
   const auto root = hub();
   if (!root) return make_error(ErrorCode::kNotFound, "where the hub's cache is is not known: HOME is not set");
   const fs::path model = *root / (base.empty() ? "models--" + org : fmt::format("models--{}--{}", org, base));
@@ -226,7 +225,7 @@ Result<std::string> find_in_hub(const std::string& name) {
 // --- Ollama: manifests/HOST/NAMESPACE/NAME/TAG say by its hash which file of blobs/ the model is.
 
 Result<fs::path> blob_of(const fs::path& root, const fs::path& manifest) {
-  const std::string name = fovea::quoted(manifest.string(), 4096);
+  const std::string name = quote(manifest.string(), 4096);
   std::error_code error;
   if (fs::symlink_status(manifest, error).type() != fs::file_type::regular)
     return make_error(ErrorCode::kData, "{}: not a regular file", name);
@@ -249,16 +248,15 @@ Result<fs::path> blob_of(const fs::path& root, const fs::path& manifest) {
     constexpr std::string_view kHash = "sha256:";
     const std::string hash = digest.starts_with(kHash) ? digest.substr(kHash.size()) : "";
     if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != hash.npos)
-      return make_error(ErrorCode::kData, "{}: the digest of its model is {}, no SHA-256", name, fovea::quoted(digest));
+      return make_error(ErrorCode::kData, "{}: the digest of its model is {}, no SHA-256", name, quote(digest));
     const fs::path blob = root / "blobs" / ("sha256-" + hash);
     if (fs::symlink_status(blob, error).type() != fs::file_type::regular)
-      return make_error(ErrorCode::kNotFound, "{}: its model is not there: {}", name,
-                        fovea::quoted(blob.string(), 4096));
+      return make_error(ErrorCode::kNotFound, "{}: its model is not there: {}", name, quote(blob.string(), 4096));
     const auto size = layer.find("size");
     const uint64_t bytes = fs::file_size(blob, error);
     if (size != layer.end() && (!size->is_number_unsigned() || size->get<uint64_t>() != bytes))
       return make_error(ErrorCode::kData, "{}: its model is to have {} bytes, but {} has {}", name, size->dump(),
-                        fovea::quoted(blob.string(), 4096), bytes);
+                        quote(blob.string(), 4096), bytes);
     found = blob;
   }
   if (!found) return make_error(ErrorCode::kData, "{}: none of its layers is a model", name);
@@ -293,7 +291,7 @@ Result<std::string> find_in_ollama(const std::string& name) {
     model.erase(0, slash + 1);
   }
   if (!is_plain(model) || !is_plain(space) || !is_plain(tag))
-    return make_error(ErrorCode::kUsage, "{} is no name of Ollama; ollama:NAME:TAG is", fovea::quoted(name));
+    return make_error(ErrorCode::kUsage, "{} is no name of Ollama; ollama:NAME:TAG is", quote(name));
   const auto root = ollama();
   if (!root) return make_error(ErrorCode::kNotFound, "where Ollama's models are is not known: HOME is not set");
   std::error_code ignored;
@@ -349,7 +347,7 @@ Result<std::string> find_elsewhere(const std::string& name) {
   if (name.starts_with(kHf)) return find_in_hub(name);
   if (name.starts_with(kOllama)) return find_in_ollama(name);
   if (name.starts_with(kLmStudio)) return find_in_lm_studio(name);
-  return make_error(ErrorCode::kUsage, "{}: hf:, ollama: and lmstudio: are known", fovea::quoted(name));
+  return make_error(ErrorCode::kUsage, "{}: hf:, ollama: and lmstudio: are known", quote(name));
 }
 
 }  // namespace fovea::store

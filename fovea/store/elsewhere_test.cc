@@ -14,7 +14,7 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::store {
-namespace {
+namespace elsewhere_test {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
@@ -205,5 +205,5 @@ TEST_F(Elsewhere, AllOfThemAreListed) {
   EXPECT_EQ(model_name("x/qwen2.5-coder-0.5b.gguf"), "qwen2.5-coder-0.5b");
 }
 
-}  // namespace
+}  // namespace elsewhere_test
 }  // namespace fovea::store

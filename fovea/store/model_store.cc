@@ -135,7 +135,7 @@ Result<std::vector<StoredModel>> list_models(bool elsewhere) {
 Result<std::string> resolve_model(const std::string& name) {
   if (name.empty()) return make_error(ErrorCode::kUsage, "the model's name is empty");
   if (name.find('\0') != std::string::npos)
-    return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", fovea::quoted(name));
+    return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", quote(name));
   if (is_elsewhere(name)) return find_elsewhere(name);
   if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return name;
   const Result<std::string> dir = models_dir();
@@ -154,7 +154,7 @@ Result<std::string> resolve_model(const std::string& name) {
   std::vector<std::string> names;
   names.reserve(files.size());
   for (const auto& [known, path] : files) names.push_back(known);
-  std::string message = fmt::format("no model {} in {}", fovea::quoted(name), fovea::quoted(dir.value(), 4096));
+  std::string message = fmt::format("no model {} in {}", quote(name), quote(dir.value(), 4096));
   if (!names.empty()) message += fmt::format("; nearest there: {}", fmt::join(nearest_names(name, names, 2), ", "));
   if (const auto known = find_in_catalogue(name); known && !can_run(**known)) {
     message += fmt::format("; {}", why_not(**known));

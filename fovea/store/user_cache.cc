@@ -39,7 +39,7 @@ std::string user_cache_dir() {
 
 Status make_private_folder(const std::string& path) {
   const auto failed = [&](const std::string& why) {
-    return make_error(ErrorCode::kIo, "cannot make the folder {}: {}", quoted(path, 4096), why);
+    return make_error(ErrorCode::kIo, "cannot make the folder {}: {}", quote(path, 4096), why);
   };
   std::error_code error;
   if (fs::is_directory(path, error)) return {};
@@ -74,11 +74,11 @@ Result<std::string> cached_sha256(const std::string& path, const HashCacheOption
   FOVEA_ASSIGN_OR_RETURN(std::string hash, sha256_of_file(real));
   const auto after = identity_of(real);
   if (!after || !(*after == before))
-    return make_error(ErrorCode::kIo, "{}: the file was changed while it was read", quoted(path, 4096));
+    return make_error(ErrorCode::kIo, "{}: the file was changed while it was read", quote(path, 4096));
   if (std::max(before.modified_ns, before.changed_ns) > start - options.settle.count()) return hash;
   Status written = make_private_folder(options.dir);
   if (written) written = write_file_atomic(kept, hash + "\n" + entry, WriteTo::kOwnFile);
-  if (!written) log_debug("the hash of {} is not kept: {}", quoted(path, 4096), written.error().message);
+  if (!written) log_debug("the hash of {} is not kept: {}", quote(path, 4096), written.error().message);
   return hash;
 }
 

@@ -9,7 +9,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::store {
-namespace {
+namespace user_cache_test {
 
 namespace fs = std::filesystem;
 using ::testing::StartsWith;
@@ -105,5 +105,5 @@ TEST_F(HashCache, ADamagedEntryOrNoPlaceForOneCostsAReadOnly) {
   EXPECT_EQ(absent.error().code, ErrorCode::kNotFound);
 }
 
-}  // namespace
+}  // namespace user_cache_test
 }  // namespace fovea::store

@@ -8,7 +8,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::tasks {
-namespace {
+namespace kl_test {
 
 std::shared_ptr<const engine::Model> tiny() {
   static const auto model = engine::Model::load(source_dir() + "/tests/data/tiny-llama.gguf");
@@ -72,5 +72,5 @@ TEST(Divergence, StopsAtTheFlagAndLeavesNoSequence) {
   EXPECT_EQ(a->cache().bytes() + b->cache().bytes(), 0u);
 }
 
-}  // namespace
+}  // namespace kl_test
 }  // namespace fovea::tasks

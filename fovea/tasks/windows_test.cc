@@ -6,7 +6,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::tasks {
-namespace {
+namespace windows_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -90,5 +90,5 @@ TEST(ScoreWindow, StopsAtTheFlagAndLeavesNoSequence) {
   EXPECT_EQ(session->cache().bytes(), 0u);
 }
 
-}  // namespace
+}  // namespace windows_test
 }  // namespace fovea::tasks

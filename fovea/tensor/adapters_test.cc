@@ -12,7 +12,7 @@
 #include "fovea/tensor/testing/quantized_matrix.h"
 
 namespace fovea::tensor {
-namespace {
+namespace adapters_test {
 
 using testing::HasSubstr;
 
@@ -388,5 +388,5 @@ TEST(Adapters, FrozenLorasOfOneUseAreOneOfBothRanks) {
   expect_near(matmul(x, w), expected);
 }
 
-}  // namespace
+}  // namespace adapters_test
 }  // namespace fovea::tensor

@@ -14,7 +14,7 @@
 #include "fovea/tensor/testing/golden_tensors.h"
 
 namespace fovea::tensor {
-namespace {
+namespace gradient_test {
 
 struct Golden {
   std::vector<int32_t> tokens;
@@ -111,5 +111,5 @@ void expect_golden_gradients(bool slow) {
 TEST(Gradients, OfATwoLayerLlamaAreThoseOfTransformers) { expect_golden_gradients(false); }
 TEST(Gradients, ThroughTheSlowTwinOfAttentionToo) { expect_golden_gradients(true); }
 
-}  // namespace
+}  // namespace gradient_test
 }  // namespace fovea::tensor

@@ -8,7 +8,7 @@
 #include "fovea/base/threads.h"
 
 namespace fovea::tensor {
-namespace {
+namespace init_test {
 
 struct Moments {
   double mean = 0, deviation = 0, largest = 0;
@@ -70,5 +70,5 @@ TEST(Init, SeedAndNameMakeTheBitsAndThreadsDoNot) {
   EXPECT_FALSE(std::equal(one.begin(), one.begin() + 300, one.begin() + 300));  // rows differ
 }
 
-}  // namespace
+}  // namespace init_test
 }  // namespace fovea::tensor

@@ -13,7 +13,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace steady_state_test {
 
 // One layer of a small model, without attention.
 struct Layer {
@@ -111,5 +111,5 @@ TEST(SteadyState, AnyNumberOfThreadsGivesTheSameBits) {
   set_threads(0);
 }
 
-}  // namespace
+}  // namespace steady_state_test
 }  // namespace fovea::tensor

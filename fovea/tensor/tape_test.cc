@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace tape_test {
 
 // sum(x), with a gradient.
 Tensor total(const Tensor& x) {
@@ -132,5 +132,5 @@ TEST(Tape, WhatTheLossDoesNotUseGetsNoGradient) {
   EXPECT_EQ(tape.grad(x).data()[0], 1.0f);
 }
 
-}  // namespace
+}  // namespace tape_test
 }  // namespace fovea::tensor

@@ -9,7 +9,7 @@
 #include "fovea/tensor/exec.h"
 
 namespace fovea::tensor {
-namespace {
+namespace tensor_test {
 
 TEST(Shape, CountsElementsAndPrintsItself) {
   EXPECT_EQ(Shape({3, 4}).elements(), 12);
@@ -96,5 +96,5 @@ TEST(Tensor, LivesOnTheHeapWithoutAnExec) {
   EXPECT_FALSE(Tensor().defined());
 }
 
-}  // namespace
+}  // namespace tensor_test
 }  // namespace fovea::tensor

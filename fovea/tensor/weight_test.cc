@@ -5,7 +5,7 @@
 #include "fovea/base/check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace weight_test {
 
 TEST(Weight, FromATensorSharesItsValues) {
   Tensor values = Tensor::zeros({3, 2});
@@ -44,5 +44,5 @@ TEST(Weight, ATrainableOneIsNeverPacked) {
   EXPECT_EQ(w.packed, nullptr);
 }
 
-}  // namespace
+}  // namespace weight_test
 }  // namespace fovea::tensor

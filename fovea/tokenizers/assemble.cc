@@ -32,7 +32,7 @@ Result<SpellingIndex> index_of(const Pipeline& p, const std::string& name) {
       if (p.spellings[i].empty()) continue;
       const int32_t other = index.add(p.spellings[i], hashes[i - begin], static_cast<int32_t>(i), spelling_of);
       if (other >= 0) {
-        return wrong(name, "tokens", fmt::format("tokens {} and {} are both {}", other, i, quoted(p.spellings[i])));
+        return wrong(name, "tokens", fmt::format("tokens {} and {} are both {}", other, i, quote(p.spellings[i])));
       }
     }
   }
@@ -66,7 +66,7 @@ class MergeReader {
   Error wrong_merge(size_t i, std::string_view why) const {
     const auto& [left, right] = source_.merges[begin_ + i];
     return wrong(name_, source_.merges_where,
-                 fmt::format("merge {} {} {}", begin_ + i, quoted(fmt::format("{} {}", left, right)), why));
+                 fmt::format("merge {} {} {}", begin_ + i, quote(fmt::format("{} {}", left, right)), why));
   }
   std::string_view spelling_of(int32_t id) const { return p_.spellings[static_cast<size_t>(id)]; }
 

@@ -14,7 +14,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace chat_template_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
@@ -329,5 +329,5 @@ TEST(ChatTemplate, T9HostileTemplatesEndWithinTheirBudget) {
   EXPECT_LT(usage.ru_maxrss, 2'000'000) << "KiB; 0.3 GB here, more under asan, which keeps what is freed";
 }
 
-}  // namespace
+}  // namespace chat_template_test
 }  // namespace fovea::tokenizers

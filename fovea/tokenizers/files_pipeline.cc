@@ -14,8 +14,6 @@
 namespace fovea::tokenizers {
 namespace {
 
-using Json = JsonFields::Json;
-
 Result<Json> read_object(std::string_view text, const std::string& name) {
   if (text.empty()) return Json(Json::object());
   FOVEA_ASSIGN_OR_RETURN(Json value, parse_json(text, name));
@@ -149,7 +147,7 @@ class Folder {
       std::string& spelling = p_.spellings[token.id];
       if (!spelling.empty() && spelling != token.content) {
         return make_error(ErrorCode::kData, "{}: the added token {} has the id {}, which is {}", v_.name,
-                          fovea::quoted(token.content), token.id, fovea::quoted(spelling));
+                          quote(token.content), token.id, quote(spelling));
       }
       spelling = token.content;
       TokenType& type = p_.types[token.id];
@@ -165,7 +163,7 @@ class Folder {
     return {};
   }
   Error bad(const char* file, std::string_view content, const Json& value) const {
-    return make_error(ErrorCode::kData, "{}: {}: {} is {}", v_.name, file, fovea::quoted(content), shown(value));
+    return make_error(ErrorCode::kData, "{}: {}: {} is {}", v_.name, file, quote(content), shown(value));
   }
 
   void add_around(bool bos, bool eos) {
@@ -191,12 +189,11 @@ class Folder {
     std::vector<std::string> out;
     for (const auto& [token, id] : vocab.items()) {
       const bool good = id.is_number_unsigned() && id.get<uint64_t>() < 2 * vocab.size() + (1 << 16);
-      if (!good) return make_error(ErrorCode::kData, "{}: {} has the id {}", name, fovea::quoted(token), shown(id));
+      if (!good) return make_error(ErrorCode::kData, "{}: {} has the id {}", name, quote(token), shown(id));
       const auto i = id.get<size_t>();
       if (i >= out.size()) out.resize(i + 1);
       if (!out[i].empty())
-        return make_error(ErrorCode::kData, "{}: {} and {} have the id {}", name, fovea::quoted(out[i]),
-                          fovea::quoted(token), i);
+        return make_error(ErrorCode::kData, "{}: {} and {} have the id {}", name, quote(out[i]), quote(token), i);
       out[i] = token;
     }
     if (out.empty()) return make_error(ErrorCode::kData, "{}: it has no tokens", name);
@@ -225,7 +222,7 @@ class Folder {
       const size_t space = text.find(' ');
       if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
         return make_error(ErrorCode::kData, "{}, line {}: {} is not two tokens with a space between", name, line,
-                          fovea::quoted(text));
+                          quote(text));
       source.merges.emplace_back(text.substr(0, space), text.substr(space + 1));
     }
     const bool qwen = kind.starts_with("Qwen2");

@@ -44,7 +44,7 @@ Status byte_pairs(const Vocabulary& v, Pipeline& p) {
     for (const PreTokenizer& row : pre_tokenizers())
       known += fmt::format("{}{}", known.empty() ? "" : ", ", row.names[0]);
     return Error{ErrorCode::kUnsupported,
-                 fmt::format("{}: the pre-tokenizer {} is not supported; these are: {}", v.name, quoted(v.pre), known),
+                 fmt::format("{}: the pre-tokenizer {} is not supported; these are: {}", v.name, quote(v.pre), known),
                  "pre"};
   }
   if (pre->nfc) p.normalizers.push_back(make_unicode_form(UnicodeForm::kNfc));
@@ -61,7 +61,7 @@ Status byte_pairs(const Vocabulary& v, Pipeline& p) {
     const size_t space = merge.find(' ', 1);
     if (space == merge.npos || space + 1 == merge.size()) {
       return bad_vocabulary(v, "merges",
-                            fmt::format("merge {} {} is not two tokens with a space between", i, quoted(merge)));
+                            fmt::format("merge {} {} is not two tokens with a space between", i, quote(merge)));
     }
     source.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
@@ -148,7 +148,7 @@ Result<Pipeline> gguf_pipeline(const Vocabulary& v) {
     return Error{
         ErrorCode::kUnsupported,
         fmt::format("{}: a tokenizer of kind {} is not supported; \"gpt2\", \"llama\", \"bert\" and \"t5\" are", v.name,
-                    quoted(v.kind)),
+                    quote(v.kind)),
         "model"};
   }
   FOVEA_RETURN_IF_ERROR(check_shape(v));

@@ -4,10 +4,8 @@
 
 namespace fovea::tokenizers {
 
-using Json = JsonFields::Json;
-
 std::string shown(const Json& value) {
-  if (value.is_string()) return fovea::quoted(value.get_ref<const std::string&>());
+  if (value.is_string()) return quote(value.get_ref<const std::string&>());
   if (value.is_object()) return "an object";
   if (value.is_array()) return "an array";
   return value.dump();

@@ -12,10 +12,10 @@
 
 namespace fovea::tokenizers {
 
+using Json = nlohmann::ordered_json;
+
 class JsonFields {
  public:
-  using Json = nlohmann::ordered_json;
-
   // `file` begins messages; `path` is where in it the object is: ".model". Both live on in this. kData: no object.
   static Result<JsonFields> of(const Json& value, std::string file, std::string path);
 

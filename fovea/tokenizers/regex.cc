@@ -10,14 +10,14 @@ namespace fovea::tokenizers {
 namespace {
 
 // What Oniguruma means by \s, \w and \h; PCRE2 would add U+180E to white space, and has other words.
-constexpr std::string_view kWhite =
+constexpr std::string_view kRegexWhite =
     "\\t-\\r\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
-constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
-constexpr std::string_view kHex = "0-9A-Fa-f";
+constexpr std::string_view kRegexWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr std::string_view kRegexHex = "0-9A-Fa-f";
 
 Error unsupported(std::string_view expression, size_t at, std::string_view what) {
   return Error{ErrorCode::kUnsupported,
-               fmt::format("the regular expression {} has, at byte {}, {}", quoted(expression), at, what),
+               fmt::format("the regular expression {} has, at byte {}, {}", quote(expression), at, what),
                {}};
 }
 
@@ -65,9 +65,9 @@ class Translator {
       at_ += 2;
     };
     switch (c) {
-      case 's': put(kWhite, false); return {};
-      case 'w': put(kWord, false); return {};
-      case 'h': put(kHex, false); return {};
+      case 's': put(kRegexWhite, false); return {};
+      case 'w': put(kRegexWord, false); return {};
+      case 'h': put(kRegexHex, false); return {};
       case 'S':
       case 'W':
       case 'H':
@@ -75,7 +75,7 @@ class Translator {
           if (c != 'S') return unsupported(in_, at_, fmt::format("\\{} inside a set", c));
           break;  // PCRE2's own, which differs in U+180E
         }
-        put(c == 'S' ? kWhite : c == 'W' ? kWord : kHex, true);
+        put(c == 'S' ? kRegexWhite : c == 'W' ? kRegexWord : kRegexHex, true);
         return {};
       case 'p':
       case 'P': return property();
@@ -167,7 +167,7 @@ class Translator {
     for (; at_ < end; ++at_) {
       const char c = in_[at_];
       if (c != '?' && c != 'i' && c != 'm' && c != 'x' && c != '-')
-        return unsupported(in_, at_, fmt::format("the option {}", quoted(in_.substr(at_, 1))));
+        return unsupported(in_, at_, fmt::format("the option {}", quote(in_.substr(at_, 1))));
       out_ += c == 'm' ? 's' : c;
     }
     return {};
@@ -222,7 +222,7 @@ Result<Regex> Regex::create(std::string_view oniguruma) {
     return make_error(ErrorCode::kLimit, "a regular expression of {} bytes; {} are allowed", oniguruma.size(),
                       kMaxBytes);
   if (!is_utf8(oniguruma) || oniguruma.find('\0') != oniguruma.npos)
-    return make_error(ErrorCode::kData, "the regular expression {} is no text", quoted(oniguruma));
+    return make_error(ErrorCode::kData, "the regular expression {} is no text", quote(oniguruma));
   FOVEA_ASSIGN_OR_RETURN(const std::string expression, to_pcre2(oniguruma));
   const std::unique_ptr<pcre2_compile_context, Free<pcre2_compile_context_free>> context(
       pcre2_compile_context_create(nullptr));
@@ -235,7 +235,7 @@ Result<Regex> Regex::create(std::string_view oniguruma) {
                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &at, context.get());
   if (!code) {
     return Error{ErrorCode::kUnsupported,
-                 fmt::format("the regular expression {} cannot be used: {}", quoted(oniguruma), pcre2_message(error)),
+                 fmt::format("the regular expression {} cannot be used: {}", quote(oniguruma), pcre2_message(error)),
                  {}};
   }
   Regex regex;

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea::tokenizers {
-namespace {
+namespace regex_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -101,5 +101,5 @@ TEST(Regex, T8_HostileExpressionsEndInBoundedTime) {
   }
 }
 
-}  // namespace
+}  // namespace regex_test
 }  // namespace fovea::tokenizers

@@ -9,7 +9,7 @@
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace sentencepiece_model_test {
 
 using ::testing::HasSubstr;
 using Ids = std::vector<int32_t>;
@@ -101,5 +101,5 @@ TEST(SentencePieceModel, T6_WhatContradictsItselfIsRefusedWithItsByte) {
   EXPECT_THAT(made(good + bytes(3, bytes(2, "abc"))), HasSubstr("character map"));
 }
 
-}  // namespace
+}  // namespace sentencepiece_model_test
 }  // namespace fovea::tokenizers

@@ -84,11 +84,11 @@ class Cutter {
   bool held_ = false, held_match_ = false;
 };
 
-struct Char {
+struct Character {
   uint32_t value;  // of an invalid byte: one that is nothing
   size_t bytes;
 };
-Char character_at(std::string_view text, size_t at) {
+Character character_at(std::string_view text, size_t at) {
   const CodePoint c = code_point_at(text.data() + at, text.data() + text.size());
   return {c.bytes ? c.value : 0xFFFFF, std::max(1u, c.bytes)};
 }
@@ -157,7 +157,7 @@ class CharacterSplit final : public SplitStep {
   void split(const Piece& piece, Flow& flow, size_t next) const override {
     Cutter cutter(piece, behaviour_, false, flow, next);
     for (size_t at = 0; at < piece.text.size() && !flow.failed;) {
-      const Char c = character_at(piece.text, at);
+      const Character c = character_at(piece.text, at);
       if (is_(c.value)) cutter.match(at, at + c.bytes);
       at += c.bytes;
     }
@@ -175,7 +175,7 @@ class Words final : public SplitStep {
     enum { kNone, kWord, kSign } run = kNone;
     size_t begin = 0, at = 0;
     while (at < piece.text.size() && !flow.failed) {
-      const Char c = character_at(piece.text, at);
+      const Character c = character_at(piece.text, at);
       const auto kind = is_word(c.value) ? kWord : is_white(c.value) ? kNone : kSign;
       if (kind != run) {
         if (run != kNone) flow.run(next, piece.part(begin, at));
@@ -375,7 +375,7 @@ class Scripts final : public SplitStep {
     size_t begin = 0;
     bool started = false;
     for (size_t at = 0; at < piece.text.size() && !flow.failed;) {
-      const Char c = character_at(piece.text, at);
+      const Character c = character_at(piece.text, at);
       const int script = of_[c.value];
       if (script != 0 && script != last) {
         // What comes before the first character of a script goes with nothing.
@@ -526,7 +526,7 @@ class CutBefore final : public SplitStep {
 uint32_t character_before(std::string_view text, size_t at) {
   size_t begin = at - 1;
   while (begin > 0 && at - begin < 4 && (text[begin] & 0xC0) == 0x80) --begin;
-  const Char c = character_at(text.substr(0, at), begin);
+  const Character c = character_at(text.substr(0, at), begin);
   return c.bytes == at - begin ? c.value : character_at("\xFF", 0).value;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 namespace fovea::tokenizers {
-namespace {
+namespace split_steps_test {
 
 using ::testing::ElementsAre;
 
@@ -49,5 +49,5 @@ TEST(CharacterBefore, IsReadBackwards) {
     EXPECT_EQ(character_before(broken, broken.size()), 0xFFFFFu) << broken.size();
 }
 
-}  // namespace
+}  // namespace split_steps_test
 }  // namespace fovea::tokenizers

@@ -15,7 +15,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace tokenizer_goldens_test {
 
 using Json = nlohmann::ordered_json;
 using Ids = std::vector<int32_t>;
@@ -140,5 +140,5 @@ std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
 INSTANTIATE_TEST_SUITE_P(Tokenizers, FromJson, ::testing::ValuesIn(names("json")), test_name);
 INSTANTIATE_TEST_SUITE_P(Tokenizers, FromModel, ::testing::ValuesIn(names("files")), test_name);
 
-}  // namespace
+}  // namespace tokenizer_goldens_test
 }  // namespace fovea::tokenizers

@@ -14,8 +14,6 @@
 namespace fovea::tokenizers {
 namespace {
 
-using Json = JsonFields::Json;
-
 struct AddedToken {
   std::string content;
   int32_t id = -1;
@@ -100,7 +98,7 @@ class Reader {
     for (const std::string_view known : {"BPE", "Unigram", "WordPiece", "WordLevel"}) {
       if (type == known) return type;
     }
-    return model.unsupported("type", fmt::format("is {}, which is not known", fovea::quoted(type)));
+    return model.unsupported("type", fmt::format("is {}, which is not known", quote(type)));
   }
 
   // The tokens of the model, and those that were added behind it.
@@ -129,7 +127,7 @@ class Reader {
       const auto id = static_cast<size_t>(token.id);
       if (!spellings[id].empty() && spellings[id] != token.content) {
         return wrong(name_, fmt::format(".added_tokens[{}].id", i),
-                     fmt::format("is {}, which is {} already", id, fovea::quoted(spellings[id])));
+                     fmt::format("is {}, which is {} already", id, quote(spellings[id])));
       }
       spellings[id] = token.content;
       types[id] = token.special ? TokenType::kControl : TokenType::kUserDefined;
@@ -146,15 +144,14 @@ class Reader {
     out.reserve(vocab->size());
     for (const auto& [token, id] : vocab->items()) {
       if (!id.is_number_unsigned() || id.get<uint64_t>() >= most) {
-        return wrong(
-            name_, model.path("vocab"),
-            fmt::format("gives {} the id {}; there are {} tokens", fovea::quoted(token), shown(id), vocab->size()));
+        return wrong(name_, model.path("vocab"),
+                     fmt::format("gives {} the id {}; there are {} tokens", quote(token), shown(id), vocab->size()));
       }
       const auto i = id.get<size_t>();
       if (i >= out.size()) out.resize(i + 1);
       if (!out[i].empty()) {
         return wrong(name_, model.path("vocab"),
-                     fmt::format("gives {} and {} the id {}", fovea::quoted(out[i]), fovea::quoted(token), i));
+                     fmt::format("gives {} and {} the id {}", quote(out[i]), quote(token), i));
       }
       out[i] = token;
     }

@@ -9,7 +9,7 @@
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace tokenizer_json_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -156,5 +156,5 @@ TEST(TokenizerJson, TheRestOfATextHasNoBeginning) {
   EXPECT_EQ(*(*t)->encode("ab", {.continues = true}), (Ids{2}));
 }
 
-}  // namespace
+}  // namespace tokenizer_json_test
 }  // namespace fovea::tokenizers

@@ -9,7 +9,7 @@
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace translate_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
@@ -106,5 +106,5 @@ TEST(Translate, Base64GoesThereAndBack) {
   EXPECT_EQ(to_base64("ab"), "YWI=");
 }
 
-}  // namespace
+}  // namespace translate_test
 }  // namespace fovea::tokenizers

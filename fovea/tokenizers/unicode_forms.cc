@@ -76,13 +76,13 @@ const Suspects& suspects(UnicodeForm form) {
   return *others[static_cast<int>(form) - 1];
 }
 
-struct Run {
+struct FormRun {
   const char *begin, *end;
 };
 
 // The next run that may change at or after `p`: suspects with the one character before them. A run
 // at `end` is empty.
-Run next_run(const Suspects& all, uint8_t first_byte, const char* p, const char* end) {
+FormRun next_run(const Suspects& all, uint8_t first_byte, const char* p, const char* end) {
   const auto is_suspect = [&all](uint32_t c) { return c < kLast && all[c]; };
   const char* before = p;  // of the last character that is none, or where it would be
   while (p < end) {
@@ -108,7 +108,7 @@ Run next_run(const Suspects& all, uint8_t first_byte, const char* p, const char*
   return {end, end};
 }
 
-std::string normalize_run(UnicodeForm form, Run run) {
+std::string normalize_run(UnicodeForm form, FormRun run) {
   CodePoints c;
   for (const char* p = run.begin; p < run.end;) {
     const CodePoint next = code_point_at(p, run.end);
@@ -137,7 +137,7 @@ void normalize(UnicodeForm form, TextEdit& edit) {
   const std::string_view text = edit.source();
   const char *p = text.data(), *end = p + text.size();
   while (p < end) {
-    const Run run = next_run(all, first_byte, p, end);
+    const FormRun run = next_run(all, first_byte, p, end);
     p = run.end;
     if (run.begin == run.end) break;
     const std::string by = normalize_run(form, run);

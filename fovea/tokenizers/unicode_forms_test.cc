@@ -10,7 +10,7 @@
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
-namespace {
+namespace unicode_forms_test {
 
 // The library's own way, which takes quadratic time on runs of marks.
 std::string library(UnicodeForm form, const std::string& text) {
@@ -94,5 +94,5 @@ TEST(UnicodeForms, T2_SortsTwoHundredThousandMarksInLittleTime) {
   EXPECT_EQ(normalized(UnicodeForm::kNfc, text), "\xE1\xBA\xA1" + below + above);
 }
 
-}  // namespace
+}  // namespace unicode_forms_test
 }  // namespace fovea::tokenizers

@@ -43,7 +43,7 @@ void remove_others(const std::string& folder, const std::string& kept) {
 Status save_checkpoint(const std::string& folder, int64_t step, const NamedTensors& tensors, Json state) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", fovea::quoted(folder, 4096), error.message());
+  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", quote(folder, 4096), error.message());
   // A name of its own even where this step is saved again: the file that state.json names is never written to.
   std::string name = fmt::format("step-{}.safetensors", step);
   for (int i = 2; fs::exists(folder + "/" + name, error); ++i) name = fmt::format("step-{}-{}.safetensors", step, i);
@@ -85,17 +85,17 @@ Result<std::optional<Json>> read_checkpoint(const std::string& folder) {
   FOVEA_ASSIGN_OR_RETURN(Json state, read_json(path, kMaxStateBytes));
   for (const char* key : {"tensors", "sha256"}) {
     if (!state.is_object() || !state.contains(key) || !state[key].is_string())
-      return make_error(ErrorCode::kData, "{}: it is no checkpoint: {} is missing", fovea::quoted(path, 4096), key);
+      return make_error(ErrorCode::kData, "{}: it is no checkpoint: {} is missing", quote(path, 4096), key);
   }
   const auto& name = state["tensors"].get_ref<const std::string&>();
   if (!name.starts_with("step-") || name.find('/') != name.npos)
-    return make_error(ErrorCode::kData, "{}: it is no checkpoint: its tensors are in {}", fovea::quoted(path, 4096),
-                      fovea::quoted(name));
+    return make_error(ErrorCode::kData, "{}: it is no checkpoint: its tensors are in {}", quote(path, 4096),
+                      quote(name));
   return std::optional<Json>(std::move(state));
 }
 
 Status load_tensors(const std::string& folder, const Json& state, const NamedTensors& tensors) {
-  const std::string path = folder + "/" + state["tensors"].get<std::string>(), name = fovea::quoted(path, 4096);
+  const std::string path = folder + "/" + state["tensors"].get<std::string>(), name = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const std::string hash, sha256_of_file(path));
   if (hash != state["sha256"])
     return make_error(ErrorCode::kData, "{}: the checkpoint was cut or changed: it is not the file that was saved",
@@ -117,7 +117,7 @@ Status load_tensors(const std::string& folder, const Json& state, const NamedTen
   }
   if (!found.empty())
     return make_error(ErrorCode::kData, "{}: the checkpoint has a tensor {} that this config has no place for", name,
-                      fovea::quoted(found.begin()->first));
+                      quote(found.begin()->first));
   std::map<std::string, const formats::TensorInfo*> by_name;
   for (const formats::TensorInfo& one : parsed.tensors) by_name.emplace(one.name, &one);
   for (const auto& [tensor_name, value] : tensors) {

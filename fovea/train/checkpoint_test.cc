@@ -9,7 +9,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::train {
-namespace {
+namespace checkpoint_test {
 
 namespace fs = std::filesystem;
 using tensor::Tensor;
@@ -112,5 +112,5 @@ TEST_F(Checkpoint, AFailedSaveLeavesTheLastOne) {
   EXPECT_EQ(problem(tensors(0)), "");
 }
 
-}  // namespace
+}  // namespace checkpoint_test
 }  // namespace fovea::train

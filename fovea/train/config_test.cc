@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace config_test {
 
 using Json = nlohmann::ordered_json;
 
@@ -37,5 +37,5 @@ TEST(TrainConfig, SaysWhatIsNotAsItWas) {
   EXPECT_EQ(other_setting(then, now), "optimizer.lr is not set, and was 0.1");
 }
 
-}  // namespace
+}  // namespace config_test
 }  // namespace fovea::train

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace lm_step_test {
 
 using Json = nlohmann::ordered_json;
 
@@ -84,5 +84,5 @@ TEST(LmStep, NamesTheFirstBadTensor) {
             "parameter " + setup.model->params()[0].name);
 }
 
-}  // namespace
+}  // namespace lm_step_test
 }  // namespace fovea::train

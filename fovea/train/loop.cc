@@ -55,7 +55,7 @@ struct Progress {
 class Run {
  public:
   Run(std::string path, const TrainOptions& options, Json json)
-      : path_(std::move(path)), options_(options), settings_(json, fovea::quoted(path_, 4096)), config_(settings_) {}
+      : path_(std::move(path)), options_(options), settings_(json, quote(path_, 4096)), config_(settings_) {}
 
   Result<TrainResult> go() {
     FOVEA_RETURN_IF_ERROR(prepare());
@@ -154,13 +154,13 @@ class Run {
     std::error_code error;
     fs::create_directories(config_.out, error);
     if (error)
-      return make_error(ErrorCode::kIo, "{}: out: {} cannot be made: {}", fovea::quoted(path_, 4096),
-                        fovea::quoted(config_.out, 4096), error.message());
+      return make_error(ErrorCode::kIo, "{}: out: {} cannot be made: {}", quote(path_, 4096), quote(config_.out, 4096),
+                        error.message());
     FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
     if (state && !options_.resume && !options_.restart)
       return make_error(ErrorCode::kUsage,
                         "{}: there is a checkpoint of step {} here: --resume goes on with it, --restart begins anew",
-                        fovea::quoted(config_.out, 4096), state->value("step", int64_t{0}));
+                        quote(config_.out, 4096), state->value("step", int64_t{0}));
     if (!state && options_.resume)
       tell(fmt::format("no checkpoint in {}: the run begins at its first step", config_.out));
     if (!state || !options_.resume) {
@@ -174,7 +174,7 @@ class Run {
   }
 
   Status restore(const Json& state) {
-    const std::string where = fovea::quoted(checkpoint_path(), 4096);
+    const std::string where = quote(checkpoint_path(), 4096);
     if (state.value("data", "") != learner_->data().fingerprint() &&
         settings_.json()["data"] == state["config"]["data"])
       return make_error(ErrorCode::kData, "{}: the data are not those that the checkpoint was made with", where);
@@ -231,10 +231,10 @@ class Run {
                                       : "the gradient of " + outcome.bad);
     }
     const auto saved = read_checkpoint(checkpoint_path());
-    const std::string last =
-        saved && *saved ? fmt::format("the checkpoint of step {} in {} is whole", (*saved)->value("step", int64_t{0}),
-                                      fovea::quoted(checkpoint_path(), 4096))
-                        : std::string("no checkpoint was saved yet");
+    const std::string last = saved && *saved
+                                 ? fmt::format("the checkpoint of step {} in {} is whole",
+                                               (*saved)->value("step", int64_t{0}), quote(checkpoint_path(), 4096))
+                                 : std::string("no checkpoint was saved yet");
     return make_error(ErrorCode::kFailed, "step {}: {}; {}; a smaller lr, a warmup or clip may help", step, what, last);
   }
 

@@ -10,7 +10,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::train {
-namespace {
+namespace loop_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -79,5 +79,5 @@ TEST_F(Loop, ADoneRunHasNothingLeftToDo) {
   EXPECT_EQ(*read_file(folder_ + "/out/log.jsonl"), log);
 }
 
-}  // namespace
+}  // namespace loop_test
 }  // namespace fovea::train

@@ -114,8 +114,7 @@ Status TrainedModel::open_net(Settings& net, int64_t context, uint64_t seed) {
   if (!tokenizer.empty()) {
     FOVEA_ASSIGN_OR_RETURN(net_files_, tokenizer_files(tokenizer));
     tokenizers::Vocabulary vocabulary;
-    FOVEA_ASSIGN_OR_RETURN(const auto bare,
-                           source_of({{"model_type", "llama"}}, net_files_, fovea::quoted(tokenizer, 4096)));
+    FOVEA_ASSIGN_OR_RETURN(const auto bare, source_of({{"model_type", "llama"}}, net_files_, quote(tokenizer, 4096)));
     FOVEA_ASSIGN_OR_RETURN(const auto words, engine::load_tokenizer(*bare));
     sizes.vocab_size = words->vocab_size();
   }

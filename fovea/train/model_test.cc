@@ -17,7 +17,7 @@
 #include "fovea/train/save_model.h"
 
 namespace fovea::train {
-namespace {
+namespace model_test {
 
 namespace fs = std::filesystem;
 using tensor::Tensor;
@@ -196,5 +196,5 @@ TEST_F(TrainedModelTest, ALoraIsSavedAsPeftHasItAndReadBack) {
   EXPECT_THAT(error_, HasSubstr("did you mean q_proj?"));
 }
 
-}  // namespace
+}  // namespace model_test
 }  // namespace fovea::train

@@ -141,7 +141,7 @@ Status NetLearner::choose(Settings& settings) {
 }
 
 Status NetLearner::begin_from(const std::string& folder) {
-  const std::string path = folder + "/model.safetensors", where = fovea::quoted(path, 4096);
+  const std::string path = folder + "/model.safetensors", where = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
   FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
   for (const Param& param : net_->params()) {

@@ -12,7 +12,7 @@
 #include "fovea/train/loop.h"
 
 namespace fovea::train {
-namespace {
+namespace net_learner_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -146,5 +146,5 @@ TEST_F(NetRun, ADecoderIsNotTrainedOnPicturesAlone) {
   EXPECT_THAT(result.error().message, HasSubstr("data: its samples have no tokens"));
 }
 
-}  // namespace
+}  // namespace net_learner_test
 }  // namespace fovea::train

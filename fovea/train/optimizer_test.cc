@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace optimizer_test {
 
 using tensor::Tensor;
 using ::testing::HasSubstr;
@@ -104,5 +104,5 @@ TEST(Optimizers, RefuseWhatMakesNoSense) {
   EXPECT_THAT(problem(R"({"name": "sgd", "betas": [0.9, 0.9]})"), HasSubstr("betas is no setting here"));
 }
 
-}  // namespace
+}  // namespace optimizer_test
 }  // namespace fovea::train

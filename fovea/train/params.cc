@@ -36,7 +36,7 @@ Status check_globs(const std::vector<std::string>& globs, const std::vector<std:
     }
     const auto nearest = nearest_names(glob, all, 1);
     return Error{ErrorCode::kUsage,
-                 fmt::format("{}: {} fits no parameter{}", what, fovea::quoted(glob),
+                 fmt::format("{}: {} fits no parameter{}", what, quote(glob),
                              nearest.empty() ? "" : fmt::format("; the nearest is {}", nearest[0])),
                  glob};
   }

@@ -9,7 +9,7 @@
 #include "fovea/base/threads.h"
 
 namespace fovea::train {
-namespace {
+namespace params_test {
 
 TEST(Params, GlobsFitEitherName) {
   EXPECT_TRUE(names_param("blk.*.attn_q.*", "blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"));
@@ -49,5 +49,5 @@ TEST(Params, FindWhatIsNotFinite) {
   EXPECT_FALSE(all_finite(x));
 }
 
-}  // namespace
+}  // namespace params_test
 }  // namespace fovea::train

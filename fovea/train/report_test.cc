@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace report_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -33,5 +33,5 @@ TEST(Report, OfNoStepsIsAPageToo) {
               HasSubstr("<svg"));
 }
 
-}  // namespace
+}  // namespace report_test
 }  // namespace fovea::train

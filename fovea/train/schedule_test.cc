@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace schedule_test {
 
 using ::testing::HasSubstr;
 
@@ -58,5 +58,5 @@ TEST(Schedule, AnUnknownNameIsRefusedWithTheNearest) {
   EXPECT_THAT(s.finish().error().message, HasSubstr("did you mean cosine?"));
 }
 
-}  // namespace
+}  // namespace schedule_test
 }  // namespace fovea::train

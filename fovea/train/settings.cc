@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 
 // What a message says of a value, short.
 std::string shown(const Json& value) {
-  if (value.is_string()) return fovea::quoted(value.get_ref<const std::string&>(), 60);
+  if (value.is_string()) return quote(value.get_ref<const std::string&>(), 60);
   if (value.is_array()) return "a list";
   if (value.is_object()) return "an object";
   return value.dump();
@@ -76,8 +76,7 @@ void Settings::wrong(std::string_view key, const std::string& what) {
 }
 void Settings::unknown_name(std::string_view key, std::string_view name, const std::vector<std::string>& names) {
   const auto nearest = nearest_names(name, names, 1);
-  wrong(key, fmt::format("is {}; there {} {}{}", fovea::quoted(name), names.size() == 1 ? "is" : "are",
-                         fmt::join(names, ", "),
+  wrong(key, fmt::format("is {}; there {} {}{}", quote(name), names.size() == 1 ? "is" : "are", fmt::join(names, ", "),
                          nearest.empty() || edit_distance(name, nearest[0]) > name.size() / 2 + 1
                              ? ""
                              : fmt::format("; did you mean {}?", nearest[0])));

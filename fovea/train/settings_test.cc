@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 namespace fovea::train {
-namespace {
+namespace settings_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
@@ -68,5 +68,5 @@ TEST(Settings, SayTheFirstProblemInOneSentence) {
               HasSubstr("did you mean shuffled?"));
 }
 
-}  // namespace
+}  // namespace settings_test
 }  // namespace fovea::train

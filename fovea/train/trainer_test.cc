@@ -10,7 +10,7 @@
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::train {
-namespace {
+namespace trainer_test {
 
 using tensor::Tensor;
 using ::testing::HasSubstr;
@@ -116,5 +116,5 @@ TEST(Trainer, ItsStateIsAllThatTheNextStepDependsOn) {
               ::testing::ElementsAreArray(a.value.values()));
 }
 
-}  // namespace
+}  // namespace trainer_test
 }  // namespace fovea::train

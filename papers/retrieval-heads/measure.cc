@@ -9,7 +9,7 @@
 #include "fovea/probe/measures/needle_reader.h"
 #include "fovea/probe/measures/profile.h"
 
-namespace fovea::papers {
+namespace fovea::papers::retrieval_heads {
 namespace {
 
 using Model = std::shared_ptr<const engine::Model>;
@@ -171,4 +171,4 @@ attention::HeadProfile profile_of(const Run& run, const Scores& scores) {
       "", shape.n_layers, shape.n_heads, shape.n_kv_heads, {{"retrieval", {attention::Granularity::kHead, scores}}}};
 }
 
-}  // namespace fovea::papers
+}  // namespace fovea::papers::retrieval_heads

@@ -7,7 +7,7 @@
 #include "fovea/probe/measures/retrieval.h"
 #include "papers/support/decode_run.h"
 
-namespace fovea::papers {
+namespace fovea::papers::retrieval_heads {
 
 using Scores = std::vector<double>;  // of every head
 
@@ -46,4 +46,4 @@ Result<Watched> watched(Run& run, DecodeOptions options);  // while a TopKeys lo
 
 attention::HeadProfile profile_of(const Run& run, const Scores& scores);
 
-}  // namespace fovea::papers
+}  // namespace fovea::papers::retrieval_heads

@@ -8,7 +8,7 @@
 #include "papers/retrieval-heads/measure.h"
 #include "papers/support/shuffled_model.h"
 
-namespace fovea::papers {
+namespace fovea::papers::retrieval_heads {
 namespace {
 using enum Kind;
 constexpr int kEnough = 60;  // accepted samples
@@ -146,4 +146,4 @@ FOVEA_REPRODUCTION(Paper{
         {5, kShape, "decode time while watched, by plain decode", "< 2x", cost}}});
 
 }  // namespace
-}  // namespace fovea::papers
+}  // namespace fovea::papers::retrieval_heads

@@ -22,7 +22,7 @@ std::string hash_of(const std::string& text) { return sha256_of(std::as_bytes(st
 std::optional<CellValues> read_cell(const std::string& path, const std::string& key) {
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {  // reading a FIFO would wait
-    log_warning("a cell is measured anew, its file is no regular file: {}", quoted(path, 4096));
+    log_warning("a cell is measured anew, its file is no regular file: {}", quote(path, 4096));
     return std::nullopt;
   }
   const auto file = read_json(path, kMaxBytes);
@@ -38,7 +38,7 @@ std::optional<CellValues> read_cell(const std::string& path, const std::string& 
   const Json values = part("values"), seconds = part("seconds"), hash = part("sha256");
   if (text_of(part("key")) != key || !values.is_object() || !seconds.is_number() ||
       hash != Json(hash_of(text_of(values)))) {
-    log_warning("a cell is measured anew, its file is damaged: {}", quoted(path, 4096));
+    log_warning("a cell is measured anew, its file is damaged: {}", quote(path, 4096));
     return std::nullopt;
   }
   return CellValues{values, seconds.get<double>(), true};
@@ -56,7 +56,7 @@ Status write_cell(const std::string& dir, const std::string& path, const Json& k
 CellStore::CellStore(std::string dir, bool again) : dir_(std::move(dir)), again_(again) {
   const std::string why = dir_.empty() ? "" : store::why_not_trusted(dir_);
   if (why.empty()) return;
-  log_warning("what is measured is not kept in {}: {}", quoted(dir_, 4096), why);
+  log_warning("what is measured is not kept in {}: {}", quote(dir_, 4096), why);
   dir_.clear();
 }
 

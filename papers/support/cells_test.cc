@@ -8,7 +8,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::papers {
-namespace {
+namespace cells_test {
 
 namespace fs = std::filesystem;
 
@@ -105,5 +105,5 @@ TEST_F(Cells, AreNotBelievedFromAFolderThatEveryoneMayWriteInto) {
   EXPECT_FALSE(get(kKey, 1)->kept);
 }
 
-}  // namespace
+}  // namespace cells_test
 }  // namespace fovea::papers

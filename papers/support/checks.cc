@@ -41,7 +41,7 @@ Result<const Paper*> find_paper(std::string_view slug) {
   std::vector<std::string> known;
   for (const auto& [each, paper] : registry()) known.push_back(each);
   return make_error(ErrorCode::kUsage, "no reproduction is called {}; the nearest: {} (fovea reproduce lists all)",
-                    quoted(slug, 80), fmt::join(nearest_names(name, known), ", "));
+                    quote(slug, 80), fmt::join(nearest_names(name, known), ", "));
 }
 
 }  // namespace fovea::papers

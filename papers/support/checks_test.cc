@@ -13,7 +13,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::papers {
-namespace {
+namespace checks_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -70,5 +70,5 @@ TEST(Papers, AreFoundWithDashesOrUnderscoresAndAnUnknownOneNamesTheNearest) {
 
 TEST(Papers, OfOneNameAreRefused) { EXPECT_THROW(register_paper({.slug = "retrieval-heads"}), CheckFailed); }
 
-}  // namespace
+}  // namespace checks_test
 }  // namespace fovea::papers

@@ -6,7 +6,7 @@
 #include "fovea/base/json.h"
 
 namespace fovea::papers {
-namespace {
+namespace report_test {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -51,5 +51,5 @@ TEST(ReportPage, EscapesEveryNameAndNeedsNothingFromElsewhere) {
     EXPECT_THAT(html, HasSubstr(there));
 }
 
-}  // namespace
+}  // namespace report_test
 }  // namespace fovea::papers

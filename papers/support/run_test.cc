@@ -7,7 +7,7 @@
 #include <filesystem>
 
 namespace fovea::papers {
-namespace {
+namespace run_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -149,5 +149,5 @@ TEST(Reproduce, GoesOnAfterTheLastCellThatAnEndedRunFinished) {
   std::filesystem::remove_all(dir);
 }
 
-}  // namespace
+}  // namespace run_test
 }  // namespace fovea::papers

@@ -9,7 +9,7 @@
 #include "fovea/engine/session.h"
 
 namespace fovea::papers {
-namespace {
+namespace shuffled_model_test {
 
 std::vector<float> logits_of(const std::shared_ptr<const engine::Model>& model) {
   const auto session = engine::Session::create(model, {});
@@ -39,5 +39,5 @@ TEST(ShuffledModel, IsAnotherOneForEverySeedAndLeavesNoFileBehind) {
   std::filesystem::remove_all(cache);
 }
 
-}  // namespace
+}  // namespace shuffled_model_test
 }  // namespace fovea::papers

@@ -81,10 +81,9 @@ class Facts {
       if (key == "attention.sliding_window_pattern" || key == "rope.scaling.attn_factor") continue;  // put below
       const Json value = value_of(source_, name);
       if (value.is_null())
-        return Error{
-            ErrorCode::kUnsupported,
-            fmt::format("{}: key {} is a value that config.json has no word for", source_.name(), fovea::quoted(name)),
-            name};
+        return Error{ErrorCode::kUnsupported,
+                     fmt::format("{}: key {} is a value that config.json has no word for", source_.name(), quote(name)),
+                     name};
       put(key, value);
     }
     put_shape();
@@ -267,8 +266,7 @@ Result<uint64_t> Conversion::write_folder(const std::string& path, const Convert
   const fs::path place = fs::weakly_canonical(path, ignored);
   for (const auto& file : source_->files()) {
     if (fs::weakly_canonical(file->path(), ignored).parent_path() == place)
-      return make_error(ErrorCode::kUsage, "{}: is being read; name another folder to write",
-                        fovea::quoted(path, 4096));
+      return make_error(ErrorCode::kUsage, "{}: is being read; name another folder to write", quote(path, 4096));
   }
   const auto write = [&](const std::string& folder) -> Status {
     std::vector<formats::SafeTensor> header;

@@ -90,8 +90,7 @@ Status Conversion::put_keys(const KeySource& source) {
     if (architecture_ == "t5encoder" && key == "attention.layer_norm_epsilon") as = "attention.layer_norm_rms_epsilon";
     if (!put_value(keys_, to + as, key, value))
       return Error{ErrorCode::kUnsupported,
-                   fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), fovea::quoted(name)),
-                   name};
+                   fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), quote(name)), name};
     if (std::find(std::begin(kOurs), std::end(kOurs), key) != std::end(kOurs))
       notes_.push_back(fmt::format("key {}{} is known to Fovea alone: other programs take their own value", to, key));
   }

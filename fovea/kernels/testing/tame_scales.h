@@ -13,26 +13,26 @@ namespace fovea::kernels {
 inline void tame_scales(DType dtype, uint8_t* blocks, size_t n_bytes) {
   constexpr uint16_t kScale = 0x2000, kOffset = 0xa400;
   const auto size = static_cast<size_t>(dtype_info(dtype).block_bytes);
-  int scale = 0, offset = -1;
+  int scale_at = 0, offset_at = -1;
   switch (dtype) {
     case DType::kQ4_1:
     case DType::kQ5_1:
     case DType::kQ4_K:
-    case DType::kQ5_K: offset = 2; break;
-    case DType::kQ2_K: scale = 80, offset = 82; break;
-    case DType::kQ3_K: scale = 108; break;
-    case DType::kQ6_K: scale = 208; break;
-    case DType::kTQ1_0: scale = 52; break;
-    case DType::kTQ2_0: scale = 64; break;
+    case DType::kQ5_K: offset_at = 2; break;
+    case DType::kQ2_K: scale_at = 80, offset_at = 82; break;
+    case DType::kQ3_K: scale_at = 108; break;
+    case DType::kQ6_K: scale_at = 208; break;
+    case DType::kTQ1_0: scale_at = 52; break;
+    case DType::kTQ2_0: scale_at = 64; break;
     case DType::kMXFP4:
     case DType::kNVFP4:
-    case DType::kIQ1_M: scale = -1; break;
+    case DType::kIQ1_M: scale_at = -1; break;
     default: break;
   }
   for (size_t at = 0; at + size <= n_bytes; at += size) {
     uint8_t* block = blocks + at;
-    if (scale >= 0) std::memcpy(block + scale, &kScale, 2);
-    if (offset >= 0) std::memcpy(block + offset, &kOffset, 2);
+    if (scale_at >= 0) std::memcpy(block + scale_at, &kScale, 2);
+    if (offset_at >= 0) std::memcpy(block + offset_at, &kOffset, 2);
     if (dtype == DType::kMXFP4) block[0] = 120;
     if (dtype == DType::kNVFP4) std::memset(block, 0x10, 4);
     if (dtype == DType::kIQ1_M) {  // the half float's nibbles are the top ones of four words

@@ -4,7 +4,7 @@
 #include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
-namespace {
+namespace streaming_llm_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -135,5 +135,5 @@ TEST(StreamingLlm, TwoOfItEachHaveTheirHeads) {
   }
 }
 
-}  // namespace
+}  // namespace streaming_llm_test
 }  // namespace fovea::attention

@@ -8,7 +8,7 @@
 #include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
-namespace {
+namespace retrieval_heads_test {
 
 using ::testing::AllOf;
 using ::testing::Each;
@@ -149,5 +149,5 @@ TEST(RetrievalHeads, RefusesAnUnknownModeOrAMissingProfileAndNamesTheKnob) {
   EXPECT_THAT(blind.error().message, AllOf(HasSubstr("retrieval-heads"), HasSubstr("fovea profile")));
 }
 
-}  // namespace
+}  // namespace retrieval_heads_test
 }  // namespace fovea::attention

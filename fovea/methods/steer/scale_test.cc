@@ -4,7 +4,7 @@
 #include "fovea/attention/testing/one_layer.h"
 
 namespace fovea::attention {
-namespace {
+namespace scale_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -43,5 +43,5 @@ TEST(Scale, RefusesWhatIsOutOfRangeOrNotThereAndNamesIt) {
   EXPECT_THAT(absent.error().message, AllOf(HasSubstr("scale"), HasSubstr("head 9"), HasSubstr("0 to 3")));
 }
 
-}  // namespace
+}  // namespace scale_test
 }  // namespace fovea::attention

@@ -10,7 +10,7 @@
 #include "fovea/tensor/tape.h"
 
 namespace fovea::models {
-namespace {
+namespace blocks_test {
 
 using attention::Hooks;
 using attention::kNoLayer;
@@ -137,5 +137,5 @@ TEST(Unembed, GivesTheWantedRowsOnly) {
   EXPECT_TRUE(std::equal(two.data() + 6, two.data() + 12, all.data() + 18));
 }
 
-}  // namespace
+}  // namespace blocks_test
 }  // namespace fovea::models

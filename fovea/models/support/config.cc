@@ -26,8 +26,8 @@ Status float_key(const ModelSource& source, const std::string& key, double min, 
   if (!source.has(key)) return {};
   FOVEA_ASSIGN_OR_RETURN(const double x, source.get_f64(key));
   if (x >= min && x <= max) return {};  // false for NaN
-  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", source.name(), fovea::quoted(key), x,
-                 min, max);
+  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", source.name(), quote(key), x, min,
+                 max);
 }
 
 Error unsupported(const ModelSource& source, std::string_view what) {
@@ -49,11 +49,11 @@ Status refuse_unknown_keys(const ModelSource& source, const std::string& archite
     const FamilyKey* key = find_key(architecture, std::string_view(name).substr(prefix.size()));
     if (!key) {
       return problem(ErrorCode::kUnsupported, name, "{}: key {} asks for something the {} family here does not do",
-                     source.name(), fovea::quoted(name), architecture);
+                     source.name(), quote(name), architecture);
     }
     if (key->use == FamilyKey::Use::kOnly && source.text_of(name) != key->only) {
       return problem(ErrorCode::kUnsupported, name, "{}: key {} is {}; the {} family here does only {}", source.name(),
-                     fovea::quoted(name), fovea::quoted(source.text_of(name)), architecture, fovea::quoted(key->only));
+                     quote(name), quote(source.text_of(name)), architecture, quote(key->only));
     }
   }
   return {};
@@ -72,7 +72,7 @@ Result<tensor::Activation> read_activation(const Keys& keys, tensor::Activation 
   }
   return keys.problem(
       ErrorCode::kUnsupported, "hidden_act",
-      fmt::format("is {}; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are supported", fovea::quoted(name)));
+      fmt::format("is {}; silu, gelu, gelu_new, gelu_pytorch_tanh and relu are supported", quote(name)));
 }
 
 // The norms' epsilon; without one, or with one that is 0 or no number, outputs would be.
@@ -204,7 +204,7 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
   const std::vector<std::string> known = family_names();
   if (std::find(known.begin(), known.end(), s.architecture) == known.end()) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
-                   source.name(), fovea::quoted(s.architecture), fmt::join(known, ", "));
+                   source.name(), quote(s.architecture), fmt::join(known, ", "));
   }
   const Keys keys(source, s.architecture);
   const auto a = [&keys](std::string_view key) { return keys.name(key); };
@@ -269,7 +269,7 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t n, keys.size("vocab_size", 1, ModelSizes::kMaxVocab));
     if (s.vocab_size != 0 && n != s.vocab_size)
       return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
-                     source.name(), fovea::quoted(a("vocab_size")), n, s.vocab_size);
+                     source.name(), quote(a("vocab_size")), n, s.vocab_size);
     s.vocab_size = n;
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.

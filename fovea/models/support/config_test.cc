@@ -16,7 +16,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace config_test {
 
 using formats::Gguf;
 using formats::GgufWriter;
@@ -263,5 +263,5 @@ TEST(ReadConfig, AFamilyReadsWhatAPlainDecoderDoesNotHave) {
   EXPECT_THAT(none.error().message, HasSubstr("is 0; 1 to 100 are allowed"));
 }
 
-}  // namespace
+}  // namespace config_test
 }  // namespace fovea::models

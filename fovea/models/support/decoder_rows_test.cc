@@ -7,7 +7,7 @@
 #include "fovea/models/support/decoder.h"
 
 namespace fovea::models {
-namespace {
+namespace decoder_rows_test {
 
 using ::testing::ElementsAre;
 
@@ -77,5 +77,5 @@ TEST(DecoderRows, PartsOfAFusedTensorAreRangesOfItsRows) {
   EXPECT_EQ(up.fused_rows, 40);
 }
 
-}  // namespace
+}  // namespace decoder_rows_test
 }  // namespace fovea::models

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 namespace fovea::models {
-namespace {
+namespace decoder_test {
 
 using ::testing::ElementsAre;
 
@@ -38,5 +38,5 @@ TEST(Decoder, ItsTableHasTheShapesOfEachLayer) {
   EXPECT_EQ(table.size(), 3 + 2 * decoder_rows().size());
 }
 
-}  // namespace
+}  // namespace decoder_test
 }  // namespace fovea::models

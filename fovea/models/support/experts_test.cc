@@ -17,7 +17,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace experts_test {
 
 using formats::Gguf;
 using ::testing::AllOf;
@@ -174,5 +174,5 @@ TEST_F(ExpertHooks, TokensGoWhereAHookSendsThem) {
   EXPECT_THROW(mlp_out("mlp.hook_expert_indices", [](tensor::Tensor& x) { x.data()[0] = 0.5f; }), CheckFailed);
 }
 
-}  // namespace
+}  // namespace experts_test
 }  // namespace fovea::models

@@ -10,7 +10,7 @@
 #include "fovea/models/testing/tiny_model.h"
 
 namespace fovea::models {
-namespace {
+namespace forward_test {
 
 using attention::Batch;
 using attention::Hooks;
@@ -144,5 +144,5 @@ TEST_F(Forward, BlocksRunAgainGiveTheGradientsOfThePlainTapeInLessMemory) {
   EXPECT_LT(again.peak, plain.peak * 3 / 4);
 }
 
-}  // namespace
+}  // namespace forward_test
 }  // namespace fovea::models

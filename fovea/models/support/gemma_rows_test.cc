@@ -7,7 +7,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace gemma_rows_test {
 
 Result<Config> config_of(const ModelRecipe& recipe) {
   const std::string file = recipe.build([](formats::GgufWriter& w) {
@@ -41,5 +41,5 @@ TEST(GemmaRows, SoftCapsAreThoseOfTheFileOrOfTheFamily) {
   EXPECT_FALSE(config_of(ModelRecipe("gemma2").set("gemma2.attn_logit_softcapping", 0.0f)).has_value());
 }
 
-}  // namespace
+}  // namespace gemma_rows_test
 }  // namespace fovea::models

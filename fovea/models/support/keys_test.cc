@@ -7,7 +7,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace keys_test {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -54,5 +54,5 @@ TEST_F(KeysTest, AListHasAsManyValuesAsAreNeeded) {
   EXPECT_EQ(keys.text_or("rope.scaling.type", "none").value(), "linear");
 }
 
-}  // namespace
+}  // namespace keys_test
 }  // namespace fovea::models

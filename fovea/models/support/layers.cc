@@ -39,9 +39,8 @@ Result<std::vector<bool>> sliding_layers(const Keys& keys, int n_layers, const s
     FOVEA_ASSIGN_OR_RETURN(const auto types, keys.texts(kTypes, n));
     for (const std::string_view type : types) {
       if (type != "sliding_attention" && type != "full_attention")
-        return keys.problem(
-            ErrorCode::kUnsupported, kTypes,
-            fmt::format("names {}; sliding_attention and full_attention are supported", fovea::quoted(type)));
+        return keys.problem(ErrorCode::kUnsupported, kTypes,
+                            fmt::format("names {}; sliding_attention and full_attention are supported", quote(type)));
       out.push_back(type == "sliding_attention");
     }
     return out;

@@ -8,7 +8,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace layers_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -81,5 +81,5 @@ TEST(LearnedPositions, NoLayerTurnsAndNoTextIsLongerThanTheTable) {
   EXPECT_TRUE(config->ropes.empty());
 }
 
-}  // namespace
+}  // namespace layers_test
 }  // namespace fovea::models

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 namespace fovea::models {
-namespace {
+namespace pairing_test {
 
 using tensor::RopePairing;
 
@@ -22,5 +22,5 @@ TEST(Pairing, RowsOfQAndKGoThereAndBack) {
   }
 }
 
-}  // namespace
+}  // namespace pairing_test
 }  // namespace fovea::models

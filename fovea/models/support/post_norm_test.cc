@@ -7,7 +7,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace post_norm_test {
 
 using ::testing::HasSubstr;
 
@@ -56,5 +56,5 @@ TEST(PostNormEncoder, HooksOfAGateAreThereWithAGateAlone) {
   EXPECT_FALSE(has(*gated, "hook_pos_embed"));
 }
 
-}  // namespace
+}  // namespace post_norm_test
 }  // namespace fovea::models

@@ -66,7 +66,7 @@ class Reader {
     }
     return keys_.problem(
         ErrorCode::kUnsupported, key("type"),
-        fmt::format("is {}; none, linear, dynamic, llama3, yarn and longrope are supported", fovea::quoted(type)));
+        fmt::format("is {}; none, linear, dynamic, llama3, yarn and longrope are supported", quote(type)));
   }
 
  private:

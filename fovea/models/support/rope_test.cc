@@ -10,7 +10,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace rope_test {
 
 using ::testing::HasSubstr;
 
@@ -97,5 +97,5 @@ TEST(Rope, LongropeHasTwoTables) {
   EXPECT_THAT(read(recipe.set("llama.rope.scaling.short_factors", small)).error().message, HasSubstr("holds 0"));
 }
 
-}  // namespace
+}  // namespace rope_test
 }  // namespace fovea::models

@@ -8,7 +8,7 @@
 #include "fovea/models/testing/model_recipe.h"
 
 namespace fovea::models {
-namespace {
+namespace weights_test {
 
 using formats::Gguf;
 using formats::GgufWriter;
@@ -190,5 +190,5 @@ TEST(MakeFamily, RefusesHeadsThatTheKernelsDoNotRun) {
   EXPECT_THAT(family.error().message, HasSubstr("4 wide; multiples of 8 up to 256"));
 }
 
-}  // namespace
+}  // namespace weights_test
 }  // namespace fovea::models

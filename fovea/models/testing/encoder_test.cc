@@ -9,7 +9,7 @@
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::models {
-namespace {
+namespace encoder_test {
 
 using attention::Attend;
 using attention::AttentionShape;
@@ -203,5 +203,5 @@ TEST_P(EncoderLikeTest, ItsHooksFireInTheirOrderAndOthersAreRefusedWithAReason) 
   EXPECT_THAT(why("blocks.0.ln1.hook_scale"), ::testing::HasSubstr("no such value"));
 }
 
-}  // namespace
+}  // namespace encoder_test
 }  // namespace fovea::models

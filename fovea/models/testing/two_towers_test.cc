@@ -11,7 +11,7 @@
 #include "fovea/tensor/ops/ops.h"
 
 namespace fovea::models {
-namespace {
+namespace two_towers_test {
 
 using attention::Attend;
 using attention::AttentionShape;
@@ -322,5 +322,5 @@ TEST_F(TwoTowersTest, AHookInTheEncoderReachesTheAnswer) {
   EXPECT_TRUE(hooks_.check_fired().has_value());
 }
 
-}  // namespace
+}  // namespace two_towers_test
 }  // namespace fovea::models

@@ -13,7 +13,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::probe {
-namespace {
+namespace capture_test {
 
 using kernels::Numerics;
 using tensor::Tensor;
@@ -227,5 +227,5 @@ TEST(Capture, TheFileHoldsEveryTensorUnderItsName) {
   EXPECT_EQ(header.size(), capture.plan().tensors().size() + 1);
 }
 
-}  // namespace
+}  // namespace capture_test
 }  // namespace fovea::probe

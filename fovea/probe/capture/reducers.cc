@@ -114,7 +114,7 @@ Result<Reduction> Reduction::parse(std::string_view text) {
   if (found == std::end(kKinds)) {
     std::vector<std::string> names;
     for (const KindRow& row : kKinds) names.emplace_back(row.name);
-    return make_error(ErrorCode::kUsage, "there is no reducer {}; nearest: {}; all: {}", fovea::quoted(name, 40),
+    return make_error(ErrorCode::kUsage, "there is no reducer {}; nearest: {}; all: {}", quote(name, 40),
                       fmt::join(nearest_names(name.substr(0, 40), names, 1), ""), fmt::join(names, ", "));
   }
   Reduction reduction{found->kind, found->default_size};
@@ -122,7 +122,7 @@ Result<Reduction> Reduction::parse(std::string_view text) {
   const std::string_view size = text.substr(colon + 1);
   constexpr int64_t kMost = 1 << 24;  // the longest context there can be
   if (found->size_name.empty() || !parse_number(size, reduction.size) || reduction.size < 1 || reduction.size > kMost) {
-    return make_error(ErrorCode::kUsage, "reducer {}: {}", fovea::quoted(text, 40),
+    return make_error(ErrorCode::kUsage, "reducer {}: {}", quote(text, 40),
                       found->size_name.empty()
                           ? fmt::format("{} takes no size", name)
                           : fmt::format("{} of {} is a whole number in 1 to {}", found->size_name, name, kMost));

@@ -9,7 +9,7 @@
 #include "fovea/kernels/attention.h"
 
 namespace fovea::probe {
-namespace {
+namespace reducers_test {
 
 using attention::HeadSet;
 using ::testing::ElementsAre;
@@ -138,5 +138,5 @@ TEST(Reducers, SpecsAreCheckedAndNamed) {
   EXPECT_THAT(Reduction::parse("topk:100000")->shape(9, 2), ElementsAre(9, 2, 2));  // no row has more
 }
 
-}  // namespace
+}  // namespace reducers_test
 }  // namespace fovea::probe

@@ -9,7 +9,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::probe {
-namespace {
+namespace ask_test {
 
 using ::testing::SizeIs;
 
@@ -112,5 +112,5 @@ TEST(Ask, FindsWhatAnEarlierQuestionLeftAndAnswersTheSame) {
   std::filesystem::remove_all(dir);
 }
 
-}  // namespace
+}  // namespace ask_test
 }  // namespace fovea::probe

@@ -9,7 +9,7 @@
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::probe {
-namespace {
+namespace conversation_test {
 
 using ::testing::AllOf;
 using ::testing::EndsWith;
@@ -123,5 +123,5 @@ TEST(Conversation, FindsDocumentsThatAnEarlierOneRead) {
   std::filesystem::remove_all(dir);
 }
 
-}  // namespace
+}  // namespace conversation_test
 }  // namespace fovea::probe

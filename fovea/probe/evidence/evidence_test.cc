@@ -6,7 +6,7 @@
 #include <numeric>
 
 namespace fovea::probe {
-namespace {
+namespace evidence_test {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
@@ -231,5 +231,5 @@ TEST(Evidence, IsNoneWhereNoHeadLookedIntoTheText) {
   EXPECT_TRUE(evidence.spans(documents).empty());
 }
 
-}  // namespace
+}  // namespace evidence_test
 }  // namespace fovea::probe

@@ -103,7 +103,7 @@ Result<Agreement> compare_profiles(const attention::HeadProfile& a, const attent
 
 Result<attention::HeadProfile> read_any_profile(const std::string& path) {
   FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
-  const std::string name = quoted(path, 4096);
+  const std::string name = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, parse_json(text, name));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: not a head profile (no JSON object)", name);
   attention::ModelShape shape;

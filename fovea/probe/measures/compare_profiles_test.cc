@@ -9,7 +9,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::probe {
-namespace {
+namespace compare_profiles_test {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -85,5 +85,5 @@ TEST(ReadAnyProfile, TakesItsSizeFromTheFileAndChecksIt) {
   unlink(path.c_str());
 }
 
-}  // namespace
+}  // namespace compare_profiles_test
 }  // namespace fovea::probe

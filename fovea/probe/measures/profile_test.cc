@@ -18,7 +18,7 @@
 #include "fovea/probe/measures/needle_reader.h"
 
 namespace fovea::probe {
-namespace {
+namespace profile_test {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
@@ -239,5 +239,5 @@ TEST(PatternStatistics, AreMeansOverTheRowsOfAPrompt) {
   EXPECT_EQ(statistics.induction()[0], (0.5 + 0.5) / 2);  // of query 2 key 0, of query 3 key 1
 }
 
-}  // namespace
+}  // namespace profile_test
 }  // namespace fovea::probe

@@ -10,7 +10,7 @@
 #include "fovea/kernels/vector.h"
 
 namespace fovea::probe {
-namespace {
+namespace retrieval_test {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
@@ -154,5 +154,5 @@ TEST(TopKeys, ChangeNoBitOfTheAnswer) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(logits[i], logits[i + 3]);
 }
 
-}  // namespace
+}  // namespace retrieval_test
 }  // namespace fovea::probe

@@ -6,7 +6,7 @@
 #include <vector>
 
 namespace fovea::tensor {
-namespace {
+namespace for_rows_test {
 
 TEST(ForRows, VisitsEveryRowOnce) {
   for (const int threads : {1, 2, 5}) {
@@ -43,5 +43,5 @@ TEST(ForElements, PartsStartAtMultiplesOf64) {
   EXPECT_EQ(total, n);
 }
 
-}  // namespace
+}  // namespace for_rows_test
 }  // namespace fovea::tensor

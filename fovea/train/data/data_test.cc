@@ -11,7 +11,7 @@
 #include "fovea/base/file.h"
 
 namespace fovea::train {
-namespace {
+namespace data_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -203,5 +203,5 @@ TEST(Generators, MarkovHasTheSameChainForEverySeed) {
   EXPECT_THAT(make({{"generator", "markov"}, {"states", 65}}, 12).error, HasSubstr("states is 65; it may be 1 to 64"));
 }
 
-}  // namespace
+}  // namespace data_test
 }  // namespace fovea::train

@@ -28,7 +28,7 @@ class Images final : public Data {
     const std::string path = s.text(key, "");
     if (!s.good() || path.empty()) return {};
     if (std::error_code error; std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-      s.wrong(key, fmt::format("is {}, which is no regular file", fovea::quoted(path, 4096)));
+      s.wrong(key, fmt::format("is {}, which is no regular file", quote(path, 4096)));
       return {};
     }
     auto bytes = read_file(path, kMaxBytes);

@@ -10,7 +10,7 @@
 #include "fovea/train/data/data.h"
 
 namespace fovea::train {
-namespace {
+namespace images_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -120,5 +120,5 @@ TEST(Images, AreReadWithAllThatBelongsToThem) {
   }
 }
 
-}  // namespace
+}  // namespace images_test
 }  // namespace fovea::train

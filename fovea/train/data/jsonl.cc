@@ -33,7 +33,7 @@ class Jsonl final : public ExampleList {
       at = end + 1;
       ++number;
       if (line.find_first_not_of(" \r\t") == line.npos) continue;
-      if (const Status added = add(line, fmt::format("{}, line {}", fovea::quoted(path, 4096), number)); !added)
+      if (const Status added = add(line, fmt::format("{}, line {}", quote(path, 4096), number)); !added)
         return settings.refuse(added.error());
     }
     if (examples_.empty()) settings.wrong("jsonl", "has no line with something to learn");

@@ -19,7 +19,7 @@ class Tokens final : public TokenStream {
     if (!settings.good()) return;
     const auto bytes = read_file(path, uint64_t{1} << 36);
     if (!bytes) return settings.refuse(bytes.error());
-    const auto ids = parse_npy_integers(*bytes, fovea::quoted(path, 4096));
+    const auto ids = parse_npy_integers(*bytes, quote(path, 4096));
     if (!ids) return settings.refuse(ids.error());
     std::vector<int32_t> tokens;
     tokens.reserve(ids->size());

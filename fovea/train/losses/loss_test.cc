@@ -11,7 +11,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::train {
-namespace {
+namespace loss_test {
 
 using tensor::Tensor;
 using ::testing::HasSubstr;
@@ -101,5 +101,5 @@ TEST_F(ConfigLoss, RefusesATeacherOfOtherWords) {
   EXPECT_THAT(error_, HasSubstr("did you mean distill?"));
 }
 
-}  // namespace
+}  // namespace loss_test
 }  // namespace fovea::train

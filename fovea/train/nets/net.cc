@@ -88,7 +88,7 @@ Result<std::vector<FolderFile>> tokenizer_files(const std::string& from) {
   }
   if (out.empty())
     return make_error(ErrorCode::kNotFound, "{}: there are no files of a tokenizer; \"bytes\" needs none",
-                      fovea::quoted(from, 4096));
+                      quote(from, 4096));
   return out;
 }
 

@@ -9,7 +9,7 @@
 #include "fovea/models/support/config.h"
 
 namespace fovea::train {
-namespace {
+namespace net_test {
 
 using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
@@ -45,5 +45,5 @@ TEST(Nets, TheirTokenizerComesOutOfAFolderOrIsTheBytes) {
   EXPECT_THAT(none.error().message, HasSubstr("there are no files of a tokenizer"));
 }
 
-}  // namespace
+}  // namespace net_test
 }  // namespace fovea::train

@@ -12,7 +12,7 @@
 #include "fovea/tensor/tape.h"
 
 namespace fovea::train {
-namespace {
+namespace task_net_test {
 
 using tensor::Tensor;
 using ::testing::HasSubstr;
@@ -165,5 +165,5 @@ TEST(TaskNets, RefuseSizesThatDoNotFit) {
   }
 }
 
-}  // namespace
+}  // namespace task_net_test
 }  // namespace fovea::train

@@ -10,7 +10,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::train {
-namespace {
+namespace assignment_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -52,5 +52,5 @@ TEST(Assign, RefusesTooFewColumnsAndCostsThatAreNone) {
   EXPECT_THAT(assign(Matrix(1, 2, {0, NAN})).error().message, HasSubstr("row 0, column 1"));
 }
 
-}  // namespace
+}  // namespace assignment_test
 }  // namespace fovea::train

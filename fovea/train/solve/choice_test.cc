@@ -8,7 +8,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::train {
-namespace {
+namespace choice_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -73,5 +73,5 @@ TEST(ChooseOptions, RefusesWhatFitsNowhereOrIsTooMuch) {
   EXPECT_THAT(choose_options(many, {30}, 8).error().message, HasSubstr("more than 8 partial choices"));
 }
 
-}  // namespace
+}  // namespace choice_test
 }  // namespace fovea::train

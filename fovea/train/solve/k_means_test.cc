@@ -9,7 +9,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::train {
-namespace {
+namespace k_means_test {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -57,5 +57,5 @@ TEST(KMeans, RefusesMoreClustersThanPointsAndPointsThatAreNone) {
   EXPECT_THAT(k_means(Matrix(2, 1, {0, NAN}), 1, 0).error().message, HasSubstr("point 1, column 0 is nan"));
 }
 
-}  // namespace
+}  // namespace k_means_test
 }  // namespace fovea::train

@@ -8,7 +8,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::train {
-namespace {
+namespace linear_test {
 
 using ::testing::HasSubstr;
 
@@ -88,5 +88,5 @@ TEST(Svd, KnowsADiagonalAndItsSign) {
   EXPECT_THAT(svd(Matrix(1, 1, {INFINITY})).error().message, HasSubstr("row 0, column 0 is inf"));
 }
 
-}  // namespace
+}  // namespace linear_test
 }  // namespace fovea::train

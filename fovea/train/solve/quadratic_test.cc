@@ -8,7 +8,7 @@
 #include "fovea/base/random.h"
 
 namespace fovea::train {
-namespace {
+namespace quadratic_test {
 
 using ::testing::HasSubstr;
 
@@ -81,5 +81,5 @@ TEST(MinQuadratic, RefusesWhatHasNoAnswer) {
   EXPECT_THAT(min_quadratic(identity(1), {NAN}, Matrix(0, 1), {}).error().message, HasSubstr("not finite"));
 }
 
-}  // namespace
+}  // namespace quadratic_test
 }  // namespace fovea::train

@@ -10,6 +10,7 @@
 #include "fovea/base/threads.h"
 #include "fovea/kernels/attention_backward.h"
 #include "fovea/tensor/ops/attention/float_pages.h"
+#include "fovea/tensor/ops/attention/per_thread.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -80,16 +81,6 @@ struct Rows {
       }
     }
   }
-};
-
-// One buffer per thread of the pool.
-struct PerThread {
-  explicit PerThread(size_t bytes) : slice(static_cast<int64_t>((bytes + 127) / 128 * 32)) {
-    held = Tensor::empty({slice * pool().size()});
-  }
-  void* at(int thread) { return held.data() + slice * thread; }
-  int64_t slice;
-  Tensor held;
 };
 
 constexpr int32_t kAfterAll = kernels::kNoPosition - 1;  // sees every key

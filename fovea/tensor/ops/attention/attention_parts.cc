@@ -8,6 +8,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/attention_backward.h"
+#include "fovea/tensor/ops/attention/per_thread.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -15,7 +16,7 @@ namespace {
 
 using kernels::KeyBlock;
 
-struct Kept {
+struct KeptParts {
   AttentionPlan plan;
   std::vector<int32_t> positions;
   std::vector<Tensor> q;
@@ -37,17 +38,7 @@ struct Kept {
   }
 };
 
-// One buffer per thread of the pool.
-struct PerThread {
-  explicit PerThread(size_t bytes) : slice(static_cast<int64_t>((bytes + 127) / 128 * 32)) {
-    held = Tensor::empty({slice * pool().size()});
-  }
-  void* at(int thread) { return held.data() + slice * thread; }
-  int64_t slice;
-  Tensor held;
-};
-
-kernels::AttentionArgs args_of(const Kept& kept, const AttentionRead& read) {
+kernels::AttentionArgs args_of(const KeptParts& kept, const AttentionRead& read) {
   kernels::AttentionArgs args;
   args.k_type = args.v_type = kernels::KvType::kF32;
   args.k_dim = kept.k_dim(), args.v_dim = kept.v_dim(), args.group = read.n_heads;
@@ -57,7 +48,7 @@ kernels::AttentionArgs args_of(const Kept& kept, const AttentionRead& read) {
   return args;
 }
 
-void forward(Kept& kept, const FloatPages& pages, Tensor& lse) {
+void forward(KeptParts& kept, const FloatPages& pages, Tensor& lse) {
   const std::vector<AttentionRead>& reads = kept.plan.reads;
   size_t most = 0;
   for (const AttentionRead& read : reads) most = std::max(most, kernels::attention_scratch_bytes(args_of(kept, read)));
@@ -88,7 +79,7 @@ void forward(Kept& kept, const FloatPages& pages, Tensor& lse) {
 }
 
 // All reads of one KV head, one after the other: they share its keys.
-void backward(Tape& t, const Kept& kept, const Tensor& dz, int64_t kv_head, void* scratch) {
+void backward(Tape& t, const KeptParts& kept, const Tensor& dz, int64_t kv_head, void* scratch) {
   for (size_t i = 0; i < kept.plan.reads.size(); ++i) {
     const AttentionRead& read = kept.plan.reads[i];
     if (read.kv_head != kv_head) continue;
@@ -153,7 +144,7 @@ AttentionParts attention_parts(std::span<const Tensor> q, const Tensor& k, const
                 k.shape().to_string(), plan.q_positions.size());
   }
   const int64_t n = q[0].dim(0), n_heads = q[0].dim(1);
-  auto kept = std::make_shared<Kept>();
+  auto kept = std::make_shared<KeptParts>();
   kept->plan = std::move(plan);
   kept->positions.assign(positions.begin(), positions.end());
   kept->q.assign(q.begin(), q.end());

@@ -12,7 +12,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace attention_test {
 
 std::vector<int32_t> rising(int64_t n) {
   std::vector<int32_t> x(static_cast<size_t>(n));
@@ -153,5 +153,5 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(attention(q, k, k, one, one, {.rule = {.window = 4}, .causal = false}), CheckFailed);
 }
 
-}  // namespace
+}  // namespace attention_test
 }  // namespace fovea::tensor

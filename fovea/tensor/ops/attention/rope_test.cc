@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace rope_test {
 
 TEST(Rope, HalvesRotateElementIWithElementIPlusHalf) {
   const Tensor x = Tensor::from({1, 1, 4}, std::vector<float>{1, 2, 3, 4});
@@ -59,5 +59,5 @@ TEST(Rope, GradientMeetsFiniteDifferences) {
   }
 }
 
-}  // namespace
+}  // namespace rope_test
 }  // namespace fovea::tensor

@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace sdpa_test {
 
 TEST(Sdpa, MixesTheVisibleValues) {
   const Tensor q = Tensor::from({2, 1, 1}, std::vector<float>{1, 1});
@@ -49,5 +49,5 @@ TEST(Sdpa, GradientMeetsFiniteDifferences) {
   expect_gradients({k}, compute);
 }
 
-}  // namespace
+}  // namespace sdpa_test
 }  // namespace fovea::tensor

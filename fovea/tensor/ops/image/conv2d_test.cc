@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace conv2d_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -98,5 +98,5 @@ TEST(Conv2d, RefusesSizesThatDoNotMeet) {
   EXPECT_THROW(conv2d(Tensor::zeros({1, 4, 4, 4}), Tensor::zeros({2, 4, 3, 3}), {}, {.stride = 0}), CheckFailed);
 }
 
-}  // namespace
+}  // namespace conv2d_test
 }  // namespace fovea::tensor

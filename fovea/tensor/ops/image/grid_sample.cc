@@ -9,7 +9,7 @@
 namespace fovea::tensor {
 namespace {
 
-struct Sizes {
+struct GridSizes {
   int64_t batch, channels, height, width, places;
   bool align_corners;
   int64_t pixels() const { return height * width; }
@@ -17,7 +17,7 @@ struct Sizes {
 
 // The four pixels around a point, -1 where there is none, and their weights; how the weights go with the point.
 struct Corners {
-  Corners(const Sizes& s, const float* point) {
+  Corners(const GridSizes& s, const float* point) {
     const auto across = static_cast<float>(s.width), down = static_cast<float>(s.height);
     step_x = (s.align_corners ? across - 1 : across) / 2, step_y = (s.align_corners ? down - 1 : down) / 2;
     const float x = (point[0] + 1) * step_x - (s.align_corners ? 0.0f : 0.5f);
@@ -46,7 +46,7 @@ struct Corners {
 Tensor grid_sample(const Tensor& x, const Tensor& grid, bool align_corners) {
   FOVEA_CHECK(x.shape().rank() == 4 && grid.shape().rank() == 4 && grid.dim(0) == x.dim(0) && grid.dim(3) == 2,
               "grid_sample: x {} and grid {}", x.shape().to_string(), grid.shape().to_string());
-  const Sizes s{x.dim(0), x.dim(1), x.dim(2), x.dim(3), grid.dim(1) * grid.dim(2), align_corners};
+  const GridSizes s{x.dim(0), x.dim(1), x.dim(2), x.dim(3), grid.dim(1) * grid.dim(2), align_corners};
   Tensor y = Tensor::empty({s.batch, s.channels, grid.dim(1), grid.dim(2)});
   for_rows(s.batch * s.places, 4 * s.channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

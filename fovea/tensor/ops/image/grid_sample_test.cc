@@ -11,7 +11,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace grid_sample_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -58,5 +58,5 @@ TEST(GridSample, RefusesAGridOfAnotherBatch) {
   EXPECT_THROW(grid_sample(Tensor::zeros({1, 1, 2, 2}), Tensor::zeros({1, 2, 2, 3})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace grid_sample_test
 }  // namespace fovea::tensor

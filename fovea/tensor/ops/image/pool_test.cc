@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace pool_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -57,5 +57,5 @@ TEST(Pool, RefusesAPadThatHidesAWindow) {
   EXPECT_THROW(mean_pool(Tensor::zeros({4, 4}), {.size = 2}), CheckFailed);
 }
 
-}  // namespace
+}  // namespace pool_test
 }  // namespace fovea::tensor

@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace resize_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -67,5 +67,5 @@ TEST(Resize, RefusesNoSize) {
   EXPECT_THROW(resize(Tensor::zeros({4, 4}), {2, 2}), CheckFailed);
 }
 
-}  // namespace
+}  // namespace resize_test
 }  // namespace fovea::tensor

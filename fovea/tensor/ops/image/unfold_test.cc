@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace unfold_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -55,5 +55,5 @@ TEST(Unfold, RefusesSizesThatDoNotMeet) {
   EXPECT_THROW(fold(Tensor::zeros({1, 3, 1}), {2, 2}, {.size = 2}), CheckFailed);
 }
 
-}  // namespace
+}  // namespace unfold_test
 }  // namespace fovea::tensor

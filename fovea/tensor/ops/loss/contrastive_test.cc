@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace contrastive_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -42,5 +42,5 @@ TEST(Contrastive, RefusesPairsThatAreNone) {
   EXPECT_THROW(info_nce(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}), Tensor::zeros({2})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace contrastive_test
 }  // namespace fovea::tensor

@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace cross_entropy_test {
 
 TEST(CrossEntropy, OfUniformLogitsIsLogOfTheVocabulary) {
   EXPECT_NEAR(cross_entropy(Tensor::zeros({2, 5}), std::vector<int32_t>{0, 4}).mean().data()[0], std::log(5.0), 1e-6);
@@ -82,5 +82,5 @@ TEST(CrossEntropy, GradientMeetsFiniteDifferences) {
   expect_gradients({logits}, [&] { return cross_entropy(logits, targets, 0.3f).sum; });
 }
 
-}  // namespace
+}  // namespace cross_entropy_test
 }  // namespace fovea::tensor

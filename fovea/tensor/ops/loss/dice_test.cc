@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace dice_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -34,5 +34,5 @@ TEST(Dice, RefusesAMaskOfAnotherShape) {
   EXPECT_THROW(dice_loss(Tensor::zeros({1, 3}), Tensor::zeros({1, 2})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace dice_test
 }  // namespace fovea::tensor

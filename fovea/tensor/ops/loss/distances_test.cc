@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace distances_test {
 
 TEST(Distances, HaveTheValuesOfTheirFormulas) {
   const Tensor x = Tensor::from({3}, std::vector<float>{1, -2, 0.5f}),
@@ -46,5 +46,5 @@ TEST(Distances, RefuseShapesThatDiffer) {
   EXPECT_THROW(squared_error(Tensor::zeros({2}), Tensor::zeros({1})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace distances_test
 }  // namespace fovea::tensor

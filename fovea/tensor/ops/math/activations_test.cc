@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace activations_test {
 
 TEST(Activations, AGateMultipliesWhatItsActivationGives) {
   const Tensor gate = random_tensor({3, 37}, 1, 2.0), up = random_tensor({3, 37}, 2);
@@ -42,5 +42,5 @@ TEST(Activations, GradientsMeetFiniteDifferences) {
   }
 }
 
-}  // namespace
+}  // namespace activations_test
 }  // namespace fovea::tensor

@@ -6,7 +6,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace add_test {
 
 TEST(Add, AddsElementByElement) {
   const Tensor y = add(Tensor::from({2}, std::vector<float>{1, 2}), Tensor::from({2}, std::vector<float>{10, 20}));
@@ -36,5 +36,5 @@ TEST(Add, LongVectorsAreCutWithoutGaps) {
   for (int64_t i = 0; i < n; ++i) ASSERT_EQ(y.data()[i], 2.0f * static_cast<float>(i)) << i;
 }
 
-}  // namespace
+}  // namespace add_test
 }  // namespace fovea::tensor

@@ -7,7 +7,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace binary_test {
 
 using ::testing::ElementsAre;
 
@@ -54,5 +54,5 @@ TEST(Binary, GradientsMeetFiniteDifferences) {
   }
 }
 
-}  // namespace
+}  // namespace binary_test
 }  // namespace fovea::tensor

@@ -6,7 +6,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace mul_test {
 
 TEST(Mul, MultipliesElementByElement) {
   const Tensor y = mul(Tensor::from({2}, std::vector<float>{3, -2}), Tensor::from({2}, std::vector<float>{10, 20}));
@@ -22,5 +22,5 @@ TEST(Mul, GradientMeetsFiniteDifferences) {
   expect_gradients({a}, [&] { return mul(a, a); });
 }
 
-}  // namespace
+}  // namespace mul_test
 }  // namespace fovea::tensor

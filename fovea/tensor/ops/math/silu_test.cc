@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace silu_test {
 
 TEST(Silu, IsXTimesItsSigmoid) {
   const Tensor x = random_tensor({37}, 1, 4.0), y = silu(x);
@@ -47,5 +47,5 @@ TEST(Swiglu, PassesAGradientToOneInputOnly) {
   expect_gradients({gate}, [&] { return swiglu(gate, up); });
 }
 
-}  // namespace
+}  // namespace silu_test
 }  // namespace fovea::tensor

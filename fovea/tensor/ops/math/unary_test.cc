@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace unary_test {
 
 struct Function {
   std::string name;
@@ -64,5 +64,5 @@ TEST(Unary, LargeValuesStayFinite) {
 
 TEST(Unary, ClampRefusesAnEmptyRange) { EXPECT_THROW(clamp(Tensor::zeros({1}), 1, 0), CheckFailed); }
 
-}  // namespace
+}  // namespace unary_test
 }  // namespace fovea::tensor

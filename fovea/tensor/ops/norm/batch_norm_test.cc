@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace batch_norm_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -60,5 +60,5 @@ TEST(BatchNorm, RefusesOtherChannelsAndMissingMoments) {
                CheckFailed);
 }
 
-}  // namespace
+}  // namespace batch_norm_test
 }  // namespace fovea::tensor

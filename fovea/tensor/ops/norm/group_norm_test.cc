@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace group_norm_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -52,5 +52,5 @@ TEST(GroupNorm, RefusesGroupsThatDoNotDivideAndOtherWeights) {
   EXPECT_THROW(group_norm(Tensor::zeros({1, 4, 2}), 2, Tensor::zeros({3}), {}, 1e-5f), CheckFailed);
 }
 
-}  // namespace
+}  // namespace group_norm_test
 }  // namespace fovea::tensor

@@ -11,7 +11,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace layer_norm_test {
 
 // The same out of plain ops.
 Tensor composed(const Tensor& x, const Tensor& w, const Tensor& b, float eps) {
@@ -53,5 +53,5 @@ TEST(LayerNorm, RefusesAWeightOfAnotherLength) {
   EXPECT_THROW(layer_norm(Tensor::zeros({1, 3}), Weight::from("w", Tensor::zeros({2})), Weight(), 1e-5f), CheckFailed);
 }
 
-}  // namespace
+}  // namespace layer_norm_test
 }  // namespace fovea::tensor

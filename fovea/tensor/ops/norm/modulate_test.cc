@@ -7,7 +7,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace modulate_test {
 
 TEST(Modulate, ScalesAndShiftsTheRowsOfEachSample) {
   const Tensor x = Tensor::from({4, 1}, std::vector<float>{1, 2, 3, 4});
@@ -34,5 +34,5 @@ TEST(Modulate, RefusesRowsThatSamplesDoNotShareOut) {
   EXPECT_THROW(modulate(Tensor::zeros({4, 2}), Tensor::zeros({2, 3}), Tensor::zeros({2, 3})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace modulate_test
 }  // namespace fovea::tensor

@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace rms_norm_test {
 
 TEST(RmsNorm, DividesByTheRootMeanSquareAndScales) {
   const Tensor x = Tensor::from({1, 2}, std::vector<float>{3, 4});  // mean square 12.5
@@ -51,5 +51,5 @@ TEST(RmsNorm, GradientsOfThePartsMeetFiniteDifferences) {
   expect_gradients({x, w}, [&] { return scale_columns(x, Weight::from("w", w)); });
 }
 
-}  // namespace
+}  // namespace rms_norm_test
 }  // namespace fovea::tensor

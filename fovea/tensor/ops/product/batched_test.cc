@@ -6,7 +6,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace batched_test {
 
 TEST(BatchedProduct, MultipliesEveryPairInAnyOrientation) {
   for (const bool ta : {false, true}) {
@@ -43,5 +43,5 @@ TEST(BatchedProduct, RefusesSizesThatDoNotMeet) {
   EXPECT_THROW(batched_product(Tensor::zeros({4}), Tensor::zeros({4})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace batched_test
 }  // namespace fovea::tensor

@@ -16,7 +16,7 @@
 #include "fovea/tensor/testing/quantized_matrix.h"
 
 namespace fovea::tensor {
-namespace {
+namespace experts_test {
 
 using ::testing::ElementsAre;
 
@@ -188,5 +188,5 @@ TEST(MixExperts, RefusesWhatDoesNotFit) {
             Shape({0, 4}));
 }
 
-}  // namespace
+}  // namespace experts_test
 }  // namespace fovea::tensor

@@ -17,7 +17,7 @@
 #include "fovea/tensor/testing/quantized_matrix.h"
 
 namespace fovea::tensor {
-namespace {
+namespace matmul_test {
 
 // Doubles, in plain loops.
 std::vector<double> product(const Tensor& x, const Tensor& w) {
@@ -359,5 +359,5 @@ TEST(MatmulQuantized, AGradientPassesThroughToX) {
   expect_gradients({x}, [&] { return matmul(x, w.weight); });
 }
 
-}  // namespace
+}  // namespace matmul_test
 }  // namespace fovea::tensor

@@ -10,12 +10,12 @@
 namespace fovea::tensor {
 namespace {
 
-struct Sizes {
+struct ConvSizes {
   int64_t batch, n, channels, size, before;
 };
 
 // w turned, so that a place of the window is a row over the channels.
-std::vector<float> turned(const Sizes& s, const Tensor& w) {
+std::vector<float> turned(const ConvSizes& s, const Tensor& w) {
   std::vector<float> out(static_cast<size_t>(s.size * s.channels));
   for (int64_t i = 0; i < w.elements(); ++i)
     out[static_cast<size_t>(i % s.size * s.channels + i / s.size)] = w.data()[i];
@@ -29,7 +29,7 @@ Tensor depthwise_conv1d(const Tensor& x, const Tensor& w, const Tensor& bias, in
                     (!bias.defined() || bias.shape() == Shape({w.dim(0)})) && before >= 0 && before < w.dim(1);
   FOVEA_CHECK(fits, "depthwise_conv1d: x {}, w {}, bias {}, {} before", x.shape().to_string(), w.shape().to_string(),
               bias.shape().to_string(), before);
-  const Sizes s{x.dim(0), x.dim(1), x.dim(2), w.dim(1), before};
+  const ConvSizes s{x.dim(0), x.dim(1), x.dim(2), w.dim(1), before};
   const std::vector<float> rows = turned(s, w);
   Tensor y = Tensor::empty(x.shape());
   for_rows(s.batch * s.n, s.channels * s.size, [&](int64_t begin, int64_t end) {

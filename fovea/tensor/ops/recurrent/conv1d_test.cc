@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace conv1d_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -42,5 +42,5 @@ TEST(Conv1d, RefusesOtherChannelsAndWindowsElsewhere) {
   EXPECT_THROW(depthwise_conv1d(Tensor::zeros({1, 4, 3}), Tensor::zeros({3, 4}), {}, 4), CheckFailed);
 }
 
-}  // namespace
+}  // namespace conv1d_test
 }  // namespace fovea::tensor

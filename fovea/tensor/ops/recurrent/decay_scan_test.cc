@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace decay_scan_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -53,5 +53,5 @@ TEST(DecayScan, RefusesShapesThatDiffer) {
   EXPECT_THROW(decay_scan(Tensor::zeros({1, 2, 3}), Tensor::zeros({1, 2, 3}), Tensor::zeros({2, 3})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace decay_scan_test
 }  // namespace fovea::tensor

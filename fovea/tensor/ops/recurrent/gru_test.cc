@@ -10,7 +10,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace gru_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -43,5 +43,5 @@ TEST(Gru, RefusesGatesOfAnotherWidth) {
   EXPECT_THROW(gru_step(Tensor::zeros({2, 6}), Tensor::zeros({2, 6}), Tensor::zeros({2, 3})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace gru_test
 }  // namespace fovea::tensor

@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace linear_attention_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -74,5 +74,5 @@ TEST(LinearAttention, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(linear_attention(x, x, x, 2, Tensor::zeros({1, 3, 6})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace linear_attention_test
 }  // namespace fovea::tensor

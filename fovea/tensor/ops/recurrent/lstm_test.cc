@@ -14,7 +14,7 @@
 #include "fovea/tensor/testing/thread_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace lstm_test {
 
 using Inputs = const std::vector<Tensor>&;
 
@@ -58,5 +58,5 @@ TEST(Lstm, RefusesGatesOfAnotherWidth) {
   EXPECT_THROW(lstm_step(Tensor::zeros({2, 9}), Tensor::zeros({2, 3})), CheckFailed);
 }
 
-}  // namespace
+}  // namespace lstm_test
 }  // namespace fovea::tensor

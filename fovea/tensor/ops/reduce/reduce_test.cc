@@ -8,7 +8,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace reduce_test {
 
 using ::testing::ElementsAre;
 
@@ -61,5 +61,5 @@ TEST(Softmax, GradientsMeetFiniteDifferences) {
   expect_gradients({x}, [&] { return logsumexp(x); });
 }
 
-}  // namespace
+}  // namespace reduce_test
 }  // namespace fovea::tensor

@@ -7,7 +7,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace copy_test {
 
 using ::testing::ElementsAre;
 
@@ -65,5 +65,5 @@ TEST(Copy, GradientsMeetFiniteDifferences) {
   expect_gradients({m}, [&] { return gather(m, std::vector<int32_t>{4, 4, 0, 1}, 2); });
 }
 
-}  // namespace
+}  // namespace copy_test
 }  // namespace fovea::tensor

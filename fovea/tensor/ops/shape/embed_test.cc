@@ -6,7 +6,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace embed_test {
 
 TEST(Embed, TakesTheRowOfEachToken) {
   const Weight table =
@@ -29,5 +29,5 @@ TEST(Embed, GradientAddsUpOverARepeatedToken) {
   expect_gradients({table}, [&] { return embed(Weight::from("table", table), std::vector<int32_t>{1, 3, 1}); });
 }
 
-}  // namespace
+}  // namespace embed_test
 }  // namespace fovea::tensor

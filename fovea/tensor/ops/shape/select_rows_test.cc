@@ -6,7 +6,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace select_rows_test {
 
 TEST(SelectRows, CopiesTheRowsInTheOrderAsked) {
   const Tensor x = Tensor::from({3, 2}, std::vector<float>{0, 1, 10, 11, 20, 21});
@@ -28,5 +28,5 @@ TEST(SelectRows, GradientAddsUpOverARowTakenTwice) {
   expect_gradients({x}, [&] { return select_rows(x, std::vector<int32_t>{1, 2, 1}); });
 }
 
-}  // namespace
+}  // namespace select_rows_test
 }  // namespace fovea::tensor

@@ -7,7 +7,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace view_test {
 
 TEST(View, HeadsSplitAndMergeWithoutCopying) {
   const Tensor x = random_tensor({2, 12}, 1);
@@ -29,5 +29,5 @@ TEST(View, GradientsPassThrough) {
   expect_gradients({x, y}, [&] { return merge_heads(split_heads(mul(reshape(x, {6, 2}), y), 2)); });
 }
 
-}  // namespace
+}  // namespace view_test
 }  // namespace fovea::tensor

@@ -9,7 +9,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace checkpoint_test {
 
 // Eight steps of a chain that all read `w`, each plain or run again.
 struct Chain {
@@ -71,5 +71,5 @@ TEST(Checkpoint, GraphsThatAreKeptRunTwice) {
   EXPECT_FLOAT_EQ(tape.grad(chain.w).data()[5], 2 * once);  // the sums have another order
 }
 
-}  // namespace
+}  // namespace checkpoint_test
 }  // namespace fovea::tensor

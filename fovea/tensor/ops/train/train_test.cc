@@ -12,7 +12,7 @@
 #include "fovea/tensor/testing/gradient_check.h"
 
 namespace fovea::tensor {
-namespace {
+namespace train_test {
 
 using ::testing::ElementsAre;
 
@@ -87,5 +87,5 @@ TEST(Choices, TheLargestHaveGradients) {
   expect_gradients({x}, [&] { return top_k(x, 2).values; });
 }
 
-}  // namespace
+}  // namespace train_test
 }  // namespace fovea::tensor
