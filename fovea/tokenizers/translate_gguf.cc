@@ -34,6 +34,12 @@ bool has_type(const Json& in, std::string_view type) {
   return std::any_of(in.begin(), in.end(), [type](const Json& part) { return has_type(part, type); });
 }
 
+bool holds(const Json& in, std::string_view text) {
+  if (in.is_string()) return in.get_ref<const std::string&>() == text;
+  return in.is_structured() &&
+         std::any_of(in.begin(), in.end(), [text](const Json& part) { return holds(part, text); });
+}
+
 bool is_byte(std::string_view token) { return token.size() == 6 && token.starts_with("<0x") && token.ends_with('>'); }
 
 class Lists {
@@ -79,6 +85,7 @@ class Lists {
         out_.merges.push_back(merge.is_string() ? merge.get<std::string>()
                                                 : merge[0].get<std::string>() + " " + merge[1].get<std::string>());
       out_.kind = bytes ? "gpt2" : "llama";
+      cuts_ = part("pre_tokenizer");
       if (!bytes) score_by_merges(merges);
     } else if (model.contains("vocab") && model["vocab"].is_array()) {
       out_.kind = "t5";
@@ -170,7 +177,7 @@ class Lists {
 
   // The name of the rule, and the ways to write spaces, that give the ids of the files.
   Status choose(const Tokenizer& theirs) {
-    const std::string probe = probe_text(theirs);
+    const auto probe = probe_texts(theirs, cuts_.dump());
     std::string why = "no rule";
     const auto alike = [&]() -> Result<bool> {
       const auto ours = Tokenizer::create(out_.view(v_.name));
@@ -181,10 +188,16 @@ class Lists {
       return gives_the_same(theirs, **ours, probe);
     };
     if (out_.kind == "gpt2") {
-      for (const PreTokenizer& rule : pre_tokenizers()) {
-        out_.pre = rule.names[0];
-        FOVEA_ASSIGN_OR_RETURN(const bool same, alike());
-        if (same) return {};
+      const auto written = [&](const PreTokenizer& rule) {
+        return std::ranges::all_of(rule.rules, [&](std::string_view expression) { return holds(cuts_, expression); });
+      };
+      for (const bool first : {true, false}) {  // first the rules whose expressions the file has
+        for (const PreTokenizer& rule : pre_tokenizers()) {
+          if (written(rule) != first) continue;
+          out_.pre = rule.names[0];
+          FOVEA_ASSIGN_OR_RETURN(const bool same, alike());
+          if (same) return {};
+        }
       }
       return cannot("the rule by which its tokenizer cuts words");
     }
@@ -201,6 +214,7 @@ class Lists {
 
   const Vocabulary& v_;
   size_t n_tokens_;
+  Json cuts_;  // the pre-tokenizer of a byte-level tokenizer.json
   GgufLists out_;
 };
 

@@ -216,11 +216,13 @@ Result<std::string> tokenizer_json_of(const Vocabulary& gguf) {
       return make_error(ErrorCode::kUnsupported, "{}: token {} is not UTF-8, which tokenizer.json has to be", gguf.name,
                         id);
   }
-  std::string text = Writer(gguf, p).run().dump(1) + "\n";
+  const Json root = Writer(gguf, p).run();
+  std::string text = root.dump(1) + "\n";
   Vocabulary files;
   files.name = gguf.name, files.kind = "files", files.files.tokenizer_json = text;
   FOVEA_ASSIGN_OR_RETURN(const auto ours, Tokenizer::create(files));
-  FOVEA_ASSIGN_OR_RETURN(const bool same, gives_the_same(*theirs, *ours, probe_text(*theirs)));
+  FOVEA_ASSIGN_OR_RETURN(const bool same,
+                         gives_the_same(*theirs, *ours, probe_texts(*theirs, root["pre_tokenizer"].dump())));
   if (!same)
     return Error{ErrorCode::kUnsupported,
                  fmt::format("{}: its tokenizer ({}) reads some texts as no tokenizer.json that is written here does",

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "fovea/tokenizers/base64.h"
+#include "fovea/tokenizers/byte_letters.h"
+#include "fovea/tokenizers/pretokenize.h"
 #include "fovea/tokenizers/tokenizer.h"
 
 namespace fovea::tokenizers {
@@ -99,6 +101,51 @@ TEST(Translate, WhatGgufCannotSayIsRefused) {
   ASSERT_FALSE(lower.has_value());
   EXPECT_EQ(lower.error().code, ErrorCode::kUnsupported);
   EXPECT_THAT(lower.error().message, HasSubstr("normalises"));
+}
+
+// Every pair of some letters is a token, so that every cut shows.
+GgufLists byte_level(const std::string& rule) {
+  GgufLists lists;
+  lists.kind = "gpt2", lists.pre = rule;
+  const auto spelt = [](char byte) {
+    std::string letter;
+    append_spelling(std::string_view(&byte, 1), letter);
+    return letter;
+  };
+  for (int byte = 0; byte < 256; ++byte) lists.tokens.push_back(spelt(static_cast<char>(byte)));
+  const std::string letters = "ab1' .\nxX";
+  for (const char one : letters) {
+    for (const char two : letters) {
+      const std::string a = spelt(one), b = spelt(two);
+      lists.tokens.push_back(a + b), lists.merges.push_back(a + " " + b);
+    }
+  }
+  lists.types.assign(lists.tokens.size(), TokenType::kNormal);
+  return lists;
+}
+
+TEST(Translate, ARuleIsFoundByItsExpressionAndAForeignOneRefused) {
+  for (const char* rule : {"gpt-2", "llama-bpe", "qwen2", "smollm", "starcoder"}) {
+    const GgufLists lists = byte_level(rule);
+    const auto json = tokenizer_json_of(lists.view("a test"));
+    ASSERT_TRUE(json.has_value()) << json.error().message;
+    const auto again = gguf_lists(files_of(*json), lists.tokens.size());
+    ASSERT_TRUE(again.has_value()) << again.error().message;
+    EXPECT_EQ(find_pre_tokenizer(again->pre)->rules, find_pre_tokenizer(rule)->rules);
+  }
+  const auto json = tokenizer_json_of(byte_level("gpt-2").view("a test"));
+  ASSERT_TRUE(json.has_value()) << json.error().message;
+  for (const char* expression : {"(a+)+b", "x{2,}|X", "ab?1", "\\d{4}|\\s+|\\S", "[ab]+|.", "'[xX]|[^']+"}) {
+    Json root = Json::parse(*json);
+    root["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers",
+         {{{"type", "Split"}, {"pattern", {{"Regex", expression}}}, {"behavior", "Isolated"}, {"invert", false}},
+          {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}}}}};
+    const auto refused = gguf_lists(files_of(root.dump()), byte_level("gpt-2").tokens.size());
+    ASSERT_FALSE(refused.has_value()) << expression << " taken for " << refused->pre;
+    EXPECT_THAT(refused.error().message, HasSubstr("the rule by which its tokenizer cuts words"));
+  }
 }
 
 TEST(Translate, Base64GoesThereAndBack) {
