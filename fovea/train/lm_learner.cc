@@ -16,6 +16,7 @@ Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const Train
   FOVEA_ASSIGN_OR_RETURN(out->data_, read_data(settings, config,
                                                {.tokenizer = model.tokenizer(),
                                                 .no_tokenizer = model.no_tokenizer(),
+                                                .source = &model.source(),
                                                 .vocab_size = model.config().shape.vocab_size,
                                                 .context = config.context,
                                                 .seed = config.seed}));

@@ -10,6 +10,7 @@
 
 #include "fovea/base/random.h"
 #include "fovea/base/result.h"
+#include "fovea/formats/source.h"
 #include "fovea/tensor/ops/loss/cross_entropy.h"  // kNoTarget
 #include "fovea/tokenizers/tokenizer.h"
 #include "fovea/train/part.h"
@@ -42,6 +43,7 @@ class Data {
   struct Context {
     const tokenizers::Tokenizer* tokenizer = nullptr;  // null: the model has none, and texts are refused
     std::string no_tokenizer = {};                     // why
+    const formats::ModelSource* source = nullptr;      // with the chat template; null: messages are refused
     int64_t vocab_size = 0;
     int64_t context = 0;   // tokens of a sample at most
     uint64_t seed = 0;     // where the settings say no other

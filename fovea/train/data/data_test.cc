@@ -4,16 +4,22 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
+#include "fovea/engine/vocabulary.h"
+#include "fovea/formats/source.h"
 
 namespace fovea::train {
 namespace data_test {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 
 struct Made {
@@ -102,6 +108,42 @@ TEST(JsonlData, IdsGoAsTheyAreAndLongOnesAreCut) {
   EXPECT_THAT(made.data->sample(1).targets, ElementsAre(2, 3, 4, 5));
 }
 
+TEST(JsonlData, OfAChatTheAssistantsWordsAreLearnt) {
+  const auto source = formats::open_model(source_dir() + "/tests/data/tiny-qwen2.gguf");
+  ASSERT_TRUE(source.has_value()) << source.error().message;
+  const auto tokenizer = engine::load_tokenizer(**source);
+  ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
+  const std::string path = ::testing::TempDir() + "chat.jsonl";
+  const auto data = [&](const std::string& line) {
+    EXPECT_TRUE(write_file_atomic(path, line).has_value());
+    Settings s({{"jsonl", path}}, "data");
+    Made made{.data = make_data(s, {.tokenizer = tokenizer->get(),
+                                    .source = source->get(),
+                                    .vocab_size = (*tokenizer)->vocab_size(),
+                                    .context = 500}),
+              .error = ""};
+    if (const Status end = s.finish(); !end) made.error = end.error().message;
+    return made;
+  };
+  const Made made = data(
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"Say <|im_end|> twice\"}, {\"role\": \"assistant\", "
+      "\"content\": \"no\"}, {\"role\": \"user\", \"content\": \"why\"}, {\"role\": \"assistant\", \"content\": "
+      "\"so\"}]}\n");
+  ASSERT_EQ(made.error, "");
+  const Sample sample = made.data->sample(0);
+  const int32_t end = (*tokenizer)->find_special("<|im_end|>").at(0).id;
+  std::string learnt;
+  for (const int32_t id : sample.targets) {
+    if (id != kNoTarget) learnt += id == end ? "|" : std::string((*tokenizer)->piece(id));
+  }
+  EXPECT_EQ(learnt, "no|so|");
+  EXPECT_THAT(data("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n").error,
+              HasSubstr("line 1: the assistant says nothing in it"));
+  EXPECT_THAT(data("{\"messages\": [{\"role\": 1}]}\n").error, HasSubstr("line 1: messages[0].role must be a string"));
+  EXPECT_THAT(data("{\"messages\": [{\"role\": \"user\"}], \"tools\": 3}\n").error,
+              HasSubstr("line 1: tools must be a list"));
+}
+
 TEST(JsonlData, ABadLineIsNamed) {
   const auto error = [](const std::string& text) {
     const std::string path = ::testing::TempDir() + "bad.jsonl";
@@ -174,6 +216,102 @@ TEST(Generators, MqarAsksForEveryKeyOnce) {
   }
   EXPECT_EQ(asked.size(), 3u);
   EXPECT_EQ(s.n_targets(), 3);
+}
+
+TEST(Generators, SortingWantsTheNumbersInOrder) {
+  for (const bool distinct : {false, true}) {
+    const auto made = make({{"generator", "sorting"}, {"length", 5}, {"values", 6}, {"distinct", distinct}}, 12);
+    for (uint64_t i = 0; i < 50; ++i) {
+      const Sample s = made.data->sample(i);
+      ASSERT_EQ(s.tokens.size(), 10u);
+      EXPECT_EQ(s.tokens[5], 63);
+      std::vector<int32_t> drawn(s.tokens.begin(), s.tokens.begin() + 5);
+      std::sort(drawn.begin(), drawn.end());
+      EXPECT_THAT(std::vector<int32_t>(s.targets.begin() + 5, s.targets.end()), ElementsAreArray(drawn));
+      EXPECT_EQ(s.n_targets(), 5);
+      if (distinct) {
+        EXPECT_EQ(std::set<int32_t>(drawn.begin(), drawn.end()).size(), 5u);
+      }
+    }
+  }
+  EXPECT_THAT(make({{"generator", "sorting"}, {"values", 3}, {"distinct", true}, {"length", 4}}, 12).error,
+              HasSubstr("length is 4; it may be 1 to 3"));
+}
+
+TEST(Generators, PasskeyAsksForANumberThatItTold) {
+  for (const double depth : {-1.0, 0.0, 0.5, 1.0}) {
+    const auto made = make({{"generator", "passkey"}, {"keys", 3}, {"digits", 4}, {"depth", depth}}, 60);
+    ASSERT_EQ(made.error, "");
+    for (uint64_t i = 0; i < 50; ++i) {
+      const Sample s = made.data->sample(i);
+      ASSERT_EQ(s.tokens.size(), 60u);
+      EXPECT_EQ(s.n_targets(), 4);
+      const auto question = std::find(s.tokens.begin(), s.tokens.end(), 62);
+      ASSERT_EQ(s.tokens.end() - question, 5);  // the question, a name and all digits but the last
+      const std::vector<int32_t> told = {63, question[1]};
+      const auto key = std::search(s.tokens.begin(), question, told.begin(), told.end());
+      ASSERT_NE(key, question);
+      EXPECT_THAT(std::vector<int32_t>(s.targets.end() - 4, s.targets.end()), ElementsAreArray(key + 2, key + 6));
+      EXPECT_EQ(std::count(s.tokens.begin(), s.tokens.end(), 63), 3);
+      const int64_t before = std::count_if(s.tokens.begin(), key, [](int32_t id) { return id >= 13 && id < 62; });
+      if (depth >= 0) {
+        EXPECT_EQ(before, std::llround(depth * 37)) << depth;  // 61 less 3 * 6 and 6
+      }
+    }
+  }
+  EXPECT_THAT(make({{"generator", "passkey"}}, 7).error, HasSubstr("passkey needs a context of 8"));
+}
+
+TEST(Generators, Match3IsWhatAllTriplesSay) {
+  const auto made = make({{"generator", "match3"}, {"length", 8}, {"modulus", 47}}, 12);
+  int64_t ones = 0, all = 0;
+  for (uint64_t i = 0; i < 200; ++i) {
+    const Sample s = made.data->sample(i);
+    ASSERT_EQ(s.tokens.size(), 8u);
+    for (size_t a = 0; a < 8; ++a) {
+      bool found = false;
+      for (size_t b = 0; b < 8; ++b) {
+        for (size_t c = 0; c < 8; ++c)
+          found |= a != b && a != c && b != c && (s.tokens[a] + s.tokens[b] + s.tokens[c]) % 47 == 0;
+      }
+      EXPECT_EQ(s.targets[a], found ? 1 : 0);
+      ones += found, ++all;
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(ones) / static_cast<double>(all), 0.4, 0.15);
+}
+
+TEST(Generators, ItemLabelAsksForWhatTheContextOrTheItemTells) {
+  for (const double fixed : {0.0, 1.0}) {
+    const auto made = make({{"generator", "item-label"}, {"items", 3}, {"labels", 4}, {"fixed", fixed}}, 15);
+    ASSERT_EQ(made.error, "");
+    std::map<int32_t, std::set<int32_t>> of_all;
+    for (uint64_t i = 0; i < 100; ++i) {
+      const Sample s = made.data->sample(i);
+      ASSERT_EQ(s.tokens.size(), 15u);
+      std::map<int32_t, int32_t> labels;
+      for (size_t at = 0; at < 15; at += 2) {
+        const int32_t item = s.tokens[at];
+        EXPECT_LT(item, 32);
+        if (fixed == 0) {
+          EXPECT_EQ(s.targets[at] != kNoTarget, labels.count(item) == 1);
+        }
+        if (s.targets[at] == kNoTarget) {
+          if (at < 14) labels.emplace(item, s.tokens[at + 1]);
+          continue;
+        }
+        EXPECT_EQ(labels.emplace(item, s.targets[at]).first->second, s.targets[at]);
+        EXPECT_TRUE(s.targets[at] >= 32 && s.targets[at] < 36);
+        of_all[item].insert(s.targets[at]);
+      }
+    }
+    size_t most = 0;
+    for (const auto& [item, seen] : of_all) most = std::max(most, seen.size());
+    EXPECT_EQ(most == 1, fixed == 1) << fixed;
+  }
+  // Often the first items, and yet as many different ones as were asked for.
+  const Sample s = make({{"generator", "item-label"}, {"items", 5}, {"zipf", 8}}, 12).data->sample(0);
+  EXPECT_EQ(std::set<int32_t>({s.tokens[0], s.tokens[2], s.tokens[4], s.tokens[6], s.tokens[8]}).size(), 5u);
 }
 
 TEST(Generators, ModularIsRightAndItsPartsShareNoPair) {

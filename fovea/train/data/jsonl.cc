@@ -1,6 +1,7 @@
 // {"jsonl": FILE}: an example a line. {"prompt", "answer"}: only the answer, and the end token behind it, is learned;
-// {"text"}: all of it; {"tokens": [...]}, with "targets" of as many ids (-100: none) or without: ids as they are.
-// What is longer than the context is cut at its end.
+// {"messages": [...]}, with "tools" or without: a chat by the model's template, of which what the assistant says is
+// learned, and the token behind each of its messages; {"text"}: all of it; {"tokens": [...]}, with "targets" of as many
+// ids (-100: none) or without: ids as they are. What is longer than the context is cut at its end.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/json.h"
 #include "fovea/base/text_file.h"
+#include "fovea/engine/chat.h"
 #include "fovea/train/data/data.h"
 
 namespace fovea::train {
@@ -51,13 +53,15 @@ class Jsonl final : public ExampleList {
     if (json.contains("tokens")) return add_ids(json, where);
     if (!context_.tokenizer)
       return make_error(ErrorCode::kUsage, "{}: texts need a tokenizer, and {}", where, context_.no_tokenizer);
+    if (json.contains("messages")) return add_chat(json, where);
     if (json.contains("text")) {
       FOVEA_ASSIGN_OR_RETURN(std::vector<int32_t> ids, encode(json["text"], true));
       end(ids);
       return keep(std::move(ids), 0, where);
     }
     if (!json.contains("prompt") || !json.contains("answer"))
-      return make_error(ErrorCode::kData, "{}: it has neither prompt and answer, nor text, nor tokens", where);
+      return make_error(ErrorCode::kData, "{}: it has neither messages, nor prompt and answer, nor text, nor tokens",
+                        where);
     FOVEA_ASSIGN_OR_RETURN(std::vector<int32_t> ids, encode(json["prompt"], true));
     // The marks that some models put at an end of a text do not belong between the two.
     if (!ids.empty() && ids.back() == context_.tokenizer->eos() && context_.tokenizer->eos() >= 0) ids.pop_back();
@@ -74,6 +78,41 @@ class Jsonl final : public ExampleList {
   void end(std::vector<int32_t>& ids) const {
     const int32_t eos = context_.tokenizer->eos();
     if (eos >= 0 && (ids.empty() || ids.back() != eos)) ids.push_back(eos);
+  }
+  Status add_chat(const Json& json, const std::string& where) {
+    const Json& messages = json["messages"];
+    const auto at_line = [&](Error e) {
+      e.message = fmt::format("{}: {}", where, e.message);
+      return e;
+    };
+    if (!context_.source) return make_error(ErrorCode::kUsage, "{}: messages need a model with a chat template", where);
+    if (const Status good = engine::check_messages(messages); !good) return at_line(good.error());
+    engine::ChatOptions options{
+        .add_generation_prompt = false, .tools = {}, .documents = {}, .variables = {}, .source = {}};
+    if (const auto tools = json.find("tools"); tools != json.end()) options.tools = *tools;
+    if (const Status good = engine::check_chat_options(options); !good) return at_line(good.error());
+    const auto chat = engine::encode_chat(*context_.source, *context_.tokenizer, messages, options);
+    if (!chat) return at_line(chat.error());
+    std::vector<bool> learnt(chat->tokens.size());
+    for (size_t i = 0; i < messages.size(); ++i) {
+      if (messages[i]["role"] != "assistant") continue;
+      const auto [begin, end] = chat->contents[i];
+      if (begin == std::string::npos)
+        return make_error(ErrorCode::kData,
+                          "{}: the model's chat template does not write messages[{}].content as it is", where, i);
+      for (size_t token = 0, behind = 0; token < learnt.size() && behind < 1; ++token) {
+        if (chat->offsets[token] < begin) continue;
+        learnt[token] = true;
+        behind += chat->offsets[token] >= end;
+      }
+    }
+    Sample sample = Sample::next_token(chat->tokens);
+    for (size_t i = 0; i < sample.targets.size(); ++i) {
+      if (!learnt[i + 1]) sample.targets[i] = kNoTarget;
+    }
+    if (sample.n_targets() == 0) return make_error(ErrorCode::kData, "{}: the assistant says nothing in it", where);
+    cut(std::move(sample));
+    return {};
   }
   // The first `n_prompt` tokens are only read.
   Status keep(std::vector<int32_t> ids, size_t n_prompt, const std::string& where) {
