@@ -325,6 +325,8 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
   };
   const Json none(Json::value_t::discarded);
   (void)file("empty.txt", "");
+  fs::create_directory(path("empty"));
+  (void)file("empty/tokenizer.json", "");
   (void)file("short.jsonl", "{\"tokens\": [1]}\n");
   (void)file("ids.jsonl", "{\"tokens\": [1, 24]}\n");
   (void)file("half.npy", "\x93NUMPY");
@@ -374,7 +376,7 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"recompute", 1, 2, "recompute is 1; true or false"},
       {"out", none, 2, "out is missing"},
       {"out", "", 2, "out is empty"},
-      {"out", path("empty.txt"), 74, "empty.txt"},
+      {"out", path("empty.txt"), 2, "is no folder"},
       {"model", none, 2, "model is missing"},
       {"model", path("none"), 66, "none"},
       {"model", path("empty.txt"), 65, "empty.txt"},
@@ -383,6 +385,7 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"model.n_kv_heads", 3, 2, "model.n_kv_heads does not divide n_heads"},
       {"model.vocab_size", none, 2, "model.vocab_size is missing"},
       {"model.tokenizer", path("none"), 66, "no files of a tokenizer"},
+      {"model.tokenizer", path("empty"), 65, "tokenizer.json\": the file is empty"},
       {"data", none, 2, "data is missing"},
       {"data", Json::object(), 2, "data are one of"},
       {"data", {{"genrator", "copy"}}, 2, "the nearest is generator"},

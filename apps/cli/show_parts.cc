@@ -100,16 +100,16 @@ Status show_net(const std::string& folder, const json& config, const Common& com
                                ? net["net"].get<std::string>()
                                : std::string("a net without a name");
   if (common.json) {
-    json out = {{"kind", "net"},         {"path", folder},        {"net", name},
-                {"settings", net},       {"bytes", file->bytes().size()},
-                {"n_params", n_params},  {"tensors", tensors}};
+    json out = {
+        {"kind", "net"},        {"path", folder},    {"net", name}, {"settings", net}, {"bytes", file->bytes().size()},
+        {"n_params", n_params}, {"tensors", tensors}};
     if (!training.is_null()) out["training"] = training;
     return print_json(out);
   }
-  std::string out = fmt::format("path        {}\nkind        {}, a net trained here, {}\nparameters  {}\nsettings    {}\ntensors\n",
-                                escaped_line(folder), escaped_line(name),
-                                size_text(static_cast<double>(file->bytes().size())), n_params,
-                                escaped_line(net.dump()));
+  std::string out =
+      fmt::format("path        {}\nkind        {}, a net trained here, {}\nparameters  {}\nsettings    {}\ntensors\n",
+                  escaped_line(folder), escaped_line(name), size_text(static_cast<double>(file->bytes().size())),
+                  n_params, escaped_line(net.dump()));
   for (const json& t : tensors)
     out += fmt::format("  {} [{}] {}\n", escaped_line(t["name"].get<std::string>()),
                        fmt::join(t["shape"].get<std::vector<int64_t>>(), ", "), t["dtype"].get<std::string>());

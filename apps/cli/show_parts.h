@@ -1,5 +1,5 @@
-// What `fovea show` says of what is trained here and is no language model by itself: a LoRA adapter, a net that looks at
-// pictures or reads sequences.
+// What `fovea show` says of what is trained here and is no language model by itself: a LoRA adapter, a net that looks
+// at pictures or reads sequences.
 #pragma once
 
 #include <string>

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "fovea/formats/hf_words.h"
+
 namespace fovea::formats {
 namespace hf_keys_test {
 
@@ -157,8 +159,9 @@ TEST(HfKeys, EveryFlagIsTrueOrFalse) {
     EXPECT_THAT(refused({{"text_config", {{std::string(name), "x"}}}}).message, HasSubstr(std::string(name)));
   }
   for (const HfRow& row : kHfRows) {  // none is forgotten
-    if (row.idle == "true" || row.idle == "false")
-      EXPECT_NE(std::find(std::begin(kHfBools), std::end(kHfBools), row.field), std::end(kHfBools)) << row.field;
+    const bool is_flag = row.idle == "true" || row.idle == "false";
+    const bool listed = std::find(std::begin(kHfBools), std::end(kHfBools), row.field) != std::end(kHfBools);
+    EXPECT_TRUE(listed || !is_flag) << row.field;
   }
 }
 

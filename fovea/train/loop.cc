@@ -152,6 +152,9 @@ class Run {
   // The folder, and where the run stands.
   Status begin() {
     std::error_code error;
+    if (fs::exists(config_.out, error) && !fs::is_directory(config_.out, error))
+      return make_error(ErrorCode::kUsage, "{}: out: {} is there, and is no folder", quote(path_, 4096),
+                        quote(config_.out, 4096));
     fs::create_directories(config_.out, error);
     if (error) {
       Error problem = file_error(config_.out, "make", error.value());
