@@ -170,7 +170,7 @@ TEST_F(CliFolder, AFileThatIsMistypedHasANearestOne) {
   EXPECT_THAT(fails(66, {"show", source_dir() + "/tests/data/tiny-lama.gguf"}),
               HasSubstr("/tests/data/tiny-llama.gguf\"?"));
   EXPECT_THAT(fails(66, {"run", "-m", tiny("tiny-qwen-hf"), "x"}), HasSubstr("/tests/data/tiny-qwen2-hf\"?"));
-  EXPECT_THAT(fails(66, {"run", "-m", path("far.gguf"), "x"}), HasSubstr("far.gguf\": cannot open"));
+  EXPECT_THAT(fails(66, {"run", "-m", path("far.gguf"), "x"}), HasSubstr("far.gguf\": No such file"));
 }
 
 }  // namespace cli_folder_test

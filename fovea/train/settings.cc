@@ -154,10 +154,10 @@ struct Settings::Shared {
   std::string setting_for(std::string_view key, const Object& here) const {
     const auto meant = meant_by(key);
     std::string found;
-    for (const std::string_view name : meant) {
-      if (here.asked.contains(name)) return here.prefix + std::string(name);
+    for (const std::string_view ours : meant) {
+      if (here.asked.contains(ours)) return here.prefix + std::string(ours);
       for (const Object& other : objects) {
-        if (found.empty() && other.asked.contains(name)) found = other.prefix + std::string(name);
+        if (found.empty() && other.asked.contains(ours)) found = other.prefix + std::string(ours);
       }
     }
     return found;
