@@ -274,5 +274,44 @@ TEST_F(Arguments, APenaltyKeepsAnAnswerFromRepeating) {
   EXPECT_GT(distinct({"--frequency-penalty", "1"}), 1u);
 }
 
+TEST_F(Arguments, AFileWithoutANameIsRefusedEverywhere) {
+  const std::vector<std::vector<std::string>> all = {
+      {"quantize", kTiny, path("o.gguf"), "--type", "q8_0", "-f", ""},
+      {"quantize", kTiny, path("o.gguf"), "--type", "q8_0", "--importance", ""},
+      {"quantize", kTiny, "", "--type", "q8_0"},
+      {"data", "induction", "-o", ""},
+      {"embed", "-m", kTiny, "x", "-o", ""},
+      {"run", "-m", kTiny, "-f", ""},
+      {"run", "-m", kTiny, "--raw", "--ids", ""},
+      {"run", "-m", kTiny, "x", "--profile", ""},
+      {"run", "-m", kTiny, "x", "--log-file", ""},
+      {"template", "-m", kTiny, "--messages", ""},
+      {"ask", "-m", kTiny, "--file", "", "why?"},
+      {"convert", kTiny, ""},
+      {"train", ""}};
+  for (const auto& args : all) EXPECT_THAT(fails(2, args), HasSubstr("the name of the file is empty")) << args[0];
+  EXPECT_THAT(fails(2, {"quantize", kTiny, path("o.gguf"), "--type", "q8_0", "-f", file("empty", "")}),
+              HasSubstr("the text is empty"));
+}
+
+TEST_F(Arguments, AFolderIsRefusedAsAFileIsWhereItCannotBe) {
+  const std::string config = file("c.json", R"({"model": {"net": "llama", "d_model": 16, "n_layers": 1, "n_heads": 2,
+    "vocab_size": 24}, "data": {"generator": "copy", "length": 4}, "context": 9, "steps": 1, "out": ")" +
+                                                path("c.json/x") + "\"}");
+  EXPECT_THAT(fails(66, {"logits", "-m", kTiny, "x", "-o", config + "/x"}), HasSubstr("Not a directory"));
+  EXPECT_THAT(fails(66, {"convert", kTiny, config + "/x"}), HasSubstr("Not a directory"));
+  EXPECT_THAT(fails(66, {"train", config, "-q"}), HasSubstr("Not a directory"));
+}
+
+TEST_F(Arguments, FlagsOfLlamaCppsQuantizerAndConverterAreKnown) {
+  EXPECT_THAT(fails(66, {"quantize", kTiny, path("o.gguf"), "--type", "q4_k", "--imatrix", path("none")}),
+              HasSubstr("none"));
+  EXPECT_THAT(fails(2, {"convert", kTiny, "--outfile", path("o.gguf")}), HasSubstr("fovea convert IN OUT"));
+  EXPECT_THAT(fails(2, {"convert", kTiny, path("o.gguf"), "--outtype", "q8_0"}), HasSubstr("--type TYPE"));
+  for (const char* type : {"q4_k_m", "Q4_K_S"})
+    EXPECT_THAT(fails(2, {"quantize", kTiny, path("o.gguf"), "--type", type}), HasSubstr("here q4_k is the nearest"));
+  EXPECT_THAT(fails(2, {"run", "-m", kTiny, "x", "--quantize", "Q3_K_L"}), HasSubstr("here q3_k is the nearest"));
+}
+
 }  // namespace cli_arguments_test
 }  // namespace fovea

@@ -130,6 +130,12 @@ TEST_F(Cli, PoolingIsAsTheFolderSays) {
   EXPECT_NE(dense.code, 0);
   EXPECT_THAT(dense.err, HasSubstr("\"Dense\""));
   EXPECT_EQ(run({"embed", "-m", path("bert"), "--ids", path("ids"), "--pooling", "mean"}).code, 0);
+  std::ofstream(path("bert/sentence_bert_config.json")) << R"({"do_lower_case": "yes"})";
+  EXPECT_THAT(fails(65, {"embed", "-m", path("bert"), "--ids", path("ids")}),
+              HasSubstr("\"do_lower_case\" is neither"));
+  std::filesystem::remove(path("bert/modules.json"));
+  std::ofstream(path("bert/1_Pooling/config.json")) << R"({"pooling_mode_cls_token": 1})";
+  EXPECT_THAT(fails(65, {"embed", "-m", path("bert"), "--ids", path("ids")}), HasSubstr("\"pooling_mode_cls_token\""));
 }
 
 }  // namespace cli_embed_test

@@ -112,5 +112,66 @@ TEST_F(CliFolder, ModelsOfOtherProgramsAreFoundByName) {
   EXPECT_THAT(fails(66, {"run", "-m", "ollama:llama", "x"}), HasSubstr("ollama:llama"));
 }
 
+TEST_F(CliFolder, IdsRunWithoutATokenizer) {
+  const std::string ids = file("ids.json", "[1, 17, 40]"), folder = copy("tiny-llama-hf"), gguf = path("bare.gguf");
+  const auto answer = [&](const std::string& model) {
+    return json({"run", "-m", model, "--raw", "--ids", ids, "-n", "4", "--temp", "0", "--json", "--logprobs", "1"});
+  };
+  const auto whole = answer(folder);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) std::filesystem::remove(folder + "/" + name);
+  ASSERT_EQ(run({"convert", folder, gguf, "-q"}).code, 0);
+  for (const std::string& model : {folder, gguf}) {
+    const auto bare = answer(model);
+    std::string text;
+    for (size_t i = 0; i < whole["tokens"].size(); ++i) {
+      EXPECT_EQ(bare["tokens"][i]["id"], whole["tokens"][i]["id"]);
+      EXPECT_TRUE(bare["tokens"][i]["piece"].is_null());
+      text += (i > 0 ? " " : "") + std::to_string(whole["tokens"][i]["id"].get<int>());
+    }
+    EXPECT_EQ(bare["text"], text);
+    EXPECT_EQ(bare["logprobs"]["content"].size(), bare["tokens"].size());
+    EXPECT_EQ(run({"run", "-m", model, "--raw", "--ids", ids, "-n", "4", "--temp", "0", "-q"}).out, text + "\n");
+    EXPECT_EQ(run({"run", "-m", model, "--raw", "--ids", ids, "-n", "4", "--estimate"}).code, 0);
+    EXPECT_THAT(fails(2, {"run", "-m", model, "--raw", "--ids", ids, "--stop", "x", "-q"}), HasSubstr("no tokenizer"));
+  }
+  EXPECT_THAT(fails(66, {"run", "-m", folder, "--raw", "the fox"}), HasSubstr("no tokenizer"));
+}
+
+TEST_F(CliFolder, ATokenizerThatIsEmptyIsNamed) {
+  const std::string folder = copy("tiny-llama-hf");
+  file("tiny-llama-hf/tokenizer.json", "");
+  EXPECT_THAT(fails(65, {"tokenize", "-m", folder, "x"}), HasSubstr("tokenizer.json\": the file is empty"));
+  EXPECT_THAT(fails(65, {"check", folder}), HasSubstr("tokenizer.json"));
+  EXPECT_THAT(fails(65, {"convert", folder, path("x.gguf")}), HasSubstr("tokenizer.json"));
+}
+
+TEST_F(CliFolder, ConfigsAreToldByTheirOwnWords) {
+  const std::string folder = copy("tiny-llama-hf");
+  const std::pair<std::pair<const char*, nlohmann::json>, const char*> rows[] = {
+      {{"num_hidden_layers", 0}, "num_hidden_layers of config.json is 0; 1 to 1024 are allowed"},
+      {{"num_attention_heads", 0}, "num_attention_heads of config.json"},
+      {{"rms_norm_eps", -1}, "rms_norm_eps of config.json is -1"},
+      {{"rms_norm_eps", nullptr}, "rms_norm_eps of config.json is missing"},
+      {{"hidden_act", "sine"}, "hidden_act of config.json is \"sine\""},
+      {{"vocab_size", 1 << 30}, "vocab_size of config.json"},
+      {{"surprise", 3}, "surprise of config.json asks for something"},
+      {{"attention_bias", "x"}, "\"attention_bias\": it is \"x\"; true or false is needed"}};
+  for (const auto& [change, says] : rows) {
+    auto config = nlohmann::json::parse(read_file(tiny("tiny-llama-hf") + "/config.json").value());
+    config[change.first] = change.second;
+    file("tiny-llama-hf/config.json", config.dump());
+    const std::string said = fails(65, {"run", "-m", folder, "x"});
+    EXPECT_THAT(said, HasSubstr(says));
+    EXPECT_THAT(said, ::testing::Not(HasSubstr("llama.")));
+  }
+}
+
+TEST_F(CliFolder, AFileThatIsMistypedHasANearestOne) {
+  EXPECT_THAT(fails(66, {"show", source_dir() + "/tests/data/tiny-lama.gguf"}),
+              HasSubstr("/tests/data/tiny-llama.gguf\"?"));
+  EXPECT_THAT(fails(66, {"run", "-m", tiny("tiny-qwen-hf"), "x"}), HasSubstr("/tests/data/tiny-qwen2-hf\"?"));
+  EXPECT_THAT(fails(66, {"run", "-m", path("far.gguf"), "x"}), HasSubstr("far.gguf\": No such file"));
+}
+
 }  // namespace cli_folder_test
 }  // namespace fovea

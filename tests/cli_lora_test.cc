@@ -53,7 +53,40 @@ TEST_F(CliLora, AdaptersThatDoNotFitAreRefusedInOneSentence) {
   EXPECT_THAT(refused(65, kTiny), HasSubstr("general.type"));
   EXPECT_THAT(refused(2, adapter_ + "=inf"), HasSubstr("--lora"));
   EXPECT_THAT(refused(66, adapter_ + "=much"), HasSubstr("=much"));
-  EXPECT_THAT(fails(65, {"show", adapter_}), HasSubstr("adapter"));
+}
+
+TEST_F(CliLora, AnAdapterForAnotherModelIsSaidOnce) {
+  const auto said = [&](const std::string& base) {
+    std::filesystem::remove_all(path("a"));
+    std::filesystem::copy(adapter_, path("a"));
+    auto config = nlohmann::json::parse(read_file(adapter_ + "/adapter_config.json").value());
+    config["base_model_name_or_path"] = base;
+    file("a/adapter_config.json", config.dump());
+    const Ended ended = run({"logits", "-m", model_, "--ids", ids(), "-o", path("out.npy"), "--lora", path("a")});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return ended.err;
+  };
+  const std::string other = said("somebody/gpt-5");
+  EXPECT_THAT(other, HasSubstr("warning: "));
+  EXPECT_THAT(other, HasSubstr("made for the model \"somebody/gpt-5\""));
+  EXPECT_EQ(other.find("made for"), other.rfind("made for"));
+  for (const char* base : {"somebody/Llama", "/models/llama/", "llama-instruct", ""})
+    EXPECT_THAT(said(base), ::testing::Not(HasSubstr("warning"))) << base;
+}
+
+TEST_F(CliLora, ShowSumsAnAdapterUp) {
+  for (const std::string where : {"", "/adapter_config.json", "/adapter_model.safetensors"}) {
+    const auto shown = json({"show", adapter_ + where, "--json"});
+    EXPECT_EQ(shown["kind"], "lora");
+    EXPECT_EQ(shown["base_model"], "llama");
+    EXPECT_GT(shown["n_params"], 0);
+    EXPECT_GT(shown["bytes"], 0);
+    EXPECT_GT(shown["pairs"].size(), 0u);
+    for (const char* key : {"weight", "shape", "rank", "scale"}) EXPECT_TRUE(shown["pairs"][0].contains(key)) << key;
+  }
+  const Ended text = run({"show", adapter_});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("LoRA adapter (PEFT)"));
 }
 
 }  // namespace cli_lora_test

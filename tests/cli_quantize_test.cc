@@ -74,6 +74,9 @@ TEST_F(Quantize, WhatCannotBeMadeIsRefusedAndLeavesNothing) {
   EXPECT_FALSE(fs::exists(path("q4_0.gguf")));
   for (const auto& entry : fs::recursive_directory_iterator(root_))
     EXPECT_EQ(entry.path().string().find(".part-"), std::string::npos) << entry.path();
+  const Ended loaded = shell("ulimit -f 20; \"$FOVEA\" run -m \"$M\" x -n 1 --quantize f32 -q");
+  EXPECT_EQ(loaded.code, 74) << loaded.err;
+  EXPECT_THAT(loaded.err, HasSubstr("tiny-llama.gguf in memory\": cannot write"));
 }
 
 TEST_F(Quantize, NoFileOfTheFolderThatIsReadIsWrittenOver) {

@@ -325,6 +325,8 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
   };
   const Json none(Json::value_t::discarded);
   (void)file("empty.txt", "");
+  fs::create_directory(path("empty"));
+  (void)file("empty/tokenizer.json", "");
   (void)file("short.jsonl", "{\"tokens\": [1]}\n");
   (void)file("ids.jsonl", "{\"tokens\": [1, 24]}\n");
   (void)file("half.npy", "\x93NUMPY");
@@ -347,6 +349,15 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"optimizer.betas", {0.9, 1.0}, 2, "optimizer.betas hold a 1"},
       {"optimizer.betas", 0.9, 2, "optimizer.betas is 0.9; a list of 2 numbers"},
       {"optimizer.name", "adamww", 2, "did you mean adamw?"},
+      {"optimizer.name", "ADAMW", 2, "did you mean adamw?"},
+      {"optimizer.name", "SGD", 2, "did you mean sgd?"},
+      {"schedule.name", "cosine_with_warmup", 2, "that is cosine here"},
+      {"learning_rate", 0.1, 2, "learning_rate is no setting here; it is optimizer.lr"},
+      {"optimizer.learning_rate", 0.1, 2, "optimizer.learning_rate is no setting here; it is optimizer.lr"},
+      {"epochs", 3, 2, "epochs is no setting here; it is steps"},
+      {"batch_size", 3, 2, "batch_size is no setting here; it is batch"},
+      {"warmup_steps", 3, 2, "warmup_steps is no setting here; it is schedule.warmup"},
+      {"model.hidden_size", 3, 2, "model.hidden_size is no setting here; it is model.d_model"},
       {"optimizer", "adamw", 2, "optimizer is \"adamw\"; an object is needed"},
       {"schedule.name", "cosin", 2, "did you mean cosine?"},
       {"schedule.warmup", -3, 2, "schedule.warmup is -3"},
@@ -365,7 +376,7 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"recompute", 1, 2, "recompute is 1; true or false"},
       {"out", none, 2, "out is missing"},
       {"out", "", 2, "out is empty"},
-      {"out", path("empty.txt"), 74, "empty.txt"},
+      {"out", path("empty.txt"), 2, "is no folder"},
       {"model", none, 2, "model is missing"},
       {"model", path("none"), 66, "none"},
       {"model", path("empty.txt"), 65, "empty.txt"},
@@ -374,6 +385,7 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"model.n_kv_heads", 3, 2, "model.n_kv_heads does not divide n_heads"},
       {"model.vocab_size", none, 2, "model.vocab_size is missing"},
       {"model.tokenizer", path("none"), 66, "no files of a tokenizer"},
+      {"model.tokenizer", path("empty"), 65, "tokenizer.json\": the file is empty"},
       {"data", none, 2, "data is missing"},
       {"data", Json::object(), 2, "data are one of"},
       {"data", {{"genrator", "copy"}}, 2, "the nearest is generator"},
@@ -455,6 +467,43 @@ TEST_F(CliTrain, ExamplesRun) {
       EXPECT_EQ(run({"check", path("runs/text/model")}).code, 0);
     }
   }
+}
+
+TEST_F(CliTrain, ShowSumsANetUp) {
+  Json net = config();
+  net["model"] = {{"net", "cnn"}, {"size", 16}, {"classes", 6}, {"widths", {4}}};
+  net["data"] = net["eval"]["data"] = {{"generator", "scenes"}, {"size", 16}};
+  net["steps"] = 1;
+  for (const char* key : {"context", "accumulate", "ema", "eval"}) net.erase(key);
+  ASSERT_EQ(run({"train", write(net), "-q"}).code, 0);
+  const auto shown = json({"show", path("run/model"), "--json"});
+  EXPECT_EQ(shown["kind"], "net");
+  EXPECT_EQ(shown["net"], "cnn");
+  EXPECT_EQ(shown["settings"]["classes"], 6);
+  EXPECT_EQ(shown["training"]["steps"], 1);
+  int64_t n = 0;
+  for (const auto& tensor : shown["tensors"]) {
+    int64_t one = 1;
+    for (const auto& dim : tensor["shape"]) one *= dim.get<int64_t>();
+    n += one;
+  }
+  EXPECT_EQ(shown["n_params"], n);
+  EXPECT_THAT(run({"show", path("run/model/model.safetensors")}).out, HasSubstr("a net trained here"));
+}
+
+TEST_F(CliTrain, AWarningIsSaidOnce) {
+  Json bytes = config();
+  bytes["model"]["vocab_size"] = 256, bytes["model"]["tokenizer"] = "bytes";
+  bytes["data"] = {{"text", file("t.txt", std::string(500, 'a'))}};
+  bytes["steps"] = 1;
+  bytes.erase("eval");
+  const Ended end = run({"train", write(bytes)});
+  ASSERT_EQ(end.code, 0) << end.err;
+  const std::string warning = "no token ends a text";
+  EXPECT_THAT(end.err, HasSubstr(warning));
+  EXPECT_EQ(end.err.find(warning), end.err.rfind(warning)) << end.err;
+  const Ended asked = run({"ask", "-m", path("run/model"), "--file", path("t.txt"), "why?"});
+  EXPECT_EQ(asked.err.find(warning), asked.err.rfind(warning)) << asked.err;
 }
 
 }  // namespace cli_train_test

@@ -59,16 +59,18 @@ nlohmann::json tokens_json(std::span<const int32_t> ids, const engine::Model& mo
   return rows;
 }
 
-nlohmann::json logprob_json(const engine::TokenLogprob& entry, const tokenizers::Tokenizer& tokenizer) {
+nlohmann::json logprob_json(const engine::TokenLogprob& entry, const tokenizers::Tokenizer* tokenizer) {
   constexpr float kImpossible = -9999;  // JSON has no infinity; OpenAI's API writes this
-  const std::string_view piece = tokenizer.piece(entry.token);
-  return {{"id", entry.token},
-          {"token", tokenizers::replace_invalid_utf8(piece)},
-          {"logprob", std::max(entry.logprob, kImpossible)},
-          {"bytes", std::vector<uint8_t>(piece.begin(), piece.end())}};
+  nlohmann::json row = {
+      {"id", entry.token}, {"token", nullptr}, {"logprob", std::max(entry.logprob, kImpossible)}, {"bytes", nullptr}};
+  if (!tokenizer) return row;
+  const std::string_view piece = tokenizer->piece(entry.token);
+  row["token"] = tokenizers::replace_invalid_utf8(piece);
+  row["bytes"] = std::vector<uint8_t>(piece.begin(), piece.end());
+  return row;
 }
 
-nlohmann::json logprobs_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer) {
+nlohmann::json logprobs_json(const engine::Generation& answer, const tokenizers::Tokenizer* tokenizer) {
   nlohmann::json content = nlohmann::json::array();
   for (const engine::PositionLogprobs& position : answer.logprobs) {
     nlohmann::json row = logprob_json(position.chosen, tokenizer);
@@ -80,10 +82,10 @@ nlohmann::json logprobs_json(const engine::Generation& answer, const tokenizers:
   return {{"content", std::move(content)}};
 }
 
-nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer) {
+nlohmann::json answer_json(const engine::Generation& answer, const engine::Model& model) {
   const auto n_prompt = static_cast<double>(answer.n_prompt), n_predicted = static_cast<double>(answer.tokens.size());
   nlohmann::json out = {{"text", answer.text},
-                        {"tokens", tokens_json(answer.tokens, tokenizer)},
+                        {"tokens", tokens_json(answer.tokens, model)},
                         {"finish_reason", name_of(answer.finish)},
                         {"timings",
                          {{"prompt_n", answer.n_prompt},
@@ -94,7 +96,8 @@ nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::T
                           {"predicted_per_second", per_second(n_predicted, answer.predicted_seconds)},
                           {"draft_n", answer.n_drafted},
                           {"draft_accepted_n", answer.n_accepted}}}};
-  if (!answer.logprobs.empty()) out["logprobs"] = logprobs_json(answer, tokenizer);
+  const auto tokenizer = model.tokenizer();
+  if (!answer.logprobs.empty()) out["logprobs"] = logprobs_json(answer, tokenizer ? tokenizer->get() : nullptr);
   return out;
 }
 

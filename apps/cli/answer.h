@@ -28,7 +28,7 @@ nlohmann::json tokens_json(std::span<const int32_t> ids, const tokenizers::Token
 // The same; of a model without a tokenizer the pieces are null.
 nlohmann::json tokens_json(std::span<const int32_t> ids, const engine::Model& model);
 // {"text", "tokens", "finish_reason", "timings"}; "logprobs" as in OpenAI's API, if they were asked for.
-nlohmann::json answer_json(const engine::Generation& answer, const tokenizers::Tokenizer& tokenizer);
+nlohmann::json answer_json(const engine::Generation& answer, const engine::Model& model);
 // What a run depends on, for every report: model, path, attention, numerics, cache_type, n_ctx, isa, threads.
 nlohmann::json setting_json(const engine::Session& session);
 // "prompt 31 tokens in 0.12 s (258.3/s); answer 12 tokens in 0.20 s (60.0/s), 5 of 8 drafted kept; stop"

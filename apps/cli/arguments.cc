@@ -67,7 +67,7 @@ class Adoption {
       if (apart && at_ + 1 < words.size()) out_.push_back(words[++at_]);
       return {};
     }
-    const bool runs_models = static_cast<bool>(sub_.find("--model"));
+    const bool runs_models = sub_.find("--model") || sub_.find("OUT");  // or makes some
     const bool cache_type = contains("-ctk,--cache-type-k,-ctv,--cache-type-v", name);
     const bool conversation = contains("-cnv,--conversation,-no-cnv,--no-conversation,-st,--single-turn", name);
     const ForeignFlag* known = find_foreign(name);

@@ -168,7 +168,7 @@ Status chat(const Options& options, const Common& common) {
       say(common, stopped ? "stopped" : answer.error().message);
       continue;
     }
-    nlohmann::json row = answer_json(answer.value(), *tokenizer);
+    nlohmann::json row = answer_json(answer.value(), *model);
     row["user"] = line;
     row["prefix_tokens"] = conversation.n_stored();
     if (!conversation.documents().empty())

@@ -83,6 +83,11 @@ constexpr ForeignFlag kFlags[] = {
      "--draft-n,--draft-max,--draft-min,--draft-n-min,--draft-p-min,--draft-p-split,--spec-type",
      kValue, kRefused, kNoDraftModel},
     {"-cmoed,--cpu-moe-draft,--spec-default", kNothing, kRefused, kNoDraftModel},
+    {"--imatrix", kValue, kOption, "--importance"},
+    {"--outfile", kValue, kRefused, "the file to write stands behind the model: fovea convert IN OUT"},
+    {"--outtype,--ftype", kValue, kRefused, "fovea quantize IN OUT --type TYPE makes other types"},
+    {"--leave-output-tensor,--pure", kNothing, kRefused, "which tensors change, --dry-run says"},
+    {"--output-tensor-type,--token-embedding-type,--tensor-type", kValue, kRefused, "--type is of the whole model"},
     // prompts and conversations
     {"-sys,--system-prompt", kValue, kOption, "--system"},
     {"-sysf,--system-prompt-file", kValue, kRefused, "--system takes the text: --system \"$(cat FILE)\""},

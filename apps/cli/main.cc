@@ -9,6 +9,7 @@
 #include <cstring>
 #include <new>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "apps/cli/arguments.h"
@@ -112,7 +113,9 @@ int run(int argc, char** argv) {
   if (!common.log_file.empty()) {
     if (const Status opened = open_log_file(common.log_file); !opened) return fail(opened.error());
   }
-  set_log_sink([&common](LogLevel level, std::string_view text) {
+  std::set<std::string, std::less<>> warned;
+  set_log_sink([&](LogLevel level, std::string_view text) {
+    if (level == LogLevel::kWarning && !warned.emplace(text).second) return;  // said already, by another reader of it
     if (level != LogLevel::kDebug || common.verbose > 1) write_log_file(level, text);
     const int needed = level == LogLevel::kDebug ? 2 : level == LogLevel::kInfo ? 1 : 0;
     if (common.verbose < needed || (common.quiet && level != LogLevel::kError)) return;
@@ -147,7 +150,10 @@ int main(int argc, char** argv) {
   try {
     return fovea::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    return fovea::cli::fail(fovea::Error{fovea::ErrorCode::kOutOfMemory, "out of memory", {}});
+    return fovea::cli::fail(fovea::Error{
+        fovea::ErrorCode::kOutOfMemory,
+        "out of memory; a smaller model or file, a shorter context (--ctx-size) or a smaller batch needs less",
+        {}});
   } catch (const std::exception& error) {
     return fovea::cli::fail(
         fovea::Error{fovea::ErrorCode::kInternal, fmt::format("internal error: {}", error.what()), {}});

@@ -124,6 +124,18 @@ void CommandLine::finish() {
     const bool one_value = !option->get_positional() && option->get_items_expected_max() == 1;
     if (one_value && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw) option->take_last();
     const auto& names = option->get_lnames();
+    constexpr std::string_view kFiles[] = {"output",   "file",       "ids",  "profile",   "messages",
+                                           "log-file", "importance", "html", "documents", "chat-template-file",
+                                           "against"};
+    constexpr std::string_view kFileArguments[] = {"CONFIG", "FILE", "PATH", "OUT"};
+    const bool is_file = std::any_of(std::begin(kFiles), std::end(kFiles),
+                                     [&](auto file) { return !names.empty() && names[0] == file; }) ||
+                         std::any_of(std::begin(kFileArguments), std::end(kFileArguments), [&](auto file) {
+                           return option->get_positional() && option->get_name(true) == file;
+                         });
+    if (is_file)
+      option->check(CLI::Validator(
+          [](std::string& value) { return std::string(value.empty() ? "the name of the file is empty" : ""); }, ""));
     if (!names.empty() && names[0] != "help" && option->get_envname().empty()) option->envname(variable_name(names[0]));
   }
 }

@@ -48,6 +48,7 @@ Status quantize(const Options& options, const Common& common) {
   std::string text;
   if (!options.text.empty()) {
     FOVEA_ASSIGN_OR_RETURN(text, read_text_file(options.text));
+    if (text.empty()) return make_error(ErrorCode::kUsage, "--file {}: the text is empty", quote(options.text, 4096));
   }
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(options.in));
   // A file of a folder too: the folder as GGUF is in memory by the time that it is written.

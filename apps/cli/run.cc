@@ -23,19 +23,25 @@ struct Options {
   int n_logprobs = -1;
 };
 
+using TokenizerOrError = Result<std::shared_ptr<const tokenizers::Tokenizer>>;
+
+// `tokenizer` makes one where there is a text: ids need none.
 Result<std::vector<int32_t>> prompt_tokens(const Options& options, const TextOrIds& text, int64_t vocab_size,
                                            const engine::ChatOptions& chat, const formats::ModelSource& source,
-                                           const tokenizers::Tokenizer& tokenizer) {
+                                           const std::function<TokenizerOrError()>& make_tokenizer) {
   std::vector<int32_t> tokens;
   if (text.ids) {
     FOVEA_ASSIGN_OR_RETURN(tokens, text.checked_ids(vocab_size));
-  } else if (options.raw) {
-    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer.encode(text.text, {.parse_special = options.parse_special}));
+    return tokens;
+  }
+  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, make_tokenizer());
+  if (options.raw) {
+    FOVEA_ASSIGN_OR_RETURN(tokens, tokenizer->encode(text.text, {.parse_special = options.parse_special}));
   } else if (!text.text.empty()) {
     nlohmann::ordered_json messages = nlohmann::ordered_json::array();
     if (!options.system.empty()) messages.push_back({{"role", "system"}, {"content", options.system}});
     messages.push_back({{"role", "user"}, {"content", text.text}});
-    auto prompt = engine::encode_chat(source, tokenizer, messages, chat);
+    auto prompt = engine::encode_chat(source, *tokenizer, messages, chat);
     if (!prompt && prompt.error().code == ErrorCode::kNotFound)
       prompt.error().message += "; --raw gives it the prompt as it is";
     if (!prompt) return prompt.error();
@@ -49,10 +55,10 @@ Result<std::vector<int32_t>> prompt_tokens(const Options& options, const TextOrI
 Status estimate(const Options& options, const TextOrIds& text, const engine::ChatOptions& chat, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   FOVEA_ASSIGN_OR_RETURN(const models::ModelSizes sizes, models::read_sizes(*source));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                         prompt_tokens(options, text, sizes.vocab_size, chat, *source, *tokenizer));
+  FOVEA_ASSIGN_OR_RETURN(
+      const std::vector<int32_t> tokens,
+      prompt_tokens(options, text, sizes.vocab_size, chat, *source, [&] { return engine::load_tokenizer(*source); }));
   return print_estimate(common, options.model, static_cast<int64_t>(tokens.size()), options.sampling.n_predict);
 }
 
@@ -74,9 +80,9 @@ Status run(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
   generate.n_logprobs = options.n_logprobs;
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, model->tokenizer());
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                         prompt_tokens(options, text, model->shape().vocab_size, chat, model->source(), *tokenizer));
+                         prompt_tokens(options, text, model->shape().vocab_size, chat, model->source(),
+                                       [&] { return model->tokenizer(); }));
   FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
 
   show_seed(common, options.sampling.seed);
@@ -85,7 +91,7 @@ Status run(const Options& options, const Common& common) {
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
   if (common.json) {
-    nlohmann::json out = answer_json(answer.value(), *tokenizer);
+    nlohmann::json out = answer_json(answer.value(), *model);
     out.update(setting_json(*session));
     out["seed"] = options.sampling.seed.value;
     FOVEA_RETURN_IF_ERROR(print_json(out));

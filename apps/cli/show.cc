@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
+#include "apps/cli/show_parts.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/json.h"
 #include "fovea/engine/model_check.h"
@@ -60,6 +61,8 @@ std::string tensor_summary(const formats::ModelSource& source) {
 
 Status show(const std::string& name, bool list_hooks, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(name));
+  FOVEA_ASSIGN_OR_RETURN(const bool shown, show_part(path, common));
+  if (shown) return {};
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));
   const store::StoredModel model = store::describe_model(path, *source);
@@ -116,7 +119,11 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   auto hooks = std::make_shared<bool>(false);
-  sub.add_option("MODEL", *name, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder").required();
+  sub.add_option(
+         "MODEL", *name,
+         "a name from `fovea list --all`, a .gguf file or a Hugging Face folder; a LoRA adapter or a net of `fovea "
+         "train`, too")
+      .required();
   sub.add_flag("--hooks", *hooks, "print the name of every hook, one a line");
   return [name, hooks, &common] { return show(*name, *hooks, common); };
 }

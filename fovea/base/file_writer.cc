@@ -19,6 +19,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/file_use.h"
 #include "fovea/base/interrupt.h"
+#include "fovea/base/numbers.h"
 #include "fovea/base/temporary_files.h"
 
 namespace fovea {
@@ -96,7 +97,7 @@ int write_all(int fd, std::span<const std::byte> bytes) {
 }  // namespace
 
 Result<FileWriter> FileWriter::create(const std::string& path, WriteTo to, unsigned mode) {
-  if (path.empty()) return make_error(ErrorCode::kUsage, "the name of the file to write is empty");
+  if (path.empty()) return make_error(ErrorCode::kUsage, "the name of the file is empty");
   if (path == "-" && to == WriteTo::kAnything) return FileWriter(Kind::kStdout, "standard output", STDOUT_FILENO);
   std::string at = path;
   for (int links = 0; links <= kMostLinks; ++links) {
@@ -219,8 +220,8 @@ Status FileWriter::check_space(uint64_t bytes) const {
   if (kind_ != Kind::kReplace || fstatvfs(fd_, &info) != 0) return {};
   const uint64_t free = uint64_t{info.f_bavail} * info.f_frsize;
   if (free >= bytes) return {};
-  return make_error(ErrorCode::kIo, "{}: {} MB are to be written and {} MB are free there", quote(name_, 4096),
-                    bytes / 1'000'000, free / 1'000'000);
+  return make_error(ErrorCode::kIo, "{}: {} are to be written and {} are free there", quote(name_, 4096),
+                    size_text(static_cast<double>(bytes)), size_text(static_cast<double>(free)));
 }
 
 Status write_file_atomic(const std::string& path, std::string_view content, WriteTo to) {

@@ -38,6 +38,7 @@ class FileWriter {
   // Without `durable` a power cut may leave a damaged file: for what carries a checksum and can be made again.
   Status commit(bool durable = true);
 
+  void call(std::string name) { name_ = std::move(name); }  // in messages, where a user knows it by another
   bool to_stdout() const { return kind_ == Kind::kStdout; }
   // kIo with both numbers if a file of so many bytes does not fit the disk. What is not known shows when it is written.
   Status check_space(uint64_t bytes) const;

@@ -19,5 +19,11 @@ TEST(NearestNames, PutsTheMostSimilarFirst) {
   EXPECT_THAT(nearest_names("x", {}), ElementsAre());
 }
 
+TEST(NearestNames, CaseAndKindOfDashAreNoDistance) {
+  EXPECT_EQ(edit_distance("AdamW", "adamw"), 0u);
+  EXPECT_EQ(edit_distance("one_cycle", "one-cycle"), 0u);
+  EXPECT_THAT(nearest_names("SGD", {"muon", "sgd"}, 1), ElementsAre("sgd"));
+}
+
 }  // namespace nearest_test
 }  // namespace fovea

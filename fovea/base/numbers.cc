@@ -1,8 +1,9 @@
 #include "fovea/base/numbers.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
-#include <string>
 
 namespace fovea {
 
@@ -24,6 +25,13 @@ bool parse_size(std::string_view text, uint64_t& bytes) {
   if (value > kMaxSize / unit) return false;
   bytes = value * unit;
   return true;
+}
+
+std::string size_text(double bytes) {
+  if (bytes < 1e3) return fmt::format("{:.0f} bytes", bytes);
+  if (bytes < 1e6) return fmt::format("{:.1f} kB", bytes / 1e3);
+  if (bytes < 1e9) return fmt::format("{:.1f} MB", bytes / 1e6);
+  return fmt::format("{:.1f} GB", bytes / 1e9);
 }
 
 }  // namespace fovea

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <system_error>
 
@@ -22,5 +23,7 @@ bool parse_number(std::string_view text, T& value) {
 // Bytes: "4096", "500MB", "2G" (powers of 1000), "64KiB", "2Gi" (powers of 1024), in either case. Whole numbers only.
 inline constexpr uint64_t kMaxSize = INT64_MAX;
 bool parse_size(std::string_view text, uint64_t& bytes);  // false over kMaxSize too
+
+std::string size_text(double bytes);  // for people: "512 bytes", "1.5 kB", "80.0 MB", "2.0 GB"
 
 }  // namespace fovea

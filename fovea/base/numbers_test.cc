@@ -41,6 +41,14 @@ TEST(Numbers, SizesHaveSuffixesOfThousandsAndOf1024) {
   EXPECT_EQ(size("9223372036854775807"), kMaxSize);
 }
 
+TEST(Numbers, SizesAreShownInTheUnitThatFits) {
+  EXPECT_EQ(size_text(0), "0 bytes");
+  EXPECT_EQ(size_text(999), "999 bytes");
+  EXPECT_EQ(size_text(400'000), "400.0 kB");
+  EXPECT_EQ(size_text(1'250'000), "1.2 MB");
+  EXPECT_EQ(size_text(2e9), "2.0 GB");
+}
+
 TEST(Numbers, NoSizeIsNegativeFractionalOrTooLarge) {
   uint64_t bytes = 7;
   for (const char* text : {"", "-1", "-1G", "1.5G", "G", "1 G", "1X", "1GBB", "1Gib2", "9223372036854775808",

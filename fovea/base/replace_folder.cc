@@ -2,9 +2,11 @@
 
 #include <unistd.h>  // getpid
 
+#include <cerrno>
 #include <filesystem>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
 
 namespace fovea {
 namespace {
@@ -23,6 +25,7 @@ struct Cleared {
 
 Status replace_folder(const std::string& path, OldFiles old_files,
                       const std::function<Status(const std::string& folder)>& write) {
+  if (path.empty()) return make_error(ErrorCode::kUsage, "the name of the folder is empty");
   std::string to = path;
   while (to.size() > 1 && to.ends_with('/')) to.pop_back();
   const std::string name = quote(path, 4096);
@@ -32,9 +35,7 @@ Status replace_folder(const std::string& path, OldFiles old_files,
   if (had && !fs::is_directory(status)) return make_error(ErrorCode::kUsage, "{}: is there, and is no folder", name);
   const fs::path fresh = fmt::format("{}.part-{}", to, getpid()), old = fmt::format("{}.old-{}", to, getpid());
   fs::remove_all(fresh, error);  // of a process that was killed and had this number
-  if (!fs::create_directory(fresh, error))
-    return make_error(error == std::errc::no_such_file_or_directory ? ErrorCode::kNotFound : ErrorCode::kIo,
-                      "{}: cannot be made: {}", name, error ? error.message() : "something like it is there");
+  if (!fs::create_directory(fresh, error)) return file_error(path, "make", error ? error.value() : EEXIST);
   const Cleared cleared{fresh};
   FOVEA_RETURN_IF_ERROR(write(fresh.string()));
   if (had && old_files == OldFiles::kKept) {

@@ -25,8 +25,8 @@ Result<std::optional<Pooling>> pooling_in(const formats::ModelSource& source, co
   FOVEA_ASSIGN_OR_RETURN(const uint64_t number, source.get_u64(key));
   if (number == 0) return std::optional<Pooling>();
   if (number > std::size(kNames))
-    return make_error(ErrorCode::kUnsupported, "{}: key {} is {}; 1 (mean), 2 (cls) and 3 (last) run here",
-                      source.name(), quote(key), number);
+    return make_error(ErrorCode::kUnsupported, "{}: {} is {}; 1 (mean), 2 (cls) and 3 (last) run here", source.name(),
+                      source.called(key), number);
   return std::optional<Pooling>(kNames[number - 1].first);
 }
 

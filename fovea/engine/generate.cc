@@ -4,6 +4,8 @@
 #include <chrono>
 #include <limits>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "fovea/engine/lookup.h"
@@ -20,12 +22,19 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 // The text of an answer while its tokens come.
 class AnswerText {
  public:
-  AnswerText(const tokenizers::Tokenizer& tokenizer, const GenerateOptions& options, std::string& text)
-      : decoder_(tokenizer), stop_(options.stop), options_(options), text_(text) {}
+  // Without a tokenizer it is made of ids.
+  AnswerText(const tokenizers::Tokenizer* tokenizer, const GenerateOptions& options, std::string& text)
+      : stop_(options.stop), options_(options), text_(text) {
+    if (tokenizer) decoder_.emplace(*tokenizer);
+  }
 
-  Status push(int32_t token) { return add(stop_.push(decoder_.push(token))); }
+  Status push(int32_t token) {
+    if (!decoder_) return add((text_.empty() ? "" : " ") + std::to_string(token));
+    return add(stop_.push(decoder_->push(token)));
+  }
   Status finish() {
-    FOVEA_RETURN_IF_ERROR(add(stop_.push(decoder_.finish())));
+    if (!decoder_) return {};
+    FOVEA_RETURN_IF_ERROR(add(stop_.push(decoder_->finish())));
     return add(stop_.finish());
   }
   bool stopped() const { return stop_.found(); }
@@ -35,7 +44,7 @@ class AnswerText {
     text_ += sure;
     return sure.empty() || !options_.on_text ? Status() : options_.on_text(sure);
   }
-  tokenizers::StreamDecoder decoder_;
+  std::optional<tokenizers::StreamDecoder> decoder_;
   StopStrings stop_;
   const GenerateOptions& options_;
   std::string& text_;
@@ -131,11 +140,22 @@ class Rows {
   DraftLength lengths_;
 };
 
-SamplingOptions with_banned_ends(SamplingOptions sampling, const tokenizers::Tokenizer& tokenizer, int32_t n_ids) {
-  for (int32_t id = 0; id < n_ids; ++id) {
-    if (tokenizer.ends_text(id)) sampling.logit_bias[id] = -std::numeric_limits<float>::infinity();
+// The ids that end an answer. Without a tokenizer those that the files name all the same.
+std::set<int32_t> end_ids(const formats::ModelSource& source, const tokenizers::Tokenizer* tokenizer, int32_t n_ids) {
+  std::set<int32_t> ends;
+  for (int32_t id = 0; tokenizer && id < n_ids; ++id) {
+    if (tokenizer->ends_text(id)) ends.insert(id);
   }
-  return sampling;
+  for (const char* key : {"eos", "eot", "eom"}) {
+    const std::string name = fmt::format("tokenizer.ggml.{}_token_id", key);
+    if (tokenizer || !source.has(name)) continue;
+    auto ids = source.get_i64s(name);
+    if (const auto one = source.get_i64(name); one) ids = std::vector<int64_t>{*one};
+    for (const int64_t id : ids ? *ids : std::vector<int64_t>()) {
+      if (id >= 0 && id < n_ids) ends.insert(static_cast<int32_t>(id));
+    }
+  }
+  return ends;
 }
 
 }  // namespace
@@ -168,7 +188,13 @@ Status check_generation(const GenerateOptions& options, int vocab_size) {
 Result<Generation> generate(Session& session, SequenceId sequence, std::span<const int32_t> prompt,
                             const GenerateOptions& options) {
   FOVEA_RETURN_IF_ERROR(check_generation(options, session.shape().vocab_size));
-  FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, session.model().tokenizer());
+  const formats::ModelSource& source = session.model().source();
+  std::shared_ptr<const tokenizers::Tokenizer> tokenizer;
+  if (source.has_vocabulary()) {
+    FOVEA_ASSIGN_OR_RETURN(tokenizer, session.model().tokenizer());
+  } else if (!options.stop.empty()) {
+    return make_error(ErrorCode::kUsage, "{}: there is no tokenizer, and stop strings are of text", source.name());
+  }
   Generation out;
   auto start = Clock::now();
   FOVEA_ASSIGN_OR_RETURN(std::vector<float> logits, session.prefill(sequence, prompt, options.prefill));
@@ -177,9 +203,14 @@ Result<Generation> generate(Session& session, SequenceId sequence, std::span<con
 
   start = Clock::now();
   // Rows of the matrix past the vocabulary are padding: no token has their ids.
-  const int32_t n_ids = std::min(tokenizer->vocab_size(), session.shape().vocab_size);
-  Sampler sampler(options.ignore_eos ? with_banned_ends(options.sampling, *tokenizer, n_ids) : options.sampling);
-  AnswerText text(*tokenizer, options, out.text);
+  const int32_t vocab_size = session.shape().vocab_size;
+  const int32_t n_ids = tokenizer ? std::min(tokenizer->vocab_size(), vocab_size) : vocab_size;
+  const std::set<int32_t> ends = end_ids(source, tokenizer.get(), n_ids);
+  SamplingOptions sampling = options.sampling;
+  for (const int32_t id : options.ignore_eos ? ends : std::set<int32_t>())
+    sampling.logit_bias[id] = -std::numeric_limits<float>::infinity();
+  Sampler sampler(sampling);
+  AnswerText text(tokenizer.get(), options, out.text);
   std::vector<int32_t> history(options.before.begin(), options.before.end());
   history.insert(history.end(), prompt.begin(), prompt.end());
   Rows rows(session, sequence, std::move(logits), options, history, out);
@@ -189,7 +220,7 @@ Result<Generation> generate(Session& session, SequenceId sequence, std::span<con
       break;
     }
     const int32_t token = sampler.sample(rows.logits().first(static_cast<size_t>(n_ids)), history);
-    if (!options.ignore_eos && tokenizer->ends_text(token)) {
+    if (!options.ignore_eos && ends.contains(token)) {
       out.finish = Finish::kStop;
       break;
     }

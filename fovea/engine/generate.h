@@ -98,7 +98,7 @@ struct GenerateOptions {
 Status check_generation(const GenerateOptions& options, int vocab_size);
 
 struct Generation {
-  std::string text;
+  std::string text;                        // of a model without a vocabulary: the ids, a space between them
   std::vector<int32_t> tokens;             // without the end token; with those that spelt a stop string
   std::vector<PositionLogprobs> logprobs;  // of each token, if they were asked for
   Finish finish = Finish::kLength;

@@ -1,15 +1,18 @@
 #include "fovea/engine/lora.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <utility>
 #include <vector>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/log.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/models/family.h"
 #include "fovea/models/support/pairing.h"
+#include "fovea/store/model_store.h"
 #include "fovea/store/user_cache.h"
 
 namespace fovea::engine {
@@ -138,6 +141,30 @@ class Binding {
   bool bare_ = false;
 };
 
+// Letters and digits of the last part of a name or a path, in lower case, without what says how it is stored.
+std::string bare_name(std::string_view path) {
+  while (path.ends_with('/')) path.remove_suffix(1);
+  if (path.ends_with(".gguf")) path.remove_suffix(5);
+  path.remove_prefix(path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1);
+  std::string out;
+  for (const char c : path) {
+    if (std::isalnum(static_cast<unsigned char>(c)))
+      out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return out;
+}
+
+// Whether the model can be the one that an adapter names: files are renamed, so a part of a name is enough.
+bool may_be(const Model& model, const std::string& base) {
+  const std::string wanted = bare_name(base);
+  for (const std::string& name : {model.path(), store::model_name(model.path()), model.source().text_of("general.name"),
+                                  model.source().text_of("general.basename")}) {
+    const std::string own = bare_name(name);
+    if (!own.empty() && (own.find(wanted) != own.npos || wanted.find(own) != wanted.npos)) return true;
+  }
+  return wanted.empty();
+}
+
 }  // namespace
 
 int64_t row_in_adapter(int64_t row, const Parameter& p, const formats::ModelSource& source,
@@ -155,6 +182,9 @@ Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span
       return make_error(ErrorCode::kUsage, "{}: a scale of {}", quote(request.path, 4096), request.scale);
     FOVEA_ASSIGN_OR_RETURN(const LoraFile file, LoraFile::open(request.path));
     FOVEA_RETURN_IF_ERROR(Binding(model, file, request.scale, *adapters).run());
+    if (!file.base_model.empty() && !may_be(model, file.base_model))
+      log_warning("{}: it was made for the model {}, and this one is {}", file.name, quote(file.base_model),
+                  model.source().name());
     if (request.scale == 0) continue;
     any = true;
     std::string entry = fmt::format("lora {:a}\n", request.scale);

@@ -93,5 +93,17 @@ TEST(Model, ThatWasReplacedSinceItWasLoadedHasNoHash) {
   EXPECT_THAT(changed.error().message, ::testing::HasSubstr("model"));
 }
 
+TEST(Model, OneThatIsMadeInMemoryHasTheNameOfItsFiles) {
+  for (const char* file : {"/tests/data/tiny-llama.gguf", "/tests/data/tiny-llama-hf"}) {
+    ModelOptions options;
+    options.quantize = kernels::DType::kQ8_0;
+    const std::string path = source_dir() + file;
+    const auto model = Model::load(path, options);
+    ASSERT_TRUE(model.has_value()) << model.error().message;
+    EXPECT_EQ((*model)->source().name(), quote(path, 4096));
+    EXPECT_EQ((*model)->source().get_u64("none").error().message.find("/proc"), std::string::npos);
+  }
+}
+
 }  // namespace model_test
 }  // namespace fovea::engine

@@ -14,6 +14,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/base/mapped_file.h"
+#include "fovea/base/numbers.h"
 #include "fovea/engine/prefix_file.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/store/build_id.h"
@@ -227,8 +228,9 @@ Status PrefixStore::write(Session& session, const std::string& setting) {
   std::error_code error;
   const fs::space_info space = fs::space(options_.dir, error);
   if (!error && space.available < bytes + kSpareBytes) {
-    return make_error(ErrorCode::kIo, "{}: {} MB are needed and {} MB are free", quote(options_.dir, 4096),
-                      (bytes + kSpareBytes) / 1'000'000, space.available / 1'000'000);
+    return make_error(ErrorCode::kIo, "{}: {} are needed and {} are free", quote(options_.dir, 4096),
+                      size_text(static_cast<double>(bytes + kSpareBytes)),
+                      size_text(static_cast<double>(space.available)));
   }
   FOVEA_RETURN_IF_ERROR(write_prefix_file(path, head, cache, pending_->sequence));
   log_info("prefix cache: {} tokens stored in {}", head.tokens.size(), quote(path, 4096));

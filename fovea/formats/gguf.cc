@@ -324,7 +324,7 @@ Result<Gguf> Gguf::parse(std::span<const std::byte> bytes, const std::string& na
 
 Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path, Options options) {
   FOVEA_ASSIGN_OR_RETURN(auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(Gguf first, parse(file->bytes(), path, options));
+  FOVEA_ASSIGN_OR_RETURN(Gguf first, parse(file->bytes(), options.called.empty() ? path : options.called, options));
   GgufParser::keep(first, file);
   uint64_t n_shards = 1;
   if (first.has("split.count")) {

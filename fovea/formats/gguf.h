@@ -55,6 +55,7 @@ class Gguf final : public ModelSource {
   };
   std::vector<RawKey> raw_keys() const;  // in the order of the file
 
+  bool has_vocabulary() const override;
   Result<tokenizers::Vocabulary> vocabulary() const override;
   tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.gguf; }
   int64_t block_of(std::string_view tensor) const override;

@@ -49,6 +49,11 @@ Status read_types(const Gguf& gguf, Vocabulary& v) {
 
 }  // namespace
 
+bool Gguf::has_vocabulary() const {
+  const std::string kind = text_of(std::string(kPrefix) + "model");
+  return kind != "no_vocab" && kind != "none" && (!kind.empty() || has(std::string(kPrefix) + "tokens"));
+}
+
 Result<Vocabulary> Gguf::vocabulary() const {
   const std::string prefix = kPrefix;
   Vocabulary v;

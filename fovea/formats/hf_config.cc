@@ -124,7 +124,10 @@ const HfType* type_of(std::string_view architecture) {
   return type == std::end(kHfTypes) ? nullptr : type;
 }
 
-bool has_word(std::string_view key, std::string_view architecture) { return row_for(key, architecture) != nullptr; }
+std::string_view word_of(std::string_view key, std::string_view architecture) {
+  const HfRow* row = row_for(key, architecture);
+  return row ? row->field : std::string_view();
+}
 
 Result<Json> config_of(const KeyMap& keys, const std::string& name) { return Writer(keys, name).run(); }
 

@@ -14,7 +14,7 @@ namespace fovea::formats {
 // messages. kUnsupported names an architecture, or a key that asks for something that config.json has no word for.
 Result<nlohmann::ordered_json> config_of(const KeyMap& keys, const std::string& name);
 
-// Whether files of this architecture have a word for the key.
-bool has_word(std::string_view key, std::string_view architecture);
+// What files of this architecture call the key; empty: they have no word for it.
+std::string_view word_of(std::string_view key, std::string_view architecture);
 
 }  // namespace fovea::formats

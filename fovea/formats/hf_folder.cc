@@ -277,7 +277,10 @@ class HfReader {
     for (const auto& [name, member] : kTokenizerFiles) {
       if (!(out_.tokenizer_.*member).empty()) continue;
       FOVEA_ASSIGN_OR_RETURN(const auto file, map(name, HfFolder::kMaxTokenizerBytes));
-      if (file) out_.tokenizer_.*member = chars(file->bytes());
+      if (!file) continue;
+      out_.tokenizer_.*member = chars(file->bytes());
+      if (file->bytes().empty() && out_.tokenizer_.tokenizer_json.empty() && out_.empty_file_.empty())
+        out_.empty_file_ = path_of(name);
     }
     return {};
   }
@@ -342,9 +345,17 @@ class HfReader {
     if (!limits) return {};
     if (const auto n = limits->find("max_seq_length"); n != limits->end() && !n->is_null())
       out_.config_.keys.put(std::string(kSentenceTokens), *n, "max_seq_length of sentence_bert_config.json");
-    if (const auto lower = limits->find("do_lower_case"); lower != limits->end() && *lower == true)
-      out_.config_.keys.put(std::string(kSentenceModule), "do_lower_case", "sentence_bert_config.json");
+    const auto lower = limits->find("do_lower_case");
+    if (lower == limits->end()) return {};
+    FOVEA_ASSIGN_OR_RETURN(const bool lowers, flag("do_lower_case", *lower, "sentence_bert_config.json"));
+    if (lowers) out_.config_.keys.put(std::string(kSentenceModule), "do_lower_case", "sentence_bert_config.json");
     return {};
+  }
+
+  Result<bool> flag(const std::string& name, const Json& value, const std::string& file) const {
+    if (value.is_boolean()) return value.get<bool>();
+    if (value.is_null()) return false;
+    return make_error(ErrorCode::kData, "{}: {} is neither true nor false", quote(path_of(file), 4096), quote(name));
   }
 
   // `folder` is a part of this one, and no link.
@@ -361,7 +372,9 @@ class HfReader {
     int type = 0, n = 0;
     std::string other;
     for (const auto& [name, value] : config->items()) {
-      if (!name.starts_with("pooling_mode_") || value != true) continue;
+      if (!name.starts_with("pooling_mode_")) continue;
+      FOVEA_ASSIGN_OR_RETURN(const bool used, flag(name, value, folder + "/config.json"));
+      if (!used) continue;
       ++n, other = name;
       for (const auto& [known, number] : kKnown) {
         if (name == known) type = number;
@@ -418,7 +431,14 @@ Result<double> HfFolder::get_f64(std::string_view key) const {
   return std::abs(value) <= kMost ? static_cast<double>(static_cast<float>(value)) : value;
 }
 
+bool HfFolder::has_vocabulary() const {
+  const tokenizers::TokenizerFiles& files = tokenizer_;
+  return !files.tokenizer_json.empty() || !files.tokenizer_model.empty() || !files.vocab_json.empty() ||
+         !files.vocab_txt.empty() || !empty_file_.empty();
+}
+
 Result<tokenizers::Vocabulary> HfFolder::vocabulary() const {
+  if (!empty_file_.empty()) return make_error(ErrorCode::kData, "{}: the file is empty", quote(empty_file_, 4096));
   tokenizers::Vocabulary v;
   v.name = name();
   v.kind = "files";
@@ -431,14 +451,13 @@ Result<tokenizers::Vocabulary> HfFolder::vocabulary() const {
     const auto ids = value->is_array() ? *value : nlohmann::ordered_json::array({*value});
     for (const auto& one : ids) {
       if (!one.is_number_integer() || (one.is_number_unsigned() && one.get<uint64_t>() > INT32_MAX))
-        return Error{ErrorCode::kData, fmt::format("{}: key {} is no id of a token", name(), quote(key)), key};
+        return Error{ErrorCode::kData, fmt::format("{}: {} is no id of a token", name(), called(key)), key};
       const auto n = one.get<int64_t>();
       if (n < 0) continue;  // there is none
       if (n_tokens && static_cast<uint64_t>(n) >= n_tokens.value())
         return Error{
             ErrorCode::kData,
-            fmt::format("{}: key {} is {}; the vocabulary has {} tokens", name(), quote(key), n, n_tokens.value()),
-            key};
+            fmt::format("{}: {} is {}; the vocabulary has {} tokens", name(), called(key), n, n_tokens.value()), key};
       if (*id < 0) {
         *id = static_cast<int32_t>(n);
       } else if (id == &v.eos) {

@@ -38,6 +38,7 @@ class HfFolder final : public KeySource {
   // Tensors that are no weights of what runs here (a vision tower, heads of other tasks), by their names in the files.
   const std::vector<std::string>& left_out() const { return left_out_; }
 
+  bool has_vocabulary() const override;
   Result<tokenizers::Vocabulary> vocabulary() const override;
   int64_t block_of(std::string_view tensor) const override;
   const std::string& name_of(const tensor::Parameter& p) const override {
@@ -58,6 +59,7 @@ class HfFolder final : public KeySource {
   HfWeights weights_;
   std::vector<std::string> left_out_;
   tokenizers::TokenizerFiles tokenizer_;
+  std::string empty_file_;  // of the tokenizer, where nothing stood before it that is read instead
 };
 
 }  // namespace fovea::formats

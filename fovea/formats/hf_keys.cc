@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/formats/hf_words.h"
@@ -132,6 +133,13 @@ bool asks_for_nothing(const Json& value) {
          (value.is_string() && value.get_ref<const std::string&>().empty());
 }
 
+// What a message says of a value, in one line.
+std::string shown(const Json& value) {
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  return quote(value.is_string() ? value.get_ref<const std::string&>() : value.dump(), 60);
+}
+
 class Translator {
  public:
   Translator(const Json& config, const std::string& name) : whole_(config), name_(name) {}
@@ -140,6 +148,7 @@ class Translator {
     out_.keys = KeyMap(name_);
     if (!whole_.is_object()) return bad(ErrorCode::kData, "", "it is no object");
     FOVEA_RETURN_IF_ERROR(find_text());
+    for (const Json* object : {&whole_, &std::as_const(text_)}) FOVEA_RETURN_IF_ERROR(check_bools(*object));
     FOVEA_RETURN_IF_ERROR(find_type());
     for (const HfRow& row : kHfRows) put_row(text_, row, architecture_ + ".");
     put_defaults();
@@ -151,7 +160,6 @@ class Translator {
       out_.keys.put("fovea.training", training->dump(), origin("fovea"));
     const Json* tied = field(whole_, "tie_word_embeddings");
     if (!tied) tied = field(text_, "tie_word_embeddings");
-    if (tied && !tied->is_boolean()) return bad(ErrorCode::kData, "tie_word_embeddings", "it is no bool");
     out_.untied = tied && !tied->get<bool>() && decodes_;
     return std::move(out_);
   }
@@ -184,6 +192,14 @@ class Translator {
     text_ = text ? *text : whole_;
     if (!text_.is_object()) return bad(ErrorCode::kData, "text_config", "it is no object");
     if (text) out_.warnings.push_back(fmt::format("{}: of this model only the part that reads text runs", name_));
+    return {};
+  }
+
+  Status check_bools(const Json& object) const {
+    for (const std::string_view name : kHfBools) {
+      if (const Json* value = field(object, name); value && !value->is_boolean())
+        return bad(ErrorCode::kData, name, fmt::format("it is {}; true or false is needed", shown(*value)));
+    }
     return {};
   }
 
@@ -279,8 +295,7 @@ class Translator {
   // Where no layer slides there is no window, whatever its size.
   Status put_windows() {
     const Json* use = field(text_, "use_sliding_window");
-    const bool off = use && use->is_boolean() && !use->get<bool>();
-    if (use && !use->is_boolean()) return bad(ErrorCode::kData, "use_sliding_window", "it is no bool");
+    const bool off = use && !use->get<bool>();
     const Json* types = out_.keys.find(key("attention.layer_types"));
     const bool all_full = types && types->is_array() && std::all_of(types->begin(), types->end(), [](const Json& type) {
                             return type == "full_attention";

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "fovea/formats/hf_words.h"
 
 namespace fovea::formats {
 namespace hf_keys_test {
@@ -144,6 +147,22 @@ TEST(HfKeys, TablesThatOldVersionsStoredAreNoWeights) {
   EXPECT_EQ(weight_name("model.layers.0.self_attn.rotary_emb.inv_freq", translate({})), "");
   EXPECT_EQ(weight_name("transformer.h.0.attn.bias", translate({{"model_type", "gpt2"}})), "");
   EXPECT_EQ(weight_name("model.layers.0.attn.bias", translate({})), "model.layers.0.attn.bias");
+}
+
+TEST(HfKeys, EveryFlagIsTrueOrFalse) {
+  for (const std::string_view name : kHfBools) {
+    for (const Json& value : {Json("x"), Json(1), Json::array()}) {
+      const Error error = refused({{std::string(name), value}});
+      EXPECT_EQ(error.where, name);
+      EXPECT_THAT(error.message, HasSubstr("true or false is needed"));
+    }
+    EXPECT_THAT(refused({{"text_config", {{std::string(name), "x"}}}}).message, HasSubstr(std::string(name)));
+  }
+  for (const HfRow& row : kHfRows) {  // none is forgotten
+    const bool is_flag = row.idle == "true" || row.idle == "false";
+    const bool listed = std::find(std::begin(kHfBools), std::end(kHfBools), row.field) != std::end(kHfBools);
+    EXPECT_TRUE(listed || !is_flag) << row.field;
+  }
 }
 
 }  // namespace hf_keys_test

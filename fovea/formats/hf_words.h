@@ -144,6 +144,25 @@ inline constexpr HfRow kHfRows[] = {
     {"is_gated_act", "is_gated_act"},
 };
 
+// Fields that hold true or false wherever they stand, also those that ask for nothing here.
+inline constexpr std::string_view kHfBools[] = {"attention_bias",
+                                                "mlp_bias",
+                                                "norm_bias",
+                                                "use_bias",
+                                                "use_qkv_bias",
+                                                "qkv_bias",
+                                                "qk_layernorm",
+                                                "use_qk_norm",
+                                                "scale_attn_weights",
+                                                "scale_attn_by_inverse_layer_idx",
+                                                "use_bidirectional_attention",
+                                                "use_parallel_residual",
+                                                "norm_topk_prob",
+                                                "is_decoder",
+                                                "is_gated_act",
+                                                "use_sliding_window",
+                                                "tie_word_embeddings"};
+
 // What a class of transformers takes for a field that the file does not have, where that is not what GGUF's readers
 // take for a missing key. JSON.
 struct HfDefault {

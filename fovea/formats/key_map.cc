@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fovea/base/bytes.h"
+#include "fovea/formats/hf_config.h"
 
 namespace fovea::formats {
 
@@ -52,16 +53,23 @@ Error KeyMap::wrong_kind(std::string_view key, std::string_view wanted) const {
   const std::string found = json.is_primitive()
                                 ? escaped_line(json.dump(-1, ' ', false, Json::error_handler_t::replace))
                                 : std::string(json.is_array() ? "an array" : "an object");
-  return Error{ErrorCode::kData,
-               fmt::format("{}: key {} ({}) is {}, not {}", name_, quote(key), it->second.origin,
-                           found.size() > 120 ? "a long text" : found, wanted),
-               std::string(key)};
+  return Error{
+      ErrorCode::kData,
+      fmt::format("{}: {} is {}, not {}", name_, called(key), found.size() > 120 ? "a long text" : found, wanted),
+      std::string(key)};
 }
 
 Result<const Json*> KeyMap::need(std::string_view key, std::string_view wanted) const {
   if (const Json* json = find(key)) return json;
-  return Error{ErrorCode::kData, fmt::format("{}: key {} is missing ({})", name_, quote(key), wanted),
-               std::string(key)};
+  return Error{ErrorCode::kData, fmt::format("{}: {} is missing ({})", name_, called(key), wanted), std::string(key)};
+}
+
+std::string KeyMap::called(std::string_view key) const {
+  if (const auto it = values_->by_key.find(key); it != values_->by_key.end() && !it->second.origin.empty())
+    return it->second.origin;
+  const size_t dot = key.find('.');
+  const std::string_view field = dot == key.npos ? "" : word_of(key.substr(dot + 1), key.substr(0, dot));
+  return field.empty() ? "key " + quote(key) : fmt::format("{} of config.json", field);
 }
 
 std::string KeyMap::text_of(std::string_view key) const {

@@ -37,6 +37,7 @@ class KeyMap {
   Result<std::vector<double>> get_f64s(std::string_view key) const;
   Result<std::vector<int64_t>> get_i64s(std::string_view key) const;
   std::string text_of(std::string_view key) const;
+  std::string called(std::string_view key) const;  // its origin; of one that is not there, what config.json calls it
 
  private:
   struct Values;

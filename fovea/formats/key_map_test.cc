@@ -49,7 +49,8 @@ TEST(KeyMap, RefusesOtherKindsAndSaysWhereTheyStand) {
   EXPECT_FALSE(k.get_strings("numbers").has_value());
   EXPECT_FALSE(k.get_f64s("texts").has_value());
   EXPECT_FALSE(k.get_i64s("numbers").has_value());
-  EXPECT_THAT(k.get_u64("none").error().message, HasSubstr("missing"));
+  EXPECT_THAT(k.get_u64("none").error().message, HasSubstr("key \"none\" is missing"));
+  EXPECT_THAT(k.get_u64("gpt2.block_count").error().message, HasSubstr("n_layer of config.json is missing"));
 }
 
 TEST(KeyMap, TheFirstValueOfAKeyCounts) {

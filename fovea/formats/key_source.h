@@ -28,6 +28,7 @@ class KeySource : public ModelSource {
   Result<std::vector<double>> get_f64s(std::string_view key) const override { return keys().get_f64s(key); }
   Result<std::vector<int64_t>> get_i64s(std::string_view key) const override { return keys().get_i64s(key); }
   std::string text_of(std::string_view key) const override { return keys().text_of(key); }
+  std::string called(std::string_view key) const override { return keys().called(key); }
   tensor::RopePairing rope_pairing(const tensor::StoredPairing& of_family) const override { return of_family.hf; }
 };
 

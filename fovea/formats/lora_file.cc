@@ -199,6 +199,8 @@ Result<LoraFile> parse_peft(std::span<const std::byte> config_bytes, std::span<c
   FOVEA_ASSIGN_OR_RETURN(const auto json, parse_json(chars(config_bytes), config_file));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: it is no JSON object", config_file);
   FOVEA_ASSIGN_OR_RETURN(const PeftConfig config, PeftConfig::read(json, config_file));
+  if (const auto base = json.find("base_model_name_or_path"); base != json.end() && base->is_string())
+    out.base_model = base->get<std::string>();
   FOVEA_ASSIGN_OR_RETURN(const Safetensors parsed, parse_safetensors(weights, weights_name));
   FOVEA_ASSIGN_OR_RETURN(out.pairs, peft_pairs(parsed.tensors, config, out.name, out.bases));
   if (out.pairs.empty()) return make_error(ErrorCode::kData, "{}: there is no pair of a LoRA in it", out.name);

@@ -36,6 +36,7 @@ struct LoraFile {
 
   std::string name = {};          // quoted, for messages
   std::string architecture = {};  // of the model that it is for; empty: PEFT's files do not say
+  std::string base_model = {};    // that it was made with, as PEFT's files say it: a name or a path; empty: they do not
   std::vector<LoraPair> pairs = {};
   std::vector<LoraBase> bases = {};
   std::vector<std::shared_ptr<const MappedFile>> files = {};

@@ -162,8 +162,15 @@ Result<DType> parse_type(std::string_view name) {
     if (info && lower(info->name) == lower(name) && kernels::can_quantize(static_cast<DType>(number)))
       return static_cast<DType>(number);
   }
+  const std::vector<std::string> all = quantizable_types();
+  const std::string given = lower(name);
+  for (const std::string& type : all) {  // Q4_K_M, Q3_K_L
+    if (type.ends_with("_k") && given.starts_with(type + "_"))
+      return make_error(ErrorCode::kUsage, "{} is a mix of types of llama.cpp; here {} is the nearest to it",
+                        quote(name, 40), type);
+  }
   return make_error(ErrorCode::kUsage, "{} is no type that can be made; there are {}", quote(name),
-                    fmt::join(quantizable_types(), ", "));
+                    fmt::join(all, ", "));
 }
 
 std::vector<PlannedTensor> plan_types(const Gguf& in, DType type) {

@@ -21,6 +21,8 @@ struct ModelSource::Copies {
 
 ModelSource::ModelSource() : copies_(std::make_shared<Copies>()) {}
 
+std::string ModelSource::called(std::string_view key) const { return "key " + quote(key); }
+
 const TensorInfo* ModelSource::find_tensor(std::string_view name) const {
   const auto it = tensor_index_.find(name);
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];

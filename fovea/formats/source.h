@@ -32,7 +32,8 @@ struct TensorInfo {
 };
 
 struct SourceOptions {
-  bool strict = false;  // what is otherwise a warning (odd bools, trailing bytes) is an error
+  bool strict = false;      // what is otherwise a warning (odd bools, trailing bytes) is an error
+  std::string called = {};  // of one file: its name in messages, where a user knows it by another
 };
 
 // A tensor that is no view of a file.
@@ -58,6 +59,10 @@ class ModelSource {
   virtual Result<std::vector<int64_t>> get_i64s(std::string_view key) const = 0;  // any integer type or bool
   // A number, a bool ("true") or a string as one would write it; "an array" of an array. Empty if the key is missing.
   virtual std::string text_of(std::string_view key) const = 0;
+
+  virtual bool has_vocabulary() const = 0;  // whole or broken; without one a model runs on ids alone
+  // What these files call the key, for messages: its words and its name.
+  virtual std::string called(std::string_view key) const;
 
   // Views into the source. kData names the key that is missing or wrong.
   virtual Result<tokenizers::Vocabulary> vocabulary() const = 0;

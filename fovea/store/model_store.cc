@@ -76,6 +76,24 @@ Result<std::map<std::string, std::string>> files_in(const std::string& dir) {
   return out;
 }
 
+// kNotFound with the model in that folder whose name is nearest.
+Result<std::string> path_that_is_there(const std::string& path) {
+  std::error_code error;
+  const fs::path folder = fs::path(path).parent_path();
+  if (fs::exists(path, error) || error) return path;  // what is wrong with it, its reader says
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(folder.empty() ? "." : folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".gguf" || is_file(it->path() / "config.json"))
+      names.push_back(it->path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  const std::string wanted = fs::path(path).filename().string();
+  const auto nearest = nearest_names(wanted, names, 1);
+  if (nearest.empty() || edit_distance(wanted, nearest[0]) > wanted.size() / 2) return path;
+  return make_error(ErrorCode::kNotFound, "{}: there is no such file; did you mean {}?", quote(path, 4096),
+                    quote((folder / nearest[0]).string(), 4096));
+}
+
 }  // namespace
 
 std::string model_name(const std::string& path) {
@@ -137,7 +155,7 @@ Result<std::string> resolve_model(const std::string& name) {
   if (name.find('\0') != std::string::npos)
     return make_error(ErrorCode::kUsage, "the model's name {} holds a NUL byte", quote(name));
   if (is_elsewhere(name)) return find_elsewhere(name);
-  if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return name;
+  if (name.find('/') != std::string::npos || name.ends_with(".gguf")) return path_that_is_there(name);
   const Result<std::string> dir = models_dir();
   std::map<std::string, std::string> files;
   Status looked = dir ? Status() : Status(dir.error());

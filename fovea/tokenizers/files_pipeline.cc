@@ -21,11 +21,6 @@ Result<Json> read_object(std::string_view text, const std::string& name) {
   return value;
 }
 
-bool flag(const Json& object, const char* key, bool otherwise) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_boolean() ? it->get<bool>() : otherwise;
-}
-
 class Folder {
  public:
   explicit Folder(const Vocabulary& v) : v_(v), files_(v.files) {}
@@ -50,6 +45,7 @@ class Folder {
                         v_.name);
     }
     FOVEA_RETURN_IF_ERROR(status);
+    if (wrong_) return *wrong_;
     set_named();
     return std::move(p_);
   }
@@ -63,6 +59,16 @@ class Folder {
       return content != it->end() && content->is_string() ? content->get<std::string>() : std::string();
     }
     return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+  }
+  // Of tokenizer_config.json, or of an object in it. One that is no bool is an error at the end.
+  bool flag(const Json& object, const char* key, bool otherwise) {
+    const auto it = object.find(key);
+    if (it == object.end() || it->is_null()) return otherwise;
+    if (it->is_boolean()) return it->get<bool>();
+    if (!wrong_)
+      wrong_ = make_error(ErrorCode::kData, "{}: tokenizer_config.json: {} is {}; true or false is needed", v_.name,
+                          quote(key), shown(*it));
+    return otherwise;
   }
   std::string named(const char* key, std::string_view otherwise = {}) const {
     std::string token = content_of(config_, key);
@@ -280,6 +286,7 @@ class Folder {
   const TokenizerFiles& files_;
   Json config_, map_, added_;
   Pipeline p_;
+  std::optional<Error> wrong_;
 };
 
 }  // namespace

@@ -362,5 +362,17 @@ TEST(StreamDecoder, ShowsNoControlTokens) {
   EXPECT_EQ(stream.finish(), "\xEF\xBF\xBD");
 }
 
+TEST(Tokenizer, FlagsOfAFolderAreTrueOrFalse) {
+  Vocabulary v;
+  v.name = "\"folder\"", v.kind = "files", v.files.vocab_txt = "[UNK]\na\n";
+  for (const std::string key : {"do_lower_case", "strip_accents", "tokenize_chinese_chars"}) {
+    const std::string wrong = "{\"" + key + "\": \"no\"}", none = "{\"" + key + "\": null}";
+    v.files.tokenizer_config = wrong;
+    EXPECT_THAT(refused(v).message, HasSubstr("tokenizer_config.json: \"" + key + "\" is \"no\"; true or false"));
+    v.files.tokenizer_config = none;
+    EXPECT_EQ(made(v)->vocab_size(), 2);
+  }
+}
+
 }  // namespace tokenizer_test
 }  // namespace fovea::tokenizers

@@ -43,7 +43,7 @@ void remove_others(const std::string& folder, const std::string& kept) {
 Status save_checkpoint(const std::string& folder, int64_t step, const NamedTensors& tensors, Json state) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return make_error(ErrorCode::kIo, "{}: cannot be made: {}", quote(folder, 4096), error.message());
+  if (error) return file_error(folder, "make", error.value());
   // A name of its own even where this step is saved again: the file that state.json names is never written to.
   std::string name = fmt::format("step-{}.safetensors", step);
   for (int i = 2; fs::exists(folder + "/" + name, error); ++i) name = fmt::format("step-{}-{}.safetensors", step, i);

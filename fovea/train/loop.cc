@@ -152,10 +152,15 @@ class Run {
   // The folder, and where the run stands.
   Status begin() {
     std::error_code error;
+    if (fs::exists(config_.out, error) && !fs::is_directory(config_.out, error))
+      return make_error(ErrorCode::kUsage, "{}: out: {} is there, and is no folder", quote(path_, 4096),
+                        quote(config_.out, 4096));
     fs::create_directories(config_.out, error);
-    if (error)
-      return make_error(ErrorCode::kIo, "{}: out: {} cannot be made: {}", quote(path_, 4096), quote(config_.out, 4096),
-                        error.message());
+    if (error) {
+      Error problem = file_error(config_.out, "make", error.value());
+      problem.message.insert(0, fmt::format("{}: out: ", quote(path_, 4096)));
+      return problem;
+    }
     FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
     if (state && !options_.resume && !options_.restart)
       return make_error(ErrorCode::kUsage,
@@ -169,7 +174,10 @@ class Run {
     }
     FOVEA_RETURN_IF_ERROR(restore(*state));
     FOVEA_RETURN_IF_ERROR(cut_log());
-    tell(fmt::format("goes on from step {} of {}", trainer_->steps_done(), last_step()));
+    const int64_t done = trainer_->steps_done();
+    tell(done < last_step() ? fmt::format("goes on from step {} of {}", done, last_step())
+                            : fmt::format("step {} is reached already and the run ends at {}: no step is left to train",
+                                          done, last_step()));
     return {};
   }
 

@@ -79,5 +79,16 @@ TEST_F(Loop, ADoneRunHasNothingLeftToDo) {
   EXPECT_EQ(*read_file(folder_ + "/out/log.jsonl"), log);
 }
 
+TEST_F(Loop, AStepThatIsReachedAlreadyIsSaidSo) {
+  ASSERT_TRUE(train(path(), {}).has_value());
+  std::vector<std::string> told;
+  TrainOptions less{.resume = true, .steps = 4};
+  less.tell = [&](std::string_view sentence) { told.emplace_back(sentence); };
+  const auto again = train(path(), less);
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_THAT(told,
+              ::testing::ElementsAre("step 6 is reached already and the run ends at 4: no step is left to train"));
+}
+
 }  // namespace loop_test
 }  // namespace fovea::train

@@ -115,7 +115,8 @@ Status TrainedModel::open_net(Settings& net, int64_t context, uint64_t seed) {
     FOVEA_ASSIGN_OR_RETURN(net_files_, tokenizer_files(tokenizer));
     tokenizers::Vocabulary vocabulary;
     FOVEA_ASSIGN_OR_RETURN(const auto bare, source_of({{"model_type", "llama"}}, net_files_, quote(tokenizer, 4096)));
-    FOVEA_ASSIGN_OR_RETURN(const auto words, engine::load_tokenizer(*bare));
+    std::vector<std::string> said_later;  // by open_tokenizer()
+    FOVEA_ASSIGN_OR_RETURN(const auto words, engine::load_tokenizer(*bare, &said_later));
     sizes.vocab_size = words->vocab_size();
   }
   const auto made = make_part<Net>(net, "net", net.text("net", std::nullopt), sizes);

@@ -106,10 +106,11 @@ Status NetLearner::check_sample(const Sample& sample, const std::string& what) c
 
 // Ids of the vocabulary may be more than the net has outputs.
 Status NetLearner::check_targets(const Data& data, const std::string& what) const {
-  constexpr uint64_t kMost = 1 << 16;
+  constexpr uint64_t kOfEndless = 1 << 10;  // what is drawn is all of one kind
   const TaskNet::Wants wants = net_->wants();
   if (wants.vocab_size == 0 || wants.n_labels >= wants.vocab_size) return {};
-  for (uint64_t i = 0; i < std::min(data.size(), kMost); ++i) {
+  const uint64_t n = data.size() == Data::kEndless ? kOfEndless : data.size();
+  for (uint64_t i = 0; i < n; ++i) {
     for (const int32_t target : data.sample(i).targets) {
       if (target >= wants.n_labels)
         return make_error(ErrorCode::kData, "{}: sample {} wants {}, and the net has {} outputs", what, i, target,

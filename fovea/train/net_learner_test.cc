@@ -146,5 +146,21 @@ TEST_F(NetRun, ADecoderIsNotTrainedOnPicturesAlone) {
   EXPECT_THAT(result.error().message, HasSubstr("data: its samples have no tokens"));
 }
 
+TEST_F(NetRun, LooksAtEveryTargetBeforeTheFirstStep) {
+  std::string lines;
+  for (int i = 0; i < 66'000; ++i) lines += "{\"tokens\":[1,2],\"targets\":[-100,1]}\n";
+  lines += "{\"tokens\":[1,2],\"targets\":[-100,5]}\n";
+  ASSERT_TRUE(write_file_atomic(folder_ + "/many.jsonl", lines).has_value());
+  config_ = {{"model", {{"net", "lstm"}, {"vocab_size", 8}, {"d_model", 4}, {"outputs", 2}}},
+             {"data", {{"jsonl", folder_ + "/many.jsonl"}}},
+             {"context", 4},
+             {"steps", 1},
+             {"out", folder_ + "/out"}};
+  const auto result = run();
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kData);
+  EXPECT_THAT(result.error().message, HasSubstr("sample 66000 wants 5, and the net has 2 outputs"));
+}
+
 }  // namespace net_learner_test
 }  // namespace fovea::train

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/nearest.h"
@@ -27,6 +30,114 @@ std::string range(double min, double max) {
   return std::isinf(max) ? fmt::format("{} or more", min) : fmt::format("{} to {}", min, max);
 }
 
+// What other trainers call a setting or a value, and what it is called here.
+constexpr std::pair<std::string_view, std::string_view> kSynonyms[] = {
+    // the run
+    {"learning_rate", "lr"},
+    {"epochs", "steps"},
+    {"num_epochs", "steps"},
+    {"num_train_epochs", "steps"},
+    {"max_steps", "steps"},
+    {"iterations", "steps"},
+    {"max_iters", "steps"},
+    {"batch_size", "batch"},
+    {"train_batch_size", "batch"},
+    {"per_device_train_batch_size", "batch"},
+    {"micro_batch_size", "batch"},
+    {"gradient_accumulation_steps", "accumulate"},
+    {"gradient_accumulation", "accumulate"},
+    {"grad_accum", "accumulate"},
+    {"max_grad_norm", "clip"},
+    {"grad_clip", "clip"},
+    {"gradient_clip_val", "clip"},
+    {"gradient_checkpointing", "recompute"},
+    {"optim", "optimizer"},
+    {"lr_scheduler", "schedule"},
+    {"lr_scheduler_type", "schedule"},
+    {"scheduler", "schedule"},
+    {"warmup_steps", "warmup"},
+    {"num_warmup_steps", "warmup"},
+    {"warmup_ratio", "warmup"},
+    {"wd", "weight_decay"},
+    {"adam_epsilon", "eps"},
+    {"epsilon", "eps"},
+    {"beta1", "betas"},
+    {"beta2", "betas"},
+    {"adam_beta1", "betas"},
+    {"adam_beta2", "betas"},
+    {"output_dir", "out"},
+    {"output", "out"},
+    {"save_steps", "checkpoint_every"},
+    {"eval_steps", "every"},
+    {"random_seed", "seed"},
+    {"shuffle", "order"},
+    {"loss", "losses"},
+    {"label_smoothing", "smoothing"},
+    // data
+    {"dataset", "data"},
+    {"train_data", "data"},
+    {"train", "data"},
+    {"validation", "eval"},
+    {"val", "eval"},
+    {"seq_len", "context"},
+    {"seq_length", "context"},
+    {"sequence_length", "context"},
+    {"block_size", "context"},
+    {"max_length", "context"},
+    {"max_seq_length", "context"},
+    {"context_length", "context"},
+    // sizes and adapters
+    {"lora_r", "rank"},
+    {"lora_rank", "rank"},
+    {"r", "rank"},
+    {"lora_alpha", "alpha"},
+    {"target_modules", "targets"},
+    {"num_layers", "n_layers"},
+    {"num_hidden_layers", "n_layers"},
+    {"depth", "n_layers"},
+    {"num_heads", "n_heads"},
+    {"num_attention_heads", "n_heads"},
+    {"num_key_value_heads", "n_kv_heads"},
+    {"hidden_size", "d_model"},
+    {"n_embd", "d_model"},
+    {"dim", "d_model"},
+    {"intermediate_size", "d_ff"},
+    {"max_position_embeddings", "n_ctx"},
+    {"tie_word_embeddings", "tied"},
+    {"num_classes", "classes"},
+    {"image_size", "size"},
+    {"patch_size", "patch"},
+    // values
+    {"adamw_torch", "adamw"},
+    {"adamw_hf", "adamw"},
+    {"momentum", "sgd"},
+    {"cosine_with_warmup", "cosine"},
+    {"cosine_annealing", "cosine"},
+    {"constant_with_warmup", "constant"},
+    {"none", "constant"},
+    {"onecycle", "one-cycle"},
+    {"cross_entropy", "next-token"},
+    {"ce", "next-token"},
+    {"kl", "distill"},
+    {"kd", "distill"},
+    {"random", "shuffled"},
+    {"transformer", "llama"},
+    {"gpt", "llama"},
+    {"decoder", "llama"},
+    {"resnet", "cnn"},
+    {"convnet", "cnn"},
+    {"rnn", "lstm"},
+};
+
+// What is called so here; empty: nothing that is known.
+std::vector<std::string_view> meant_by(std::string_view name) {
+  std::vector<std::string_view> out;
+  for (const auto& [theirs, ours] : kSynonyms) {
+    if (edit_distance(name, theirs) == 0) out.push_back(ours);
+  }
+  return out;
+}
+
 }  // namespace
 
 struct Settings::Shared {
@@ -38,6 +149,19 @@ struct Settings::Shared {
   std::string name;
   std::optional<Error> first;
   std::vector<Object> objects;
+
+  // The setting that other trainers call `key`: of this object before those of another. Empty: none.
+  std::string setting_for(std::string_view key, const Object& here) const {
+    const auto meant = meant_by(key);
+    std::string found;
+    for (const std::string_view ours : meant) {
+      if (here.asked.contains(ours)) return here.prefix + std::string(ours);
+      for (const Object& other : objects) {
+        if (found.empty() && other.asked.contains(ours)) found = other.prefix + std::string(ours);
+      }
+    }
+    return found;
+  }
 };
 
 Settings::Settings(const Json& object, const std::string& name)
@@ -76,6 +200,11 @@ void Settings::wrong(std::string_view key, const std::string& what) {
 }
 void Settings::unknown_name(std::string_view key, std::string_view name, const std::vector<std::string>& names) {
   const auto nearest = nearest_names(name, names, 1);
+  for (const std::string_view meant : meant_by(name)) {
+    if (const auto it = std::find(names.begin(), names.end(), meant); it != names.end())
+      return wrong(key, fmt::format("is {}; there {} {}; that is {} here", quote(name),
+                                    names.size() == 1 ? "is" : "are", fmt::join(names, ", "), *it));
+  }
   wrong(key, fmt::format("is {}; there {} {}{}", quote(name), names.size() == 1 ? "is" : "are", fmt::join(names, ", "),
                          nearest.empty() || edit_distance(name, nearest[0]) > name.size() / 2 + 1
                              ? ""
@@ -242,6 +371,11 @@ Status Settings::finish() const {
   for (const Shared::Object& object : shared_->objects) {
     for (const auto& [key, value] : object.json->items()) {
       if (object.asked.contains(key)) continue;
+      if (const std::string meant = shared_->setting_for(key, object); !meant.empty())
+        return Error{
+            ErrorCode::kUsage,
+            fmt::format("{}: {} is no setting here; it is {}", shared_->name, object.prefix + escaped_line(key), meant),
+            object.prefix + escaped_line(key)};
       const std::vector<std::string> known(object.asked.begin(), object.asked.end());
       const auto nearest = nearest_names(key, known, 1);
       const std::string path = object.prefix + escaped_line(key);

@@ -38,8 +38,9 @@ Result<std::shared_ptr<const Gguf>> in_memory(const std::string& path,
   if (held->fd < 0) return file_error(path, "convert", errno);
   const std::string name = "/proc/self/fd/" + std::to_string(held->fd);
   FOVEA_ASSIGN_OR_RETURN(FileWriter file, FileWriter::create(name));
+  file.call(path + " in memory");
   FOVEA_RETURN_IF_ERROR(write(std::move(file)));
-  FOVEA_ASSIGN_OR_RETURN(held->model, Gguf::open(name));
+  FOVEA_ASSIGN_OR_RETURN(held->model, Gguf::open(name, {.strict = false, .called = path}));
   return std::shared_ptr<const Gguf>(held, held->model.get());
 }
 

@@ -138,7 +138,7 @@ class Facts {
     }
     if (!sliding) keys_.erase("attention.sliding_window");
     if (sliding && family_lists("attention.layer_types") &&
-        formats::has_word("attention.layer_types", config_.architecture))
+        !formats::word_of("attention.layer_types", config_.architecture).empty())
       put("attention.layer_types", types);
   }
 

@@ -34,11 +34,6 @@ std::vector<std::string> template_keys(const ModelSource& source) {
   return keys;
 }
 
-bool has_files(const TokenizerFiles& files) {
-  return !files.tokenizer_json.empty() || !files.tokenizer_model.empty() || !files.vocab_json.empty() ||
-         !files.vocab_txt.empty();
-}
-
 }  // namespace
 
 Status put_vocabulary(const ModelSource& folder, const models::Config& config, GgufKeys& keys,
@@ -49,7 +44,7 @@ Status put_vocabulary(const ModelSource& folder, const models::Config& config, G
   }
   FOVEA_ASSIGN_OR_RETURN(const Vocabulary v, folder.vocabulary());
   const std::string prefix = "tokenizer.ggml.";
-  if (!has_files(v.files)) {
+  if (!folder.has_vocabulary()) {
     keys.put(prefix + "model", "no_vocab");
     put_ids(keys, {{"bos", v.bos}, {"eos", v.eos}, {"padding", v.padding}});
     notes.push_back("the folder has no tokenizer: the file has no vocabulary");

@@ -26,7 +26,7 @@ Status float_key(const ModelSource& source, const std::string& key, double min, 
   if (!source.has(key)) return {};
   FOVEA_ASSIGN_OR_RETURN(const double x, source.get_f64(key));
   if (x >= min && x <= max) return {};  // false for NaN
-  return problem(ErrorCode::kData, key, "{}: key {} is {}; {} to {} are allowed", source.name(), quote(key), x, min,
+  return problem(ErrorCode::kData, key, "{}: {} is {}; {} to {} are allowed", source.name(), source.called(key), x, min,
                  max);
 }
 
@@ -48,12 +48,12 @@ Status refuse_unknown_keys(const ModelSource& source, const std::string& archite
   for (const std::string& name : source.keys_under(prefix)) {
     const FamilyKey* key = find_key(architecture, std::string_view(name).substr(prefix.size()));
     if (!key) {
-      return problem(ErrorCode::kUnsupported, name, "{}: key {} asks for something the {} family here does not do",
-                     source.name(), quote(name), architecture);
+      return problem(ErrorCode::kUnsupported, name, "{}: {} asks for something the {} family here does not do",
+                     source.name(), source.called(name), architecture);
     }
     if (key->use == FamilyKey::Use::kOnly && source.text_of(name) != key->only) {
-      return problem(ErrorCode::kUnsupported, name, "{}: key {} is {}; the {} family here does only {}", source.name(),
-                     quote(name), quote(source.text_of(name)), architecture, quote(key->only));
+      return problem(ErrorCode::kUnsupported, name, "{}: {} is {}; the {} family here does only {}", source.name(),
+                     source.called(name), quote(source.text_of(name)), architecture, quote(key->only));
     }
   }
   return {};
@@ -268,8 +268,8 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
   if (keys.has("vocab_size")) {
     FOVEA_ASSIGN_OR_RETURN(const int64_t n, keys.size("vocab_size", 1, ModelSizes::kMaxVocab));
     if (s.vocab_size != 0 && n != s.vocab_size)
-      return problem(ErrorCode::kData, a("vocab_size"), "{}: key {} is {}, but the vocabulary has {} tokens",
-                     source.name(), quote(a("vocab_size")), n, s.vocab_size);
+      return problem(ErrorCode::kData, a("vocab_size"), "{}: {} is {}, but the vocabulary has {} tokens", source.name(),
+                     source.called(a("vocab_size")), n, s.vocab_size);
     s.vocab_size = n;
   }
   // So many layers cannot be there with so few tensors; what follows may loop over them.

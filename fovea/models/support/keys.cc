@@ -17,7 +17,7 @@ bool Keys::lists(std::string_view key) const {
 }
 
 Error Keys::problem(ErrorCode code, std::string_view key, std::string_view what) const {
-  return Error{code, fmt::format("{}: key {} {}", source_.name(), quote(name(key)), what), name(key)};
+  return Error{code, fmt::format("{}: {} {}", source_.name(), source_.called(name(key)), what), name(key)};
 }
 
 Result<int64_t> Keys::size(std::string_view key, int64_t min, int64_t max) const {

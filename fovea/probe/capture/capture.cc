@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fovea/base/check.h"
+#include "fovea/base/numbers.h"
 
 namespace fovea::probe {
 
@@ -37,12 +38,6 @@ double bytes_of(const std::vector<SafeTensor>& tensors) {
   for (const SafeTensor& tensor : tensors)
     bytes += elements(tensor.shape) * static_cast<double>(formats::bytes_of(tensor.dtype));
   return bytes;
-}
-
-std::string human(double bytes) {
-  if (bytes < 1e6) return fmt::format("{:.1f} kB", bytes / 1e3);
-  if (bytes < 1e9) return fmt::format("{:.1f} MB", bytes / 1e6);
-  return fmt::format("{:.1f} GB", bytes / 1e9);
 }
 
 std::vector<int> heads_of(const attention::HeadSet& set, const ModelShape& model, int layer) {
@@ -153,14 +148,14 @@ Status CapturePlan::check_limit() const {
       const auto plan = estimate(model_, hooks_, n_tokens_, options);
       if (plan && plan->bytes() < bytes_ / 2)
         advice += fmt::format("{}--reduce {} would take {}", advice.empty() ? "" : ", ", other,
-                              human(static_cast<double>(plan->bytes())));
+                              size_text(static_cast<double>(plan->bytes())));
     }
     if (!advice.empty()) advice += "; ";
   }
   return make_error(ErrorCode::kLimit,
                     "the capture of {} tokens takes {}, over the limit of {} (largest: {} [{}]); {}name fewer hooks{} "
                     "or raise --max-bytes",
-                    n_tokens_, human(static_cast<double>(bytes_)), human(static_cast<double>(max_bytes_)),
+                    n_tokens_, size_text(static_cast<double>(bytes_)), size_text(static_cast<double>(max_bytes_)),
                     largest->name, fmt::join(largest->shape, ", "), advice, patterns ? " or --heads," : "");
 }
 

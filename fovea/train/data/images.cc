@@ -1,8 +1,9 @@
 // {"images": FILE}: pictures of a .npy file [n, channels, height, width] of float32, with "labels" [n], "captions"
 // [n, words] of ids, and what a denoising net should find instead of what it would draw: "noise", like the images, and
 // "times" [n].
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "fovea/base/bytes.h"
@@ -39,17 +40,34 @@ class Images final : public Data {
     fingerprint_ += sha256_of(std::as_bytes(std::span<const char>(*bytes)));
     return std::move(*bytes);
   }
+  static std::string name_of(Settings& s, std::string_view key) {
+    return fmt::format("{} {}", s.path_of(key), quote(s.text(key, ""), 4096));
+  }
   NpyFloats floats(Settings& s, std::string_view key) {
     const std::string bytes = bytes_of(s, key);
     if (!s.good() || bytes.empty()) return {};
-    auto read = parse_npy_floats(bytes, s.path_of(key));
-    if (!read) s.refuse(read.error());
-    return read ? std::move(*read) : NpyFloats{};
+    auto read = parse_npy_floats(bytes, name_of(s, key));
+    if (!read) {
+      s.refuse(read.error());
+      return {};
+    }
+    for (size_t i = 0; i < read->values.size(); ++i) {
+      if (std::isfinite(read->values[i])) continue;
+      std::vector<size_t> at;
+      for (size_t d = read->dims.size(), rest = i; d > 0; --d) {
+        at.insert(at.begin(), rest % static_cast<size_t>(read->dims[d - 1]));
+        rest /= static_cast<size_t>(read->dims[d - 1]);
+      }
+      s.refuse(make_error(ErrorCode::kData, "{}: {} stands at [{}]; numbers that are finite in float32 are needed",
+                          name_of(s, key), read->values[i], fmt::join(at, ", ")));
+      return {};
+    }
+    return std::move(*read);
   }
   std::vector<int64_t> integers(Settings& s, std::string_view key, int64_t n, int64_t below, const char* of) {
     const std::string bytes = bytes_of(s, key);
     if (!s.good() || bytes.empty()) return {};
-    auto read = parse_npy_integers(bytes, s.path_of(key));
+    auto read = parse_npy_integers(bytes, name_of(s, key));
     if (!read) {
       s.refuse(read.error());
       return {};

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -112,7 +113,13 @@ TEST(Images, AreReadWithAllThatBelongsToThem) {
       {"captions", {npy<int32_t>("w3.npy", "<i4", "(2, 1)", {0, 17}), "has the id 17"}},
       {"noise", {npy<float>("w4.npy", "<f4", "(2, 2)", {0, 0, 0, 0}), "has not the shape"}},
       {"times", {npy<int32_t>("w5.npy", "<i4", "(2,)", {0, 1000}), "below 1000"}},
-      {"images", {npy<float>("w6.npy", "<f4", "(2,)", {0, 1}), "no array [n, channels, height, width]"}}};
+      {"images", {npy<float>("w6.npy", "<f4", "(2,)", {0, 1}), "no array [n, channels, height, width]"}},
+      {"images", {npy<float>("w7.npy", "<f4", "(2, 1, 1, 2)", {0, 1, 2, NAN}), "w7.npy\": nan stands at [1, 0, 0, 1]"}},
+      {"noise",
+       {npy<double>("w8.npy", "<f8", "(2, 1, 1, 2)", {0, 1e300, 2, 3}), "w8.npy\": inf stands at [0, 0, 0, 1]"}},
+      {"captions", {npy<float>("w9.npy", "<f4", "(2, 1)", {0, NAN}), "w9.npy\": nan stands at [1, 0]"}},
+      {"images", {npy<float>("w10.npy", "<f4", "(2, 1, 1, 3)", {0, 1, 2}), "w10.npy\": 12 bytes follow"}},
+      {"labels", {npy<float>("w11.npy", "<f4", "(2,)", {0, 1}), "w11.npy\": it holds"}}};
   for (const auto& [key, file] : wrong) {
     Json bad = all;
     bad[key] = file.first;

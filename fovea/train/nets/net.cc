@@ -27,6 +27,7 @@ class NetSource final : public formats::KeySource {
   }
   const formats::KeyMap& keys() const override { return config_.keys; }
 
+  bool has_vocabulary() const override { return !tokenizer_.empty(); }
   Result<tokenizers::Vocabulary> vocabulary() const override {
     tokenizers::Vocabulary v;
     v.name = name();
@@ -84,6 +85,7 @@ Result<std::vector<FolderFile>> tokenizer_files(const std::string& from) {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) continue;
     FOVEA_ASSIGN_OR_RETURN(std::string content, read_file(path, formats::HfFolder::kMaxTokenizerBytes));
+    if (content.empty()) return make_error(ErrorCode::kData, "{}: the file is empty", quote(path, 4096));
     out.push_back({file.first, std::move(content)});
   }
   if (out.empty())

@@ -1,0 +1,149 @@
+#include "apps/cli/show_parts.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/json.h"
+#include "fovea/base/mapped_file.h"
+#include "fovea/base/numbers.h"
+#include "fovea/formats/gguf.h"
+#include "fovea/formats/hf_folder.h"
+#include "fovea/formats/lora_file.h"
+#include "fovea/formats/safetensors.h"
+
+namespace fovea::cli {
+namespace show_parts {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+uint64_t bytes_of(const std::vector<std::shared_ptr<const MappedFile>>& files) {
+  uint64_t bytes = 0;
+  for (const auto& file : files) bytes += file->bytes().size();
+  return bytes;
+}
+
+// fovea.json beside an adapter that was trained here.
+json training_of(const std::string& folder) {
+  std::error_code error;
+  if (!fs::exists(folder + "/fovea.json", error)) return {};
+  auto training = read_json(folder + "/fovea.json", uint64_t{1} << 24);
+  return training ? json(*training) : json();
+}
+
+Status show_lora(const std::string& path, const std::string& folder, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const formats::LoraFile lora, formats::LoraFile::open(path));
+  json pairs = json::array();
+  int64_t n_params = 0;
+  std::set<int64_t> ranks;
+  for (const formats::LoraPair& pair : lora.pairs) {
+    n_params += pair.a.elements() + pair.b.elements();
+    ranks.insert(pair.a.dim(0));
+    pairs.push_back({{"weight", pair.weight},
+                     {"shape", {pair.b.dim(0), pair.a.dim(1)}},
+                     {"rank", pair.a.dim(0)},
+                     {"scale", pair.scale}});
+  }
+  for (const formats::LoraBase& base : lora.bases) n_params += base.values.elements();
+  const char* format = lora.kind == formats::LoraFile::Kind::kPeft ? "PEFT" : "GGUF";
+  const json training = folder.empty() ? json() : training_of(folder);
+  if (common.json) {
+    json out = {{"kind", "lora"},
+                {"path", path},
+                {"format", format},
+                {"bytes", bytes_of(lora.files)},
+                {"architecture", lora.architecture.empty() ? json() : json(lora.architecture)},
+                {"base_model", lora.base_model.empty() ? json() : json(lora.base_model)},
+                {"n_params", n_params},
+                {"pairs", pairs}};
+    if (!training.is_null()) out["training"] = training;
+    return print_json(out);
+  }
+  std::string of = lora.base_model.empty() ? lora.architecture : lora.base_model;
+  std::string out = fmt::format(
+      "path        {}\nkind        LoRA adapter ({}), {}\nmade for    {}\nparameters  {}\nrank        {}\npairs       "
+      "{}\n",
+      escaped_line(path), format, size_text(static_cast<double>(bytes_of(lora.files))),
+      of.empty() ? "it does not say" : escaped_line(of), n_params, fmt::join(ranks, ", "), lora.pairs.size());
+  for (const json& pair : pairs)
+    out += fmt::format("  {} [{} x {}], rank {}, times {:.4g}\n", escaped_line(pair["weight"].get<std::string>()),
+                       pair["shape"][0].get<int64_t>(), pair["shape"][1].get<int64_t>(), pair["rank"].get<int64_t>(),
+                       pair["scale"].get<double>());
+  if (!training.is_null()) out += fmt::format("training\n{}\n", escaped_text(training.dump(2)));
+  return print(out + fmt::format("used by     fovea run -m MODEL --lora {}\n", escaped_line(path)));
+}
+
+Status show_net(const std::string& folder, const json& config, const Common& common) {
+  const std::string path = folder + "/model.safetensors";
+  FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
+  json tensors = json::array();
+  int64_t n_params = 0;
+  for (const formats::TensorInfo& t : read.tensors) {
+    int64_t n = 1;
+    for (const int64_t dim : t.dims) n *= dim;
+    n_params += n;
+    tensors.push_back({{"name", t.name},
+                       {"dtype", kernels::dtype_info(t.dtype).name},
+                       {"shape", std::vector<int64_t>(t.dims.rbegin(), t.dims.rend())},
+                       {"bytes", t.bytes}});
+  }
+  FOVEA_RETURN_IF_ERROR(file->check_intact());
+  const json net = config.value("net", json::object()), training = config.value("fovea", json());
+  const std::string name = net.is_object() && net.contains("net") && net["net"].is_string()
+                               ? net["net"].get<std::string>()
+                               : std::string("a net without a name");
+  if (common.json) {
+    json out = {
+        {"kind", "net"},        {"path", folder},    {"net", name}, {"settings", net}, {"bytes", file->bytes().size()},
+        {"n_params", n_params}, {"tensors", tensors}};
+    if (!training.is_null()) out["training"] = training;
+    return print_json(out);
+  }
+  std::string out =
+      fmt::format("path        {}\nkind        {}, a net trained here, {}\nparameters  {}\nsettings    {}\ntensors\n",
+                  escaped_line(folder), escaped_line(name), size_text(static_cast<double>(file->bytes().size())),
+                  n_params, escaped_line(net.dump()));
+  for (const json& t : tensors)
+    out += fmt::format("  {} [{}] {}\n", escaped_line(t["name"].get<std::string>()),
+                       fmt::join(t["shape"].get<std::vector<int64_t>>(), ", "), t["dtype"].get<std::string>());
+  if (!training.is_null()) out += fmt::format("training\n{}\n", escaped_text(training.dump(2)));
+  return print(out);
+}
+
+}  // namespace show_parts
+
+Result<bool> show_part(const std::string& path, const Common& common) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (fs::path(path).extension() == ".gguf") {
+    const auto file = formats::Gguf::open(path);
+    if (!file || file.value()->text_of("general.type") != "adapter") return false;
+    FOVEA_RETURN_IF_ERROR(show_parts::show_lora(path, "", common));
+    return true;
+  }
+  const std::string name = fs::path(path).filename().string();
+  const bool in_folder = name == "adapter_config.json";
+  const std::optional<std::string> folder =
+      in_folder ? fs::path(path).parent_path().string() : formats::HfFolder::folder_of(path);
+  if (!folder) return false;
+  const std::string at = folder->empty() ? "." : *folder;
+  if (!fs::exists(at + "/config.json", ignored)) {
+    if (!fs::exists(at + "/adapter_config.json", ignored)) return false;
+    FOVEA_RETURN_IF_ERROR(show_parts::show_lora(path, at, common));
+    return true;
+  }
+  const auto config = read_json(at + "/config.json", formats::HfFolder::kMaxConfigBytes);
+  if (!config || !config->is_object() || config->value("model_type", nlohmann::ordered_json()) != "fovea-net")
+    return false;
+  FOVEA_RETURN_IF_ERROR(show_parts::show_net(at, nlohmann::json(*config), common));
+  return true;
+}
+
+}  // namespace fovea::cli
