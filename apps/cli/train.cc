@@ -3,8 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "apps/cli/commit.h"
-#include "apps/cli/model_session.h"
+#include "apps/cli/command.h"
+#include "apps/cli/ranges.h"
+#include "apps/cli/train_progress.h"
 #include "fovea/base/bytes.h"
 #include "fovea/train/loop.h"
 
@@ -17,36 +18,12 @@ struct Options {
   int steps = 0;
 };
 
-std::string time_left(double seconds) {
-  if (seconds < 90) return fmt::format("{:.0f} s", seconds);
-  if (seconds < 5400) return fmt::format("{:.0f} min", seconds / 60);
-  return fmt::format("{:.1f} h", seconds / 3600);
-}
-
 Status run(const Options& options, const Common& common) {
-  const Interrupt interrupt;
-  Progress bar("training", 0, "steps", 1.0, common.quiet);
-  train::TrainOptions asked{.resume = options.resume,
-                            .restart = options.restart,
-                            .steps = options.steps,
-                            .cancel = &Interrupt::flag(),
-                            .program = fmt::format("fovea {} ({})", FOVEA_VERSION, commit())};
-  asked.tell = [&](std::string_view sentence) {
-    bar.clear();
-    if (!common.quiet) tell("{}", sentence);
-  };
-  asked.on_step = [&](const train::StepReport& at) {
-    if (at.eval_loss && !common.quiet) {
-      bar.clear();
-      tell("step {}: loss {:.4f}, held out {:.4f}", at.step, at.loss, *at.eval_loss);
-    }
-    bar.set_total(static_cast<uint64_t>(at.steps));
-    bar.set_label(fmt::format("loss {:.4f}, {:.0f} tokens/s, {:.0f} MB, {} left", at.loss, at.tokens_per_second,
-                              static_cast<double>(at.memory_bytes) / 1e6, time_left(at.seconds_left)));
-    bar.update(static_cast<uint64_t>(at.step));
-  };
+  TrainProgress progress(common);
+  train::TrainOptions asked = progress.options();
+  asked.resume = options.resume, asked.restart = options.restart, asked.steps = options.steps;
   const auto trained = train::train(options.config, asked);
-  bar.clear();
+  progress.clear();
   if (!trained) return trained.error();
   if (common.json) {
     nlohmann::json out = {{"out", trained->out},   {"model", trained->model},

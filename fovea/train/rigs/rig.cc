@@ -1,0 +1,94 @@
+#include "fovea/train/rigs/rig.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <vector>
+
+#include "fovea/base/bytes.h"
+#include "fovea/base/check.h"
+#include "fovea/base/file.h"
+#include "fovea/base/json.h"
+#include "fovea/base/nearest.h"
+#include "fovea/store/build_id.h"
+#include "fovea/store/model_store.h"
+
+namespace fovea::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr uint64_t kMaxRecordBytes = 1 << 16;
+
+std::string short_hash(const std::string& text) {
+  return sha256_of(std::as_bytes(std::span(text))).substr(0, 16);
+}
+
+Status check_gate(const std::string& name, const MadeRig& made) {
+  if (made.reached <= made.required) return {};
+  return make_error(ErrorCode::kFailed, "{}: its loss on held-out data is {:.4f}, and {:.4f} is required; it lies in {}",
+                    name, made.reached, made.required, quote(made.path, 4096));
+}
+
+}  // namespace
+
+std::map<std::string, Rig, std::less<>>& rigs() {
+  static std::map<std::string, Rig, std::less<>> all;
+  return all;
+}
+
+Result<MadeRig> make_rig(std::string_view name, const TrainOptions& options) {
+  const auto found = rigs().find(name);
+  if (found == rigs().end()) {
+    std::vector<std::string> names;
+    for (const auto& [known, rig] : rigs()) names.push_back(known);
+    const auto nearest = nearest_names(name, names, 1);
+    return make_error(ErrorCode::kUsage, "no rig is called {}; there are {}{}", quote(name, 60), fmt::join(names, ", "),
+                      nearest.empty() ? "" : fmt::format("; the nearest is {}", nearest[0]));
+  }
+  const auto& [own, rig] = *found;
+  auto config = parse_json(rig.config, own);
+  FOVEA_CHECK(config.has_value(), "the config of the rig {} is no JSON", own);
+  FOVEA_ASSIGN_OR_RETURN(const std::string models, store::models_dir());
+  const std::string folder =
+      fmt::format("{}/rigs/{}-{}", models, own, short_hash(config->dump() + store::build_id() + options.program));
+  const std::string record = folder + "/rig.json";
+  MadeRig made{.path = folder + "/model", .required = rig.required};
+  std::error_code error;
+  if (fs::exists(record, error)) {
+    FOVEA_ASSIGN_OR_RETURN(const Json kept, read_json(record, kMaxRecordBytes));
+    const auto number = [&](const char* key) { return kept.contains(key) && kept[key].is_number(); };
+    if (!kept.is_object() || !number("reached") || !number("minutes") || !fs::exists(made.path, error))
+      return make_error(ErrorCode::kData, "{}: it is not as it was written; without its folder the rig is made anew",
+                        quote(record, 4096));
+    made.reached = kept["reached"], made.minutes = kept["minutes"];
+    FOVEA_RETURN_IF_ERROR(check_gate(own, made));
+    return made;
+  }
+  fs::create_directories(folder, error);
+  (*config)["out"] = folder;
+  const std::string path = folder + "/config.json";
+  FOVEA_RETURN_IF_ERROR(write_file_atomic(path, config->dump(2) + "\n"));
+  TrainOptions asked = options;
+  asked.resume = fs::exists(folder + "/checkpoint", error), asked.restart = false, asked.steps = 0;
+  const auto began = std::chrono::steady_clock::now();
+  FOVEA_ASSIGN_OR_RETURN(const TrainResult result, train(path, asked));
+  made.minutes = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() / 60;
+  made.trained = true;
+  FOVEA_CHECK(result.eval_loss.has_value(), "the config of the rig {} has no eval", own);
+  made.reached = *result.eval_loss;
+  const Json kept = {{"name", own},
+                     {"metric", "eval_loss"},
+                     {"required", made.required},
+                     {"reached", made.reached},
+                     {"minutes", made.minutes}};
+  FOVEA_RETURN_IF_ERROR(write_file_atomic(record, kept.dump(2) + "\n"));
+  FOVEA_RETURN_IF_ERROR(check_gate(own, made));
+  return made;
+}
+
+}  // namespace fovea::train

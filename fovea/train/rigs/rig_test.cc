@@ -1,0 +1,112 @@
+#include "fovea/train/rigs/rig.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "fovea/base/file.h"
+#include "fovea/base/json.h"
+
+namespace fovea::train {
+namespace rig_test {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+constexpr std::string_view kCopies = R"({
+  "model": {"net": "llama", "d_model": 16, "n_layers": 1, "n_heads": 2, "vocab_size": 12},
+  "data": {"generator": "copy"}, "context": 8, "steps": 6, "checkpoint_every": 2, "seed": 1,
+  "eval": {"data": {"generator": "copy"}, "every": 3, "samples": 3}})";
+FOVEA_RIG(easy, "test-easy", "a test's", 1, 100, kCopies);
+FOVEA_RIG(hard, "test-hard", "a test's that nothing reaches", 1, 0, kCopies);
+
+class Rigs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::TempDir() + "/rigs-XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    if (const char* before = std::getenv("FOVEA_MODELS")) before_ = before;
+    setenv("FOVEA_MODELS", folder_.c_str(), 1);
+  }
+  void TearDown() override {
+    before_ ? setenv("FOVEA_MODELS", before_->c_str(), 1) : unsetenv("FOVEA_MODELS");
+    fs::remove_all(folder_);
+  }
+  std::string folder_;
+  std::optional<std::string> before_;
+};
+
+TEST_F(Rigs, AreTrainedOnce) {
+  const auto first = make_rig("test-easy", {});
+  ASSERT_TRUE(first.has_value()) << first.error().message;
+  EXPECT_TRUE(first->trained);
+  EXPECT_THAT(first->path, HasSubstr(folder_ + "/rigs/test-easy-"));
+  EXPECT_TRUE(fs::exists(first->path + "/model.safetensors"));
+  const auto written = fs::last_write_time(first->path + "/model.safetensors");
+  const auto second = make_rig("test-easy", {});
+  ASSERT_TRUE(second.has_value()) << second.error().message;
+  EXPECT_FALSE(second->trained);
+  EXPECT_EQ(second->path, first->path);
+  EXPECT_EQ(second->reached, first->reached);
+  EXPECT_EQ(fs::last_write_time(first->path + "/model.safetensors"), written);
+  // Another program makes its own.
+  const auto other = make_rig("test-easy", {.program = "another"});
+  ASSERT_TRUE(other.has_value()) << other.error().message;
+  EXPECT_NE(other->path, first->path);
+  EXPECT_EQ(other->reached, first->reached);
+}
+
+TEST_F(Rigs, WhatDoesNotReachItsGateIsNoRigNowAndLater) {
+  for (int time = 0; time < 2; ++time) {
+    const auto made = make_rig("test-hard", {});
+    ASSERT_FALSE(made.has_value());
+    EXPECT_EQ(made.error().code, ErrorCode::kFailed);
+    EXPECT_THAT(made.error().message, HasSubstr("and 0.0000 is required"));
+  }
+}
+
+TEST_F(Rigs, GoOnWhereTheyWereBrokenOff) {
+  std::atomic<bool> cancel{false};
+  TrainOptions options{.cancel = &cancel};
+  options.on_step = [&](const StepReport& at) { cancel = at.step == 3; };
+  const auto broken = make_rig("test-easy", options);
+  ASSERT_FALSE(broken.has_value());
+  EXPECT_EQ(broken.error().code, ErrorCode::kCancelled);
+  cancel = false;
+  int64_t first_step = 0;
+  options.on_step = [&](const StepReport& at) { first_step = first_step == 0 ? at.step : first_step; };
+  const auto made = make_rig("test-easy", options);
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  EXPECT_GT(first_step, 1);
+  const auto whole = make_rig("test-easy", {.program = "another"});
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  EXPECT_EQ(made->reached, whole->reached);
+}
+
+TEST_F(Rigs, AnUnknownNameAndABrokenRecordAreSaid) {
+  EXPECT_THAT(make_rig("scene-cn", {}).error().message, HasSubstr("the nearest is scene-cnn"));
+  const auto made = make_rig("test-easy", {});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  ASSERT_TRUE(write_file_atomic(fs::path(made->path).parent_path().string() + "/rig.json", "{}").has_value());
+  EXPECT_THAT(make_rig("test-easy", {}).error().message, HasSubstr("it is not as it was written"));
+}
+
+TEST(RigConfigs, SayHowTheyAreMeasuredAndNotWhereTheyLie) {
+  for (const auto& [name, rig] : rigs()) {
+    const auto config = parse_json(rig.config, name);
+    ASSERT_TRUE(config.has_value()) << config.error().message;
+    EXPECT_FALSE(config->contains("out")) << name;
+    ASSERT_TRUE(config->contains("eval")) << name;
+    EXPECT_EQ((*config)["steps"].get<int64_t>() % (*config)["eval"]["every"].get<int64_t>(), 0) << name;
+  }
+}
+
+}  // namespace rig_test
+}  // namespace fovea::train

@@ -1,0 +1,21 @@
+// A classifier of the one object of a scene: 36 classes, six shapes in six colours.
+#include "fovea/train/rigs/rig.h"
+
+namespace fovea::train {
+namespace {
+
+FOVEA_RIG(scene_cnn, "scene-cnn", "a convolutional classifier of shapes and colours", 8, 0.1, R"({
+  "model": {"net": "cnn", "size": 32, "classes": 36, "widths": [16, 32, 64]},
+  "data": {"generator": "scenes", "size": 32, "label": "shape-colour"},
+  "batch": 32,
+  "steps": 800,
+  "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.01},
+  "schedule": {"name": "cosine", "warmup": 40, "final": 0.05},
+  "clip": 1.0,
+  "eval": {"data": {"generator": "scenes", "size": 32, "label": "shape-colour"}, "every": 200, "samples": 512},
+  "checkpoint_every": 200,
+  "seed": 1
+})");
+
+}  // namespace
+}  // namespace fovea::train
