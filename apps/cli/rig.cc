@@ -1,4 +1,6 @@
 // fovea rig [NAME]
+#include "fovea/train/rigs/rig.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -6,7 +8,6 @@
 #include "apps/cli/command.h"
 #include "apps/cli/train_progress.h"
 #include "fovea/base/bytes.h"
-#include "fovea/train/rigs/rig.h"
 
 namespace fovea::cli {
 namespace rig_command {
@@ -45,7 +46,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   return [name, &common] { return run(*name, common); };
 }
 
-FOVEA_COMMAND("rig", "train a named small model once", "fovea rig tiny-induction", setup)
+FOVEA_COMMAND("rig", "train a named small model once", "fovea rig --json", setup)
 
 }  // namespace rig_command
 }  // namespace fovea::cli

@@ -7,7 +7,7 @@
 
 namespace fovea {
 
-// Insertions, deletions, substitutions. A letter is itself in either case, and '-' is '_'.
+// Insertions, deletions, substitutions and swaps of neighbours. A letter is itself in either case, and '-' is '_'.
 size_t edit_distance(std::string_view a, std::string_view b);
 
 // At most `n` of `candidates`, the most similar first; equally similar ones keep their order.

@@ -8,10 +8,12 @@ namespace nearest_test {
 
 using ::testing::ElementsAre;
 
-TEST(NearestNames, CountsInsertionsDeletionsAndSubstitutions) {
+TEST(NearestNames, CountsInsertionsDeletionsSubstitutionsAndSwaps) {
   EXPECT_EQ(edit_distance("", "abc"), 3u);
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
   EXPECT_EQ(edit_distance("same", "same"), 0u);
+  EXPECT_EQ(edit_distance("rnu", "run"), 1u);
+  EXPECT_EQ(edit_distance("abcd", "badc"), 2u);
 }
 
 TEST(NearestNames, PutsTheMostSimilarFirst) {

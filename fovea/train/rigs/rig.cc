@@ -24,14 +24,13 @@ using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kMaxRecordBytes = 1 << 16;
 
-std::string short_hash(const std::string& text) {
-  return sha256_of(std::as_bytes(std::span(text))).substr(0, 16);
-}
+std::string short_hash(const std::string& text) { return sha256_of(std::as_bytes(std::span(text))).substr(0, 16); }
 
 Status check_gate(const std::string& name, const MadeRig& made) {
   if (made.reached <= made.required) return {};
-  return make_error(ErrorCode::kFailed, "{}: its loss on held-out data is {:.4f}, and {:.4f} is required; it lies in {}",
-                    name, made.reached, made.required, quote(made.path, 4096));
+  return make_error(ErrorCode::kFailed,
+                    "{}: its loss on held-out data is {:.4f}, and {:.4f} is required; it lies in {}", name,
+                    made.reached, made.required, quote(made.path, 4096));
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ namespace fovea::train {
 
 struct Rig {
   std::string_view summary;
-  double minutes;         // that it takes on two cores, at most
-  double required;        // the loss on held-out data that it must reach
+  double minutes;           // that it takes on two cores, at most
+  double required;          // the loss on held-out data that it must reach
   std::string_view config;  // as docs/train.md says, with "eval" and without "out"
 };
 std::map<std::string, Rig, std::less<>>& rigs();
@@ -33,7 +33,8 @@ struct MadeRig {
 // tell count. kUsage: no such name, with the nearest; kFailed: it did not reach what it must, and its folder says so.
 Result<MadeRig> make_rig(std::string_view name, const TrainOptions& options);
 
-#define FOVEA_RIG(id, name, ...) \
-  [[maybe_unused]] const bool id##_rig = ::fovea::add_once(::fovea::train::rigs(), "rigs", name, ::fovea::train::Rig{__VA_ARGS__})
+#define FOVEA_RIG(id, name, ...)         \
+  [[maybe_unused]] const bool id##_rig = \
+      ::fovea::add_once(::fovea::train::rigs(), "rigs", name, ::fovea::train::Rig{__VA_ARGS__})
 
 }  // namespace fovea::train
