@@ -30,6 +30,7 @@ void numbers(const void* blocks, int64_t n, float* out) {
 }
 
 void dequantize(DType dtype, const void* blocks, int64_t n, float* out) {
+  if (n == 0) return;  // and then there may be nothing to point to
   switch (dtype) {
     case DType::kF32: std::memcpy(out, blocks, static_cast<size_t>(n) * 4); break;
     case DType::kF16:
