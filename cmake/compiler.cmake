@@ -39,13 +39,6 @@ function(fovea_precompile target)
     target_precompile_headers(${target} PRIVATE ${ARGN})
   endif()
 endfunction()
-# The library and the program: not with g++, which then warns of string code that is right (it takes less from them
-# too), and so sees every file with no more than it includes.
-function(fovea_precompile_sources)
-  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    fovea_precompile(${ARGN})
-  endif()
-endfunction()
 find_program(MOLD mold)
 if(MOLD AND NOT FOVEA_FUZZ)
   target_link_options(fovea_flags INTERFACE -fuse-ld=mold)

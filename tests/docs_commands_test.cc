@@ -131,6 +131,8 @@ class DocsCommands : public Cli {
     for (const auto& [real, small] : stand_ins) {
       for (size_t at; (at = command.find(real)) != std::string::npos;) command.replace(at, real.size(), small);
     }
+    // To their end they run in CliTrain.ExamplesRun.
+    if (command.find("train examples/") != std::string::npos) command += " --steps 4";
     const std::string script = file("command.sh", "cd " + root_.string() + "\n" + command + "\n");
     const std::string line = "env -i FOVEA_MODELS=" + path("store") + " HOME=" + root_.string() +
                              " PATH=" + path("bin") + ":/usr/bin:/bin bash " + script + " >" + path("out") + " 2>" +
