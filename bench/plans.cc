@@ -12,7 +12,8 @@
 // decode    a token at depth N with the rows of one head of each layer made and weighed, in units of what depth costs
 //           a fused head of each layer; and with the evidence of `ask` collected of all heads, and of 12
 //
-// Times are the least of the rounds (decode: 16 tokens a round), in which the settings take turns.
+// Times are sums over chunks of the least of the rounds (decode: the least token, 16 a round): the settings take turns
+// chunk by chunk, so that a machine which is busy now and then does not show in one of them.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -83,11 +84,14 @@ class PartMasses final : public attention::Method {
     return {};
   }
   bool joins(int) const override { return true; }
+  bool weighs_parts(int) const override { return false; }
   void join(const Call& call, const Tensor&, Tensor& weights) const override {
     const std::span<const float> values = weights.values();
     const auto n = static_cast<size_t>(weights.dim(1) * weights.dim(2));
     double* of_layer = sums.data() + static_cast<size_t>(call.layer) * n;
-    for (size_t i = 0; i < values.size(); ++i) of_layer[i % n] += static_cast<double>(values[i]);
+    for (size_t row = 0; row < values.size(); row += n) {
+      for (size_t i = 0; i < n; ++i) of_layer[i] += static_cast<double>(values[row + i]);
+    }
   }
   mutable std::vector<double> sums;  // [layers, heads, 3]; its sequence has it alone
 };
@@ -132,7 +136,7 @@ class Bench {
   void hide() {
     std::vector<Setting> all{{"dense"}};
     for (const char* spec : kAllKeys) all.push_back({spec});
-    for (int r = 0; r < rounds_; ++r) time(all);
+    time(all);
     for (const Setting& s : all) add("hide", s.spec, s.seconds * 1e3, "ms", s.share);
     for (size_t i = 1; i < all.size(); ++i)
       add("hide", all[i].spec + " over dense", 100 * (all[i].seconds / all[0].seconds - 1), "%");
@@ -143,17 +147,12 @@ class Bench {
     for (const int run : kRuns) {
       for (const int k : kEvery) all.push_back({fmt::format("test-pages:every={}:run={}", k, run)});
     }
-    const auto chunk = static_cast<size_t>(session_.chunk());
-    double apart = 1e30;
-    for (int r = 0; r < rounds_; ++r) {
-      time(all);
-      apart = std::min(apart, seconds([&] {
-                         for (size_t at = 0; at < ids_.size(); at += chunk)
-                           read("dense", std::span(ids_).subspan(at, std::min(chunk, ids_.size() - at)));
-                       }));
-    }
-    const double dense = all[0].seconds, n = static_cast<double>(ids_.size());
-    const double attention = (dense - apart) * n / (n - static_cast<double>(chunk)), rest = dense - attention;
+    all.push_back({kApart});
+    time(all);
+    const double apart = all.back().seconds, dense = all[0].seconds;
+    all.pop_back();
+    const auto n = static_cast<double>(ids_.size()), chunk = static_cast<double>(session_.chunk());
+    const double attention = (dense - apart) * n / (n - chunk), rest = dense - attention;
     for (const Setting& s : all) add("lines", s.spec, s.seconds * 1e3, "ms", s.share);
     add("lines", "attention of dense", attention * 1e3, "ms");
     for (size_t i = 0; i < std::size(kRuns); ++i) {
@@ -166,7 +165,7 @@ class Bench {
 
   void classes() {
     std::vector<Setting> all{{"dense"}, {"test-classes:sinks=1"}, {kClasses}};
-    for (int r = 0; r < rounds_; ++r) time(all);
+    time(all);
     for (const Setting& s : all) add("classes", s.spec, s.seconds * 1e3, "ms", s.share);
     for (size_t i = 1; i < 3; ++i)
       add("classes", all[i].spec + " over dense", 100 * (all[i].seconds / all[0].seconds - 1), "%");
@@ -224,9 +223,10 @@ class Bench {
 
  private:
   static constexpr int kRuns[] = {1, 4}, kEvery[] = {2, 4, 8, 16, 32};
+  static constexpr const char* kApart = "dense, each chunk a sequence";
   struct Setting {
     std::string spec;
-    double seconds = 1e30, share = 0;  // of the keys that dense reads
+    double seconds = 0, share = 0;  // of the keys that dense reads
   };
 
   static bool wrong(const std::string& what) {
@@ -251,11 +251,28 @@ class Bench {
     return logits;
   }
   void time(std::vector<Setting>& all) {
-    for (Setting& s : all) {
-      const attention::KeyCount before = session_.key_count();
-      s.seconds = std::min(s.seconds, seconds([&] { read(s.spec, ids_); }));
-      const attention::KeyCount& after = session_.key_count();
-      s.share = static_cast<double>(after.seen - before.seen) / static_cast<double>(after.dense - before.dense);
+    const auto chunk = static_cast<size_t>(session_.chunk());
+    const size_t n_chunks = (ids_.size() + chunk - 1) / chunk;
+    std::vector<std::vector<double>> least(all.size(), std::vector<double>(n_chunks, 1e30));
+    std::vector<attention::KeyCount> keys(all.size());
+    for (int r = 0; r < rounds_; ++r) {
+      std::vector<SequenceId> sequences;
+      for (const Setting& s : all) sequences.push_back(begin(s.spec == kApart ? "dense" : s.spec));
+      for (size_t c = 0; c < n_chunks; ++c) {
+        const auto part = std::span(ids_).subspan(c * chunk, std::min(chunk, ids_.size() - c * chunk));
+        for (size_t i = 0; i < all.size(); ++i) {
+          if (all[i].spec == kApart) session_.truncate(sequences[i], 0);
+          const attention::KeyCount before = session_.key_count();
+          least[i][c] = std::min(least[i][c], seconds([&] { must(session_.prefill(sequences[i], part)); }));
+          keys[i].seen += session_.key_count().seen - before.seen;
+          keys[i].dense += session_.key_count().dense - before.dense;
+        }
+      }
+      for (const SequenceId s : sequences) session_.remove(s);
+    }
+    for (size_t i = 0; i < all.size(); ++i) {
+      all[i].seconds = std::accumulate(least[i].begin(), least[i].end(), 0.0);
+      all[i].share = static_cast<double>(keys[i].seen) / static_cast<double>(keys[i].dense);
     }
   }
   // Of the time over the share of keys; `rest`: what attention does not take.

@@ -98,8 +98,9 @@ std::vector<std::string> examples() {
   return out;
 }
 
-// Below tests/data. In the first two query heads outnumber KV heads, and their weights are quantised. FOVEA_LAW_FAMILIES
-// has the families that are enough where a test takes ten times as long (sanitizers): "gemma3 gpt-oss"; unset: all.
+// Below tests/data. In the first two query heads outnumber KV heads, and their weights are quantised.
+// FOVEA_LAW_FAMILIES has the families that are enough where a test takes ten times as long (sanitizers): "gemma3
+// gpt-oss"; unset: all.
 std::vector<std::string> model_files() {
   std::vector<std::string> out = {"tiny-llama.gguf", "tiny-qwen2.gguf"};
   const char* few = std::getenv("FOVEA_LAW_FAMILIES");

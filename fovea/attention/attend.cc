@@ -1,7 +1,6 @@
 #include "fovea/attention/attend.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -9,7 +8,7 @@
 #include "fovea/attention/attend_layer.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
-#include "fovea/kernels/vector.h"
+#include "fovea/kernels/seen_keys.h"
 #include "fovea/tensor/edit_guard.h"
 #include "fovea/tensor/ops/shape/copy.h"
 
@@ -342,27 +341,17 @@ void Attend::count_keys(const Run& run, const KeyPlan& plan, bool causal) {
     }
     for (int t = 0; t < plan.n_tiles(); ++t) {
       const KeyPlan::Tile& tile = plan.tile(kv, t);
+      const auto tile_first = static_cast<size_t>(tile.first);
       for (const KeyPlan::Part& part : tile.parts) {
         for (const KeyPlan::Page& page : part.pages) {
           const KeyBlock& keys = pages[static_cast<size_t>(page.index)];
-          const auto [least, most] = std::minmax_element(keys.positions, keys.positions + kPageKeys);
+          uint64_t seen = 0;
           for (size_t g = 0; g < group; ++g) {
             if (part.head != KeyPlan::kAllHeads && part.head != static_cast<int>(g)) continue;
-            const KeyRule& rule = part.rules[g];
             const uint32_t* bits = page.bits ? page.bits + static_cast<int64_t>(g) * tile.n : nullptr;
-            const auto row = [&](int64_t i) { return run.positions[static_cast<size_t>(tile.first + i)]; };
-            // Most pages are seen whole by all rows; kNoPosition is beyond every row.
-            const bool whole = *most <= int64_t{row(0)} + rule.ahead &&
-                               (*most < rule.n_sink || int64_t{*least} > int64_t{row(tile.n - 1)} - rule.window);
-            if (whole) {
-              keys_.seen += bits ? kernels::count_bits(bits, tile.n)
-                                 : static_cast<uint64_t>(kPageKeys) * static_cast<uint64_t>(tile.n);
-              continue;
-            }
-            for (int64_t i = 0; i < tile.n; ++i) {
-              const uint32_t own = bits ? bits[i] : ~uint32_t{0};
-              if (own != 0) keys_.seen += static_cast<uint64_t>(std::popcount(own & seen_slots(rule, row(i), keys)));
-            }
+            const bool as_before = seen > 0 && !bits && part.rules[g] == part.rules[g - 1];
+            if (!as_before) seen = kernels::count_seen(part.rules[g], keys, &run.positions[tile_first], bits, tile.n);
+            keys_.seen += seen;
           }
         }
       }

@@ -73,7 +73,7 @@ struct Attend::Fused {
   }
 
   // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
-  // `again`: scratch was used last for a piece of the same task and part.
+  // `again`: scratch was used last for a piece of the same task that has the same queries.
   void piece(const Task& task, const Piece& piece, bool again, std::byte* scratch, float* to, int64_t ld_to,
              float* lse) const {
     const auto run_index = static_cast<size_t>(task.run);
@@ -127,6 +127,12 @@ struct Attend::Fused {
     }
   }
 
+  bool have_same_queries(const Task& task, const Piece& a, const Piece& b) const {
+    if (a.part == b.part) return true;
+    const auto& parts = attend.memory_.plans[static_cast<size_t>(task.run)].tile(task.kv_head, task.tile).parts;
+    const KeyPlan::Part &one = parts[static_cast<size_t>(a.part)], &other = parts[static_cast<size_t>(b.part)];
+    return one.turn == other.turn && one.head == other.head;
+  }
   bool is_whole(const Task& task) const {  // its one piece is its z
     if (task.n_pieces != 1 || !layer.parts.empty() || layer.sinks.defined()) return false;
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
@@ -161,23 +167,24 @@ struct Attend::Fused {
     for (int64_t i = 0; i < task.n; ++i) {
       for (int h = 0; h < task.n_heads; ++h) {
         const auto at = static_cast<size_t>(i * task.n_heads + h);
-        for (size_t p = 0; p < all.size(); ++p) {
+        const auto take = [&](size_t p, float* z) {
           const std::byte* from = done + p * piece_bytes;
-          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at];
-          if (lse[p] == kSeesNone) {
-            std::fill_n(rows + p * dim, dim, 0.0f);  // a head that the piece is not of left its z alone
+          const float sum = reinterpret_cast<const float*>(from + piece_z)[at];
+          if (sum == kSeesNone) {
+            std::fill_n(z, dim, 0.0f);  // a head that the piece is not of left its z alone
           } else {
-            std::memcpy(rows + p * dim, reinterpret_cast<const float*>(from) + at * dim, dim * sizeof(float));
+            std::memcpy(z, reinterpret_cast<const float*>(from) + at * dim, dim * sizeof(float));
           }
-        }
+          return sum;
+        };
         size_t n_parts = 0;
         for (size_t begin = 0, end; begin < all.size(); begin = end, ++n_parts) {
           for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
           float* z = part_rows + n_parts * dim;
           if (end == begin + 1) {
-            std::memcpy(z, rows + begin * dim, dim * sizeof(float));
-            part_lse[n_parts] = lse[begin];
+            part_lse[n_parts] = take(begin, z);
           } else {
+            for (size_t p = begin; p < end; ++p) lse[p] = take(p, rows + p * dim);
             kernels::attention_merge(rows + begin * dim, lse + begin, static_cast<int>(end - begin),
                                      static_cast<int>(dim), z, part_lse + n_parts);
           }
@@ -185,7 +192,7 @@ struct Attend::Fused {
           if (touched) part_lse[n_parts] += plan.tile(task.kv_head, task.tile).parts[index].bias;
           if (!layer.parts.empty()) keep_part(task, i, h, index, z, part_lse[n_parts]);
         }
-        if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].n > 0) continue;
+        if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].z.defined()) continue;
         if (!layer.sinks.defined()) {
           kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim),
                                    out(task, i, h), nullptr);
@@ -204,6 +211,7 @@ struct Attend::Fused {
     if (parts.n == 0) return;
     const int64_t n = parts.lse.dim(0), row = (task.first + i) * layer.shape.n_heads + first_head(task) + h;
     parts.lse.data()[row * parts.n + static_cast<int64_t>(index)] = lse;
+    if (!parts.z.defined()) return;
     std::copy_n(z, layer.shape.v_dim,
                 parts.z.data() + (static_cast<int64_t>(index) * n * layer.shape.n_heads + row) * layer.shape.v_dim);
   }
@@ -221,7 +229,7 @@ struct Attend::Fused {
       const Task& task = tasks[static_cast<size_t>(index - n_rows)];
       std::byte* mine = all + slice * static_cast<size_t>(thread);
       for (size_t p = 0; p < task.n_pieces; ++p) {
-        const bool again = p > 0 && pieces(task)[p].part == pieces(task)[p - 1].part;
+        const bool again = p > 0 && have_same_queries(task, pieces(task)[p], pieces(task)[p - 1]);
         partial(task, p, again, mine, mine + kernel + p * piece_bytes);
       }
       join(task, mine + kernel, mine + kernel + most_pieces * piece_bytes);
@@ -247,6 +255,23 @@ struct Attend::Fused {
     for (const Task& task : tasks) join(task, done(task.first_piece), done(n_pieces));
   }
 };
+
+namespace {
+
+// Whether every row has a z of each of n parts, so that none has to be zeros.
+bool every_part_is_made(const KeyPlan& plan, int64_t n) {
+  const auto reads = [](const KeyPlan::Part& part) { return part.head == KeyPlan::kAllHeads && !part.pages.empty(); };
+  for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+    if (!plan.touched(kv)) return false;
+    for (int t = 0; t < plan.n_tiles(); ++t) {
+      const std::vector<KeyPlan::Part>& parts = plan.tile(kv, t).parts;
+      if (static_cast<int64_t>(parts.size()) != n || !std::all_of(parts.begin(), parts.end(), reads)) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
 
 void Attend::cut_tasks(Layer& layer) {
   std::vector<Task>& tasks = memory_.tasks;
@@ -312,12 +337,17 @@ void Attend::cut_tasks(Layer& layer) {
     const auto joins = [l](const auto& method) { return method->joins(l); };
     if (std::none_of(methods(run).begin(), methods(run).end(), joins)) continue;
     Layer::Parts& parts = layer.parts[r];
+    const KeyPlan& plan = memory_.plans[r];
     parts.n = 1;
-    for (int kv = 0; kv < memory_.plans[r].n_kv_heads(); ++kv) {
-      for (int t = 0; memory_.plans[r].touched(kv) && t < memory_.plans[r].n_tiles(); ++t)
-        parts.n = std::max(parts.n, static_cast<int64_t>(std::as_const(memory_.plans[r]).tile(kv, t).parts.size()));
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; plan.touched(kv) && t < plan.n_tiles(); ++t)
+        parts.n = std::max(parts.n, static_cast<int64_t>(plan.tile(kv, t).parts.size()));
     }
-    parts.z = Tensor::zeros({parts.n, run.n(), layer.shape.n_heads, layer.shape.v_dim});
+    const auto weighs = [l](const auto& method) { return method->joins(l) && method->weighs_parts(l); };
+    if (std::any_of(methods(run).begin(), methods(run).end(), weighs)) {
+      const tensor::Shape shape{parts.n, run.n(), layer.shape.n_heads, layer.shape.v_dim};
+      parts.z = every_part_is_made(plan, parts.n) ? Tensor::empty(shape) : Tensor::zeros(shape);
+    }
     parts.lse = Tensor::empty({run.n(), layer.shape.n_heads, parts.n});
     std::fill_n(parts.lse.data(), parts.lse.elements(), kSeesNone);
   }
@@ -349,8 +379,12 @@ Tensor Attend::weights_of_parts(Layer& layer, size_t index, const Tensor& lse) {
     const Method& method = *methods(run)[m];
     if (!method.joins(layer.index)) continue;
     const tensor::EditGuard guard(weights);
+    std::vector<float> before;
+    if (!method.weighs_parts(layer.index)) before.assign(weights.values().begin(), weights.values().end());
     method.join(call(run, layer.index, m, layer.x, layer.h), lse, weights);
     check_not_edited(guard, method);
+    FOVEA_CHECK(before.empty() || std::ranges::equal(before, weights.values()),
+                "attend: {} changed weights of parts, and says that it only looks at them", method.info().name);
     FOVEA_CHECK(weights.defined() && weights.shape() == lse.shape(), "attend: {} left weights {} of parts, wanted {}",
                 method.info().name, weights.shape().to_string(), lse.shape().to_string());
   }
@@ -362,10 +396,11 @@ void Attend::join_parts(Layer& layer, size_t index) {
   const Layer::Parts& parts = layer.parts[index];
   const int n_heads = layer.shape.n_heads, v_dim = layer.shape.v_dim;
   const Tensor weights = weights_of_parts(layer, index, parts.lse);
+  if (!parts.z.defined()) return;
   const int64_t n_rows = run.n() * n_heads;
-  for (int64_t row = 0; row < n_rows; ++row) {
+  const auto join_row = [&](int64_t row) {
     const auto head = static_cast<int>(row % n_heads);
-    if (edits_rows(run, layer, head)) continue;
+    if (edits_rows(run, layer, head)) return;
     float* z = layer.z_of(run.begin + row / n_heads, head);
     std::fill_n(z, v_dim, 0.0f);
     float share = 1;
@@ -375,7 +410,14 @@ void Attend::join_parts(Layer& layer, size_t index) {
       const float weight = weights.data()[row * parts.n + p] * share;
       if (weight != 0.0f) kernels::axpy(v_dim, weight, parts.z.data() + (p * n_rows + row) * v_dim, z);
     }
-  }
+  };
+  constexpr int64_t kRows = 256;  // of a task; fewer, as in decoding, are not worth a job
+  const int64_t n_tasks = (n_rows + kRows - 1) / kRows;
+  const auto join_some = [&](int64_t task, int) {
+    for (int64_t row = task * kRows; row < std::min(n_rows, (task + 1) * kRows); ++row) join_row(row);
+  };
+  if (n_tasks == 1) return join_some(0, 0);
+  pool().for_each(n_tasks, join_some);
 }
 
 }  // namespace fovea::attention

@@ -25,7 +25,8 @@ struct Attend::Layer {
   tensor::Tensor sinks = {}, by_distance = {};  // likewise
   tensor::Tensor plain, q;                      // as projected, and turned
   tensor::Tensor z;                             // [n, n_heads, v_dim]
-  // Where a method joins: of each run, z of every part [parts, n, n_heads, v_dim] and their lse [n, n_heads, parts].
+  // Where a method joins: of each run, the lse of every part [n, n_heads, parts]; where one weighs the parts, their z
+  // [parts, n, n_heads, v_dim] too.
   struct Parts {
     int64_t n = 0;
     tensor::Tensor z, lse;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "fovea/attention/testing/methods.h"
@@ -16,6 +17,30 @@ namespace attend_test {
 using kernels::KvType;
 
 bool everything(int32_t) { return true; }
+
+// Looks at the weights of parts, and changes them all the same if told so.
+class Looker final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-looker", .title = "Looker", .paper = "none", .stages = kJoin, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override { knobs.add("lies", lies_, {.help = "changes them"}); }
+  bool joins(int) const override { return true; }
+  bool weighs_parts(int) const override { return false; }
+  void join(const Call&, const tensor::Tensor& lse, tensor::Tensor& weights) const override {
+    for (int64_t i = 0; i < weights.elements(); i += 3) {
+      const float* w = weights.data() + i;
+      EXPECT_NEAR(w[0] + w[1] + w[2], 1, 1e-5);
+      if (w[1] == 0) continue;
+      EXPECT_NEAR(w[0] / w[1], std::exp(lse.data()[i] - lse.data()[i + 1]), 1e-3 * w[0] / w[1]);
+    }
+    if (lies_) weights.data()[0] *= 0.5f;
+  }
+
+ private:
+  bool lies_ = false;
+};
+FOVEA_REGISTER_METHOD(Looker);
 
 TEST(Attend, EqualsTheSlowTwinInPrefillAndDecode) {
   OneLayer layer;
@@ -282,6 +307,13 @@ TEST(Attend, JoinWeighsTheClassesOfKeys) {
       layer.expect_head(row == 300 ? next : z, row == 300 ? 0 : row, head, layer.weighed(head, pattern));
     }
   }
+}
+
+TEST(Attend, WhatOnlyLooksAtTheClassesOfKeysChangesNoBit) {
+  OneLayer layer("test-classes,test-looker"), parts("test-classes"), lies("test-classes,test-looker:lies=true");
+  EXPECT_EQ(layer.feed(300), parts.feed(300));
+  EXPECT_EQ(layer.feed(1, /*decoding=*/true), parts.feed(1, /*decoding=*/true));
+  EXPECT_THROW(lies.feed(300), CheckFailed);
 }
 
 TEST(Attend, APartMayBeTurnedAsIfTheRowStoodElsewhereAndHaveABias) {

@@ -143,6 +143,8 @@ class Method {
   // join: weights of the parts of each row, [n, n_heads, parts]. They come as the softmax over lse (the same shape;
   // -inf for a part that a row does not have), which makes all parts one softmax; z is their weighted sum.
   virtual bool joins(int /*layer*/) const { return false; }
+  // Where it joins: false if it only looks at the weights, so that z of every part need not be kept.
+  virtual bool weighs_parts(int /*layer*/) const { return true; }
   virtual void join(const Call&, const tensor::Tensor& /*lse*/, tensor::Tensor& /*weights*/) const {}
   // gate: z of all heads, [n, n_heads, v_dim].
   virtual bool gates(int /*layer*/, bool /*decoding*/) const { return false; }

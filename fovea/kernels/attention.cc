@@ -195,26 +195,17 @@ struct Strip {
     for (int d = 0; d < args.k_dim; d += 16) __builtin_prefetch(source + d);
   }
 
-  // Packs q (as codes up to `query_codes`; 0: as floats), reads the rules and clears the state.
+  // Packs q (as codes up to `query_codes`; 0: as floats) and begins.
   void open(float scale, int query_codes) {
     constexpr int kAhead = 4;
-    clear();
+    begin_rows();
     for (int row = 0; row < kAhead; ++row) prefetch_query(row);
     for (int first = 0; first < n_rows; first += height) {
       const int r_block = rows_at(first);
       for (int r = 0; r < r_block; ++r) {
         const int row = first + r;
         prefetch_query(row + kAhead);
-        const float* source = nullptr;  // a padded row sees nothing
-        rules[row] = {-1, 0, 0};
-        if (row < n_rows) {
-          const int64_t head = head_of(row), query = query_of(row);
-          const KeyRule& rule = args.head_rules ? args.head_rules[head] : args.rule;
-          const int32_t position = args.q_pos[query];
-          rules[row] = {static_cast<int32_t>(smaller(int64_t{position} + rule.ahead, kNoPosition - 1)),
-                        static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
-          source = query_at(row);
-        }
+        const float* source = row < n_rows ? query_at(row) : nullptr;  // a padded row sees nothing
         if (query_codes > 0) {
           q_scales[row] = pack_codes(source, query_codes, q_codes(first) + 2 * r, r_block) * scale;
         } else {
@@ -225,10 +216,18 @@ struct Strip {
     }
   }
 
-  // The state of rows that have seen nothing, the padded ones too.
-  void clear() {
+  // Reads the rules; the state of rows that have seen nothing, the padded ones too.
+  void begin_rows() {
     int rows = 0;
     for (int first = 0; first < n_rows; first += height) rows = first + rows_at(first);
+    for (int row = 0; row < rows; ++row) {
+      rules[row] = {-1, 0, 0};
+      if (row >= n_rows) continue;
+      const KeyRule& rule = args.head_rules ? args.head_rules[head_of(row)] : args.rule;
+      const int32_t position = args.q_pos[query_of(row)];
+      rules[row] = {static_cast<int32_t>(smaller(int64_t{position} + rule.ahead, kNoPosition - 1)),
+                    static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
+    }
     for (int row = 0; row < rows; ++row) m[row] = kMinusInfinity;
     __builtin_memset(l, 0, static_cast<size_t>(rows) * kLanes * sizeof(float));
     __builtin_memset(o, 0, static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float));
@@ -406,7 +405,7 @@ template <typename Pages>
 void attend_strip(Strip& strip, bool is_open) {
   const AttentionArgs& args = strip.args;
   if (is_open) {
-    strip.clear();
+    strip.begin_rows();
   } else {
     strip.open(args.scale * kLog2E, Pages::kQueries);
   }

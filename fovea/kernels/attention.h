@@ -73,7 +73,7 @@ struct AttentionArgs {
   int64_t ld_z = 0;
   float* lse = nullptr;     // [n_queries, group] log-sum-exp of the scaled scores, or null
   void* scratch = nullptr;  // attention_scratch_bytes, 64-byte aligned, one per thread
-  // The call before with this scratch had the same rows under the same rules, over other keys: what it made of the
+  // The call before with this scratch had the same rows, over other keys or under other rules: what it made of the
   // queries serves again.
   bool same_rows = false;
 };

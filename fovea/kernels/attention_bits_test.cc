@@ -180,6 +180,7 @@ TEST(AttentionBits, TheSameRowsOverOtherKeysGiveTheBitsOfACallOfTheirOwn) {
         for (size_t begin = 0; begin < all.size(); begin += 4) {
           p.blocks.assign(all.begin() + static_cast<std::ptrdiff_t>(begin),
                           all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), begin + 4)));
+          p.head_rules[1].n_sink = static_cast<int32_t>(begin);  // rules may differ from call to call
           const Answer alone = run(p, p.n_queries);
           Answer again;
           again.z.assign(alone.z.size(), 77.0f), again.lse.assign(alone.lse.size(), 77.0f);
