@@ -121,6 +121,7 @@ class Run {
     result.step = trainer_->steps_done();
     result.loss = progress_.loss;
     if (std::isfinite(progress_.eval_loss)) result.eval_loss = progress_.eval_loss;
+    result.seconds = progress_.seconds + seconds_since(start_);
     result.tokens_per_second = busy > 0 ? static_cast<double>(tokens) / busy : 0;
     return result;
   }
@@ -280,9 +281,9 @@ class Run {
     return how_to_go_on();
   }
   Error how_to_go_on() const {
-    return make_error(ErrorCode::kCancelled,
-                      "stopped behind step {} of {}, which is saved; go on with: fovea train {} --resume",
-                      trainer_->steps_done(), last_step(), path_);
+    return make_error(ErrorCode::kCancelled, "stopped behind step {} of {}, which is saved; go on with: {}",
+                      trainer_->steps_done(), last_step(),
+                      options_.go_on.empty() ? fmt::format("fovea train {} --resume", path_) : options_.go_on);
   }
 
   Json training() const {

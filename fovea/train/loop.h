@@ -26,6 +26,7 @@ struct TrainOptions {
   int64_t steps = 0;     // > 0: the run ends here; its schedule stays that of the config
   const std::atomic<bool>* cancel = nullptr;
   std::string program = {};  // which program made the model: version and commit
+  std::string go_on = {};    // the command that goes on with a run that was stopped; empty: fovea train's
   std::function<void(const StepReport&)> on_step = {};
   std::function<void(std::string_view sentence)> tell = {};
 };
@@ -36,6 +37,7 @@ struct TrainResult {
   double loss = 0;                   // of the last step
   std::optional<double> eval_loss = {};
   double tokens_per_second = 0;  // of this run, without evaluations
+  double seconds = 0;            // of all runs together, as far as they count: from checkpoint to checkpoint
 };
 
 // kUsage and kData name the setting or the file that is wrong. kFailed: the loss or a gradient was no number any more,

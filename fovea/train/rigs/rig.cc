@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -74,9 +73,9 @@ Result<MadeRig> make_rig(std::string_view name, const TrainOptions& options) {
   FOVEA_RETURN_IF_ERROR(write_file_atomic(path, config->dump(2) + "\n"));
   TrainOptions asked = options;
   asked.resume = fs::exists(folder + "/checkpoint", error), asked.restart = false, asked.steps = 0;
-  const auto began = std::chrono::steady_clock::now();
+  asked.go_on = fmt::format("fovea rig {}", own);
   FOVEA_ASSIGN_OR_RETURN(const TrainResult result, train(path, asked));
-  made.minutes = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() / 60;
+  made.minutes = result.seconds / 60;
   made.trained = true;
   FOVEA_CHECK(result.eval_loss.has_value(), "the config of the rig {} has no eval", own);
   made.reached = *result.eval_loss;

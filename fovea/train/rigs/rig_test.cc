@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
@@ -75,16 +77,21 @@ TEST_F(Rigs, WhatDoesNotReachItsGateIsNoRigNowAndLater) {
 TEST_F(Rigs, GoOnWhereTheyWereBrokenOff) {
   std::atomic<bool> cancel{false};
   TrainOptions options{.cancel = &cancel};
-  options.on_step = [&](const StepReport& at) { cancel = at.step == 3; };
+  options.on_step = [&](const StepReport& at) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    cancel = at.step == 3;
+  };
   const auto broken = make_rig("test-easy", options);
   ASSERT_FALSE(broken.has_value());
   EXPECT_EQ(broken.error().code, ErrorCode::kCancelled);
+  EXPECT_THAT(broken.error().message, HasSubstr("go on with: fovea rig test-easy"));
   cancel = false;
   int64_t first_step = 0;
   options.on_step = [&](const StepReport& at) { first_step = first_step == 0 ? at.step : first_step; };
   const auto made = make_rig("test-easy", options);
   ASSERT_TRUE(made.has_value()) << made.error().message;
   EXPECT_GT(first_step, 1);
+  EXPECT_GE(made->minutes, 0.06 / 60) << "those of the run that was broken off are forgotten";
   const auto whole = make_rig("test-easy", {.program = "another"});
   ASSERT_TRUE(whole.has_value()) << whole.error().message;
   EXPECT_EQ(made->reached, whole->reached);
