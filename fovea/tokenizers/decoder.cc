@@ -52,9 +52,9 @@ class ByteFallback final : public TokenStep {
   }
 };
 
-class Metaspace final : public TokenStep {
+class MetaspaceStep final : public TokenStep {
  public:
-  Metaspace(std::string mark, bool has_prefix) : mark_(std::move(mark)), has_prefix_(has_prefix) {}
+  MetaspaceStep(std::string mark, bool has_prefix) : mark_(std::move(mark)), has_prefix_(has_prefix) {}
   void apply(std::string& token, Place place) const override {
     replace_all(token, mark_, place.first && has_prefix_ ? "" : " ");
   }
@@ -65,9 +65,9 @@ class Metaspace final : public TokenStep {
   bool has_prefix_;
 };
 
-class WordPiece final : public TokenStep {
+class WordPieceStep final : public TokenStep {
  public:
-  WordPiece(std::string mark, bool cleanup) : mark_(std::move(mark)), cleanup_(cleanup) {}
+  WordPieceStep(std::string mark, bool cleanup) : mark_(std::move(mark)), cleanup_(cleanup) {}
   void apply(std::string& token, Place place) const override {
     if (!place.first) {
       if (token.starts_with(mark_)) {
@@ -103,18 +103,18 @@ class Suffix final : public TokenStep {
   std::string mark_;
 };
 
-class ReplaceText final : public TokenStep {
+class ReplaceTextStep final : public TokenStep {
  public:
-  ReplaceText(std::string what, std::string by) : what_(std::move(what)), by_(std::move(by)) {}
+  ReplaceTextStep(std::string what, std::string by) : what_(std::move(what)), by_(std::move(by)) {}
   void apply(std::string& token, Place) const override { replace_all(token, what_, by_); }
 
  private:
   std::string what_, by_;
 };
 
-class ReplaceRegex final : public TokenStep {
+class ReplaceRegexStep final : public TokenStep {
  public:
-  ReplaceRegex(Regex what, std::string by) : what_(std::move(what)), by_(std::move(by)) {}
+  ReplaceRegexStep(Regex what, std::string by) : what_(std::move(what)), by_(std::move(by)) {}
   void apply(std::string& token, Place) const override {
     TextEdit edit(token, false);
     Regex::Matches matches(what_, token);
@@ -128,9 +128,9 @@ class ReplaceRegex final : public TokenStep {
   std::string by_;
 };
 
-class Strip final : public TokenStep {
+class StripStep final : public TokenStep {
  public:
-  Strip(std::string character, size_t start, size_t stop) : c_(std::move(character)), start_(start), stop_(stop) {}
+  StripStep(std::string character, size_t start, size_t stop) : c_(std::move(character)), start_(start), stop_(stop) {}
   void apply(std::string& token, Place) const override {
     size_t begin = 0, end = token.size();
     for (size_t i = 0; i < start_ && token.compare(begin, c_.size(), c_) == 0; ++i) begin += c_.size();
@@ -165,21 +165,21 @@ class Ctc final : public TokenStep {
 TokenStepPtr make_byte_level_decoder() { return std::make_unique<ByteLevel>(); }
 TokenStepPtr make_byte_fallback_decoder() { return std::make_unique<ByteFallback>(); }
 TokenStepPtr make_metaspace_decoder(std::string mark, bool has_prefix) {
-  return std::make_unique<Metaspace>(std::move(mark), has_prefix);
+  return std::make_unique<MetaspaceStep>(std::move(mark), has_prefix);
 }
 TokenStepPtr make_word_piece_decoder(std::string inner_mark, bool cleanup) {
-  return std::make_unique<WordPiece>(std::move(inner_mark), cleanup);
+  return std::make_unique<WordPieceStep>(std::move(inner_mark), cleanup);
 }
 TokenStepPtr make_join_decoder() { return std::make_unique<Join>(); }
 TokenStepPtr make_suffix_decoder(std::string last_mark) { return std::make_unique<Suffix>(std::move(last_mark)); }
 TokenStepPtr make_replace_decoder(std::string what, std::string by) {
-  return std::make_unique<ReplaceText>(std::move(what), std::move(by));
+  return std::make_unique<ReplaceTextStep>(std::move(what), std::move(by));
 }
 TokenStepPtr make_replace_decoder(Regex what, std::string by) {
-  return std::make_unique<ReplaceRegex>(std::move(what), std::move(by));
+  return std::make_unique<ReplaceRegexStep>(std::move(what), std::move(by));
 }
 TokenStepPtr make_strip_decoder(std::string character, size_t start, size_t stop) {
-  return std::make_unique<Strip>(std::move(character), start, stop);
+  return std::make_unique<StripStep>(std::move(character), start, stop);
 }
 TokenStepPtr make_ctc_decoder(std::string pad, std::string word_delimiter, bool cleanup) {
   return std::make_unique<Ctc>(std::move(pad), std::move(word_delimiter), cleanup);

@@ -134,17 +134,19 @@ Status word_piece(const Vocabulary& v, Pipeline& p) {
   return set_word_piece(p, inner, v.unknown, 100);
 }
 
-struct Kind {
+struct KindReader {
   std::string_view name;
   Status (*read)(const Vocabulary&, Pipeline&);
 };
-constexpr Kind kKinds[] = {{"gpt2", byte_pairs}, {"llama", sentence_piece}, {"bert", word_piece}, {"t5", unigram}};
+constexpr KindReader kReaders[] = {
+    {"gpt2", byte_pairs}, {"llama", sentence_piece}, {"bert", word_piece}, {"t5", unigram}};
 
 }  // namespace
 
 Result<Pipeline> gguf_pipeline(const Vocabulary& v) {
-  const auto kind = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.name == v.kind; });
-  if (kind == std::end(kKinds)) {
+  const auto kind =
+      std::find_if(std::begin(kReaders), std::end(kReaders), [&](const KindReader& k) { return k.name == v.kind; });
+  if (kind == std::end(kReaders)) {
     return Error{
         ErrorCode::kUnsupported,
         fmt::format("{}: a tokenizer of kind {} is not supported; \"gpt2\", \"llama\", \"bert\" and \"t5\" are", v.name,
