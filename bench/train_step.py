@@ -13,8 +13,11 @@ import subprocess
 import sys
 import time
 
-import torch
-import torch.nn.functional as F
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    sys.exit(f"{__doc__}\ntrain_step.py: this Python has no torch: pip install torch")
 
 LAYERS, VOCAB, TOKENS = 4, 4096, 1024
 

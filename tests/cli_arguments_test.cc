@@ -233,6 +233,14 @@ TEST_F(Arguments, AnEstimateReadsNoWeightAndNamesTheMemory) {
   const Json window = answer({"--estimate", "-n", "4000", "--attention", "streaming-llm:window=40"});
   EXPECT_EQ(window["answer_tokens"], 4000);  // past the context
   EXPECT_LT(window["kv_bytes"], answer({"--estimate", "-n", "-1"})["kv_bytes"]);
+  EXPECT_THAT(fails(2, hello({"--estimate", "--attention", "nosuch"})), HasSubstr("nosuch"));
+  EXPECT_THAT(fails(2, hello({"--estimate", "--attention", "streaming-llm:window=0"})), HasSubstr("window"));
+  EXPECT_THAT(fails(66, hello({"--estimate", "--profile", path("no.json")})), HasSubstr("no.json"));
+  EXPECT_THAT(fails(2, hello({"--estimate", "--quantize", "q9"})), HasSubstr("q9"));
+  EXPECT_GT(answer({"--estimate", "--quantize", "f32"})["weights_bytes"], run_["weights_bytes"]);
+  const Ended needs = run(hello({"--estimate", "--attention", "streaming-llm:full=0.5:window=20"}));
+  EXPECT_EQ(needs.code, 0);
+  EXPECT_THAT(needs.err, HasSubstr("the estimate is that of dense attention: streaming-llm needs the retrieval"));
   const std::string text = file("a.txt", "The cat is red.\n");
   const Json ask = json({"ask", "-m", kTiny, "-f", text, "Which colour?", "-n", "8", "--estimate", "--json"});
   const Json asked = json({"ask", "-m", kTiny, "-f", text, "Which colour?", "-n", "8", "--json"});

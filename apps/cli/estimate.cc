@@ -7,9 +7,15 @@
 
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/pipeline.h"
+#include "fovea/base/bytes.h"
+#include "fovea/base/file.h"
+#include "fovea/base/log.h"
+#include "fovea/engine/head_profile.h"
+#include "fovea/formats/requantize.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/wide_form.h"
 #include "fovea/models/support/config.h"
+#include "fovea/probe/measures/profile.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -24,6 +30,44 @@ uint64_t activation_bytes(const attention::ModelShape& shape, int64_t n_tokens) 
   const int64_t heads = (2 * shape.n_heads + 2 * shape.n_kv_heads) * shape.head_dim;
   const int64_t row = 4 * shape.d_model + heads + 3 * shape.d_ff;
   return static_cast<uint64_t>(n_tokens * row + shape.vocab_size) * sizeof(float);
+}
+
+// The methods asked for. Whose profile would have to be looked for is not known without the model's weights: then the
+// estimate is that of dense attention, and a warning says so. They read `profile` as long as they are there.
+Result<attention::Pipeline> methods_of(const ModelFlags& flags, const attention::ModelShape& shape,
+                                       attention::HeadProfile& profile) {
+  attention::ModelShape model = shape;
+  if (!flags.profile.empty()) {
+    constexpr uint64_t kMaxBytes = 64 << 20;
+    FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(flags.profile, kMaxBytes));
+    FOVEA_ASSIGN_OR_RETURN(profile, engine::parse_head_profile(text, quote(flags.profile, 4096), shape));
+  } else {
+    // One with all that can be measured, the same for every head: it tells wrong knobs from a missing profile.
+    profile.n_layers = shape.n_layers, profile.n_heads = shape.n_heads, profile.n_kv_heads = shape.n_kv_heads;
+    for (const auto& [name, column] : probe::profile_columns())
+      probe::set_column(profile, name, std::vector<double>(profile.size(column.of), 0.0));
+  }
+  auto without = attention::Pipeline::parse(flags.attention, shape);
+  if (without) return without;
+  model.profile = &profile;
+  auto with = attention::Pipeline::parse(flags.attention, model);
+  if (!with || !flags.profile.empty()) return with;
+  log_warning("the estimate is that of dense attention: {}", without.error().message);
+  return attention::Pipeline();
+}
+
+// The tensors as they will be in memory.
+Result<std::vector<formats::PlannedTensor>> planned(const ModelFlags& flags, const formats::ModelSource& source) {
+  if (flags.quantize.empty()) {
+    std::vector<formats::PlannedTensor> plan;
+    for (const auto& tensor : source.tensors()) plan.push_back({&tensor, tensor.dtype, tensor.bytes});
+    return plan;
+  }
+  FOVEA_ASSIGN_OR_RETURN(const kernels::DType type, formats::parse_type(flags.quantize));
+  const auto* gguf = dynamic_cast<const formats::Gguf*>(&source);
+  if (!gguf)
+    return make_error(ErrorCode::kUsage, "--estimate with --quantize wants a GGUF file: see fovea convert --dry-run");
+  return formats::plan_types(*gguf, type);
 }
 
 }  // namespace
@@ -42,18 +86,19 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   const int64_t n_passes = (n_prompt + chunk - 1) / chunk;
 
   uint64_t weights = 0, wider = 0, widened = 0;  // types without a kernel of their own take a wider form in memory
-  for (const auto& tensor : source->tensors()) {
-    const uint64_t packed =
-        tensor.dims.size() == 2 ? kernels::packed_bytes({tensor.dtype, tensor.dims[1], tensor.dims[0], nullptr}) : 0;
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<formats::PlannedTensor> plan, planned(flags, *source));
+  for (const formats::PlannedTensor& tensor : plan) {
+    const std::vector<int64_t>& dims = tensor.from->dims;
+    const uint64_t packed = dims.size() == 2 ? kernels::packed_bytes({tensor.to, dims[1], dims[0], nullptr}) : 0;
     const bool is_wider = kernels::is_widened(tensor.bytes, packed);
     weights += is_wider ? packed : tensor.bytes;
     if (is_wider) wider += packed, widened += tensor.bytes;
   }
   const kernels::KvType type = cache_type_of(common, flags);
   const attention::KvCache cache(attention::CacheShape::of(shape, type));
-  // What the methods promise to keep; a program that cannot be read here (a profile is missing) counts as dense.
-  auto parsed = attention::Pipeline::parse(flags.attention, shape);
-  const attention::Pipeline pipeline = parsed ? std::move(*parsed) : attention::Pipeline();
+  // What the methods promise to keep.
+  attention::HeadProfile profile;
+  FOVEA_ASSIGN_OR_RETURN(const attention::Pipeline pipeline, methods_of(flags, shape, profile));
   const auto kv = [&](int64_t n_keys) {
     uint64_t bytes = 0;
     for (int layer = 0; layer < shape.n_layers; ++layer) {

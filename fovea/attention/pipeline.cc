@@ -131,7 +131,11 @@ Result<Pipeline> Pipeline::parse(std::string_view spec, const ModelShape& model)
     Knobs knobs;
   };
   std::vector<Entry> entries;
+  if (spec.ends_with(".json"))
+    return make_error(ErrorCode::kUsage, "--attention {}: a file of methods is named with @ before it", quote(spec));
   for (std::string_view part : split(spec, ',')) {
+    while (part.starts_with(' ')) part.remove_prefix(1);
+    while (part.ends_with(' ')) part.remove_suffix(1);
     const std::vector<std::string_view> fields = split(part, ':');
     size_t first_knob = 0;
     if (fields[0].find('=') == std::string_view::npos) {

@@ -53,7 +53,7 @@ TEST(Pipeline, MethodsKeepTheirOrderAndKnobs) {
 }
 
 TEST(Pipeline, ACommaBeforeAKnobSeparatesKnobsAndUnderscoresReadAsHyphens) {
-  const auto pipeline = parse("test_rule:window=4,n_sink=2,scale");
+  const auto pipeline = parse("test_rule:window=4, n_sink=2, scale");
   ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
   EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale");
 }
@@ -77,6 +77,7 @@ TEST(Pipeline, ASpecThatIsNoneQuotesItself) {
   EXPECT_THAT(refusal("scale:=1"), HasSubstr("KNOB=VALUE"));
   EXPECT_THAT(refusal("dense,scale"), HasSubstr("dense stands alone"));
   EXPECT_THAT(refusal("scale,auto"), HasSubstr("auto stands alone"));
+  EXPECT_THAT(refusal("policy.json"), HasSubstr("named with @ before it"));
 }
 
 TEST(Pipeline, APairThatCannotComposeIsRefusedInEitherOrder) {
