@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "fovea/attention/method.h"
@@ -97,9 +98,9 @@ class StreamingLlm final : public Method {
             KeyPlan::Part mine = part;
             if (!all) mine.head = g;
             if (all || first[g]) {
-              parts.push_back(narrowed(mine, plan.pages(kv), /*sinks=*/true, oldest));
+              parts.push_back(narrowed(mine, call, plan, kv, tile, /*sinks=*/true, oldest));
               parts.back().turn = turn;
-              mine = narrowed(mine, plan.pages(kv), /*sinks=*/false, oldest);
+              mine = narrowed(mine, call, plan, kv, tile, /*sinks=*/false, oldest);
             }
             parts.push_back(std::move(mine));
           }
@@ -125,8 +126,10 @@ class StreamingLlm final : public Method {
 
  private:
   enum Positions { kText, kCache };
-  // The sinks' pages and rule of a part, or those of the window, whose oldest key is behind `oldest`.
-  KeyPlan::Part narrowed(KeyPlan::Part part, std::span<const KeyBlock> pages, bool sinks, int32_t oldest) const {
+  // The sinks' pages and rule of a part of the tile, or those of the window, whose oldest key is behind `oldest`.
+  KeyPlan::Part narrowed(KeyPlan::Part part, const Call& call, const KeyPlan& plan, int kv, KeyPlan::Tile& tile,
+                         bool sinks, int32_t oldest) const {
+    const std::span<const KeyBlock> pages = plan.pages(kv);
     std::erase_if(part.pages, [&](const KeyPlan::Page& page) {
       const int32_t* keys = pages[static_cast<size_t>(page.index)].positions;
       const auto here = [&](int32_t key) {
@@ -134,13 +137,26 @@ class StreamingLlm final : public Method {
       };
       return std::none_of(keys, keys + kernels::kPageKeys, here);
     });
-    for (KeyRule& rule : part.rules) {
-      if (sinks) {
-        rule.n_sink = rule.window == KeyRule().window ? n_sink_ : std::min(rule.n_sink, n_sink_);
-        rule.window = 0;
-      } else {
-        rule.n_sink = 0;
-        rule.window = std::min(rule.window, window_);
+    const auto is_wider = [&](const KeyRule& rule) {
+      return sinks ? rule.window == KeyRule().window || rule.n_sink >= n_sink_
+                   : rule.n_sink == 0 || rule.window >= window_;
+    };
+    if (std::all_of(part.rules.begin(), part.rules.end(), is_wider)) {
+      for (KeyRule& rule : part.rules) {
+        rule.n_sink = sinks ? n_sink_ : 0;
+        rule.window = sinks ? 0 : std::min(rule.window, window_);
+      }
+      return part;
+    }
+    // Neither rule holds the other, as where the layer has a window of its own: masks say what both let through.
+    const KeyRule own{sinks ? n_sink_ : 0, sinks ? 0 : window_, INT32_MAX};
+    for (KeyPlan::Page& page : part.pages) {
+      const uint32_t* before = std::exchange(page.bits, nullptr);  // other parts read that mask
+      const std::span<uint32_t> bits = plan.mask(tile, page);
+      for (size_t i = 0; i < bits.size(); ++i) {
+        const size_t row = static_cast<size_t>(tile.first) + i % static_cast<size_t>(tile.n);
+        const uint32_t seen = seen_slots(own, call.q_pos[row], pages[static_cast<size_t>(page.index)]);
+        bits[i] = (before ? before[i] : ~uint32_t{0}) & seen;
       }
     }
     return part;

@@ -48,6 +48,21 @@ TEST(StreamingLlm, PositionsAreThoseInsideTheCache) {
   }
 }
 
+TEST(StreamingLlm, ALayersOwnWindowHidesSinksOnlyBehindIt) {
+  for (const char* positions : {"cache", "text"}) {
+    OneLayer layer(std::string("streaming-llm:n_sink=2:window=3:positions=") + positions);
+    layer.use([](AttentionShape& site) { site.window = 12; });
+    const std::vector<float> z = layer.feed(40);
+    const bool cached = std::string(positions) == "cache";
+    for (const int row : {2, 4, 5, 9, 11, 12, 13, 39}) {
+      const auto sees = [row](int32_t key) { return key > row - 12 && (key < 2 || key > row - 3); };
+      const auto stands = [&](int32_t key) { return cached && key < 2 ? std::min(row, 2 + 3 - 1) : row; };
+      for (int head = 0; head < 4; ++head)
+        layer.expect_head(z, row, head, layer.weighed(head, layer.pattern_at(head, row, sees, stands)));
+    }
+  }
+}
+
 TEST(StreamingLlm, WhatWasEvictedDoesNotShowHoweverMuchItWas) {
   for (const int evicted : {100, 5000, 60000}) {
     OneLayer little("streaming-llm:n_sink=4:window=40"), much("streaming-llm:n_sink=4:window=40");
