@@ -139,6 +139,16 @@ TEST(Pipeline, ErrorsOfAPolicyFileHaveLineAndColumn) {
               AllOf(HasSubstr("line 2, column 2"), HasSubstr("twice")));
 }
 
+TEST(Pipeline, ANumberOfAPolicyFileIsReadAsItIsWritten) {
+  const auto spec = [](const std::string& heads) {
+    const auto pipeline = parse("@" + policy_file("[{\"method\": \"scale\", \"he\\u0061ds\" :\n " + heads + "}]"));
+    return pipeline ? pipeline->spec() : pipeline.error().message;
+  };
+  EXPECT_EQ(spec("0.0"), spec("\"0.0\""));
+  EXPECT_THAT(spec("0.10"), HasSubstr("head 10"));  // this model has 8: 0.1 would be one of them
+  EXPECT_THAT(spec("0.1 "), HasSubstr("heads=0.1"));
+}
+
 // A state that counts calls.
 class Counting final : public Method {
  public:

@@ -58,6 +58,14 @@ struct Places {
   }
 };
 
+// The number behind the key at `at` as it is written: head 1.10 is not head 1.1.
+std::string number_behind(std::string_view text, size_t at) {
+  size_t end = at + 1;  // of the key, whose quote is at `at`
+  while (text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+  const size_t begin = text.find_first_not_of(": \n\r\t", end + 1);
+  return std::string(text.substr(begin, text.find_first_of(",} \n\r\t", begin) - begin));
+}
+
 }  // namespace
 
 Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
@@ -84,8 +92,10 @@ Result<std::vector<PolicyEntry>> read_policy_file(const std::string& path) {
       const Json& value = json[key.name];
       if (!value.is_primitive() || value.is_null())
         return error_at(key.at, fmt::format("knob {} must be a number, string or switch", quote(key.name, 40)));
-      read.knobs.push_back(
-          {key.name, value.is_string() ? value.get<std::string>() : value.dump(), place_in(text, key.at)});
+      const std::string written = value.is_string()         ? value.get<std::string>()
+                                  : value.is_number_float() ? number_behind(text, key.at)
+                                                            : value.dump();
+      read.knobs.push_back({key.name, written, place_in(text, key.at)});
     }
     out.push_back(std::move(read));
   }

@@ -83,7 +83,9 @@ Result<std::unique_ptr<TrainedModel>> TrainedModel::open(Settings& config, int64
   const attention::ModelShape& shape = model->config().shape;
   if (context > shape.n_ctx)
     config.wrong("context", fmt::format("is {}; the model has {} positions", context, shape.n_ctx));
-  FOVEA_ASSIGN_OR_RETURN(model->pipeline_, attention::Pipeline::parse(config.text("attention", "dense"), shape));
+  const std::string attention = config.text("attention", "dense");
+  if (!config.good()) return config.finish().error();
+  FOVEA_ASSIGN_OR_RETURN(model->pipeline_, attention::Pipeline::parse(attention, shape));
   FOVEA_RETURN_IF_ERROR(check_trains(model->pipeline_, shape));
   if (model->pipeline_.keeps_state() && config.flag("recompute", false))
     config.wrong("recompute", "is true with a method that keeps state, which blocks that run again cannot have");

@@ -59,8 +59,8 @@ class RetrievalHeads final : public Method {
     const int n = std::abs(mask_top_);
     const int first = mask_top_ > 0 ? 0 : std::max(n, std::min(kNotRandom, n_all / 2));
     if (n > n_all - first) {
-      return make_error(ErrorCode::kUsage, "knob mask_top is {}; this model has {} heads to choose from", mask_top_,
-                        n_all - first);
+      return make_error(ErrorCode::kUsage, "knob mask_top is {}; this model has {} heads, of which {} can be taken",
+                        mask_top_, n_all, mask_top_ > 0 ? n_all : n_all / 2);
     }
     FOVEA_ASSIGN_OR_RETURN(std::vector<int> ranked, top_heads(model, "retrieval", n_all));
     Rng random(static_cast<uint64_t>(seed_));

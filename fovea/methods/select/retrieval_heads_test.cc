@@ -136,7 +136,7 @@ TEST(RetrievalHeads, TheControlMasksAsManyOthersBySeed) {
   const auto none_left =
       Pipeline::parse("retrieval-heads:mask_top=-5", OneLayer("dense", kernels::KvType::kF32, &profile).shape());
   ASSERT_FALSE(none_left.has_value());
-  EXPECT_THAT(none_left.error().message, AllOf(HasSubstr("mask_top is -5"), HasSubstr("3 heads")));
+  EXPECT_THAT(none_left.error().message, AllOf(HasSubstr("mask_top is -5"), HasSubstr("of which 4 can be taken")));
 }
 
 TEST(RetrievalHeads, RefusesAnUnknownModeOrAMissingProfileAndNamesTheKnob) {
