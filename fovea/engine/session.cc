@@ -230,9 +230,10 @@ Result<Tensor> Session::forward(const Batch& batch, std::span<const models::Give
                       hooks_, {.given = given, .to_hidden = to_hidden, .adapters = adapters_, .keys = &keys});
   FOVEA_RETURN_IF_ERROR(model_->source().check_intact());
   if (logits.defined() && logits.elements() > 0 && !all_finite(logits.values())) {
-    return make_error(ErrorCode::kData,
-                      "{}: the model's answer is not a number (NaN or Inf); fovea check names weights that are not numbers",
-                      model_->source().name());
+    return make_error(
+        ErrorCode::kData,
+        "{}: the model's answer is not a number (NaN or Inf); fovea check names weights that are not numbers",
+        model_->source().name());
   }
   keys_ += keys;
   return logits;
