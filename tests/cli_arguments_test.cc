@@ -229,6 +229,8 @@ TEST_F(Arguments, AnEstimateReadsNoWeightAndNamesTheMemory) {
   EXPECT_EQ(answer({"--estimate", "-b", "8"})["passes"], (run_["prompt_tokens"].get<int>() + 7) / 8);
   EXPECT_EQ(answer({"--estimate", "-n", "-1"})["answer_tokens"], 512 - run_["prompt_tokens"].get<int>());
   EXPECT_LT(answer({"--estimate", "--cache-type", "q8_0"})["kv_bytes"], run_["kv_bytes"]);
+  EXPECT_LT(answer({"--estimate", "--attention", "streaming-llm:n_sink=0:window=1"})["prompt_gflop"],
+            run_["prompt_gflop"]);
   EXPECT_THAT(fails(65, hello({"--estimate", "-c", "8"})), HasSubstr("holds 8"));
   const Json window = answer({"--estimate", "-n", "4000", "--attention", "streaming-llm:window=40"});
   EXPECT_EQ(window["answer_tokens"], 4000);  // past the context

@@ -55,6 +55,9 @@ TEST_F(Cli, AnswersVersionBothWays) {
 TEST_F(Cli, ATypoGetsTheNearestName) {
   EXPECT_THAT(fails(2, {"shwo", "x"}), HasSubstr("did you mean show?"));
   EXPECT_THAT(fails(2, {"show", "x", "--jsno"}), HasSubstr("did you mean --json?"));
+  EXPECT_THAT(fails(2, {"show", "--jsno"}), HasSubstr("did you mean --json?"));  // and not that MODEL is missing
+  EXPECT_THAT(fails(2, {"quant", "x"}), HasSubstr("did you mean quantize?"));
+  EXPECT_THAT(fails(2, {"run", "x", "--ctx", "9"}), HasSubstr("did you mean --ctx-size?"));
   EXPECT_THAT(fails(2, {"xyzzyxyzzy"}), Not(HasSubstr("did you mean")));
   EXPECT_THAT(fails(2, {}), HasSubstr("--help"));
 }

@@ -88,7 +88,7 @@ def section(result):
     lines += ["; ".join(fact for fact in facts if fact) + ".", ""] if any(facts) else []
     render = {"peers": peers, "roofline": roofline}.get(result["benchmark"], table)
     lines += [render(result["rows"])]
-    for note in result.get("notes", []):
+    for note in result.get("notes", []) + ([result["note"]] if "note" in result else []):
         lines += ["", note]
     return "\n".join(lines)
 

@@ -70,6 +70,37 @@ Result<std::vector<formats::PlannedTensor>> planned(const ModelFlags& flags, con
   return formats::plan_types(*gguf, type);
 }
 
+// Two for each weight and token that meet: of the rows of a vocabulary the last token's alone, of experts those used.
+double weight_operations(const models::Config& config, const formats::ModelSource& source, int64_t n_prompt) {
+  double per_token = 0;
+  for (const auto& tensor : source.tensors()) {
+    const std::vector<int64_t>& dims = tensor.dims;
+    if (dims.size() < 2 || (dims.size() == 2 && dims[1] == config.shape.vocab_size)) continue;
+    double n = 1;
+    for (const int64_t dim : dims) n *= static_cast<double>(dim);
+    const bool of_expert = dims.size() == 3 || tensor.name.find(".experts.") != std::string::npos;
+    per_token += of_expert && config.experts.n > 0 ? n * config.experts.used / config.experts.n : n;
+  }
+  const double logits = static_cast<double>(config.shape.vocab_size) * config.shape.d_model;
+  return 2 * (per_token * static_cast<double>(n_prompt) + logits);
+}
+
+// Two for each number of a key and of a value that a query meets: those before it, of which `kept` stay.
+template <typename Kept>
+double attention_operations(const attention::ModelShape& shape, const Kept& kept, int64_t n_prompt) {
+  double out = 0;
+  for (int layer = 0; layer < shape.n_layers; ++layer) {
+    const attention::AttentionShape& site = shape.site(layer);
+    for (int kv_head = 0; kv_head < site.n_kv_heads(); ++kv_head) {
+      const auto most = static_cast<double>(std::min<int64_t>(kept(layer, kv_head, n_prompt), site.window));
+      const auto n = static_cast<double>(n_prompt);
+      const double met = most * (most + 1) / 2 + (n - most) * most;
+      out += 2 * met * site.group() * (site.k_dim + site.v_dim);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_prompt, int64_t n_predict) {
@@ -99,25 +130,24 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   // What the methods promise to keep.
   attention::HeadProfile profile;
   FOVEA_ASSIGN_OR_RETURN(const attention::Pipeline pipeline, methods_of(flags, shape, profile));
+  const auto kept_keys = [&](int layer, int kv_head, int64_t n_keys) {
+    int64_t kept = n_keys;
+    for (const auto& method : pipeline.methods()) kept = std::min(kept, method->max_keys(layer, kv_head));
+    return kept;
+  };
   const auto kv = [&](int64_t n_keys) {
     uint64_t bytes = 0;
     for (int layer = 0; layer < shape.n_layers; ++layer) {
-      for (int kv_head = 0; kv_head < shape.site(layer).n_kv_heads(); ++kv_head) {
-        int64_t kept = n_keys;
-        for (const auto& method : pipeline.methods()) kept = std::min(kept, method->max_keys(layer, kv_head));
-        bytes += cache.ideal_bytes(layer, kept);
-      }
+      for (int kv_head = 0; kv_head < shape.site(layer).n_kv_heads(); ++kv_head)
+        bytes += cache.ideal_bytes(layer, kept_keys(layer, kv_head, n_keys));
     }
     return bytes;
   };
   const uint64_t kv_prompt = kv(n_prompt), kv_all = kv(n_prompt + n_answer);
   const uint64_t activations = activation_bytes(shape, std::min(chunk, n_prompt));
   const uint64_t total = weights + kv_all + activations, available = available_bytes();
-  // Two operations for each weight and token, and for each of a query's keys and values.
-  const double n_params = static_cast<double>(store::describe_model(path, *source).n_params);
-  const double keys = static_cast<double>(n_prompt) * static_cast<double>(n_prompt + 1) / 2;
-  const double attention = 4 * keys * shape.n_layers * shape.n_heads * shape.head_dim;
-  const double gflop = (2 * n_params * static_cast<double>(n_prompt) + attention) / 1e9;
+  const double gflop =
+      (weight_operations(config, *source, n_prompt) + attention_operations(shape, kept_keys, n_prompt)) / 1e9;
 
   if (common.json) {
     return print_json({{"estimate", true},

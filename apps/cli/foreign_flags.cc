@@ -114,7 +114,12 @@ constexpr ForeignFlag kFlags[] = {
      kValue, kRefused, kNoSampler},
     {"-bs,--backend-sampling", kNothing, kWarning, kNoGpu},
     {"-l", kValue, kOption, "--logit-bias"},
-    {"--predict", kValue, kOption, "--n-predict"},
+    {"--predict,--max-tokens,--max-new-tokens,--max_tokens,--max_new_tokens", kValue, kOption, "--n-predict"},
+    {"--temperature", kValue, kOption, "--temp"},
+    {"--dtype,--torch-dtype,--torch_dtype", kValue, kRefused,
+     "weights are read as they are stored; --quantize TYPE changes them", "auto"},
+    {"--load-in-8bit,--load_in_8bit,--load-in-4bit,--load_in_4bit", kNothing, kRefused,
+     "--quantize q8_0 or q4_k changes the weights as they are read"},
     {"--grammar,--grammar-file,-j,--json-schema,-jf,--json-schema-file", kValue, kRefused, kNoGrammar},
     // output
     {"-lv,--verbosity,--log-verbosity", kValue, kWarning, "-q says less, -v and -vv say more"},

@@ -32,9 +32,8 @@ int fail(const Error& error) {
 int usage(const std::string& message) { return fail(Error{ErrorCode::kUsage, message, {}}); }
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {
-  const auto nearest = nearest_names(name, candidates, 1);
-  if (nearest.empty() || edit_distance(name, nearest[0]) > name.size() / 2 + 1) return "";
-  return fmt::format("; did you mean {}?", nearest[0]);
+  const auto meant = meant_name(name, candidates);
+  return meant ? fmt::format("; did you mean {}?", *meant) : "";
 }
 
 // An error names the option but not the variable that a value came from.

@@ -173,6 +173,9 @@ Parsed CommandLine::parse(const std::vector<std::string>& words) {
   } catch (const CLI::ExtrasError& error) {
     out.error = one_line(error.what());
     out.unknown = app_->remaining(true);
+  } catch (const CLI::RequiredError& error) {  // what is missing may stand there under a wrong name
+    out.error = one_line(error.what());
+    out.unknown = app_->remaining(true);
   } catch (const CLI::ParseError& error) {
     out.error = one_line(error.what());
   }

@@ -80,6 +80,15 @@ Result<std::vector<int>> lengths_that_fit(const std::vector<int>& asked, const t
   return out;
 }
 
+// How many samples the profile in a file was measured with; 0 if there is none that can be read.
+int64_t samples_in(const std::string& path) {
+  const auto text = read_file(path);
+  const auto profile = text ? parse_json(*text, path) : Result<nlohmann::ordered_json>(text.error());
+  if (!profile || !profile->is_object() || !(*profile)["measured"].is_object()) return 0;
+  const auto& samples = (*profile)["measured"]["samples"];
+  return samples.is_number_integer() ? samples.get<int64_t>() : 0;
+}
+
 Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, const Options& options,
                             const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(model->source()));
@@ -106,6 +115,11 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   FOVEA_ASSIGN_OR_RETURN(probe::MeasuredProfile measured, probe::measure_profile(model, *tokenizer, profile));
   bar.clear();
   FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(measured.heads.model_sha256));
+  if (const int64_t before = samples_in(path); !options.again && before > std::ssize(measured.samples)) {
+    log_warning("the profile in {} has {} samples and stays, this one of {} is not kept; --again puts it there",
+                quote(path, 4096), before, measured.samples.size());
+    return std::move(measured.json);
+  }
   std::error_code ignored;  // write_file_atomic says why if the folder is not there
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
   const Status kept = write_file_atomic(path, measured.json);

@@ -298,6 +298,13 @@ void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pag
   KeyPlan& plan = memory_.plans[index];
   const KeyRule whole{0, shape.window, shape.ahead()};
   plan.begin(run.positions, shape.n_kv_heads(), shape.group(), whole);
+  if (pages) {
+    plan.set_layout({.k_dim = pages->k_dim(), .v_dim = pages->v_dim()});
+  } else {
+    const CacheShape& cached = c_.cache->shape();
+    const CacheShape::Layer& own = cached.layer(layer.index);
+    plan.set_layout({cached.k_type, cached.v_type, own.k_dim, own.v_dim});
+  }
   for (int kv = 0; kv < shape.n_kv_heads(); ++kv)
     plan.set_pages(kv, pages ? pages->of(kv) : c_.cache->blocks(run.sequence, layer.index, kv));
   for (const auto& method : methods(run)) {

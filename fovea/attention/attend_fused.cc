@@ -69,7 +69,7 @@ struct Attend::Fused {
     kernel = aligned(kernels::attention_scratch_bytes(largest));
     piece_z = aligned(rows * dim * sizeof(float));
     piece_bytes = piece_z + aligned(rows * sizeof(float));
-    joining = aligned(2 * static_cast<size_t>(most_pieces) * (dim + 1) * sizeof(float));
+    joining = aligned(static_cast<size_t>(most_pieces) * (2 * sizeof(float*) + (2 + dim) * sizeof(float)));
   }
 
   // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
@@ -161,48 +161,39 @@ struct Attend::Fused {
     const auto dim = static_cast<size_t>(layer.shape.v_dim);
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
     const bool touched = plan.touched(task.kv_head);
-    auto* rows = reinterpret_cast<float*>(scratch);  // [n_pieces][v_dim], then the same of parts
-    float* lse = rows + all.size() * dim;
-    float *part_rows = lse + all.size(), *part_lse = part_rows + all.size() * dim;
+    const auto merge = [dim](const float* const* z, const float* lse, size_t n, float* to, float* of_all) {
+      kernels::attention_merge(z, lse, static_cast<int>(n), static_cast<int>(dim), to, of_all);
+    };
+    auto** z = reinterpret_cast<const float**>(scratch);  // of the pieces, then of the parts
+    auto** part_z = z + all.size();
+    float* lse = reinterpret_cast<float*>(part_z + all.size());  // likewise
+    float *part_lse = lse + all.size(), *merged = part_lse + all.size();
     for (int64_t i = 0; i < task.n; ++i) {
       for (int h = 0; h < task.n_heads; ++h) {
         const auto at = static_cast<size_t>(i * task.n_heads + h);
-        const auto take = [&](size_t p, float* z) {
+        for (size_t p = 0; p < all.size(); ++p) {
           const std::byte* from = done + p * piece_bytes;
-          const float sum = reinterpret_cast<const float*>(from + piece_z)[at];
-          if (sum == kSeesNone) {
-            std::fill_n(z, dim, 0.0f);  // a head that the piece is not of left its z alone
-          } else {
-            std::memcpy(z, reinterpret_cast<const float*>(from) + at * dim, dim * sizeof(float));
-          }
-          return sum;
-        };
+          z[p] = reinterpret_cast<const float*>(from) + at * dim;
+          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at];
+        }
         size_t n_parts = 0;
         for (size_t begin = 0, end; begin < all.size(); begin = end, ++n_parts) {
           for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
-          float* z = part_rows + n_parts * dim;
-          if (end == begin + 1) {
-            part_lse[n_parts] = take(begin, z);
-          } else {
-            for (size_t p = begin; p < end; ++p) lse[p] = take(p, rows + p * dim);
-            kernels::attention_merge(rows + begin * dim, lse + begin, static_cast<int>(end - begin),
-                                     static_cast<int>(dim), z, part_lse + n_parts);
+          part_z[n_parts] = z[begin], part_lse[n_parts] = lse[begin];
+          if (end > begin + 1) {
+            float* to = merged + n_parts * dim;
+            merge(z + begin, lse + begin, end - begin, to, part_lse + n_parts);
+            part_z[n_parts] = to;
           }
           const auto index = static_cast<size_t>(all[begin].part);
           if (touched) part_lse[n_parts] += plan.tile(task.kv_head, task.tile).parts[index].bias;
-          if (!layer.parts.empty()) keep_part(task, i, h, index, z, part_lse[n_parts]);
+          if (!layer.parts.empty()) keep_part(task, i, h, index, part_z[n_parts], part_lse[n_parts]);
         }
         if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].z.defined()) continue;
-        if (!layer.sinks.defined()) {
-          kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim),
-                                   out(task, i, h), nullptr);
-          continue;
-        }
-        float whole;
-        kernels::attention_merge(part_rows, part_lse, static_cast<int>(n_parts), static_cast<int>(dim), out(task, i, h),
-                                 &whole);
-        kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), out(task, i, h),
-                       out(task, i, h));
+        float whole, *to = out(task, i, h);
+        merge(part_z, part_lse, n_parts, to, &whole);
+        if (!layer.sinks.defined()) continue;
+        kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), to, to);
       }
     }
   }
@@ -212,8 +203,12 @@ struct Attend::Fused {
     const int64_t n = parts.lse.dim(0), row = (task.first + i) * layer.shape.n_heads + first_head(task) + h;
     parts.lse.data()[row * parts.n + static_cast<int64_t>(index)] = lse;
     if (!parts.z.defined()) return;
-    std::copy_n(z, layer.shape.v_dim,
-                parts.z.data() + (static_cast<int64_t>(index) * n * layer.shape.n_heads + row) * layer.shape.v_dim);
+    float* to = parts.z.data() + (static_cast<int64_t>(index) * n * layer.shape.n_heads + row) * layer.shape.v_dim;
+    if (lse == kSeesNone) {
+      std::fill_n(to, layer.shape.v_dim, 0.0f);  // a head that the part is not of left its z alone
+    } else {
+      std::copy_n(z, layer.shape.v_dim, to);
+    }
   }
 
   void whole_tasks(Rows& row_path) const {

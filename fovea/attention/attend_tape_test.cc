@@ -16,6 +16,7 @@ using tensor::Tensor;
 
 constexpr const char* kSpecs[] = {"dense",
                                   "test-strided:stride=3",
+                                  "test-long-keys:least=4.2",
                                   "test-rule:window=5:n_sink=2",
                                   "test-pages:every=3",
                                   "test-pages:every=3:head=1",

@@ -1,11 +1,11 @@
 #include "fovea/attention/attend.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
-
 #include "fovea/attention/testing/methods.h"
 #include "fovea/attention/testing/one_layer.h"
 #include "fovea/base/check.h"
@@ -257,6 +257,35 @@ TEST(Attend, AMaskChoosesKeysPerRow) {
     const auto sees = [row](int32_t key) { return key % 3 == 0 || key == row; };
     for (int head = 0; head < 4; ++head)
       layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+}
+
+TEST(Attend, AMethodChoosesByWhatKeysHold) {
+  constexpr double kLeast = 4.2;
+  for (const KvType type : {KvType::kF32, KvType::kI16, KvType::kQ8_0}) {
+    OneLayer layer(fmt::format("test-long-keys:least={}", kLeast), type);
+    const std::vector<float> z = layer.feed(140);
+    std::vector<double> lengths;  // of the KV heads, key by key
+    for (int kv = 0; kv < 2; ++kv) {
+      for (const KeyBlock& page : layer.cache.blocks(0, 0, kv)) {
+        for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
+          float key[16];
+          kernels::key_read(page.k, type, 16, slot, key);
+          lengths.push_back(std::sqrt(std::inner_product(key, key + 16, key, 0.0)));
+        }
+      }
+    }
+    const size_t per_head = lengths.size() / 2;
+    EXPECT_GT(std::count_if(lengths.begin(), lengths.begin() + 140, [](double l) { return l < kLeast; }), 20);
+    for (const int row : {0, 64, 139}) {
+      for (int head = 0; head < 4; ++head) {
+        const auto sees = [&](int32_t key) {
+          return key == row || lengths[static_cast<size_t>(head / 2) * per_head + static_cast<size_t>(key)] >= kLeast;
+        };
+        layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)),
+                          type == KvType::kF32 ? 1e-5 : 5e-2);
+      }
+    }
   }
 }
 

@@ -22,6 +22,8 @@ bool sees(const KeyRule& rule, int32_t q_pos, int32_t key) {
          (key < rule.n_sink || int64_t{key} > int64_t{q_pos} - rule.window);
 }
 
+constexpr size_t kWidest = 256;
+
 }  // namespace
 
 uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& page) {
@@ -47,6 +49,21 @@ void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int grou
   for (int64_t row = 0; row < n; row += kTileQueries) cuts_.push_back(row);
   cuts_.push_back(n);
   turns_.clear();
+}
+
+void KeyPlan::read_key(const KeyBlock& page, int slot, std::span<float> k) const {
+  FOVEA_CHECK(k.size() <= static_cast<size_t>(layout_.k_dim), "read_key: {} numbers of a key of {}", k.size(),
+              layout_.k_dim);
+  float whole[kWidest];
+  kernels::key_read(page.k, layout_.k_type, layout_.k_dim, slot, whole);
+  std::copy_n(whole, k.size(), k.begin());
+}
+void KeyPlan::read_value(const KeyBlock& page, int slot, std::span<float> v) const {
+  FOVEA_CHECK(v.size() <= static_cast<size_t>(layout_.v_dim), "read_value: {} numbers of a value of {}", v.size(),
+              layout_.v_dim);
+  float whole[kWidest];
+  kernels::value_read(page.v, layout_.v_type, layout_.v_dim, slot, whole);
+  std::copy_n(whole, v.size(), v.begin());
 }
 
 void KeyPlan::cut(int64_t row) {

@@ -47,6 +47,12 @@ class KeyPlan {
 
   // For the rows at `positions` and the pages of each KV head, which all start with `rule`.
   void begin(std::span<const int32_t> positions, int n_kv_heads, int group, KeyRule rule);
+  // How all pages of the call hold keys and values.
+  struct Layout {
+    kernels::KvType k_type = kernels::KvType::kF32, v_type = kernels::KvType::kF32;
+    int k_dim = 0, v_dim = 0;  // multiples of 8
+  };
+  void set_layout(const Layout& layout) { layout_ = layout; }
   void set_pages(int kv_head, std::span<const KeyBlock> pages) { heads_[static_cast<size_t>(kv_head)].pages = pages; }
 
   int n_kv_heads() const { return n_heads_; }
@@ -54,6 +60,10 @@ class KeyPlan {
   std::span<const int32_t> positions() const { return positions_; }  // of the rows
   std::span<const KeyBlock> pages(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].pages; }
   const std::vector<KeyRule>& rules(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].rules; }
+  // The key in a slot, turned by the position it was cached at, or the value: the first k.size() of its numbers, with
+  // the rounding that attention sees. Not of a slot at kNoPosition.
+  void read_key(const KeyBlock& page, int slot, std::span<float> k) const;
+  void read_value(const KeyBlock& page, int slot, std::span<float> v) const;
   // Narrows the rule of a query head. Where neither rule holds the other, masks say what both let through.
   void narrow(int kv_head, int g, const KeyRule& rule);
 
@@ -90,6 +100,7 @@ class KeyPlan {
   Tile rows_of(const Tile& tile, int64_t begin, int64_t end) const;
 
   std::span<const int32_t> positions_;
+  Layout layout_;
   int n_heads_ = 0, group_ = 1;
   std::vector<Head> heads_;  // those of earlier calls too, for their memory
   std::vector<int64_t> cuts_;

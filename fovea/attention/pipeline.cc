@@ -103,6 +103,10 @@ Status Pipeline::add(std::string_view name, const Knobs& knobs, const ModelShape
 Status Pipeline::add_policy_file(const std::string& path, const ModelShape& model) {
   FOVEA_ASSIGN_OR_RETURN(const std::vector<PolicyEntry> entries, read_policy_file(path));
   for (const PolicyEntry& entry : entries) {
+    if (entry.method == "dense" || entry.method == "auto") {
+      if (entries.size() == 1 && entry.knobs.empty()) return {};
+      return make_error(ErrorCode::kUsage, "{}, {}: {} stands alone", quote(path, 4096), entry.place, entry.method);
+    }
     Knobs knobs;
     for (const PolicyEntry::Knob& knob : entry.knobs) {
       // Tried alone first, so that a bad one is told from its neighbours.

@@ -94,6 +94,11 @@ TEST(Pipeline, APolicyFileSaysTheSame) {
   ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
   EXPECT_EQ(pipeline->spec(), "test-rule:window=4:n_sink=2,scale:heads=0.1:value=0.5");
   ASSERT_TRUE(parse("@" + policy_file("[]")).has_value());
+  const auto dense = parse("@" + policy_file(R"([{"method": "dense"}])"));
+  ASSERT_TRUE(dense.has_value()) << dense.error().message;
+  EXPECT_EQ(dense->spec(), parse("dense")->spec());
+  EXPECT_THAT(refusal("@" + policy_file(R"([{"method": "test-rule"}, {"method": "dense"}])"), ErrorCode::kUsage),
+              HasSubstr("dense stands alone"));
 }
 
 TEST(Pipeline, ABadPolicyFileIsNamed) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -12,6 +13,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
+#include <filesystem>
 #include <random>
 #include <utility>
 
@@ -46,6 +49,29 @@ std::string temporary_name(const std::string& target) {
   const std::string tail = ".part-" + random_letters();
   const size_t name = target.rfind('/') == std::string::npos ? 0 : target.rfind('/') + 1;
   return target.substr(0, name + std::min(target.size() - name, kLongestName - tail.size())) + tail;
+}
+
+// Temporary files of `target` whose writer was killed: nobody holds their lock. One that is new may not have it yet.
+void remove_left_behind(const std::string& target) {
+  namespace fs = std::filesystem;
+  constexpr time_t kNew = 60;  // seconds
+  const std::string sample = temporary_name(target);
+  const std::string begin =
+      fs::path(sample).filename().string().substr(0, fs::path(sample).filename().string().size() - 6);
+  std::error_code error;
+  std::vector<std::string> left;
+  for (fs::directory_iterator it(folder_of(target), error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.size() == begin.size() + 6 && name.starts_with(begin)) left.push_back(it->path().string());
+  }
+  for (const std::string& path : left) {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    struct stat info {};
+    if (fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == geteuid() &&
+        info.st_mtime + kNew < std::time(nullptr) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+      unlink(path.c_str());
+    if (fd >= 0) close(fd);
+  }
 }
 
 // Put there by somebody else, where anybody may put things: what we write would go where they want it. The kernel
@@ -142,6 +168,7 @@ Result<FileWriter> FileWriter::create(const std::string& path, WriteTo to, unsig
 
 Result<FileWriter> FileWriter::beside(const std::string& name, const std::string& target, const struct ::stat* old,
                                       unsigned mode) {
+  remove_left_behind(target);
   std::string temp;
   int fd = -1;
   do {  // like mkstemp, but on the list of temporary files before it is there
@@ -153,6 +180,7 @@ Result<FileWriter> FileWriter::beside(const std::string& name, const std::string
     errno = code;
   } while (fd < 0 && errno == EEXIST);
   if (fd < 0) return file_error(name, "write", errno);
+  (void)flock(fd, LOCK_EX | LOCK_NB);
   FileWriter writer(Kind::kReplace, name, fd);
   writer.target_ = target;
   writer.temp_ = std::move(temp);

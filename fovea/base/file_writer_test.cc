@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -45,6 +46,28 @@ class FileWriterTest : public ::testing::Test {
   }
   fs::path folder_;
 };
+
+TEST_F(FileWriterTest, WhatAKilledWriterLeftIsRemovedAndNothingElse) {
+  const auto put = [&](const std::string& name, int minutes) {
+    ASSERT_TRUE(write(path(name), "half"));
+    fs::last_write_time(path(name), fs::file_time_type::clock::now() - std::chrono::minutes(minutes));
+  };
+  put("x.part-abc123", 5);
+  put("x.part-def456", 0);                     // may be about to be locked
+  put("x.part-abcdefg", 5);                    // of another name
+  put("y.part-abc123", 5);                     // of another file
+  auto other = FileWriter::create(path("x"));  // at work still
+  ASSERT_TRUE(other.has_value());
+  for (const auto& entry : fs::directory_iterator(folder_))
+    fs::last_write_time(
+        entry, fs::last_write_time(entry) - std::chrono::seconds(entry.path() == path("x.part-def456") ? 0 : 300));
+  ASSERT_TRUE(write(path("x"), "new"));
+  EXPECT_FALSE(fs::exists(path("x.part-abc123")));
+  for (const char* kept : {"x.part-def456", "x.part-abcdefg", "y.part-abc123"})
+    EXPECT_TRUE(fs::exists(path(kept))) << kept;
+  ASSERT_TRUE(other->write("late") && other->commit());
+  EXPECT_EQ(read_file(path("x")).value(), "late");
+}
 
 TEST_F(FileWriterTest, ALinkIsFollowedAndItsTargetReplaced) {
   ASSERT_TRUE(write(path("real"), "old"));

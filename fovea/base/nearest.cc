@@ -12,6 +12,13 @@ char folded(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+// Two letters or fewer begin too many names.
+bool begins(std::string_view name, std::string_view candidate) {
+  while (name.starts_with('-') && candidate.starts_with('-')) name.remove_prefix(1), candidate.remove_prefix(1);
+  return name.size() > 2 && name.size() < candidate.size() &&
+         std::equal(name.begin(), name.end(), candidate.begin(), [](char a, char b) { return folded(a) == folded(b); });
+}
+
 }  // namespace
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -34,12 +41,21 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::vector<std::string> nearest_names(std::string_view name, const std::vector<std::string>& candidates, size_t n) {
   name = name.substr(0, 256);  // the distance is quadratic, and no name is that long
   std::vector<size_t> distances, order(candidates.size());
-  for (const std::string& candidate : candidates) distances.push_back(edit_distance(name, candidate));
+  for (const std::string& candidate : candidates)
+    distances.push_back(begins(name, candidate) ? 1 : edit_distance(name, candidate));
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return distances[a] < distances[b]; });
   std::vector<std::string> out;
   for (size_t i = 0; i < std::min(n, order.size()); ++i) out.push_back(candidates[order[i]]);
   return out;
+}
+
+std::optional<std::string> meant_name(std::string_view name, const std::vector<std::string>& candidates) {
+  auto nearest = nearest_names(name, candidates, 1);
+  if (nearest.empty()) return std::nullopt;
+  if (!begins(name, nearest[0]) && edit_distance(name.substr(0, 256), nearest[0]) > name.size() / 2 + 1)
+    return std::nullopt;
+  return std::move(nearest[0]);
 }
 
 }  // namespace fovea

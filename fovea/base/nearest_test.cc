@@ -27,5 +27,15 @@ TEST(NearestNames, CaseAndKindOfDashAreNoDistance) {
   EXPECT_THAT(nearest_names("SGD", {"muon", "sgd"}, 1), ElementsAre("sgd"));
 }
 
+TEST(NearestNames, ABeginningIsNear) {
+  const std::vector<std::string> names = {"--ctk", "--ctx-size", "--context-shift"};
+  EXPECT_THAT(nearest_names("--ctx-s", names, 1), ElementsAre("--ctx-size"));
+  EXPECT_EQ(meant_name("quant", {"quality", "quantize"}), "quantize");
+  EXPECT_EQ(meant_name("stream", {"top-k", "streaming-llm"}), "streaming-llm");
+  EXPECT_EQ(meant_name("st", {"top-k", "streaming-llm"}), std::nullopt);
+  EXPECT_EQ(meant_name("nothing-like-it", {"top-k", "streaming-llm"}), std::nullopt);
+  EXPECT_EQ(meant_name("x", {}), std::nullopt);
+}
+
 }  // namespace nearest_test
 }  // namespace fovea

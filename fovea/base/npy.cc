@@ -11,7 +11,7 @@
 namespace fovea {
 namespace {
 
-constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::string_view kNpyMagic = "\x93NUMPY";
 
 // What follows "'key': " in the dictionary of the header, up to the comma that ends it.
 std::string_view field(std::string_view header, std::string_view key, std::string_view end) {
@@ -52,7 +52,7 @@ bool read_dims(std::string_view shape, Array& array) {
 Result<Array> parse(std::string_view bytes, const std::string& name, std::string_view kinds, std::string_view wanted) {
   if (!is_npy(bytes)) return make_error(ErrorCode::kData, "{}: it is no NumPy file", name);
   ByteReader in(std::as_bytes(std::span(bytes.data(), bytes.size())), name);
-  FOVEA_RETURN_IF_ERROR(in.seek(kMagic.size(), "the version"));
+  FOVEA_RETURN_IF_ERROR(in.seek(kNpyMagic.size(), "the version"));
   FOVEA_ASSIGN_OR_RETURN(const auto version, in.read<uint8_t>("the version"));
   (void)in.read<uint8_t>("the version");
   uint64_t length = 0;
@@ -96,7 +96,7 @@ int64_t whole(const Array& array, uint64_t i) {
 
 }  // namespace
 
-bool is_npy(std::string_view bytes) { return bytes.starts_with(kMagic); }
+bool is_npy(std::string_view bytes) { return bytes.starts_with(kNpyMagic); }
 
 Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const std::string& name) {
   FOVEA_ASSIGN_OR_RETURN(const Array array, parse(bytes, name, "iu", "whole numbers"));
@@ -134,7 +134,7 @@ std::string npy_header(int64_t rows, int64_t cols) {
   constexpr size_t kBefore = 10;
   dict.append(63 - (kBefore + dict.size()) % 64, ' ');
   dict += '\n';
-  std::string out(kMagic);
+  std::string out(kNpyMagic);
   out += '\1';
   out += '\0';
   out += static_cast<char>(dict.size() & 0xFF);

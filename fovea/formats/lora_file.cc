@@ -30,7 +30,7 @@ constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kWeights = "adapter_model.safetensors";
 constexpr std::string_view kPeftPrefix = "base_model.model.";
 
-std::string_view chars(std::span<const std::byte> bytes) {
+std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -195,8 +195,8 @@ Result<LoraFile> parse_peft(std::span<const std::byte> config_bytes, std::span<c
                             const std::string& config_name, const std::string& weights_name) {
   const std::string config_file = quote(config_name, 4096);
   LoraFile out{.kind = LoraFile::Kind::kPeft, .name = quote(weights_name, 4096)};
-  FOVEA_RETURN_IF_ERROR(refuse_known_kinds(chars(config_bytes).substr(0, kFileKindBytes), config_file));
-  FOVEA_ASSIGN_OR_RETURN(const auto json, parse_json(chars(config_bytes), config_file));
+  FOVEA_RETURN_IF_ERROR(refuse_known_kinds(as_text(config_bytes).substr(0, kFileKindBytes), config_file));
+  FOVEA_ASSIGN_OR_RETURN(const auto json, parse_json(as_text(config_bytes), config_file));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: it is no JSON object", config_file);
   FOVEA_ASSIGN_OR_RETURN(const PeftConfig config, PeftConfig::read(json, config_file));
   if (const auto base = json.find("base_model_name_or_path"); base != json.end() && base->is_string())

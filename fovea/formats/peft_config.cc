@@ -53,7 +53,7 @@ constexpr std::pair<std::string_view, std::string_view> kWhy[] = {
 // what a and b begin with, and the files do not hold the rest.
 constexpr std::string_view kInits[] = {"gaussian", "eva", "orthogonal"};
 
-bool asks_for_nothing(const Json& value) {
+bool is_off(const Json& value) {
   return value.is_null() || value == false || value == 0 ||
          ((value.is_structured() || value.is_string()) && value.empty()) ||
          (value.is_string() && value.get_ref<const std::string&>().empty());
@@ -124,7 +124,7 @@ Result<PeftConfig> PeftConfig::read(const Json& json, const std::string& name) {
     return refused(name, "peft_type",
                    fmt::format("it is {}; LORA is read", type == json.end() ? "missing" : quote(type->dump())));
   for (const auto& [field, value] : json.items()) {
-    if (asks_for_nothing(value) || std::find(std::begin(kKnown), std::end(kKnown), field) != std::end(kKnown)) continue;
+    if (is_off(value) || std::find(std::begin(kKnown), std::end(kKnown), field) != std::end(kKnown)) continue;
     const auto why = std::find_if(std::begin(kWhy), std::end(kWhy),
                                   [&field = field](const auto& one) { return one.first == field; });
     const std::string shown = quote(value.dump());

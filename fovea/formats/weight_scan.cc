@@ -37,14 +37,14 @@ Scales scales_of(kernels::DType type) {
 }
 
 template <typename T>
-T load(const std::byte* at) {
+T value_at(const std::byte* at) {
   T value;
   std::memcpy(&value, at, sizeof(T));
   return value;
 }
 
 // All exponent bits set = Inf or NaN.
-bool bad_half(const std::byte* at) { return (load<uint16_t>(at) & 0x7C00) == 0x7C00; }
+bool bad_half(const std::byte* at) { return (value_at<uint16_t>(at) & 0x7C00) == 0x7C00; }
 
 // `bad` says of an element at a pointer whether it is not finite.
 template <typename Bad>
@@ -61,21 +61,22 @@ uint64_t count_non_finite(const TensorInfo& tensor) {
   switch (tensor.dtype) {
     case DType::kF32:
       return count_each(tensor.data, 4,
-                        [](const std::byte* p) { return (load<uint32_t>(p) & 0x7F800000) == 0x7F800000; });
+                        [](const std::byte* p) { return (value_at<uint32_t>(p) & 0x7F800000) == 0x7F800000; });
     case DType::kF16: return count_each(tensor.data, 2, bad_half);
     case DType::kBF16:
-      return count_each(tensor.data, 2, [](const std::byte* p) { return (load<uint16_t>(p) & 0x7F80) == 0x7F80; });
+      return count_each(tensor.data, 2, [](const std::byte* p) { return (value_at<uint16_t>(p) & 0x7F80) == 0x7F80; });
     case DType::kF8_E4M3:
-      return count_each(tensor.data, 1, [](const std::byte* p) { return (load<uint8_t>(p) & 0x7F) == 0x7F; });
+      return count_each(tensor.data, 1, [](const std::byte* p) { return (value_at<uint8_t>(p) & 0x7F) == 0x7F; });
     case DType::kF8_E5M2:
-      return count_each(tensor.data, 1, [](const std::byte* p) { return (load<uint8_t>(p) & 0x7C) == 0x7C; });
+      return count_each(tensor.data, 1, [](const std::byte* p) { return (value_at<uint8_t>(p) & 0x7C) == 0x7C; });
     case DType::kF64:
       return count_each(tensor.data, 8, [](const std::byte* p) {
-        return (load<uint64_t>(p) & 0x7FF0'0000'0000'0000) == 0x7FF0'0000'0000'0000;
+        return (value_at<uint64_t>(p) & 0x7FF0'0000'0000'0000) == 0x7FF0'0000'0000'0000;
       });
     case DType::kIQ1_M:  // the exponent of its half float: the top nibble of word 3 and one bit of word 2's
       return count_each(tensor.data, 56, [](const std::byte* block) {
-        return (load<uint16_t>(block + 54) & 0x7000) == 0x7000 && (load<uint16_t>(block + 52) & 0xC000) == 0xC000;
+        return (value_at<uint16_t>(block + 54) & 0x7000) == 0x7000 &&
+               (value_at<uint16_t>(block + 52) & 0xC000) == 0xC000;
       });
     case DType::kMXFP4:  // the exponent that stands for no number
       return count_each(tensor.data, 17, [](const std::byte* block) { return *block == std::byte{0xFF}; });

@@ -578,17 +578,21 @@ void attention_values(const AttentionArgs& args, int head, const float* weights,
   }
 }
 
-void attention_merge(const float* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse) {
+void attention_merge(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse) {
   float top = kMinusInfinity;
   for (int i = 0; i < n_parts; ++i) top = lse[i] > top ? lse[i] : top;
   float total = 0.0f;
   for (int d = 0; d < v_dim; ++d) out[d] = 0.0f;
+  float weights[kLanes];
   for (int i = 0; i < n_parts; ++i) {
+    if (i % kLanes == 0) {
+      const int n = static_cast<int>(smaller(kLanes, n_parts - i));
+      exp(F32::load_first(lse + i, n) - F32::all(top)).store(weights);
+    }
     if (lse[i] == kMinusInfinity) continue;  // saw nothing
-    float weight[kLanes];
-    exp(F32::all(lse[i] - top)).store(weight);
-    total += weight[0];
-    for (int d = 0; d < v_dim; ++d) out[d] += weight[0] * z[static_cast<int64_t>(i) * v_dim + d];
+    const float weight = weights[i % kLanes];
+    total += weight;
+    for (int d = 0; d < v_dim; ++d) out[d] += weight * z[i][d];
   }
   for (int d = 0; d < v_dim && total != 0.0f; ++d) out[d] /= total;
   if (out_lse) *out_lse = total == 0.0f ? kMinusInfinity : top + __builtin_log2f(total) * kLn2;

@@ -88,10 +88,10 @@ Result<std::string> path_that_is_there(const std::string& path) {
   }
   std::sort(names.begin(), names.end());
   const std::string wanted = fs::path(path).filename().string();
-  const auto nearest = nearest_names(wanted, names, 1);
-  if (nearest.empty() || edit_distance(wanted, nearest[0]) > wanted.size() / 2) return path;
+  const auto meant = meant_name(wanted, names);
+  if (!meant) return path;
   return make_error(ErrorCode::kNotFound, "{}: there is no such file; did you mean {}?", quote(path, 4096),
-                    quote((folder / nearest[0]).string(), 4096));
+                    quote((folder / *meant).string(), 4096));
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zip.h>
@@ -18,6 +17,7 @@
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/file_lock.h"
 #include "fovea/base/log.h"
 #include "fovea/base/mapped_file.h"
 #include "fovea/base/numbers.h"
@@ -37,34 +37,6 @@ bool cancelled(const PullOptions& options) { return options.cancel && options.ca
 Error cancel_error(const std::string& name) {
   return make_error(ErrorCode::kCancelled, "fetching {} was interrupted; nothing was kept", name);
 }
-
-// One pull at a time in a store; so what looks left behind, is. The kernel drops the lock of a
-// process that died.
-class StoreLock {
- public:
-  static Result<StoreLock> take(const std::string& dir) {
-    const std::string path = dir + "/.pull.lock";
-    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0) {
-      return make_error(errno == EACCES || errno == EPERM || errno == EROFS ? ErrorCode::kPermission : ErrorCode::kIo,
-                        "{}: cannot write: {}", quote(path, 4096), std::strerror(errno));
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-      close(fd);
-      return make_error(ErrorCode::kUnavailable, "another fovea pull is at work in {}", quote(dir, 4096));
-    }
-    return StoreLock(fd);
-  }
-  StoreLock(StoreLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  StoreLock& operator=(StoreLock&&) = delete;
-  ~StoreLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-
- private:
-  explicit StoreLock(int fd) : fd_(fd) {}
-  int fd_;
-};
 
 class TempDir {
  public:
@@ -360,7 +332,10 @@ Result<PulledModel> pull_model(const CatalogueModel& model, const PullOptions& o
     return make_error(denied ? ErrorCode::kPermission : ErrorCode::kIo, "{}: cannot make this folder: {}",
                       quote(dir, 4096), error.message());
   }
-  FOVEA_ASSIGN_OR_RETURN(const StoreLock lock, StoreLock::take(dir));
+  // One pull at a time in a store; so what looks left behind, is.
+  FOVEA_ASSIGN_OR_RETURN(
+      const FileLock lock,
+      FileLock::take(dir + "/.pull.lock", fmt::format("another fovea pull is at work in {}", quote(dir, 4096))));
   if (is_there(model, out.path)) return out;  // another pull may just have finished it
   if (model.is_folder() && fs::exists(out.path, error) && !fs::exists(out.path + ".sha256", error))
     return make_error(ErrorCode::kUsage, "{}: there is something of this name that no pull put there; move it away",

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "fovea/base/random.h"
+#include "fovea/base/testing/sanitized.h"
 #include "fovea/tokenizers/utf8.h"
 
 namespace fovea::tokenizers {
@@ -27,7 +28,7 @@ std::string library(UnicodeForm form, const std::string& text) {
 constexpr UnicodeForm kForms[] = {UnicodeForm::kNfc, UnicodeForm::kNfd, UnicodeForm::kNfkc, UnicodeForm::kNfkd};
 
 TEST(UnicodeForms, EqualsTheLibraryOnEveryCharacterAmongMarks) {
-  for (uint32_t c = 1; c < 0x31000; ++c) {
+  for (uint32_t c = 1; c < 0x31000; c += every(11)) {
     if (c >= 0xD800 && c <= 0xDFFF) continue;
     std::string s;
     append_utf8(s, c);

@@ -12,6 +12,7 @@
 #include "fovea/base/mapped_file.h"
 #include "fovea/formats/safetensors.h"
 #include "fovea/formats/safetensors_writer.h"
+#include "fovea/train/params.h"
 
 namespace fovea::train {
 namespace {
@@ -21,12 +22,6 @@ using tensor::Tensor;
 using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kMaxStateBytes = uint64_t{16} << 20;
-
-std::vector<int64_t> dims_of(const Tensor& t) {
-  std::vector<int64_t> dims;
-  for (int i = 0; i < t.shape().rank(); ++i) dims.push_back(t.dim(i));
-  return dims;
-}
 
 // Files of other steps, and what a killed save left.
 void remove_others(const std::string& folder, const std::string& kept) {

@@ -8,12 +8,14 @@
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "fovea/attention/attend.h"  // Cancelled
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/file_appender.h"
+#include "fovea/base/file_lock.h"
 #include "fovea/base/json.h"
 #include "fovea/base/mapped_file.h"
 #include "fovea/store/build_id.h"
@@ -153,6 +155,9 @@ class Run {
   // The folder, and where the run stands.
   Status begin() {
     std::error_code error;
+    if (const fs::path whole = fs::weakly_canonical(config_.out, error); whole == whole.root_path())
+      return make_error(ErrorCode::kUsage, "{}: out: {} is the root of the file system; name a folder of the run's own",
+                        quote(path_, 4096), quote(config_.out, 4096));
     if (fs::exists(config_.out, error) && !fs::is_directory(config_.out, error))
       return make_error(ErrorCode::kUsage, "{}: out: {} is there, and is no folder", quote(path_, 4096),
                         quote(config_.out, 4096));
@@ -162,6 +167,10 @@ class Run {
       problem.message.insert(0, fmt::format("{}: out: ", quote(path_, 4096)));
       return problem;
     }
+    FOVEA_ASSIGN_OR_RETURN(FileLock lock, FileLock::take(config_.out + "/.lock",
+                                                         fmt::format("{}: out: another training is at work in {}",
+                                                                     quote(path_, 4096), quote(config_.out, 4096))));
+    lock_.emplace(std::move(lock));
     FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
     if (state && !options_.resume && !options_.restart)
       return make_error(ErrorCode::kUsage,
@@ -310,6 +319,7 @@ class Run {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<Trainer> trainer_;
   Progress progress_;
+  std::optional<FileLock> lock_;  // of the folder
   Clock::time_point start_ = Clock::now();
 };
 

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "fovea/base/file.h"
 
@@ -67,6 +68,19 @@ TEST_F(Loop, AStopIsAskedForBetweenSteps) {
   more.tell = [&](std::string_view sentence) { told.emplace_back(sentence); };
   ASSERT_TRUE(train(path(), more).has_value());
   EXPECT_THAT(told, ::testing::ElementsAre("goes on from step 3 of 6"));
+}
+
+TEST_F(Loop, TwoRunsDoNotShareAFolder) {
+  TrainOptions options;
+  std::optional<Result<TrainResult>> second;
+  options.on_step = [&](const StepReport& at) {
+    if (at.step == 3) second.emplace(train(path(), {.restart = true}));
+  };
+  const auto first = train(path(), options);
+  ASSERT_TRUE(first.has_value()) << first.error().message;
+  ASSERT_TRUE(second && !second->has_value());
+  EXPECT_THAT(second->error().message, HasSubstr("another training is at work in"));
+  EXPECT_EQ(first->step, 6);
 }
 
 TEST_F(Loop, ADoneRunHasNothingLeftToDo) {

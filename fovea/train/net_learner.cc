@@ -21,12 +21,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 using tensor::Tensor;
 
-std::vector<int64_t> dims_of(const Tensor& x) {
-  std::vector<int64_t> dims;
-  for (int i = 0; i < x.shape().rank(); ++i) dims.push_back(x.dim(i));
-  return dims;
-}
-
 }  // namespace
 
 bool is_task_net(Settings& settings) {

@@ -43,6 +43,12 @@ Status check_globs(const std::vector<std::string>& globs, const std::vector<std:
   return {};
 }
 
+std::vector<int64_t> dims_of(const tensor::Tensor& x) {
+  std::vector<int64_t> dims;
+  for (int i = 0; i < x.shape().rank(); ++i) dims.push_back(x.dim(i));
+  return dims;
+}
+
 double sum_of_squares(const tensor::Tensor& x) {
   const int64_t n = x.elements(), n_chunks = (n + kChunk - 1) / kChunk;
   std::vector<double> sums(static_cast<size_t>(n_chunks));

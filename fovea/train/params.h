@@ -25,6 +25,8 @@ bool names_param(std::string_view glob, const std::string& name, const std::stri
 Status check_globs(const std::vector<std::string>& globs, const std::vector<std::pair<std::string, std::string>>& names,
                    const std::string& what);
 
+std::vector<int64_t> dims_of(const tensor::Tensor& x);
+
 // Sums over tensors that do not depend on the number of threads.
 double sum_of_squares(const tensor::Tensor& x);
 bool all_finite(const tensor::Tensor& x);

@@ -29,6 +29,7 @@ class Schedule {
     return steps_ > warmup_ ? static_cast<double>(step - warmup_) / static_cast<double>(steps_ - warmup_) : 1;
   }
   int64_t warmup() const { return warmup_; }
+  int64_t steps() const { return steps_; }
 
  private:
   int64_t steps_, warmup_;

@@ -199,16 +199,14 @@ void Settings::wrong(std::string_view key, const std::string& what) {
   refuse({ErrorCode::kUsage, fmt::format("{}: {} {}", shared_->name, path_of(key), what), path_of(key)});
 }
 void Settings::unknown_name(std::string_view key, std::string_view name, const std::vector<std::string>& names) {
-  const auto nearest = nearest_names(name, names, 1);
+  const auto near = meant_name(name, names);
   for (const std::string_view meant : meant_by(name)) {
     if (const auto it = std::find(names.begin(), names.end(), meant); it != names.end())
       return wrong(key, fmt::format("is {}; there {} {}; that is {} here", quote(name),
                                     names.size() == 1 ? "is" : "are", fmt::join(names, ", "), *it));
   }
   wrong(key, fmt::format("is {}; there {} {}{}", quote(name), names.size() == 1 ? "is" : "are", fmt::join(names, ", "),
-                         nearest.empty() || edit_distance(name, nearest[0]) > name.size() / 2 + 1
-                             ? ""
-                             : fmt::format("; did you mean {}?", nearest[0])));
+                         near ? fmt::format("; did you mean {}?", *near) : ""));
 }
 
 double Settings::number(std::string_view key, std::optional<double> otherwise, double min, double max) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "fovea/attention/method.h"
 #include "fovea/tensor/ops/ops.h"
@@ -42,6 +43,49 @@ class StridedKeys final : public Method {
 
  private:
   int stride_ = 2;
+};
+
+// Only keys of at least this length, by what is cached of them, and the row's own.
+class LongKeys final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{.name = "test-long-keys",
+                                    .title = "Long keys",
+                                    .paper = "none",
+                                    .stages = kChoose,
+                                    .summary = "for tests",
+                                    .excludes = "test-positions"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override { knobs.add("least", least_, {.min = 0, .help = "length"}); }
+  bool chooses(int) const override { return true; }
+  void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
+    std::vector<float> key(static_cast<size_t>(call.model.site(call.layer).k_dim));
+    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
+      for (int t = 0; t < plan.n_tiles(); ++t) {
+        KeyPlan::Tile& tile = plan.tile(kv, t);
+        for (KeyPlan::Page& page : tile.parts[0].pages) {
+          const KeyBlock& cached = plan.pages(kv)[static_cast<size_t>(page.index)];
+          uint32_t short_keys = 0;
+          for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
+            if (cached.positions[slot] == kernels::kNoPosition) continue;
+            plan.read_key(cached, slot, key);
+            double square = 0;
+            for (const float x : key) square += static_cast<double>(x) * x;
+            if (square < least_ * least_) short_keys |= uint32_t{1} << slot;
+          }
+          const std::span<uint32_t> bits = plan.mask(tile, page);
+          for (size_t row = 0; row < bits.size(); ++row) {
+            const int32_t q_pos = call.q_pos[static_cast<size_t>(tile.first) + row % static_cast<size_t>(tile.n)];
+            for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
+              if (cached.positions[slot] != q_pos) bits[row] &= ~(short_keys & uint32_t{1} << slot);
+            }
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  double least_ = 1;
 };
 
 // A fixed rule, without dropping anything.
@@ -289,6 +333,7 @@ FOVEA_REGISTER_METHOD(ListedPages);
 FOVEA_REGISTER_METHOD(KeyClasses);
 FOVEA_REGISTER_METHOD(NearerPositions);
 FOVEA_REGISTER_METHOD(StridedKeys);
+FOVEA_REGISTER_METHOD(LongKeys);
 FOVEA_REGISTER_METHOD(FixedRule);
 FOVEA_REGISTER_METHOD(FixedRuleToo);
 FOVEA_REGISTER_METHOD(RowEdits);

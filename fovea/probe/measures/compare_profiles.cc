@@ -10,11 +10,11 @@
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
 #include "fovea/engine/head_profile.h"
+#include "fovea/probe/measures/profile.h"
 
 namespace fovea::probe {
 namespace {
 
-constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
 constexpr double kRetrievalHead = 0.1;
 constexpr const char* kEvery[] = {"for every head", "for every KV head", "for every layer", "for the model"};
 
@@ -102,7 +102,7 @@ Result<Agreement> compare_profiles(const attention::HeadProfile& a, const attent
 }
 
 Result<attention::HeadProfile> read_any_profile(const std::string& path) {
-  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxBytes));
+  FOVEA_ASSIGN_OR_RETURN(const std::string text, read_file(path, kMaxProfileBytes));
   const std::string name = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const nlohmann::ordered_json json, parse_json(text, name));
   if (!json.is_object()) return make_error(ErrorCode::kData, "{}: not a head profile (no JSON object)", name);

@@ -20,8 +20,6 @@ using Json = nlohmann::ordered_json;
 using attention::Granularity;
 using attention::HeadProfile;
 
-constexpr uint64_t kMaxBytes = uint64_t{64} << 20;
-
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
 std::string dumped(const Json& json) {  // names of files need not be UTF-8
@@ -129,7 +127,7 @@ Result<std::string> profile_cache_path(std::string_view model_sha256) {
 Result<FoundProfile> find_profile(const engine::Model& model, const tensor::Adapters* adapters) {
   FOVEA_ASSIGN_OR_RETURN(const std::string sha256, engine::weights_sha256(model, adapters));
   FOVEA_ASSIGN_OR_RETURN(const std::string path, profile_cache_path(sha256));
-  auto cached = read_file(path, kMaxBytes);
+  auto cached = read_file(path, kMaxProfileBytes);
   if (cached) return checked(path, std::move(*cached), model, sha256);
   if (cached.error().code != ErrorCode::kNotFound) return cached.error();
   for (const ShippedProfile& shipped : shipped_profiles()) {

@@ -41,6 +41,8 @@ struct ProfileSample {
   std::vector<double> scores_moved;  // with the needle's label at another random place: the negative control
 };
 
+inline constexpr uint64_t kMaxProfileBytes = uint64_t{64} << 20;  // of a file
+
 const Columns& profile_columns();  // all that are measured, by name
 
 struct MeasuredProfile {

@@ -19,6 +19,8 @@ class LlamaNet final : public Net {
     const int64_t head_dim = s.integer("head_dim", std::max<int64_t>(1, d_model / heads), 1, Sizes::kMaxHeadDim);
     std::optional<int64_t> vocab;
     if (context.vocab_size > 0) vocab = context.vocab_size;
+    if (s.good() && !s.json().contains("head_dim") && d_model % heads != 0)
+      s.wrong("n_heads", "does not divide d_model; with head_dim it need not");
     if (s.good() && heads % kv_heads != 0) s.wrong("n_kv_heads", "does not divide n_heads");
     config_ = {{"architectures", {"LlamaForCausalLM"}},
                {"model_type", "llama"},

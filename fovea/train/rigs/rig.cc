@@ -11,6 +11,7 @@
 #include "fovea/base/check.h"
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
+#include "fovea/base/log.h"
 #include "fovea/base/nearest.h"
 #include "fovea/store/build_id.h"
 #include "fovea/store/model_store.h"
@@ -60,12 +61,13 @@ Result<MadeRig> make_rig(std::string_view name, const TrainOptions& options) {
   if (fs::exists(record, error)) {
     FOVEA_ASSIGN_OR_RETURN(const Json kept, read_json(record, kMaxRecordBytes));
     const auto number = [&](const char* key) { return kept.contains(key) && kept[key].is_number(); };
-    if (!kept.is_object() || !number("reached") || !number("minutes") || !fs::exists(made.path, error))
-      return make_error(ErrorCode::kData, "{}: it is not as it was written; without its folder the rig is made anew",
-                        quote(record, 4096));
-    made.reached = kept["reached"], made.minutes = kept["minutes"];
-    FOVEA_RETURN_IF_ERROR(check_gate(own, made));
-    return made;
+    if (kept.is_object() && number("reached") && number("minutes") && fs::exists(made.path, error)) {
+      made.reached = kept["reached"], made.minutes = kept["minutes"];
+      FOVEA_RETURN_IF_ERROR(check_gate(own, made));
+      return made;
+    }
+    log_warning("{}: it is not as it was written; the rig is made anew", quote(record, 4096));
+    fs::remove(record, error);
   }
   fs::create_directories(folder, error);
   (*config)["out"] = folder;
@@ -74,7 +76,15 @@ Result<MadeRig> make_rig(std::string_view name, const TrainOptions& options) {
   TrainOptions asked = options;
   asked.resume = fs::exists(folder + "/checkpoint", error), asked.restart = false, asked.steps = 0;
   asked.go_on = fmt::format("fovea rig {}", own);
-  FOVEA_ASSIGN_OR_RETURN(const TrainResult result, train(path, asked));
+  auto trained = train(path, asked);
+  if (!trained && trained.error().code == ErrorCode::kData && asked.resume) {
+    log_warning("{}; the rig is made anew", trained.error().message);
+    asked.resume = false, asked.restart = true;
+    fs::remove_all(folder + "/checkpoint", error);
+    trained = train(path, asked);
+  }
+  if (!trained) return trained.error();
+  const TrainResult& result = *trained;
   made.minutes = result.seconds / 60;
   made.trained = true;
   FOVEA_CHECK(result.eval_loss.has_value(), "the config of the rig {} has no eval", own);

@@ -97,12 +97,20 @@ TEST_F(Rigs, GoOnWhereTheyWereBrokenOff) {
   EXPECT_EQ(made->reached, whole->reached);
 }
 
-TEST_F(Rigs, AnUnknownNameAndABrokenRecordAreSaid) {
+TEST_F(Rigs, AnUnknownNameIsSaidWithTheNearest) {
   EXPECT_THAT(make_rig("scene-cn", {}).error().message, HasSubstr("the nearest is scene-cnn"));
+}
+
+TEST_F(Rigs, ABrokenRecordOrCheckpointIsMadeAnew) {
   const auto made = make_rig("test-easy", {});
   ASSERT_TRUE(made.has_value()) << made.error().message;
-  ASSERT_TRUE(write_file_atomic(fs::path(made->path).parent_path().string() + "/rig.json", "{}").has_value());
-  EXPECT_THAT(make_rig("test-easy", {}).error().message, HasSubstr("it is not as it was written"));
+  const fs::path folder = fs::path(made->path).parent_path();
+  ASSERT_TRUE(write_file_atomic((folder / "rig.json").string(), "{}").has_value());
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoint")) fs::resize_file(entry.path(), 20);
+  const auto again = make_rig("test-easy", {});
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_TRUE(again->trained);
+  EXPECT_EQ(again->reached, made->reached);
 }
 
 TEST(RigConfigs, SayHowTheyAreMeasuredAndNotWhereTheyLie) {

@@ -1,5 +1,7 @@
-// One cycle: from 1 / div up to 1 over the share `up` of the run, then down to 1 / (div final_div), both along a half
-// cosine. Smith & Topin, arXiv:1708.07120. It has no warm-up besides.
+// One cycle: from 1 / div up to 1 over the share `up` of the run, then down to 1 / (div final_div) at the last step,
+// both along a half cosine; the peak is at step up * steps - 1, as in PyTorch. Smith & Topin, arXiv:1708.07120. It has
+// no warm-up besides.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -18,8 +20,10 @@ class OneCycle final : public Schedule {
     if (warmup() > 0) settings.wrong("warmup", "has no place in one-cycle, which begins with its own");
   }
   double after(int64_t step) const override {
-    const double at = progress(step);
-    return at < up_ ? between(low_, 1, at / up_) : between(1, last_, (at - up_) / (1 - up_));
+    const auto s = static_cast<double>(step), last = static_cast<double>(steps() - 1);
+    const double peak = std::clamp(up_ * static_cast<double>(steps()) - 1, 0.0, last);
+    if (s < peak) return between(low_, 1, s / peak);
+    return last > peak ? between(1, last_, (s - peak) / (last - peak)) : 1;
   }
 
  private:

@@ -16,7 +16,7 @@
 namespace fovea::tensor {
 namespace {
 
-struct Sizes {
+struct AttentionSizes {
   int64_t n_heads, n_kv_heads;  // of keys or of values, whichever are more
   int k_dim, v_dim;
   int group() const { return static_cast<int>(n_heads / n_kv_heads); }
@@ -90,8 +90,8 @@ std::vector<int32_t> query_positions(const Run& run, bool causal) {
 }
 
 // z of a run, and its log-sum-exps [n_kv_heads, n, group].
-Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& options, const Tensor& q, const Tensor& k,
-               const Tensor& v, Tensor& z) {
+Tensor forward(const Run& run, const AttentionSizes& sizes, const AttentionOptions& options, const Tensor& q,
+               const Tensor& k, const Tensor& v, Tensor& z) {
   const int k_dim = sizes.k_page(), dim = sizes.v_page(), group = sizes.group();
   const int64_t n = run.n();
   const Rows rows(q, run, sizes.n_heads, k_dim);
@@ -136,7 +136,7 @@ Tensor forward(const Run& run, const Sizes& sizes, const AttentionOptions& optio
 }
 
 struct Kept {
-  Sizes sizes;
+  AttentionSizes sizes;
   AttentionOptions options;
   std::vector<Run> runs;
   std::vector<Tensor> lse;
@@ -144,7 +144,7 @@ struct Kept {
 };
 
 void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
-  const Sizes& sizes = kept.sizes;
+  const AttentionSizes& sizes = kept.sizes;
   const int group = sizes.group();
   const Rows q(kept.q, run, sizes.n_heads, sizes.k_dim), k(kept.k, run, sizes.n_kv_heads, sizes.k_dim),
       v(kept.v, run, sizes.n_kv_heads, sizes.v_dim), z(kept.z, run, sizes.n_heads, sizes.v_dim),

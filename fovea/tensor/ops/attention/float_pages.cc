@@ -9,7 +9,7 @@ namespace fovea::tensor {
 using kernels::kPageKeys;
 
 FloatPages::FloatPages(int64_t n_kv_heads, const Rows& k, const Rows& v, std::span<const int32_t> positions)
-    : per_head_((static_cast<int64_t>(positions.size()) + kPageKeys - 1) / kPageKeys) {
+    : k_dim_(k.dim), v_dim_(v.dim), per_head_((static_cast<int64_t>(positions.size()) + kPageKeys - 1) / kPageKeys) {
   constexpr auto kFloats = kernels::KvType::kF32;
   const auto n_keys = static_cast<int64_t>(positions.size());
   const auto k_floats = static_cast<int64_t>(kernels::key_bytes(kFloats, k.dim) / sizeof(float));

@@ -20,12 +20,15 @@ class FloatPages {
   };
   FloatPages(int64_t n_kv_heads, const Rows& k, const Rows& v, std::span<const int32_t> positions);
 
+  int k_dim() const { return k_dim_; }
+  int v_dim() const { return v_dim_; }
   int64_t per_head() const { return per_head_; }
   std::span<const kernels::KeyBlock> of(int64_t kv_head) const {
     return std::span(blocks_).subspan(static_cast<size_t>(kv_head * per_head_), static_cast<size_t>(per_head_));
   }
 
  private:
+  int k_dim_, v_dim_;
   int64_t per_head_;
   std::vector<int32_t> positions_;  // of the keys, then kNoPosition up to a whole page
   std::vector<kernels::KeyBlock> blocks_;

@@ -10,8 +10,8 @@
 namespace fovea::tensor {
 namespace {
 
-struct Sizes {
-  Sizes(const Tensor& x, std::initializer_list<const Tensor*> of_channels) {
+struct BatchSizes {
+  BatchSizes(const Tensor& x, std::initializer_list<const Tensor*> of_channels) {
     FOVEA_CHECK(x.shape().rank() >= 2 && x.elements() > 0, "batch_norm: x {}, wanted [batch, channels, ...]",
                 x.shape().to_string());
     batch = x.dim(0), channels = x.dim(1), places = x.elements() / (batch * channels);
@@ -50,8 +50,8 @@ struct Sizes {
 float at(const Tensor& v, int64_t i, float otherwise) { return v.defined() ? v.data()[i] : otherwise; }
 
 // `own`: the moments are x's, and go with it.
-Tensor normalise(const Sizes& s, const Tensor& x, const Tensor& weight, const Tensor& bias, std::vector<float> means,
-                 std::vector<float> scales, bool own) {
+Tensor normalise(const BatchSizes& s, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                 std::vector<float> means, std::vector<float> scales, bool own) {
   Tensor y = Tensor::empty(x.shape());
   s.each_channel([&](int64_t c) {
     const float mean = means[static_cast<size_t>(c)], factor = scales[static_cast<size_t>(c)] * at(weight, c, 1);
@@ -91,7 +91,7 @@ Tensor normalise(const Sizes& s, const Tensor& x, const Tensor& weight, const Te
 }  // namespace
 
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps, ChannelMoments* seen) {
-  const Sizes s(x, {&weight, &bias});
+  const BatchSizes s(x, {&weight, &bias});
   const auto channels = static_cast<size_t>(s.channels);
   std::vector<float> means(channels), scales(channels), variances(channels);
   const float* in = x.data();
@@ -111,7 +111,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
 Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps, const ChannelMoments& moments) {
   FOVEA_CHECK(moments.mean.defined() && moments.variance.defined(), "batch_norm: no {} is given",
               moments.mean.defined() ? "variance" : "mean");
-  const Sizes s(x, {&weight, &bias, &moments.mean, &moments.variance});
+  const BatchSizes s(x, {&weight, &bias, &moments.mean, &moments.variance});
   std::vector<float> means(moments.mean.values().begin(), moments.mean.values().end()), scales;
   for (const float v : moments.variance.values())
     scales.push_back(static_cast<float>(1 / std::sqrt(double{v} + double{eps})));

@@ -10,7 +10,7 @@
 namespace fovea::tensor {
 namespace {
 
-struct Sizes {
+struct GroupSizes {
   int64_t batch, channels, groups, places;
   int64_t in_group() const { return channels / groups; }
   int64_t n() const { return in_group() * places; }
@@ -28,7 +28,7 @@ float at(const float* v, int64_t i, float otherwise) { return v ? v[i] : otherwi
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, float eps) {
   const bool fits = x.shape().rank() >= 2 && groups > 0 && x.dim(1) % groups == 0 && x.elements() > 0;
   FOVEA_CHECK(fits, "group_norm: x {} in {} groups", x.shape().to_string(), groups);
-  const Sizes s{x.dim(0), x.dim(1), groups, x.elements() / (x.dim(0) * x.dim(1))};
+  const GroupSizes s{x.dim(0), x.dim(1), groups, x.elements() / (x.dim(0) * x.dim(1))};
   for (const Tensor* v : {&weight, &bias})
     FOVEA_CHECK(!v->defined() || v->shape() == Shape({s.channels}), "group_norm: weights {} for {} channels",
                 v->shape().to_string(), s.channels);

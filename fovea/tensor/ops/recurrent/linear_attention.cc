@@ -13,7 +13,7 @@ namespace {
 // States are kept every so many steps and made again in between: backward needs each of them, in falling order.
 constexpr int64_t kKept = 32;
 
-struct Sizes {
+struct LinearSizes {
   int64_t batch, n, heads, k_dim, v_dim;
   int64_t state() const { return k_dim * v_dim; }
   int64_t row(int64_t task, int64_t t) const { return task / heads * n + t; }
@@ -27,7 +27,7 @@ struct Sizes {
 };
 
 // S = diag(decay) S + k v^T
-void advance(const Sizes& s, const float* k, const float* v, const float* decay, float* state) {
+void advance(const LinearSizes& s, const float* k, const float* v, const float* decay, float* state) {
   for (int64_t i = 0; i < s.k_dim; ++i) {
     float* row = state + i * s.v_dim;
     const float keep = decay ? decay[i] : 1.0f, by = k[i];
@@ -35,7 +35,7 @@ void advance(const Sizes& s, const float* k, const float* v, const float* decay,
   }
 }
 
-void forward(const Sizes& s, const Tensor& q, const Tensor& k, const Tensor& v, const float* decay, float* y) {
+void forward(const LinearSizes& s, const Tensor& q, const Tensor& k, const Tensor& v, const float* decay, float* y) {
   s.each([&](int64_t task) {
     std::vector<float> state(static_cast<size_t>(s.state()), 0.0f);
     for (int64_t t = 0; t < s.n; ++t) {
@@ -57,8 +57,8 @@ struct Gradients {
 
 // With R[t] = q[t] dy[t]^T + diag(decay[t + 1]) R[t + 1], the gradient of S[t]: dq = S dy, dk = R v, dv = R^T k,
 // ddecay[i] = sum_j R[i, j] S[t - 1][i, j].
-void backward(const Sizes& s, const Tensor& q, const Tensor& k, const Tensor& v, const float* decay, const float* dy,
-              const Gradients& to) {
+void backward(const LinearSizes& s, const Tensor& q, const Tensor& k, const Tensor& v, const float* decay,
+              const float* dy, const Gradients& to) {
   s.each([&](int64_t task) {
     const auto size = static_cast<size_t>(s.state());
     const int64_t n_blocks = (s.n + kKept - 1) / kKept;
@@ -114,7 +114,7 @@ Tensor linear_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64
                     (!decay.defined() || decay.shape() == k.shape());
   FOVEA_CHECK(fits, "linear_attention: q {}, k {}, v {}, decay {} of {} heads", q.shape().to_string(),
               k.shape().to_string(), v.shape().to_string(), decay.shape().to_string(), heads);
-  const Sizes s{q.dim(0), q.dim(1), heads, q.dim(2) / heads, v.dim(2) / heads};
+  const LinearSizes s{q.dim(0), q.dim(1), heads, q.dim(2) / heads, v.dim(2) / heads};
   Tensor y = Tensor::empty(v.shape());
   forward(s, q, k, v, decay.defined() ? decay.data() : nullptr, y.data());
   if (Tape* tape = current_tape()) {

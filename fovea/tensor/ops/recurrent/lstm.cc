@@ -9,7 +9,7 @@
 namespace fovea::tensor {
 namespace {
 
-float sigmoid_of(float x) { return 1 / (1 + std::exp(-x)); }
+float gate_of(float x) { return 1 / (1 + std::exp(-x)); }
 
 // fn(row, column) over all of the state.
 template <typename Fn>
@@ -33,7 +33,7 @@ LstmState lstm_step(const Tensor& gates, const Tensor& c) {
   each(batch, d, [&](int64_t r, int64_t k) {
     const float* in = gates.data() + r * 4 * d + k;
     float* out = on.data() + r * 4 * d + k;
-    for (int64_t g = 0; g < 4; ++g) out[g * d] = g == 2 ? std::tanh(in[g * d]) : sigmoid_of(in[g * d]);
+    for (int64_t g = 0; g < 4; ++g) out[g * d] = g == 2 ? std::tanh(in[g * d]) : gate_of(in[g * d]);
     const float cell = out[d] * c.data()[r * d + k] + out[0] * out[2 * d];
     next.c.data()[r * d + k] = cell;
     next.h.data()[r * d + k] = out[3 * d] * std::tanh(cell);
