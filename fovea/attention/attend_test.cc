@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <numeric>
+
 #include "fovea/attention/testing/methods.h"
 #include "fovea/attention/testing/one_layer.h"
 #include "fovea/base/check.h"

@@ -1,4 +1,5 @@
-// A file that one process at a time holds. It stays where it is: what is locked goes with the process, whatever ended it.
+// A file that one process at a time holds. It stays where it is: what is locked goes with the process, whatever ended
+// it.
 #pragma once
 
 #include <string>
