@@ -55,8 +55,7 @@ class MaskedPages final : public attention::Method {
   }
   bool chooses(int) const override { return true; }
   void choose(const Call& call, const attention::Queries&, KeyPlan& plan) const override {
-    for (int i = 0; i < plan.n_kv_heads() * plan.n_tiles(); ++i) {
-      KeyPlan::Tile& tile = plan.tile(i / plan.n_tiles(), i % plan.n_tiles());
+    plan.edit_tiles([&](int, KeyPlan::Tile& tile) {
       for (KeyPlan::Page& page : tile.parts[0].pages) {
         const std::span<uint32_t> bits = plan.mask(tile, page);
         if (page.index / run_ % every_ == 0) continue;
@@ -65,7 +64,7 @@ class MaskedPages final : public attention::Method {
           if (page.index < call.q_pos[at] / kernels::kPageKeys - 1) bits[row] = 0;
         }
       }
-    }
+    });
   }
 
  private:

@@ -3,8 +3,9 @@
 // so that the number of barriers does not grow with the number of sequences.
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "fovea/attention/attend_layer.h"
 #include "fovea/attention/attend_rows.h"
@@ -69,7 +70,7 @@ struct Attend::Fused {
     kernel = aligned(kernels::attention_scratch_bytes(largest));
     piece_z = aligned(rows * dim * sizeof(float));
     piece_bytes = piece_z + aligned(rows * sizeof(float));
-    joining = aligned(static_cast<size_t>(most_pieces) * (2 * sizeof(float*) + (2 + dim) * sizeof(float)));
+    joining = aligned(static_cast<size_t>(most_pieces) * (sizeof(float*) + 3 * sizeof(float)));
   }
 
   // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
@@ -154,63 +155,68 @@ struct Attend::Fused {
     piece(task, pieces(task)[i], again, scratch, reinterpret_cast<float*>(to),
           int64_t{task.n_heads} * layer.shape.v_dim, reinterpret_cast<float*>(to + piece_z));
   }
-  // Joins the pieces of a task, which lie one after the other: those of a part, then the parts.
+  // Joins the pieces of a task, which lie one after the other, as one softmax; where a method weighs the parts, those
+  // of each part.
   void join(const Task& task, const std::byte* done, std::byte* scratch) const {
     if (is_whole(task)) return;
     const std::span<const Piece> all = pieces(task);
-    const auto dim = static_cast<size_t>(layer.shape.v_dim);
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
-    const bool touched = plan.touched(task.kv_head);
-    const auto merge = [dim](const float* const* z, const float* lse, size_t n, float* to, float* of_all) {
-      kernels::attention_merge(z, lse, static_cast<int>(n), static_cast<int>(dim), to, of_all);
+    const auto bias = [&](const Piece& piece) {
+      if (!plan.touched(task.kv_head)) return 0.0f;
+      return plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(piece.part)].bias;
     };
-    auto** z = reinterpret_cast<const float**>(scratch);  // of the pieces, then of the parts
-    auto** part_z = z + all.size();
-    float* lse = reinterpret_cast<float*>(part_z + all.size());  // likewise
-    float *part_lse = lse + all.size(), *merged = part_lse + all.size();
+    Layer::Parts* kept = layer.parts.empty() ? nullptr : &layer.parts[static_cast<size_t>(task.run)];
+    if (kept && kept->n == 0) kept = nullptr;
+    const auto dim = static_cast<size_t>(layer.shape.v_dim);
+    auto** z = reinterpret_cast<const float**>(scratch);  // of each piece
+    auto* lse = reinterpret_cast<float*>(z + all.size());
+    float *biases = lse + all.size(), *shares = biases + all.size();
+    for (size_t p = 0; p < all.size(); ++p) biases[p] = bias(all[p]);
     for (int64_t i = 0; i < task.n; ++i) {
       for (int h = 0; h < task.n_heads; ++h) {
         const auto at = static_cast<size_t>(i * task.n_heads + h);
         for (size_t p = 0; p < all.size(); ++p) {
           const std::byte* from = done + p * piece_bytes;
           z[p] = reinterpret_cast<const float*>(from) + at * dim;
-          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at];
+          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at] + biases[p];
         }
-        size_t n_parts = 0;
-        for (size_t begin = 0, end; begin < all.size(); begin = end, ++n_parts) {
-          for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
-          part_z[n_parts] = z[begin], part_lse[n_parts] = lse[begin];
-          if (end > begin + 1) {
-            float* to = merged + n_parts * dim;
-            merge(z + begin, lse + begin, end - begin, to, part_lse + n_parts);
-            part_z[n_parts] = to;
-          }
-          const auto index = static_cast<size_t>(all[begin].part);
-          if (touched) part_lse[n_parts] += plan.tile(task.kv_head, task.tile).parts[index].bias;
-          if (!layer.parts.empty()) keep_part(task, i, h, index, part_z[n_parts], part_lse[n_parts]);
+        if (kept && kept->z.defined()) {
+          each_part(all, [&](size_t begin, size_t end) {
+            const int64_t part = all[begin].part * kept->lse.dim(0) * layer.shape.n_heads + row_of(task, i, h);
+            merge(z + begin, lse + begin, end - begin, kept->z.data() + part * layer.shape.v_dim,
+                  kept->lse.data() + row_of(task, i, h) * kept->n + all[begin].part, nullptr);
+          });
+          continue;
         }
-        if (!layer.parts.empty() && layer.parts[static_cast<size_t>(task.run)].z.defined()) continue;
         float whole, *to = out(task, i, h);
-        merge(part_z, part_lse, n_parts, to, &whole);
-        if (!layer.sinks.defined()) continue;
-        kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), to, to);
+        merge(z, lse, all.size(), to, kept || layer.sinks.defined() ? &whole : nullptr, kept ? shares : nullptr);
+        if (layer.sinks.defined())
+          kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), to, to);
+        if (!kept) continue;
+        each_part(all, [&](size_t begin, size_t end) {
+          const int64_t part = row_of(task, i, h) * kept->n + all[begin].part;
+          const float share = std::accumulate(shares + begin, shares + end, 0.0f);
+          kept->weights.data()[part] = share;
+          kept->lse.data()[part] = end == begin + 1 ? lse[begin] : share > 0 ? whole + std::log(share) : kSeesNone;
+        });
       }
     }
   }
-  void keep_part(const Task& task, int64_t i, int h, size_t index, const float* z, float lse) const {
-    Layer::Parts& parts = layer.parts[static_cast<size_t>(task.run)];
-    if (parts.n == 0) return;
-    const int64_t n = parts.lse.dim(0), row = (task.first + i) * layer.shape.n_heads + first_head(task) + h;
-    parts.lse.data()[row * parts.n + static_cast<int64_t>(index)] = lse;
-    if (!parts.z.defined()) return;
-    float* to = parts.z.data() + (static_cast<int64_t>(index) * n * layer.shape.n_heads + row) * layer.shape.v_dim;
-    if (lse == kSeesNone) {
-      std::fill_n(to, layer.shape.v_dim, 0.0f);  // a head that the part is not of left its z alone
-    } else {
-      std::copy_n(z, layer.shape.v_dim, to);
+  void merge(const float* const* z, const float* lse, size_t n, float* to, float* of_all, float* shares) const {
+    kernels::attention_merge(z, lse, static_cast<int>(n), layer.shape.v_dim, to, of_all, shares);
+  }
+  // fn(first piece, end) for the pieces of each part.
+  template <typename F>
+  static void each_part(std::span<const Piece> all, const F& fn) {
+    for (size_t begin = 0, end; begin < all.size(); begin = end) {
+      for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
+      fn(begin, end);
     }
   }
-
+  // Of z [n, n_heads].
+  int64_t row_of(const Task& task, int64_t i, int h) const {
+    return (task.first + i) * layer.shape.n_heads + first_head(task) + h;
+  }
   void whole_tasks(Rows& row_path) const {
     thread_local tensor::Scratch bytes;
     const std::vector<Task>& tasks = attend.memory_.tasks;
@@ -345,6 +351,7 @@ void Attend::cut_tasks(Layer& layer) {
     }
     parts.lse = Tensor::empty({run.n(), layer.shape.n_heads, parts.n});
     std::fill_n(parts.lse.data(), parts.lse.elements(), kSeesNone);
+    if (!parts.z.defined()) parts.weights = Tensor::zeros(parts.lse.shape());
   }
 }
 
@@ -369,7 +376,9 @@ void Attend::run_tasks(Layer& layer) {
 
 Tensor Attend::weights_of_parts(Layer& layer, size_t index, const Tensor& lse) {
   const Run& run = memory_.runs[index];
-  Tensor weights = tensor::softmax(lse);
+  Tensor weights;
+  if (!layer.parts.empty()) weights = layer.parts[index].weights;  // not on the tape
+  if (!weights.defined()) weights = tensor::softmax(lse);
   for (size_t m = 0; m < methods(run).size(); ++m) {
     const Method& method = *methods(run)[m];
     if (!method.joins(layer.index)) continue;

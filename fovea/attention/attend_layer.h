@@ -26,10 +26,10 @@ struct Attend::Layer {
   tensor::Tensor plain, q;                      // as projected, and turned
   tensor::Tensor z;                             // [n, n_heads, v_dim]
   // Where a method joins: of each run, the lse of every part [n, n_heads, parts]; where one weighs the parts, their z
-  // [parts, n, n_heads, v_dim] too.
+  // [parts, n, n_heads, v_dim] too, else the weight that each had in z.
   struct Parts {
     int64_t n = 0;
-    tensor::Tensor z, lse;
+    tensor::Tensor z, lse, weights;
   };
   std::vector<Parts> parts = {};
 

@@ -42,7 +42,7 @@ void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int grou
     Head& head = heads_[static_cast<size_t>(kv)];
     head.rules.assign(static_cast<size_t>(group), rule);
     head.touched = false;
-    head.tiles.clear();
+    for (Tile& tile : head.tiles) tile.parts.clear(), tile.n_masks = 0;
   }
   cuts_.clear();
   const auto n = static_cast<int64_t>(positions.size());
@@ -126,6 +126,7 @@ void KeyPlan::open(Head& head) {
     }
     Part whole;
     whole.rules = head.rules;
+    whole.pages.reserve(static_cast<size_t>(n_pages));
     for (int32_t page = 0; page < n_pages; ++page) whole.pages.push_back({page});
     tile.parts.push_back(std::move(whole));
   }
@@ -137,11 +138,23 @@ KeyPlan::Tile& KeyPlan::tile(int kv_head, int t) {
   return head.tiles[static_cast<size_t>(t)];
 }
 
+void KeyPlan::edit_tiles(FunctionRef<void(int kv_head, Tile& tile)> edit) {
+  for (int kv = 0; kv < n_heads_; ++kv) {
+    if (!touched(kv)) open(heads_[static_cast<size_t>(kv)]);
+  }
+  pool().for_each(int64_t{n_heads_} * n_tiles(), [&](int64_t index, int) {
+    const auto kv = static_cast<int>(index / n_tiles());
+    edit(kv, heads_[static_cast<size_t>(kv)].tiles[static_cast<size_t>(index % n_tiles())]);
+  });
+}
+
 uint32_t* KeyPlan::Tile::new_mask(int group) {
-  const auto words = static_cast<size_t>(group * n);
-  if (n_masks % kMasks == 0) masks.push_back(std::make_unique_for_overwrite<uint32_t[]>(kMasks * words));
-  uint32_t* mask = masks.back().get() + n_masks++ % kMasks * words;
-  std::fill_n(mask, words, ~uint32_t{0});
+  const auto words = static_cast<size_t>(group) * kTileQueries;
+  if (words != mask_words) masks.clear(), mask_words = words;
+  const size_t block = n_masks / kMasks;
+  if (block == masks.size()) masks.push_back(std::make_unique_for_overwrite<uint32_t[]>(kMasks * words));
+  uint32_t* mask = masks[block].get() + n_masks++ % kMasks * words;
+  std::fill_n(mask, static_cast<size_t>(group * n), ~uint32_t{0});
   return mask;
 }
 
@@ -151,16 +164,25 @@ std::span<uint32_t> KeyPlan::mask(Tile& tile, Page& page) const {
 }
 
 void KeyPlan::drop_idle_masks() {
-  for (int kv = 0; kv < n_heads_; ++kv) {
-    for (Tile& tile : heads_[static_cast<size_t>(kv)].tiles) {
-      const int64_t n = group_ * tile.n;
-      for (Part& part : tile.parts) {
-        for (Page& page : part.pages) {
-          if (page.bits && kernels::count_bits(page.bits, n) == static_cast<uint64_t>(32 * n)) page.bits = nullptr;
-        }
+  const auto drop = [this](int64_t index, int) {
+    const Head& head = heads_[static_cast<size_t>(index / n_tiles())];
+    if (!head.touched) return;
+    Tile& tile = heads_[static_cast<size_t>(index / n_tiles())].tiles[static_cast<size_t>(index % n_tiles())];
+    const int64_t n = group_ * tile.n;
+    for (Part& part : tile.parts) {
+      for (Page& page : part.pages) {
+        if (page.bits && kernels::count_bits(page.bits, n) == static_cast<uint64_t>(32 * n)) page.bits = nullptr;
       }
     }
+  };
+  size_t n_masks = 0;
+  for (int kv = 0; kv < n_heads_; ++kv) {
+    const Head& head = heads_[static_cast<size_t>(kv)];
+    for (int t = 0; head.touched && t < n_tiles(); ++t) n_masks += head.tiles[static_cast<size_t>(t)].n_masks;
   }
+  const int64_t n_tasks = int64_t{n_heads_} * n_tiles();
+  if (n_masks > 64) return pool().for_each(n_tasks, drop);  // fewer are not worth a barrier
+  for (int64_t i = 0; i < n_tasks && n_masks > 0; ++i) drop(i, 0);
 }
 
 void KeyPlan::narrow(int kv_head, int g, const KeyRule& rule) {

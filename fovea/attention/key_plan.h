@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "fovea/base/threads.h"
 #include "fovea/kernels/attention.h"
 
 namespace fovea::attention {
@@ -41,8 +42,8 @@ class KeyPlan {
    private:
     friend class KeyPlan;
     uint32_t* new_mask(int group);                   // all ones
-    std::vector<std::unique_ptr<uint32_t[]>> masks;  // of kMasks pages each
-    size_t n_masks = 0;
+    std::vector<std::unique_ptr<uint32_t[]>> masks;  // of kMasks pages each, kept from call to call
+    size_t n_masks = 0, mask_words = 0;
   };
 
   // For the rows at `positions` and the pages of each KV head, which all start with `rule`.
@@ -72,8 +73,9 @@ class KeyPlan {
   void cut(int64_t row);
   int n_tiles() const { return static_cast<int>(cuts_.size()) - 1; }
   bool touched(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].touched; }
-  // Different tiles may be edited from several threads.
   Tile& tile(int kv_head, int t);
+  // edit(kv_head, tile) for every tile of every head, from several threads.
+  void edit_tiles(FunctionRef<void(int kv_head, Tile& tile)> edit);
   const Tile& tile(int kv_head, int t) const {
     return heads_[static_cast<size_t>(kv_head)].tiles[static_cast<size_t>(t)];
   }

@@ -82,10 +82,13 @@ uint32_t visible_keys(const int32_t* positions, const RowRule& row) {
   return bits;
 }
 
-// The live positions of a tile lie in [first, last]; none: first > last.
-struct TileSpan {
+// The live positions of a page or a tile lie in [first, last]; none: first > last.
+struct KeySpan {
   int32_t first = kNoPosition, last = -1;
   bool whole = true;  // no dead slot, no missing page
+};
+struct TileSpan : KeySpan {
+  KeySpan pages[kTilePages];
 };
 
 TileSpan span_of(const KeyBlock* blocks, int n_pages) {
@@ -103,9 +106,11 @@ TileSpan span_of(const KeyBlock* blocks, int n_pages) {
       top = p > top ? p : top;
       after = next > after ? next : after;
     }
-    span.first = first < span.first ? first : span.first;
-    span.last = after - 1 > span.last ? after - 1 : span.last;
-    span.whole = span.whole && top != kNoPosition;
+    const KeySpan page{first, after - 1, top != kNoPosition};
+    span.pages[b] = page;
+    span.first = page.first < span.first ? page.first : span.first;
+    span.last = page.last > span.last ? page.last : span.last;
+    span.whole = span.whole && page.whole;
   }
   return span;
 }
@@ -123,10 +128,10 @@ struct BlockRule {
     highest_floor = row.floor > highest_floor ? row.floor : highest_floor;
     most_sinks = row.n_sink > most_sinks ? row.n_sink : most_sinks;
   }
-  bool sees_none(const TileSpan& t) const {
+  bool sees_none(const KeySpan& t) const {
     return t.first > last_position || (t.last <= lowest_floor && t.first >= most_sinks);
   }
-  bool sees_all(const TileSpan& t) const { return t.whole && t.last <= first_position && t.first > highest_floor; }
+  bool sees_all(const KeySpan& t) const { return t.whole && t.last <= first_position && t.first > highest_floor; }
 };
 
 // A strip's rows in blocks of at most kMaxRows and about the same height; the last one may be padded
@@ -249,15 +254,21 @@ struct Strip {
   }
 
   // The keys that each row of a block sees in the tile; 0: none at all, 2: every key for every row.
-  int look(int first, int64_t tile, int n_pages, KeyBits* bits) const {
+  int look(int first, int64_t tile, int n_pages, const TileSpan& span, const BlockRule& rule, KeyBits* bits) const {
     uint32_t any = 0, every = ~0u;
     const int r_block = rows_at(first);
+    // Of most pages the rule alone says what all rows see.
+    bool none[kTilePages], all[kTilePages];
+    for (int p = 0; p < kTilePages; ++p) {
+      none[p] = p >= n_pages || rule.sees_none(span.pages[p]);
+      all[p] = !none[p] && rule.sees_all(span.pages[p]);
+    }
     for (int r = 0; r < r_block; ++r) {
       const int row = first + r;
       for (int p = 0; p < kTilePages; ++p) {
         uint32_t seen = 0;
-        if (p < n_pages && row < n_rows) {
-          seen = visible_keys(args.blocks[tile + p].positions, rules[row]);
+        if (!none[p] && row < n_rows) {
+          seen = all[p] ? ~0u : visible_keys(args.blocks[tile + p].positions, rules[row]);
           if (const uint32_t* mask = args.masks ? args.masks[tile + p] : nullptr) seen &= mask[begin + row];
         }
         bits[r][p] = seen;
@@ -428,7 +439,7 @@ void attend_strip(Strip& strip, bool is_open) {
       const BlockRule& rule = rules[first / strip.height];
       if (rule.sees_none(span)) continue;
       int seen = 2;
-      if (masked || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, bits);
+      if (masked || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, span, rule, bits);
       if (seen == 0) continue;
       if (!open) pages.open(at, n_pages);
       open = true;
@@ -465,8 +476,9 @@ FOVEA_INLINE void score_strip(Strip& strip, const Put& put) {
   for (int64_t at = 0; at < args.n_blocks; at += kTilePages) {
     const int n_pages = static_cast<int>(smaller(kTilePages, args.n_blocks - at));
     pages.open(at, n_pages);
+    const TileSpan span = span_of(args.blocks + at, n_pages);
     for (int first = 0; first < strip.n_rows; first += strip.height) {
-      const int looked = strip.look(first, at, n_pages, bits);
+      const int looked = strip.look(first, at, n_pages, span, strip.rule_of(first), bits);
       if (looked != 0) pages.scores(first, (1u << n_pages) - 1, args.softcap);
       for (int r = 0; r < strip.height && first + r < strip.n_rows; ++r) {
         float* s = strip.s + r * kTileKeys;
@@ -578,23 +590,43 @@ void attention_values(const AttentionArgs& args, int head, const float* weights,
   }
 }
 
-void attention_merge(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse) {
+void attention_merge(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse,
+                     float* shares) {
+  constexpr int kTogether = 32;  // parts whose rows are added up in registers
   float top = kMinusInfinity;
   for (int i = 0; i < n_parts; ++i) top = lse[i] > top ? lse[i] : top;
   float total = 0.0f;
-  for (int d = 0; d < v_dim; ++d) out[d] = 0.0f;
-  float weights[kLanes];
-  for (int i = 0; i < n_parts; ++i) {
-    if (i % kLanes == 0) {
-      const int n = static_cast<int>(smaller(kLanes, n_parts - i));
-      exp(F32::load_first(lse + i, n) - F32::all(top)).store(weights);
+  for (int first = 0; first < n_parts || first == 0; first += kTogether) {
+    const float* rows[kTogether];
+    float weights[kTogether];
+    int n = 0;
+    for (int i = first; i < first + kTogether && i < n_parts; i += kLanes) {
+      const int some = static_cast<int>(smaller(kLanes, n_parts - i));
+      float powers[kLanes];
+      exp(F32::load_first(lse + i, some) - F32::all(top)).store(powers);
+      for (int j = 0; j < some; ++j) {
+        const bool nothing = lse[i + j] == kMinusInfinity;
+        if (shares) shares[i + j] = nothing ? 0.0f : powers[j];
+        if (nothing) continue;
+        total += powers[j];
+        rows[n] = z[i + j];
+        weights[n++] = powers[j];
+      }
     }
-    if (lse[i] == kMinusInfinity) continue;  // saw nothing
-    const float weight = weights[i % kLanes];
-    total += weight;
-    for (int d = 0; d < v_dim; ++d) out[d] += weight * z[i][d];
+    const bool begins = first == 0, ends = first + kTogether >= n_parts && total != 0.0f;
+    int d = 0;
+    for (; d + kLanes <= v_dim; d += kLanes) {
+      F32 sum = begins ? F32::zero() : F32::load(out + d);
+      for (int i = 0; i < n; ++i) sum = sum + F32::all(weights[i]) * F32::load(rows[i] + d);
+      (ends ? sum / F32::all(total) : sum).store(out + d);
+    }
+    for (; d < v_dim; ++d) {
+      float sum = begins ? 0.0f : out[d];
+      for (int i = 0; i < n; ++i) sum += weights[i] * rows[i][d];
+      out[d] = ends ? sum / total : sum;
+    }
   }
-  for (int d = 0; d < v_dim && total != 0.0f; ++d) out[d] /= total;
+  for (int i = 0; i < n_parts && shares && total != 0.0f; ++i) shares[i] /= total;
   if (out_lse) *out_lse = total == 0.0f ? kMinusInfinity : top + __builtin_log2f(total) * kLn2;
 }
 

@@ -94,8 +94,10 @@ extern Dispatched<void(const AttentionArgs& args, int head, const float* weights
 extern Dispatched<void(const AttentionArgs& args, int head, const float* lse, float* sums)> attention_columns;
 
 // Joins partial results over disjoint key lists, in list order: z [n_parts] rows of v_dim with lse
-// [n_parts] -> out [v_dim] and, if given, the log-sum-exp of all. A row whose lse is -inf is not read.
-extern Dispatched<void(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse)>
+// [n_parts] -> out [v_dim] and, if given, the log-sum-exp of all and the share of each part. A row whose lse is -inf is
+// not read.
+extern Dispatched<void(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse,
+                       float* shares)>
     attention_merge;
 
 }  // namespace fovea::kernels

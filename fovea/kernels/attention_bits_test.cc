@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #include "fovea/kernels/testing/attention_problem.h"
@@ -153,18 +154,21 @@ TEST(AttentionBits, MergesPartsOfTheKeyList) {
       std::vector<const float*> z;
       std::vector<float> lse, merged(80, 5.0f);
       float all_lse = 0;
+      std::vector<float> shares(parts.size(), 5.0f);
       for (const Answer& part : parts) {
         z.push_back(part.z.data() + 80 * head);
         lse.push_back(part.lse[head]);
       }
-      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data(), &all_lse);
+      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data(), &all_lse, shares.data());
+      EXPECT_NEAR(std::accumulate(shares.begin(), shares.end(), 0.0), 1, 1e-6);
+      for (size_t i = 0; i < lse.size(); ++i) EXPECT_NEAR(shares[i], std::exp(lse[i] - all_lse), 1e-6);
       EXPECT_NEAR(all_lse, whole.lse[head], 1e-5);
       for (size_t d = 0; d < 80; ++d)
         EXPECT_NEAR(merged[d], whole.z[80 * head + d], 1e-5);  // powers of two are 3e-6 off, in each part
     }
     std::vector<float> nothing(80, 5.0f);
     const float* unread = nullptr;
-    attention_merge(&unread, parts.back().lse.data(), 1, 80, nothing.data(), nullptr);
+    attention_merge(&unread, parts.back().lse.data(), 1, 80, nothing.data(), nullptr, nullptr);
     EXPECT_THAT(nothing, testing::Each(0.0f));
   });
 }

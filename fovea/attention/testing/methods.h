@@ -24,21 +24,18 @@ class StridedKeys final : public Method {
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("stride", stride_, {.min = 1, .help = "keys"}); }
   bool chooses(int) const override { return true; }
   void choose(const Call& call, const Queries&, KeyPlan& plan) const override {
-    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
-      for (int t = 0; t < plan.n_tiles(); ++t) {
-        KeyPlan::Tile& tile = plan.tile(kv, t);
-        for (KeyPlan::Page& page : tile.parts[0].pages) {
-          const std::span<uint32_t> bits = plan.mask(tile, page);
-          const int32_t* keys = plan.pages(kv)[static_cast<size_t>(page.index)].positions;
-          for (size_t row = 0; row < bits.size(); ++row) {
-            const int32_t q_pos = call.q_pos[static_cast<size_t>(tile.first) + row % static_cast<size_t>(tile.n)];
-            for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
-              if (keys[slot] % stride_ != 0 && keys[slot] != q_pos) bits[row] &= ~(uint32_t{1} << slot);
-            }
+    plan.edit_tiles([&](int kv, KeyPlan::Tile& tile) {
+      for (KeyPlan::Page& page : tile.parts[0].pages) {
+        const std::span<uint32_t> bits = plan.mask(tile, page);
+        const int32_t* keys = plan.pages(kv)[static_cast<size_t>(page.index)].positions;
+        for (size_t row = 0; row < bits.size(); ++row) {
+          const int32_t q_pos = call.q_pos[static_cast<size_t>(tile.first) + row % static_cast<size_t>(tile.n)];
+          for (int slot = 0; slot < kernels::kPageKeys; ++slot) {
+            if (keys[slot] % stride_ != 0 && keys[slot] != q_pos) bits[row] &= ~(uint32_t{1} << slot);
           }
         }
       }
-    }
+    });
   }
 
  private:
@@ -215,11 +212,13 @@ class KeyClasses final : public Method {
         KeyPlan::Tile& tile = plan.tile(kv, t);
         const KeyPlan::Part whole = tile.parts[0];
         tile.parts.assign(3, whole);
-        const auto n = static_cast<int32_t>(whole.pages.size());
+        // The last pages, from where pages are summed together: a group that is cut is read twice.
+        const int32_t local =
+            (static_cast<int32_t>(whole.pages.size()) - 4) / kernels::kTilePages * kernels::kTilePages;
         tile.parts[0].pages.resize(1);
         for (KeyRule& rule : tile.parts[0].rules) rule = {.n_sink = 4, .window = 0, .ahead = rule.ahead};
-        std::erase_if(tile.parts[1].pages, [n](const KeyPlan::Page& page) { return page.index < n - 4; });
-        std::erase_if(tile.parts[2].pages, [n](const KeyPlan::Page& page) { return page.index >= n - 4; });
+        std::erase_if(tile.parts[1].pages, [local](const KeyPlan::Page& page) { return page.index < local; });
+        std::erase_if(tile.parts[2].pages, [local](const KeyPlan::Page& page) { return page.index >= local; });
         for (KeyPlan::Part* part : {&tile.parts[1], &tile.parts[2]}) {
           if (part->pages.empty() || part->pages[0].index != 0) continue;
           for (uint32_t& bits : plan.mask(tile, part->pages[0])) bits &= ~uint32_t{15};
