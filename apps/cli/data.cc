@@ -36,12 +36,30 @@ nlohmann::json json_of(const train::Sample& sample) {
   if (const train::Picture* picture = sample.picture.get()) {
     one["picture"] = {{"channels", picture->channels}, {"height", picture->height}, {"width", picture->width},
                       {"label", picture->label},       {"mask", picture->mask},     {"pixels", picture->pixels}};
+    if (!picture->noise.empty()) one["picture"]["noise"] = picture->noise;
   }
   return one;
 }
 
-// The mask of a picture: a dot where nothing is, else the number of what is there.
+// Rows of numbers; "?" stands before those that are wanted.
+std::string rows(const nlohmann::json& picture) {
+  const auto pixels = picture["pixels"].get<std::vector<float>>();
+  const auto wanted = picture.value("noise", std::vector<float>());
+  const auto mask = picture["mask"].get<std::vector<int>>();
+  const auto width = picture["width"].get<size_t>();
+  std::string text;
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    const bool asked = !wanted.empty() && i < mask.size() && mask[i] != 0;
+    text += fmt::format("{:>9}", fmt::format("{}{:.4f}", asked ? "? " : "", asked ? wanted[i] : pixels[i]));
+    if ((i + 1) % width == 0) text += "\n";
+  }
+  return text;
+}
+
+// The mask of a picture: a dot where nothing is, else the number of what is there. Of one with a single channel, its
+// numbers.
 std::string drawing(const nlohmann::json& picture) {
+  if (picture["channels"].get<int>() == 1) return rows(picture);
   const auto mask = picture["mask"].get<std::vector<int>>();
   const auto width = picture["width"].get<size_t>();
   std::string text = fmt::format("label   {}\n", picture["label"].get<int>());
