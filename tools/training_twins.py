@@ -152,4 +152,32 @@ def lstm(p, net, batch):
     return F.cross_entropy(linear(p, "head", y).flatten(0, 1), batch["targets"].flatten(), ignore_index=-100)
 
 
-LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm}
+def mixer(p, net, batch):
+    width, kind = net["d_model"], net["mixer"]
+    x = F.embedding(batch["tokens"], p["embed.weight"])
+    for i in range(net["n_layers"]):
+        at = f"blocks.{i}."
+        h = layer_norm(p, at + "norm1", x)
+        if kind == "linear-attention":  # all pairs at once, masked
+            q, k, v = (linear(p, f"{at}mix.{name}", h).unflatten(-1, (net["n_heads"], -1)).transpose(1, 2) for name in "qkv")
+            weights = ((F.elu(q) + 1) @ (F.elu(k) + 1).transpose(2, 3)).tril()
+            y = (weights @ v / (weights.sum(-1, keepdim=True) + 1e-6)).transpose(1, 2).flatten(2)
+        else:
+            gate, value = linear(p, at + "mix.gate", h), linear(p, at + "mix.value", h)
+        if kind == "decay":
+            z, state, states = gate.sigmoid(), torch.zeros_like(value[:, 0]), []
+            for t in range(value.shape[1]):
+                state = (1 - z[:, t]) * state + z[:, t] * value[:, t]
+                states.append(state)
+            y = torch.stack(states, 1)
+        if kind == "conv":
+            before = F.pad(value.transpose(1, 2), (net["kernel"] - 1, 0))
+            y = F.conv1d(before, p[at + "mix.filter.weight"][:, None], p[at + "mix.filter.bias"], groups=width)
+            y = gate * y.transpose(1, 2)
+        x = x + linear(p, at + "mix.out", y)
+        x = x + linear(p, at + "mlp.fc2", F.gelu(linear(p, at + "mlp.fc1", layer_norm(p, at + "norm2", x))))
+    y = linear(p, "head", layer_norm(p, "norm", x))
+    return F.cross_entropy(y.flatten(0, 1), batch["targets"].flatten(), ignore_index=-100)
+
+
+LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm, "mixer": mixer}

@@ -28,6 +28,7 @@ struct Case {
 const std::map<std::string, Case>& cases() {
   static const Json scenes = {{"generator", "scenes"}, {"size", 16}};
   static const Json copy = {{"generator", "copy"}};
+  static const Json mixer = {{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}};
   static const Json patches = {{"size", 16}, {"patch", 4}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}};
   const auto with = [](Json net, const Json& more) {
     net.update(more);
@@ -39,7 +40,10 @@ const std::map<std::string, Case>& cases() {
       {"cnn", {{{"size", 16}, {"widths", {8, 12}}, {"classes", 6}}, scenes}},
       {"unet", {{{"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}, scenes}},
       {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, copy}},
-      {"gru", {{{"vocab_size", 8}, {"d_model", 12}}, copy}}};
+      {"gru", {{{"vocab_size", 8}, {"d_model", 12}}, copy}},
+      {"mixer", {with(mixer, {{"n_heads", 2}}), copy}},
+      {"mixer_decay", {with(mixer, {{"mixer", "decay"}}), copy, "mixer"}},
+      {"mixer_conv", {with(mixer, {{"mixer", "conv"}}), copy, "mixer"}}};
   return all;
 }
 
@@ -199,6 +203,9 @@ TEST(TaskNets, RefuseSizesThatDoNotFit) {
       {"cnn", {{"widths", {8, 8, 8, 8, 8}}}, "widths has"},
       {"unet", {{"width", 9}}, "width is odd"},
       {"unet", {{"factors", {1, 1, 1, 1, 1, 1}}}, "factors has more levels"},
+      {"mixer", {{"n_heads", 5}}, "n_heads does not divide d_model"},
+      {"mixer", {{"mixer", "decay"}}, "n_heads is no setting here"},
+      {"mixer", {{"mixer", "sum"}}, "linear-attention, decay, conv"},
       {"lstm", {{"d_modl", 3}}, "d_modl"}};
   for (const auto& [name, change, message] : wrong) {
     Json net = cases().at(name).net;
