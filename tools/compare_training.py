@@ -34,6 +34,8 @@ NETS = {"vit": {"net": "vit", "size": 32, "patch": 8, "d_model": 64, "n_layers":
         "unet": {"net": "unet", "size": 16, "width": 16, "factors": [1, 2], "n_heads": 4, "vocab_size": 17},
         "dit": {"net": "dit", "size": 16, "patch": 4, "d_model": 64, "n_layers": 3, "n_heads": 4, "classes": 6,
                 "class_dropout": 0},
+        "two-tower": {"net": "two-tower", "size": 32, "patch": 8, "d_model": 64, "n_layers": 3, "n_heads": 4, "vocab_size": 17,
+                      "text": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
         "lstm": {"net": "lstm", "vocab_size": 32, "d_model": 96, "n_layers": 2},
         "linear-attention": {"net": "mixer", "mixer": "linear-attention", "vocab_size": 32, "d_model": 96, "n_layers": 2,
                              "n_heads": 4},

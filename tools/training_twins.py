@@ -65,6 +65,18 @@ def vit(p, net, batch):
     return F.cross_entropy(linear(p, "head", layer_norm(p, "norm", x[:, 0])), batch["labels"])
 
 
+def two_tower(p, net, batch):
+    x = tower(p, "vision.blocks", net, patches(p, "vision.", net, batch))
+    a = linear(p, "vision.proj", layer_norm(p, "vision.norm", x[:, 0]))
+    ends = torch.full_like(batch["captions"][:, :1], net["vocab_size"])
+    words = F.embedding(torch.cat([batch["captions"], ends], 1), p["words.weight"])
+    x = tower(p, "blocks", {**net, **net["text"]}, words, back=True)
+    b = linear(p, "proj", layer_norm(p, "norm", x[:, -1]))
+    cosines = p["log_scale"].exp() * F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+    own = torch.arange(len(a))
+    return (F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own)) / 2
+
+
 def res(p, at, x, time):
     h = conv(p, at + "conv1", F.silu(group_norm(p, at + "norm1", x)), padding=1)
     h = h + linear(p, at + "time", time)[:, :, None, None]
@@ -180,4 +192,5 @@ def mixer(p, net, batch):
     return F.cross_entropy(y.flatten(0, 1), batch["targets"].flatten(), ignore_index=-100)
 
 
-LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm, "mixer": mixer}
+LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm, "mixer": mixer,
+          "two-tower": two_tower}

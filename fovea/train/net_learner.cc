@@ -108,7 +108,7 @@ Status NetLearner::check_sample(const Sample& sample, const std::string& what) c
 Status NetLearner::check_targets(const Data& data, const std::string& what) const {
   constexpr uint64_t kOfEndless = 1 << 10;  // what is drawn is all of one kind
   const TaskNet::Wants wants = net_->wants();
-  if (wants.vocab_size == 0 || wants.n_labels >= wants.vocab_size) return {};
+  if (wants.vocab_size == 0 || wants.n_labels == 0 || wants.n_labels >= wants.vocab_size) return {};
   const uint64_t n = data.size() == Data::kEndless ? kOfEndless : data.size();
   for (uint64_t i = 0; i < n; ++i) {
     for (const int32_t target : data.sample(i).targets) {

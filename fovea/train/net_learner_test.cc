@@ -101,6 +101,21 @@ TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {
   EXPECT_NE(weights(), first);
 }
 
+TEST_F(NetRun, NetsThatReadCaptionsTakeThoseOfScenes) {
+  const Json net = {{"size", 16}, {"patch", 4}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 2}, {"vocab_size", 17}};
+  for (const char* name : {"two-tower", "unet"}) {
+    config_ = {{"model", {{"net", name}, {"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}},
+               {"data", {{"generator", "scenes"}, {"size", 16}}},
+               {"context", 8},
+               {"batch", 2},
+               {"steps", 2},
+               {"out", folder_ + "/" + name}};
+    if (std::string_view(name) != "unet") config_["model"] = net, config_["model"]["net"] = name;
+    const auto result = run();
+    EXPECT_TRUE(result.has_value()) << name << ": " << result.error().message;
+  }
+}
+
 TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
   const std::pair<Json, const char*> wrong[] = {
       {{{"model", {{"net", "cnm"}}}}, "cnn"},

@@ -37,6 +37,7 @@ const std::map<std::string, Case>& cases() {
   static const std::map<std::string, Case> all = {
       {"vit", {with(patches, {{"classes", 6}}), scenes}},
       {"dit", {with(patches, {{"classes", 6}}), scenes}},
+      {"two-tower", {with(patches, {{"vocab_size", 17}, {"text", {{"d_model", 12}, {"n_layers", 1}}}}), scenes}},
       {"cnn", {{{"size", 16}, {"widths", {8, 12}}, {"classes", 6}}, scenes}},
       {"unet", {{{"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}, scenes}},
       {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, copy}},
@@ -203,6 +204,9 @@ TEST(TaskNets, RefuseSizesThatDoNotFit) {
       {"cnn", {{"widths", {8, 8, 8, 8, 8}}}, "widths has"},
       {"unet", {{"width", 9}}, "width is odd"},
       {"unet", {{"factors", {1, 1, 1, 1, 1, 1}}}, "factors has more levels"},
+      {"two-tower", {{"text", {{"d_model", 18}, {"n_heads", 4}}}}, "text.n_heads does not divide d_model"},
+      {"two-tower", {{"text", {{"d_model", 6}}}}, "text.n_heads leaves heads of an odd width"},
+      {"two-tower", {{"temperature", 0}}, "temperature is 0"},
       {"mixer", {{"n_heads", 5}}, "n_heads does not divide d_model"},
       {"mixer", {{"mixer", "decay"}}, "n_heads is no setting here"},
       {"mixer", {{"mixer", "sum"}}, "linear-attention, decay, conv"},
