@@ -74,7 +74,7 @@ class TaskNet {
     uint64_t key = 0;                         // of all that is drawn on the way
     const std::atomic<bool>* cancel = nullptr;
   };
-  // What its samples must be; channels 0: it looks at no picture.
+  // What its samples must be; channels 0: it looks at no picture, height 0: they may have any.
   struct Wants {
     int64_t channels = 0, height = 0, width = 0;
     int64_t n_labels = 0;    // 0: no label is read
@@ -83,6 +83,8 @@ class TaskNet {
 
   virtual ~TaskNet() = default;
   virtual Wants wants() const = 0;
+  // What else is wrong with one, as "wants nothing"; empty: nothing.
+  virtual std::string misfit(const Sample& /*sample*/) const { return ""; }
   virtual int64_t count(const std::vector<Sample>& samples) const = 0;  // what the mean of the loss is over
   virtual tensor::Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const = 0;  // [1]
   virtual attention::HookMap hooks() const { return attention::HookMap(shape_); }

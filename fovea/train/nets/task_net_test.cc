@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
 
 struct Case {
-  Json net, data;
+  Json net, data;         // no data: numbers whose order is to be found
   std::string kind = {};  // of net; empty: as the case
 };
 const std::map<std::string, Case>& cases() {
@@ -38,6 +38,7 @@ const std::map<std::string, Case>& cases() {
       {"vit", {with(patches, {{"classes", 6}}), scenes}},
       {"dit", {with(patches, {{"classes", 6}}), scenes}},
       {"two-tower", {with(patches, {{"vocab_size", 17}, {"text", {{"d_model", 12}, {"n_layers", 1}}}}), scenes}},
+      {"pointer", {{{"width", 1}, {"d_model", 16}, {"n_layers", 1}, {"n_heads", 2}, {"decoder_layers", 2}}, {}}},
       {"cnn", {{{"size", 16}, {"widths", {8, 12}}, {"classes", 6}}, scenes}},
       {"unet", {{{"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}, scenes}},
       {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, copy}},
@@ -56,7 +57,31 @@ std::unique_ptr<TaskNet> make(const std::string& name, Json net, std::string* er
   return made;
 }
 
+// Numbers with their places from the least to the greatest; the last sample has room for one more.
+std::vector<Sample> rankings(int n) {
+  std::vector<Sample> samples;
+  Rng rng(5);
+  for (int i = 0; i < n; ++i) {
+    auto picture = std::make_shared<Picture>();
+    picture->channels = picture->width = 1, picture->height = i + 1 < n ? 4 : 5;
+    std::vector<int32_t> places = {0, 1, 2, 3};
+    for (int k = 0; k < 4; ++k) picture->pixels.push_back(static_cast<float>(rng.uniform()));
+    std::sort(places.begin(), places.end(), [&](int32_t a, int32_t b) {
+      return picture->pixels[static_cast<size_t>(a)] < picture->pixels[static_cast<size_t>(b)];
+    });
+    const auto end = static_cast<int32_t>(picture->height);
+    picture->mask.assign(4, 1);
+    picture->pixels.resize(static_cast<size_t>(end)), picture->mask.resize(static_cast<size_t>(end));
+    Sample sample{.tokens = {end}, .targets = places, .picture = picture};
+    sample.tokens.insert(sample.tokens.end(), places.begin(), places.end());
+    sample.targets.push_back(end);
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
 std::vector<Sample> samples_of(const TaskNet& net, const Json& data, int n) {
+  if (data.is_null()) return rankings(n);
   Settings settings(data, "data");
   const TaskNet::Wants wants = net.wants();
   const auto made =
@@ -207,6 +232,7 @@ TEST(TaskNets, RefuseSizesThatDoNotFit) {
       {"two-tower", {{"text", {{"d_model", 18}, {"n_heads", 4}}}}, "text.n_heads does not divide d_model"},
       {"two-tower", {{"text", {{"d_model", 6}}}}, "text.n_heads leaves heads of an odd width"},
       {"two-tower", {{"temperature", 0}}, "temperature is 0"},
+      {"pointer", {{"d_model", 6}}, "n_heads leaves heads of an odd width"},
       {"mixer", {{"n_heads", 5}}, "n_heads does not divide d_model"},
       {"mixer", {{"mixer", "decay"}}, "n_heads is no setting here"},
       {"mixer", {{"mixer", "sum"}}, "linear-attention, decay, conv"},
