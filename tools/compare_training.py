@@ -36,6 +36,8 @@ NETS = {"vit": {"net": "vit", "size": 32, "patch": 8, "d_model": 64, "n_layers":
                 "class_dropout": 0},
         "two-tower": {"net": "two-tower", "size": 32, "patch": 8, "d_model": 64, "n_layers": 3, "n_heads": 4, "vocab_size": 17,
                       "text": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
+        "vlm": {"net": "vlm", "size": 32, "patch": 8, "d_model": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 17,
+                "vision": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
         "lstm": {"net": "lstm", "vocab_size": 32, "d_model": 96, "n_layers": 2},
         "linear-attention": {"net": "mixer", "mixer": "linear-attention", "vocab_size": 32, "d_model": 96, "n_layers": 2,
                              "n_heads": 4},

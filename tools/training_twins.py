@@ -77,6 +77,15 @@ def two_tower(p, net, batch):
     return (F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own)) / 2
 
 
+def vlm(p, net, batch):
+    x = tower(p, "vision.blocks", {**net, **net["vision"]}, patches(p, "vision.", net, batch))
+    x = linear(p, "projector.fc2", F.gelu(linear(p, "projector.fc1", x[:, 1:])))
+    n, captions = x.shape[1], batch["captions"]
+    x = tower(p, "blocks", net, torch.cat([x, F.embedding(captions, p["words.weight"])], 1), back=True)
+    logits = linear(p, "head", layer_norm(p, "norm", x[:, n - 1:-1]))
+    return F.cross_entropy(logits.flatten(0, 1), captions.flatten())
+
+
 def res(p, at, x, time):
     h = conv(p, at + "conv1", F.silu(group_norm(p, at + "norm1", x)), padding=1)
     h = h + linear(p, at + "time", time)[:, :, None, None]
@@ -193,4 +202,4 @@ def mixer(p, net, batch):
 
 
 LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm, "mixer": mixer,
-          "two-tower": two_tower}
+          "two-tower": two_tower, "vlm": vlm}

@@ -103,7 +103,7 @@ TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {
 
 TEST_F(NetRun, NetsThatReadCaptionsTakeThoseOfScenes) {
   const Json net = {{"size", 16}, {"patch", 4}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 2}, {"vocab_size", 17}};
-  for (const char* name : {"two-tower", "unet"}) {
+  for (const char* name : {"two-tower", "vlm", "unet"}) {
     config_ = {{"model", {{"net", name}, {"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}},
                {"data", {{"generator", "scenes"}, {"size", 16}}},
                {"context", 8},
