@@ -2,7 +2,7 @@
 """Training beside PyTorch: the losses of `fovea train` and of the same model there, step by step.
 
     pip install torch transformers tokenizers numpy
-    python3 tools/compare_training.py [--net llama|vit|unet|lstm] [--steps N] [--fovea build/fovea] [FILE ...]
+    python3 tools/compare_training.py [--net llama|vit|unet|dit|lstm|...] [--steps N] [--fovea build/fovea] [FILE ...]
 
 Both start from the same weights and read the same samples in the same order: a llama (`transformers`) tokens of FILE (by
 default texts that Debian has), the others pictures of `fovea data scenes` or sequences of `fovea data mqar`. The check:
@@ -32,7 +32,17 @@ TEXT_RUN = {"context": 128, "batch": 2, "accumulate": 2, "lr": 1e-3, "warmup": 1
 NET_RUN = {**TEXT_RUN, "batch": 16, "accumulate": 1}
 NETS = {"vit": {"net": "vit", "size": 32, "patch": 8, "d_model": 64, "n_layers": 3, "n_heads": 4, "classes": 6},
         "unet": {"net": "unet", "size": 16, "width": 16, "factors": [1, 2], "n_heads": 4, "vocab_size": 17},
-        "lstm": {"net": "lstm", "vocab_size": 32, "d_model": 96, "n_layers": 2}}
+        "dit": {"net": "dit", "size": 16, "patch": 4, "d_model": 64, "n_layers": 3, "n_heads": 4, "classes": 6,
+                "class_dropout": 0},
+        "two-tower": {"net": "two-tower", "size": 32, "patch": 8, "d_model": 64, "n_layers": 3, "n_heads": 4, "vocab_size": 17,
+                      "text": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
+        "vlm": {"net": "vlm", "size": 32, "patch": 8, "d_model": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 17,
+                "vision": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
+        "lstm": {"net": "lstm", "vocab_size": 32, "d_model": 96, "n_layers": 2},
+        "linear-attention": {"net": "mixer", "mixer": "linear-attention", "vocab_size": 32, "d_model": 96, "n_layers": 2,
+                             "n_heads": 4},
+        "decay": {"net": "mixer", "mixer": "decay", "vocab_size": 32, "d_model": 96, "n_layers": 2},
+        "conv": {"net": "mixer", "mixer": "conv", "vocab_size": 32, "d_model": 96, "n_layers": 2, "kernel": 4}}
 
 
 def ids_of(files, vocab_size):
@@ -88,19 +98,21 @@ class Net:
         self.net, self.run = NETS[args.net], {**NET_RUN, "steps": args.steps or 50}
         self.fovea, self.work, n = args.fovea, work, 256
         scenes = ["scenes", "--set", f"size={self.net.get('size')}", "--set", "label=colour"]
-        made = self.samples(["mqar", "-c", "32", "--vocab-size", "32"] if args.net == "lstm" else scenes, n)
-        if args.net == "lstm":
+        made = self.samples(scenes if "size" in self.net else ["mqar", "-c", "32", "--vocab-size", "32"], n)
+        if "size" not in self.net:
             self.data = {"jsonl": str(work / "samples.jsonl")}
             self.arrays = {key: np.array([one[key] for one in made], dtype=np.int64) for key in ("tokens", "targets")}
         else:
             shape = (n, 3, self.net["size"], self.net["size"])
             self.arrays = {"images": np.array([one["picture"]["pixels"] for one in made], np.float32).reshape(shape)}
-            if args.net == "vit":
+            if "classes" in self.net:
                 self.arrays["labels"] = np.array([one["picture"]["label"] for one in made])
-            else:
+            if "vocab_size" in self.net:
+                self.arrays["captions"] = np.array([one["tokens"] for one in made])
+            if args.net in ("unet", "dit"):
                 draw = np.random.default_rng(0)
                 self.arrays |= {"noise": draw.standard_normal(shape).astype(np.float32),
-                                "times": draw.integers(0, 1000, n), "captions": np.array([one["tokens"] for one in made])}
+                                "times": draw.integers(0, 1000, n)}
             self.data = {key: str(work / f"{key}.npy") for key in self.arrays}
             for key, array in self.arrays.items():
                 np.save(work / f"{key}.npy", array)

@@ -87,14 +87,17 @@ Status NetLearner::check_sample(const Sample& sample, const std::string& what) c
   const Picture* picture = sample.picture.get();
   if (wants.channels > 0 && !picture)
     return make_error(ErrorCode::kUsage, "{}: it has no pictures, which this net looks at", what);
-  if (wants.channels > 0 &&
-      (picture->channels != wants.channels || picture->height != wants.height || picture->width != wants.width))
+  if (wants.channels > 0 && (picture->channels != wants.channels ||
+                             (wants.height > 0 && picture->height != wants.height) || picture->width != wants.width))
     return make_error(ErrorCode::kUsage, "{}: its pictures are {} x {} x {}, and the net looks at {} x {} x {}", what,
-                      picture->channels, picture->height, picture->width, wants.channels, wants.height, wants.width);
+                      picture->channels, picture->height, picture->width, wants.channels,
+                      wants.height > 0 ? std::to_string(wants.height) : "any", wants.width);
   if (wants.channels > 0 && wants.n_labels > 0 && picture->label < 0)
     return make_error(ErrorCode::kUsage, "{}: its pictures have no labels, which this net learns", what);
   if (wants.vocab_size > 0 && sample.tokens.empty())
     return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads", what);
+  if (const std::string wrong = net_->misfit(sample); !wrong.empty())
+    return make_error(ErrorCode::kUsage, "{}: its first sample {}", what, wrong);
   return {};
 }
 
@@ -102,7 +105,7 @@ Status NetLearner::check_sample(const Sample& sample, const std::string& what) c
 Status NetLearner::check_targets(const Data& data, const std::string& what) const {
   constexpr uint64_t kOfEndless = 1 << 10;  // what is drawn is all of one kind
   const TaskNet::Wants wants = net_->wants();
-  if (wants.vocab_size == 0 || wants.n_labels >= wants.vocab_size) return {};
+  if (wants.vocab_size == 0 || wants.n_labels == 0 || wants.n_labels >= wants.vocab_size) return {};
   const uint64_t n = data.size() == Data::kEndless ? kOfEndless : data.size();
   for (uint64_t i = 0; i < n; ++i) {
     for (const int32_t target : data.sample(i).targets) {

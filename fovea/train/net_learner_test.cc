@@ -101,6 +101,21 @@ TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {
   EXPECT_NE(weights(), first);
 }
 
+TEST_F(NetRun, NetsThatReadCaptionsTakeThoseOfScenes) {
+  const Json net = {{"size", 16}, {"patch", 4}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 2}, {"vocab_size", 17}};
+  for (const char* name : {"two-tower", "vlm", "unet"}) {
+    config_ = {{"model", {{"net", name}, {"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}},
+               {"data", {{"generator", "scenes"}, {"size", 16}}},
+               {"context", 8},
+               {"batch", 2},
+               {"steps", 2},
+               {"out", folder_ + "/" + name}};
+    if (std::string_view(name) != "unet") config_["model"] = net, config_["model"]["net"] = name;
+    const auto result = run();
+    EXPECT_TRUE(result.has_value()) << name << ": " << result.error().message;
+  }
+}
+
 TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
   const std::pair<Json, const char*> wrong[] = {
       {{{"model", {{"net", "cnm"}}}}, "cnn"},
@@ -130,12 +145,28 @@ TEST_F(NetRun, RefusesWhatDoesNotFitInASentence) {
   }
 }
 
-TEST_F(NetRun, ADecoderIsNotTrainedOnPicturesAlone) {
+// A file with one picture of one pixel.
+std::string one_pixel(const std::string& folder) {
   const std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1), }";
   std::string npy("\x93NUMPY\x01\x00", 8);
   npy += static_cast<char>(header.size() + 1), npy += '\0', npy += header + "\n" + std::string(4, '\0');
-  const std::string images = folder_ + "/x.npy";
-  ASSERT_TRUE(write_file_atomic(images, npy).has_value());
+  EXPECT_TRUE(write_file_atomic(folder + "/x.npy", npy).has_value());
+  return folder + "/x.npy";
+}
+
+TEST_F(NetRun, APointerIsNotTrainedOnPointsWithoutAnAnswer) {
+  config_["model"] = {{"net", "pointer"}, {"width", 1}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 2}};
+  config_["data"] = {{"images", one_pixel(folder_)}};
+  config_.erase("eval");
+  const auto result = run();
+  ASSERT_FALSE(result.has_value());
+  EXPECT_THAT(result.error().message, HasSubstr("data: its first sample wants nothing"));
+  config_["model"]["width"] = 2;
+  EXPECT_THAT(run().error().message, HasSubstr("its pictures are 1 x 1 x 1, and the net looks at 1 x any x 2"));
+}
+
+TEST_F(NetRun, ADecoderIsNotTrainedOnPicturesAlone) {
+  const std::string images = one_pixel(folder_);
   config_["model"] = {{"net", "llama"}, {"vocab_size", 8}, {"d_model", 8},
                       {"d_ff", 8},      {"n_layers", 1},   {"n_heads", 1}};
   config_["data"] = {{"images", images}};

@@ -1,6 +1,8 @@
 #include "fovea/train/nets/task_net.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "fovea/base/check.h"
 
@@ -19,8 +21,8 @@ Tensor NetParams::make(const std::string& name, const Shape& shape, const Init& 
   return value;
 }
 
-Linear::Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased)
-    : weight(Weight::from(name, params.make(name + ".weight", {out, in}, Init::normal(0.02f)))) {
+Linear::Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased, const Init& init)
+    : weight(Weight::from(name, params.make(name + ".weight", {out, in}, init))) {
   if (biased) bias = Weight::from(name, params.make(name + ".bias", {out}, Init::zeros()));
 }
 
@@ -29,8 +31,8 @@ LayerNorm::LayerNorm(NetParams& params, const std::string& name, int64_t width)
       bias(Weight::from(name, params.make(name + ".bias", {width}, Init::zeros()))) {}
 
 Conv::Conv(NetParams& params, const std::string& name, int64_t in, int64_t out, int64_t size,
-           const tensor::Conv2d& conv)
-    : weight(params.make(name + ".weight", {out, in / conv.groups, size, size}, Init::kaiming_normal(1))),
+           const tensor::Conv2d& conv, const Init& init)
+    : weight(params.make(name + ".weight", {out, in / conv.groups, size, size}, init)),
       bias(params.make(name + ".bias", {out}, Init::zeros())),
       how(conv) {}
 
@@ -41,7 +43,7 @@ GroupNorm::GroupNorm(NetParams& params, const std::string& name, int64_t channel
   while (channels % groups != 0) --groups;
 }
 
-void TaskNet::add_attention(int64_t n_heads, int64_t head_dim) {
+void TaskNet::add_attention(int64_t n_heads, int64_t head_dim, Looks looks) {
   const auto heads = static_cast<int>(n_heads), dim = static_cast<int>(head_dim);
   if (shape_.n_layers == 0) {
     shape_.n_heads = shape_.n_kv_heads = heads, shape_.head_dim = dim, shape_.d_model = heads * dim;
@@ -50,15 +52,26 @@ void TaskNet::add_attention(int64_t n_heads, int64_t head_dim) {
   attention::AttentionShape layer{.n_heads = heads, .n_k_heads = heads, .n_v_heads = heads, .k_dim = dim, .v_dim = dim};
   layer.rope = attention::AttentionShape::kNoRope;
   layer.scale = 1 / std::sqrt(static_cast<float>(dim));
-  layer.causal = false;
+  layer.causal = looks == Looks::kBack;
+  if (layer.causal) {
+    tensor::RopeTable table;
+    for (int i = 0; i < dim / 2; ++i) table.inv_freq.push_back(static_cast<float>(std::pow(1e4, -2.0 * i / dim)));
+    const auto same = [&](const tensor::RopeTable& known) { return known.inv_freq == table.inv_freq; };
+    layer.rope = static_cast<int>(std::find_if(ropes_.begin(), ropes_.end(), same) - ropes_.begin());
+    if (layer.rope == static_cast<int>(ropes_.size())) ropes_.push_back(std::move(table));
+  }
   shape_.attention.push_back(layer);
   ++shape_.n_layers;
 }
 
 attention::Batch TaskNet::rows(int64_t n_samples, int64_t n) {
+  return rows(std::vector<int64_t>(static_cast<size_t>(n_samples), n));
+}
+
+attention::Batch TaskNet::rows(const std::vector<int64_t>& of_each) {
   attention::Batch batch;
-  const std::vector<int32_t> none(static_cast<size_t>(n), 0);
-  for (int64_t i = 0; i < n_samples; ++i) batch.add(none, 0, static_cast<attention::SequenceId>(i));
+  for (size_t i = 0; i < of_each.size(); ++i)
+    batch.add(std::vector<int32_t>(static_cast<size_t>(of_each[i])), 0, static_cast<attention::SequenceId>(i));
   return batch;
 }
 
@@ -67,7 +80,7 @@ attention::Attend::Context TaskNet::attend_context(const attention::Batch& batch
     for (const attention::SequenceId sequence : batch.sequences) pass.pipeline->remove(sequence);
   }
   return {.model = shape_,
-          .ropes = {},
+          .ropes = ropes_,
           .batch = batch,
           .pipeline = pass.pipeline,
           .hooks = &pass.hooks,

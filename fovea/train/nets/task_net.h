@@ -34,7 +34,8 @@ class NetParams {
 // y = x w^T + b of rows. Keys of attention have no bias: one would add the same to all scores of a row.
 struct Linear {
   Linear() = default;
-  Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased = true);
+  Linear(NetParams& params, const std::string& name, int64_t in, int64_t out, bool biased = true,
+         const tensor::Init& init = tensor::Init::normal(0.02f));
   tensor::Tensor operator()(const tensor::Tensor& x) const { return tensor::matmul(x, weight, bias); }
   tensor::Weight weight, bias;
 };
@@ -47,7 +48,7 @@ struct LayerNorm {
 struct Conv {
   Conv() = default;
   Conv(NetParams& params, const std::string& name, int64_t in, int64_t out, int64_t size,
-       const tensor::Conv2d& how = {});
+       const tensor::Conv2d& how = {}, const tensor::Init& init = tensor::Init::kaiming_normal(1));
   tensor::Tensor operator()(const tensor::Tensor& x) const { return tensor::conv2d(x, weight, bias, how); }
   tensor::Tensor weight, bias;
   tensor::Conv2d how;
@@ -73,7 +74,7 @@ class TaskNet {
     uint64_t key = 0;                         // of all that is drawn on the way
     const std::atomic<bool>* cancel = nullptr;
   };
-  // What its samples must be; channels 0: it looks at no picture.
+  // What its samples must be; channels 0: it looks at no picture, height 0: they may have any.
   struct Wants {
     int64_t channels = 0, height = 0, width = 0;
     int64_t n_labels = 0;    // 0: no label is read
@@ -82,6 +83,8 @@ class TaskNet {
 
   virtual ~TaskNet() = default;
   virtual Wants wants() const = 0;
+  // What else is wrong with one, as "wants nothing"; empty: nothing.
+  virtual std::string misfit(const Sample& /*sample*/) const { return ""; }
   virtual int64_t count(const std::vector<Sample>& samples) const = 0;  // what the mean of the loss is over
   virtual tensor::Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const = 0;  // [1]
   virtual attention::HookMap hooks() const { return attention::HookMap(shape_); }
@@ -90,13 +93,19 @@ class TaskNet {
 
  protected:
   explicit TaskNet(const Context& context) : params_(context.seed) {}
-  void add_attention(int64_t n_heads, int64_t head_dim);  // a layer more, that looks both ways
-  // Attention of `n` rows of each sample; the batch must live as long.
+  // A layer more, that looks both ways, or back alone, with keys turned by their positions (head_dim is even).
+  enum class Looks { kBothWays, kBack };
+  void add_attention(int64_t n_heads, int64_t head_dim, Looks looks = Looks::kBothWays);
+  // Attention of `n` rows of each sample, or of as many as each has; the batch must live as long.
   static attention::Batch rows(int64_t n_samples, int64_t n);
+  static attention::Batch rows(const std::vector<int64_t>& of_each);
   attention::Attend::Context attend_context(const attention::Batch& batch, const Pass& pass) const;
 
   NetParams params_;
   attention::ModelShape shape_;
+
+ private:
+  std::vector<tensor::RopeTable> ropes_;
 };
 
 // [batch, channels, height, width] of all samples.

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "fovea/base/random.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/tape.h"
+#include "fovea/train/trainer.h"
 
 namespace fovea::train {
 namespace task_net_test {
@@ -19,16 +22,32 @@ using ::testing::HasSubstr;
 using Json = nlohmann::ordered_json;
 
 struct Case {
-  Json net, data;
+  Json net, data;         // no data: numbers whose order is to be found
+  std::string kind = {};  // of net; empty: as the case
 };
 const std::map<std::string, Case>& cases() {
   static const Json scenes = {{"generator", "scenes"}, {"size", 16}};
+  static const Json copy = {{"generator", "copy"}};
+  static const Json mixer = {{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}};
+  static const Json patches = {{"size", 16}, {"patch", 4}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}};
+  const auto with = [](Json net, const Json& more) {
+    net.update(more);
+    return net;
+  };
   static const std::map<std::string, Case> all = {
-      {"vit", {{{"size", 16}, {"patch", 4}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}, {"classes", 6}}, scenes}},
+      {"vit", {with(patches, {{"classes", 6}}), scenes}},
+      {"dit", {with(patches, {{"classes", 6}}), scenes}},
+      {"two-tower", {with(patches, {{"vocab_size", 17}, {"text", {{"d_model", 12}, {"n_layers", 1}}}}), scenes}},
+      {"vlm", {with(patches, {{"vocab_size", 17}, {"vision", {{"d_model", 12}, {"n_layers", 1}}}}), scenes}},
+      {"vlm_linear", {with(patches, {{"vocab_size", 17}, {"projector", "linear"}}), scenes, "vlm"}},
+      {"pointer", {{{"width", 1}, {"d_model", 16}, {"n_layers", 1}, {"n_heads", 2}, {"decoder_layers", 2}}, {}}},
       {"cnn", {{{"size", 16}, {"widths", {8, 12}}, {"classes", 6}}, scenes}},
       {"unet", {{{"size", 16}, {"width", 8}, {"n_heads", 2}, {"vocab_size", 17}}, scenes}},
-      {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, {{"generator", "copy"}}}},
-      {"gru", {{{"vocab_size", 8}, {"d_model", 12}}, {{"generator", "copy"}}}}};
+      {"lstm", {{{"vocab_size", 8}, {"d_model", 12}, {"n_layers", 2}}, copy}},
+      {"gru", {{{"vocab_size", 8}, {"d_model", 12}}, copy}},
+      {"mixer", {with(mixer, {{"n_heads", 2}}), copy}},
+      {"mixer_decay", {with(mixer, {{"mixer", "decay"}}), copy, "mixer"}},
+      {"mixer_conv", {with(mixer, {{"mixer", "conv"}}), copy, "mixer"}}};
   return all;
 }
 
@@ -40,7 +59,31 @@ std::unique_ptr<TaskNet> make(const std::string& name, Json net, std::string* er
   return made;
 }
 
+// Numbers with their places from the least to the greatest; the last sample has room for one more.
+std::vector<Sample> rankings(int n) {
+  std::vector<Sample> samples;
+  Rng rng(5);
+  for (int i = 0; i < n; ++i) {
+    auto picture = std::make_shared<Picture>();
+    picture->channels = picture->width = 1, picture->height = i + 1 < n ? 4 : 5;
+    std::vector<int32_t> places = {0, 1, 2, 3};
+    for (int k = 0; k < 4; ++k) picture->pixels.push_back(static_cast<float>(rng.uniform()));
+    std::sort(places.begin(), places.end(), [&](int32_t a, int32_t b) {
+      return picture->pixels[static_cast<size_t>(a)] < picture->pixels[static_cast<size_t>(b)];
+    });
+    const auto end = static_cast<int32_t>(picture->height);
+    picture->mask.assign(4, 1);
+    picture->pixels.resize(static_cast<size_t>(end)), picture->mask.resize(static_cast<size_t>(end));
+    Sample sample{.tokens = {end}, .targets = places, .picture = picture};
+    sample.tokens.insert(sample.tokens.end(), places.begin(), places.end());
+    sample.targets.push_back(end);
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
 std::vector<Sample> samples_of(const TaskNet& net, const Json& data, int n) {
+  if (data.is_null()) return rankings(n);
   Settings settings(data, "data");
   const TaskNet::Wants wants = net.wants();
   const auto made =
@@ -75,11 +118,18 @@ class EveryNet : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     const auto found = cases().find(GetParam());
-    ASSERT_NE(found, cases().end()) << GetParam() << " has no case in this file";
+    ASSERT_NE(found, cases().end());
     std::string error;
-    net_ = make(GetParam(), found->second.net, &error);
+    net_ = make(found->second.kind.empty() ? GetParam() : found->second.kind, found->second.net, &error);
     ASSERT_EQ(error, "");
     samples_ = samples_of(*net_, found->second.data, 4);
+    // What is 0 at first may shut off all behind it, as the gates of a diffusion transformer do.
+    Rng rng(1);
+    for (const Param& param : net_->params()) {
+      Tensor value = param.value;
+      if (sum_of_squares(value) > 0) continue;
+      for (float& x : std::span(value.data(), value.values().size())) x = 0.1f * static_cast<float>(rng.normal());
+    }
   }
   std::unique_ptr<TaskNet> net_;
   std::vector<Sample> samples_;
@@ -109,6 +159,17 @@ TEST_P(EveryNet, GradientsMeetFiniteDifferences) {
     // A kink of a ReLU or a pool may lie on the way.
     EXPECT_NEAR(slope, norm * norm, 0.03 * norm * norm) << param.name;
   }
+}
+
+TEST_P(EveryNet, LearnsAFewSamplesByHeart) {
+  Settings adam(Json{{"lr", 0.01}}, "adam"), plain(Json::object(), "none");
+  Trainer trainer(net_->params(), make_part<Optimizer>(adam, "name", "adam"),
+                  make_part<Schedule>(plain, "name", "constant", {.steps = 100}), {});
+  attention::Hooks none(net_->hooks());
+  std::vector<double> losses;
+  for (int step = 0; step < 60; ++step)
+    losses.push_back(trainer.step(1, [&](int) { return net_->loss_sum(samples_, {none, nullptr, 7, nullptr}); }).loss);
+  EXPECT_LT(losses.back(), 0.7 * losses.front());
 }
 
 TEST_P(EveryNet, HasTheSameBitsOnAnyThreads) {
@@ -145,16 +206,40 @@ TEST_P(EveryNet, MethodsActOnItsAttention) {
   EXPECT_NE(loss_of(*net_, samples_, none, &*gone), dense);
 }
 
-INSTANTIATE_TEST_SUITE_P(Nets, EveryNet, ::testing::ValuesIn(part_names<TaskNet>()),
-                         [](const auto& one) { return one.param; });
+std::vector<std::string> case_names() {
+  std::vector<std::string> names;
+  for (const auto& one : cases()) names.push_back(one.first);
+  return names;
+}
+INSTANTIATE_TEST_SUITE_P(Nets, EveryNet, ::testing::ValuesIn(case_names()), [](const auto& one) {
+  std::string name = one.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(TaskNets, HaveACaseEach) {
+  for (const std::string& name : part_names<TaskNet>()) EXPECT_TRUE(cases().contains(name)) << name;
+}
 
 TEST(TaskNets, RefuseSizesThatDoNotFit) {
   const std::tuple<const char*, Json, const char*> wrong[] = {
       {"vit", {{"patch", 5}}, "patch does not divide size"},
       {"vit", {{"n_heads", 3}}, "n_heads does not divide d_model"},
+      {"dit", {{"d_model", 18}}, "d_model is no multiple of 4"},
+      {"dit", {{"class_dropout", 1.5}}, "class_dropout is 1.5"},
+      {"dit", {{"classes", 0}, {"class_dropout", 0.1}}, "class_dropout"},
       {"cnn", {{"widths", {8, 8, 8, 8, 8}}}, "widths has"},
       {"unet", {{"width", 9}}, "width is odd"},
       {"unet", {{"factors", {1, 1, 1, 1, 1, 1}}}, "factors has more levels"},
+      {"two-tower", {{"text", {{"d_model", 18}, {"n_heads", 4}}}}, "text.n_heads does not divide d_model"},
+      {"two-tower", {{"text", {{"d_model", 6}}}}, "text.n_heads leaves heads of an odd width"},
+      {"two-tower", {{"temperature", 0}}, "temperature is 0"},
+      {"vlm", {{"projector", "resampler"}}, "mlp, linear"},
+      {"vlm", {{"vision", {{"select_layer", -2}}}}, "vision.select_layer is no setting here"},
+      {"pointer", {{"d_model", 6}}, "n_heads leaves heads of an odd width"},
+      {"mixer", {{"n_heads", 5}}, "n_heads does not divide d_model"},
+      {"mixer", {{"mixer", "decay"}}, "n_heads is no setting here"},
+      {"mixer", {{"mixer", "sum"}}, "linear-attention, decay, conv"},
       {"lstm", {{"d_modl", 3}}, "d_modl"}};
   for (const auto& [name, change, message] : wrong) {
     Json net = cases().at(name).net;

@@ -1,10 +1,7 @@
 // {"net": "unet", ...}: a U-Net that finds the noise in a picture (Ho et al., arXiv:2006.11239): residual blocks that
 // know the step of the schedule, at the lowest level attention of places to each other and, where captions are read, to
 // their tokens (Rombach et al., arXiv:2112.10752). The loss is the mean square of what it is off.
-#include <algorithm>
-#include <cmath>
-
-#include "fovea/base/random.h"
+#include "fovea/train/nets/noise.h"
 #include "fovea/train/nets/task_net.h"
 
 namespace fovea::train {
@@ -14,8 +11,6 @@ using attention::Site;
 using tensor::Init;
 using tensor::Tensor;
 using tensor::Weight;
-
-constexpr int kSteps = 1000;  // of the schedule: betas rise in a line from 1e-4 to 0.02
 
 class Unet final : public TaskNet {
  public:
@@ -40,8 +35,6 @@ class Unet final : public TaskNet {
       return;
     }
     build(factors);
-    double kept = 1;
-    for (int t = 0; t < kSteps; ++t) kept_.push_back(kept *= 1 - (1e-4 + (0.02 - 1e-4) * t / (kSteps - 1)));
   }
 
   Wants wants() const override {
@@ -64,23 +57,8 @@ class Unet final : public TaskNet {
   }
 
   Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const override {
-    const Tensor images = pixels_of(samples);
-    Tensor noise = Tensor::empty(images.shape()), noised = Tensor::empty(images.shape());
-    std::vector<int32_t> times;
-    const int64_t n = images.elements() / images.dim(0);
-    for (size_t i = 0; i < samples.size(); ++i) {
-      const Picture& picture = *samples[i].picture;
-      Rng rng(Rng(pass.key).next() ^ i * 0x9e3779b97f4a7c15u);
-      times.push_back(picture.time >= 0 ? picture.time : static_cast<int32_t>(rng.below(kSteps)));
-      const double kept = kept_[static_cast<size_t>(times.back())];
-      const auto signal = static_cast<float>(std::sqrt(kept)), spoiled = static_cast<float>(std::sqrt(1 - kept));
-      for (int64_t k = 0, at = static_cast<int64_t>(i) * n; k < n; ++k, ++at) {
-        noise.data()[at] =
-            picture.noise.empty() ? static_cast<float>(rng.normal()) : picture.noise[static_cast<size_t>(k)];
-        noised.data()[at] = signal * images.data()[at] + spoiled * noise.data()[at];
-      }
-    }
-    return tensor::squared_error(predict(noised, times, samples, pass), noise);
+    const NoisyPictures in = schedule_(samples, pass.key);
+    return tensor::squared_error(predict(in.pixels, in.times, samples, pass), in.noise);
   }
 
  private:
@@ -186,24 +164,9 @@ class Unet final : public TaskNet {
     last_ = Conv(params_, "last", in, channels_, 3, {.pad = 1});
   }
 
-  // cos and sin of t / 10000^(i / half), [batch, width]
-  Tensor time_of(const std::vector<int32_t>& times) const {
-    const int64_t half = width_ / 2;
-    Tensor x = Tensor::empty({static_cast<int64_t>(times.size()), width_});
-    for (size_t b = 0; b < times.size(); ++b) {
-      for (int64_t i = 0; i < half; ++i) {
-        const double angle = times[b] * std::pow(1e4, -static_cast<double>(i) / static_cast<double>(half));
-        float* row = x.data() + static_cast<int64_t>(b) * width_;
-        row[i] = static_cast<float>(std::cos(angle));
-        row[half + i] = static_cast<float>(std::sin(angle));
-      }
-    }
-    return time2_(tensor::silu(time1_(x)));
-  }
-
   Tensor predict(const Tensor& images, const std::vector<int32_t>& times, const std::vector<Sample>& samples,
                  const Pass& pass) const {
-    const Tensor time = tensor::silu(time_of(times));
+    const Tensor time = tensor::silu(time2_(tensor::silu(time1_(sines_of(times, width_)))));
     std::vector<Tensor> captions;
     for (const Sample& sample : samples) {
       if (vocab_size_ > 0) captions.push_back(tensor::embed(words_, sample.tokens));
@@ -254,7 +217,7 @@ class Unet final : public TaskNet {
   }
 
   int64_t size_ = 0, channels_ = 0, width_ = 0, heads_ = 1, vocab_size_ = 0;
-  std::vector<double> kept_;  // of the signal's square at each step
+  NoiseSchedule schedule_;
   Linear time1_, time2_;
   Weight words_;
   Conv first_, last_;
