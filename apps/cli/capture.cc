@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "apps/cli/capture_net.h"
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
 #include "apps/cli/text_or_ids.h"
@@ -15,6 +16,7 @@
 #include "fovea/engine/vocabulary.h"
 #include "fovea/models/support/config.h"
 #include "fovea/store/model_store.h"
+#include "fovea/train/trained_net.h"
 
 namespace fovea::cli {
 namespace capture_command {
@@ -26,6 +28,8 @@ struct Options {
   std::string out, reduce = "full", heads = "all";
   uint64_t max_bytes = 0;
   bool estimate = false, no_special = false, parse_special = false;
+  int n_samples = 0;  // 0: not said
+  std::string data;   // of a net
 };
 
 Result<std::vector<std::string>> hook_names(const std::vector<std::string>& lists) {
@@ -81,7 +85,38 @@ Status report(const probe::CapturePlan& plan, size_t n_tokens, const Options& op
   return print(out);
 }
 
+// Nothing, if the model is no net of those.
+Result<bool> is_captured_net(const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
+  if (!train::is_net_folder(path)) {
+    if (options.n_samples > 0 || !options.data.empty())
+      return make_error(ErrorCode::kUsage, "--samples and --data are for nets that were trained here; {} reads a text",
+                        quote(common.model, 4096));
+    return false;
+  }
+  const auto& texts = options.text.text.options;
+  const bool any_text =
+      options.text.ids.count() > 0 || std::any_of(texts.begin(), texts.end(), [](Option o) { return o.count() > 0; });
+  if (any_text || options.reduce != "full" || options.heads != "all" || options.estimate)
+    return make_error(ErrorCode::kUsage,
+                      "{} is a net that looks at samples of its data (--data, --samples): no text, "
+                      "--reduce, --heads or --estimate goes with it",
+                      quote(common.model, 4096));
+  NetCapture wanted{.folder = path,
+                    .data = options.data,
+                    .attention = options.model.attention,
+                    .out = options.out,
+                    .hooks = {},
+                    .n_samples = std::max(1, options.n_samples),
+                    .max_bytes = options.max_bytes};
+  FOVEA_ASSIGN_OR_RETURN(wanted.hooks, hook_names(options.hooks));
+  FOVEA_RETURN_IF_ERROR(capture_net(wanted, common));
+  return true;
+}
+
 Status capture(const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const bool done_already, is_captured_net(options, common));
+  if (done_already) return {};
   const Interrupt interrupt;
   std::optional<FileWriter> file;
   if (!options.estimate) {
@@ -162,6 +197,11 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
                  "refuse to hold more than this (500MB, 2GiB); 0: a quarter of this machine's memory")
       .transform(size_in_bytes())
       .show_default();
+  sub.add_option("--samples", options->n_samples, "of a net that was trained here: how many samples of its data")
+      .transform(in_range(int64_t{1}, int64_t{1} << 20));
+  sub.add_option("--data", options->data,
+                 "of such a net: other data than those it was trained with, as in a training config: '{\"generator\": "
+                 "\"scenes\"}'");
   sub.add_flag("--estimate", options->estimate, "only print names, shapes and sizes");
   sub.add_flag("--no-special", options->no_special,
                "add no token at the beginning or the end, even where the model wants one");

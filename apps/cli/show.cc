@@ -61,7 +61,7 @@ std::string tensor_summary(const formats::ModelSource& source) {
 
 Status show(const std::string& name, bool list_hooks, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(name));
-  FOVEA_ASSIGN_OR_RETURN(const bool shown, show_part(path, common));
+  FOVEA_ASSIGN_OR_RETURN(const bool shown, show_part(path, list_hooks, common));
   if (shown) return {};
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const engine::ModelSizes s, engine::read_sizes(*source));

@@ -16,6 +16,7 @@
 #include "fovea/formats/hf_folder.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/formats/safetensors.h"
+#include "fovea/train/trained_net.h"
 
 namespace fovea::cli {
 namespace show_parts {
@@ -79,7 +80,7 @@ Status show_lora(const std::string& path, const std::string& folder, const Commo
   return print(out + fmt::format("used by     fovea run -m MODEL --lora {}\n", escaped_line(path)));
 }
 
-Status show_net(const std::string& folder, const json& config, const Common& common) {
+Status show_net(const std::string& folder, const json& config, bool list_hooks, const Common& common) {
   const std::string path = folder + "/model.safetensors";
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
   FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
@@ -95,21 +96,33 @@ Status show_net(const std::string& folder, const json& config, const Common& com
                        {"bytes", t.bytes}});
   }
   FOVEA_RETURN_IF_ERROR(file->check_intact());
+  // A file of another build may have parts that this one does not know: all else is shown.
+  std::vector<std::string> hooks;
+  if (const auto opened = train::open_net(folder); opened) hooks = (*opened)->hooks().names();
+  if (list_hooks && !common.json) return print(fmt::format("{}\n", fmt::join(hooks, "\n")));
   const json net = config.value("net", json::object()), training = config.value("fovea", json());
   const std::string name = net.is_object() && net.contains("net") && net["net"].is_string()
                                ? net["net"].get<std::string>()
                                : std::string("a net without a name");
   if (common.json) {
-    json out = {
-        {"kind", "net"},        {"path", folder},    {"net", name}, {"settings", net}, {"bytes", file->bytes().size()},
-        {"n_params", n_params}, {"tensors", tensors}};
+    json out = {{"kind", "net"},
+                {"path", folder},
+                {"net", name},
+                {"settings", net},
+                {"bytes", file->bytes().size()},
+                {"n_params", n_params},
+                {"tensors", tensors},
+                {"hooks", hooks}};
     if (!training.is_null()) out["training"] = training;
     return print_json(out);
   }
-  std::string out =
-      fmt::format("path        {}\nkind        {}, a net trained here, {}\nparameters  {}\nsettings    {}\ntensors\n",
-                  escaped_line(folder), escaped_line(name), size_text(static_cast<double>(file->bytes().size())),
-                  n_params, escaped_line(net.dump()));
+  std::string out = fmt::format(
+      "path        {}\nkind        {}, a net trained here, {}\nparameters  {}\nsettings    {}\n", escaped_line(folder),
+      escaped_line(name), size_text(static_cast<double>(file->bytes().size())), n_params, escaped_line(net.dump()));
+  if (!hooks.empty())
+    out += fmt::format("hooks       {} names, such as {}; all of them: fovea show {} --hooks\n", hooks.size(),
+                       hooks.back(), escaped_line(folder));
+  out += "tensors\n";
   for (const json& t : tensors)
     out += fmt::format("  {} [{}] {}\n", escaped_line(t["name"].get<std::string>()),
                        fmt::join(t["shape"].get<std::vector<int64_t>>(), ", "), t["dtype"].get<std::string>());
@@ -119,7 +132,7 @@ Status show_net(const std::string& folder, const json& config, const Common& com
 
 }  // namespace show_parts
 
-Result<bool> show_part(const std::string& path, const Common& common) {
+Result<bool> show_part(const std::string& path, bool list_hooks, const Common& common) {
   namespace fs = std::filesystem;
   std::error_code ignored;
   if (fs::path(path).extension() == ".gguf") {
@@ -142,7 +155,7 @@ Result<bool> show_part(const std::string& path, const Common& common) {
   const auto config = read_json(at + "/config.json", formats::HfFolder::kMaxConfigBytes);
   if (!config || !config->is_object() || config->value("model_type", nlohmann::ordered_json()) != "fovea-net")
     return false;
-  FOVEA_RETURN_IF_ERROR(show_parts::show_net(at, nlohmann::json(*config), common));
+  FOVEA_RETURN_IF_ERROR(show_parts::show_net(at, nlohmann::json(*config), list_hooks, common));
   return true;
 }
 

@@ -8,7 +8,7 @@
 
 namespace fovea::cli {
 
-// False, and nothing was printed: at `path` lies neither.
-Result<bool> show_part(const std::string& path, const Common& common);
+// False, and nothing was printed: at `path` lies neither. `list_hooks`: a net's hooks, one a line.
+Result<bool> show_part(const std::string& path, bool list_hooks, const Common& common);
 
 }  // namespace fovea::cli

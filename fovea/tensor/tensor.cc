@@ -9,7 +9,7 @@
 
 namespace fovea::tensor {
 
-Shape::Shape(std::initializer_list<int64_t> dims) {
+Shape::Shape(std::span<const int64_t> dims) {
   FOVEA_CHECK(dims.size() <= kMaxRank, "shape: {} dimensions, at most {} are possible", dims.size(), kMaxRank);
   for (int64_t dim : dims) {
     FOVEA_CHECK(dim >= 0, "shape: dimension {} is negative", dim);

@@ -14,6 +14,7 @@
 #include "fovea/formats/safetensors_writer.h"
 #include "fovea/tensor/tape.h"
 #include "fovea/train/nets/net.h"
+#include "fovea/train/trained_net.h"
 
 namespace fovea::train {
 namespace {
@@ -48,7 +49,7 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
   if (settings.has("losses")) settings.wrong("losses", "is for models of text; this net has a loss of its own");
   if (config.recompute) settings.wrong("recompute", "is for models of text");
   if (!settings.good()) return settings.finish().error();
-  if (!init.empty()) FOVEA_RETURN_IF_ERROR(out->begin_from(init));
+  if (!init.empty()) FOVEA_RETURN_IF_ERROR(load_net_weights(init, *out->net_));
   FOVEA_RETURN_IF_ERROR(out->choose(settings));
   const std::string methods = settings.text("attention", "dense");
   if (methods != "dense" && out->net_->shape().n_layers == 0) settings.wrong("attention", "needs a net that has some");
@@ -72,33 +73,14 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
                                                 .seed = config.seed,
                                                 .n_labels = wants.n_labels}));
   FOVEA_RETURN_IF_ERROR(settings.finish());
-  FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.train->sample(0), settings.path_of("data")));
-  if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_sample(out->data_.eval->sample(0), settings.path_of("eval")));
+  FOVEA_RETURN_IF_ERROR(check_sample(*out->net_, out->data_.train->sample(0), settings.path_of("data")));
+  if (out->data_.eval)
+    FOVEA_RETURN_IF_ERROR(check_sample(*out->net_, out->data_.eval->sample(0), settings.path_of("eval")));
   FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.train, settings.path_of("data")));
   if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.eval, settings.path_of("eval")));
   out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
   out->batch_ = config.batch, out->accumulate_ = config.accumulate, out->seed_ = config.seed;
   return std::unique_ptr<Learner>(std::move(out));
-}
-
-// Samples of one kind of data are all alike: the first one tells.
-Status NetLearner::check_sample(const Sample& sample, const std::string& what) const {
-  const TaskNet::Wants wants = net_->wants();
-  const Picture* picture = sample.picture.get();
-  if (wants.channels > 0 && !picture)
-    return make_error(ErrorCode::kUsage, "{}: it has no pictures, which this net looks at", what);
-  if (wants.channels > 0 && (picture->channels != wants.channels ||
-                             (wants.height > 0 && picture->height != wants.height) || picture->width != wants.width))
-    return make_error(ErrorCode::kUsage, "{}: its pictures are {} x {} x {}, and the net looks at {} x {} x {}", what,
-                      picture->channels, picture->height, picture->width, wants.channels,
-                      wants.height > 0 ? std::to_string(wants.height) : "any", wants.width);
-  if (wants.channels > 0 && wants.n_labels > 0 && picture->label < 0)
-    return make_error(ErrorCode::kUsage, "{}: its pictures have no labels, which this net learns", what);
-  if (wants.vocab_size > 0 && sample.tokens.empty())
-    return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads", what);
-  if (const std::string wrong = net_->misfit(sample); !wrong.empty())
-    return make_error(ErrorCode::kUsage, "{}: its first sample {}", what, wrong);
-  return {};
 }
 
 // Ids of the vocabulary may be more than the net has outputs.
@@ -135,28 +117,6 @@ Status NetLearner::choose(Settings& settings) {
   }
   if (params_.empty())
     return make_error(ErrorCode::kUsage, "{}: no parameter is left to train", settings.path_of("trainable"));
-  return {};
-}
-
-Status NetLearner::begin_from(const std::string& folder) {
-  const std::string path = folder + "/model.safetensors", where = quote(path, 4096);
-  FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
-  for (const Param& param : net_->params()) {
-    const auto found = std::find_if(read.tensors.begin(), read.tensors.end(),
-                                    [&](const formats::TensorInfo& tensor) { return tensor.name == param.name; });
-    if (found == read.tensors.end())
-      return make_error(ErrorCode::kData, "{}: it has no {}, which the net has", where, param.name);
-    std::vector<int64_t> dims(found->dims.rbegin(), found->dims.rend());
-    if (dims != dims_of(param.value) || found->dtype != kernels::DType::kF32)
-      return make_error(ErrorCode::kData, "{}: {} is [{}] of {}, and the net has {} of F32", where, param.name,
-                        fmt::join(dims, ", "), kernels::dtype_info(found->dtype).name, param.value.shape().to_string());
-    Tensor value = param.value;
-    std::memcpy(value.data(), found->data.data(), found->data.size());
-  }
-  if (read.tensors.size() != net_->params().size())
-    return make_error(ErrorCode::kData, "{}: it has {} tensors, and the net {}", where, read.tensors.size(),
-                      net_->params().size());
   return {};
 }
 
@@ -218,6 +178,7 @@ std::string NetLearner::first_bad(Trainer& trainer) const {
   std::string found;
   attention::Hooks hooks(net_->hooks());
   for (const std::string& name : hooks.model().names()) {
+    if (name.ends_with("hook_attn_scores") || name.ends_with("hook_pattern")) continue;  // made where there is a cache
     (void)hooks.attach(name, [&found](const std::string& site, Tensor& x) {
       if (found.empty() && !all_finite(x)) found = site;
     });

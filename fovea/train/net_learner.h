@@ -29,9 +29,7 @@ class NetLearner final : public Learner {
 
  private:
   NetLearner() = default;
-  Status begin_from(const std::string& folder);
   Status choose(Settings& settings);
-  Status check_sample(const Sample& sample, const std::string& what) const;
   Status check_targets(const Data& data, const std::string& what) const;
   uint64_t key(int64_t step, size_t micro) const;
 

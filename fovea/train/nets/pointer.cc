@@ -64,7 +64,7 @@ class Pointer final : public TransformerNet {
     using enum Site;
     attention::HookMap map(shape_);
     add_hooks(map, encoder_);
-    constexpr Site kCross[] = {kQ, kK, kV, kZ, kCrossAttnOut, kResidMidCross};
+    constexpr Site kCross[] = {kQ, kK, kV, kScores, kPattern, kZ, kCrossAttnOut, kResidMidCross};
     for (size_t l = 0; l < decoder_.size(); ++l) {
       const std::string name = "blocks." + std::to_string(l);
       add_block_hooks(map, decoder_[l].layer, name, sizes_);

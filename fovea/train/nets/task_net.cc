@@ -82,6 +82,7 @@ attention::Attend::Context TaskNet::attend_context(const attention::Batch& batch
   return {.model = shape_,
           .ropes = ropes_,
           .batch = batch,
+          .cache = pass.cache,
           .pipeline = pass.pipeline,
           .hooks = &pass.hooks,
           .cancel = pass.cancel};

@@ -73,6 +73,7 @@ class TaskNet {
     attention::Pipeline* pipeline = nullptr;  // null: dense
     uint64_t key = 0;                         // of all that is drawn on the way
     const std::atomic<bool>* cancel = nullptr;
+    attention::KvCache* cache = nullptr;  // with one, and no tape, hooks see rows of attention; for one pass
   };
   // What its samples must be; channels 0: it looks at no picture, height 0: they may have any.
   struct Wants {

@@ -76,7 +76,8 @@ Tensor TransformerBlock::mlp(const Tensor& x, int layer, attention::Hooks& hook)
 
 void add_block_hooks(attention::HookMap& map, int layer, const std::string& name, const TowerSizes& sizes) {
   using enum Site;
-  constexpr Site kSites[] = {kResidPre, kQ, kK, kV, kZ, kAttnOut, kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
+  constexpr Site kSites[] = {kResidPre, kQ,        kK,      kV,       kScores, kPattern,  kZ,
+                             kAttnOut,  kResidMid, kMlpPre, kMlpPost, kMlpOut, kResidPost};
   map.add(
       {.layer = layer, .name = name, .d_model = static_cast<int>(sizes.d_model), .d_ff = static_cast<int>(sizes.d_ff)},
       kSites);

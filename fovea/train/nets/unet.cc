@@ -47,8 +47,8 @@ class Unet final : public TaskNet {
   attention::HookMap hooks() const override {
     using enum Site;
     attention::HookMap map(shape_);
-    constexpr Site kSelf[] = {kQ, kK, kV, kZ, kAttnOut};
-    constexpr Site kCross[] = {kQ, kK, kV, kZ, kCrossAttnOut};
+    constexpr Site kSelf[] = {kQ, kK, kV, kScores, kPattern, kZ, kAttnOut};
+    constexpr Site kCross[] = {kQ, kK, kV, kScores, kPattern, kZ, kCrossAttnOut};
     for (const Places* places : spots())
       for (int i = 0; i < (vocab_size_ > 0 ? 2 : 1); ++i)
         map.add({.layer = places->layer + i, .name = "unet." + places->name, .attention = i == 0 ? "attn1" : "attn2"},
