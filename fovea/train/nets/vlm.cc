@@ -97,7 +97,7 @@ class Vlm final : public TransformerNet {
       for (int64_t i = 0; i < n; ++i) out.emplace_back(i - 1, tokens[static_cast<size_t>(i)]);
       return out;
     }
-    if (targets[0] >= 0) out.emplace_back(-1, tokens[0]);
+    if (n > 1 && targets[0] == tokens[1]) out.emplace_back(-1, tokens[0]);
     for (int64_t i = 0; i < n; ++i) {
       if (targets[static_cast<size_t>(i)] >= 0) out.emplace_back(i, targets[static_cast<size_t>(i)]);
     }

@@ -52,6 +52,7 @@ TEST_F(PictureDecoder, LearnsACaptionFromItsFirstToken) {
 TEST_F(PictureDecoder, LearnsOfAnAnswerWhatIsWanted) {
   const Sample answer = sample({3, 4, 5, 6}, {kNone, kNone, 6, kNone});
   EXPECT_EQ(net_->count({answer}), 1);
+  EXPECT_EQ(net_->count({sample({3}, {6})}), 1);  // a prompt of one token
   EXPECT_EQ(net_->count({answer, sample({3, 4}, {4, kNone})}), 3);
 }
 
