@@ -31,13 +31,13 @@ Status capture_net(const NetCapture& wanted, const Common& common) {
     text += fmt::format("{:50} F32  [{}]\n", name, fmt::join(shape, ", "));
     bytes += static_cast<uint64_t>(value.elements()) * sizeof(float);
   }
-  FOVEA_ASSIGN_OR_RETURN(
-      auto writer, formats::SafetensorsWriter::create(std::move(file), wanted.out, header,
-                                                      {{"fovea_version", FOVEA_VERSION},
-                                                       {"numerics", "exact"},
-                                                       {"attention", wanted.attention},
-                                                       {"data", trained.data->summary()},
-                                                       {"samples", std::to_string(wanted.n_samples)}}));
+  FOVEA_ASSIGN_OR_RETURN(auto writer,
+                         formats::SafetensorsWriter::create(std::move(file), wanted.out, header,
+                                                            {{"fovea_version", FOVEA_VERSION},
+                                                             {"numerics", "exact"},
+                                                             {"attention", wanted.attention},
+                                                             {"data", trained.data->summary()},
+                                                             {"samples", std::to_string(wanted.n_samples)}}));
   for (const auto& [name, value] : values) FOVEA_RETURN_IF_ERROR(writer.write(value.values()));
   FOVEA_RETURN_IF_ERROR(writer.commit());
   if (to_stdout) return {};

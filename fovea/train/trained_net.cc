@@ -29,8 +29,7 @@ constexpr uint64_t kMaxNetConfigBytes = uint64_t{16} << 20;
 Result<Json> net_config(const std::string& folder) {
   FOVEA_ASSIGN_OR_RETURN(Json config, read_json(folder + "/config.json", kMaxNetConfigBytes));
   if (!config.is_object() || config.value("model_type", Json()) != "fovea-net" || !config["net"].is_object())
-    return make_error(ErrorCode::kData, "{}: it is no net that was trained here",
-                      quote(folder + "/config.json", 4096));
+    return make_error(ErrorCode::kData, "{}: it is no net that was trained here", quote(folder + "/config.json", 4096));
   return config;
 }
 
@@ -49,7 +48,8 @@ Result<std::pair<Json, int64_t>> own_data(const std::string& folder, const Json&
   const Json& training = config.contains("fovea") ? config["fovea"] : Json();
   const Json run = training.is_object() ? training.value("config", Json()) : Json();
   if (!run.is_object() || !run.contains("data"))
-    return make_error(ErrorCode::kUsage, "{}: it does not say what it was trained on; --data says what it is to look at",
+    return make_error(ErrorCode::kUsage,
+                      "{}: it does not say what it was trained on; --data says what it is to look at",
                       quote(folder, 4096));
   const bool held_out = run.contains("eval") && run["eval"].is_object() && run["eval"].contains("data");
   const Json context = run.value("context", Json());
@@ -60,8 +60,7 @@ Result<std::pair<Json, int64_t>> own_data(const std::string& folder, const Json&
 // Attention through a cache of its own, which shows rows to hooks as with any model.
 struct Look {
   explicit Look(const TaskNet& net) : hooks(net.hooks()) {
-    if (net.shape().n_layers > 0)
-      cache.emplace(attention::CacheShape::of(net.shape(), kernels::KvType::kF32));
+    if (net.shape().n_layers > 0) cache.emplace(attention::CacheShape::of(net.shape(), kernels::KvType::kF32));
   }
   attention::Hooks hooks;
   std::optional<attention::KvCache> cache;
@@ -186,15 +185,17 @@ Result<std::vector<std::pair<std::string, Tensor>>> capture(const TrainedNet& tr
     tensor::Exec exec{.numerics = tensor::Numerics::kExact};
     const tensor::ExecScope scope(exec);
     try {
-      (void)net.loss_sum({sample}, {look.hooks, pipeline.dense() ? nullptr : &pipeline, static_cast<uint64_t>(i), cancel,
-                                    look.cache ? &*look.cache : nullptr});
+      (void)net.loss_sum({sample}, {look.hooks, pipeline.dense() ? nullptr : &pipeline, static_cast<uint64_t>(i),
+                                    cancel, look.cache ? &*look.cache : nullptr});
     } catch (const attention::Cancelled&) {
       return make_error(ErrorCode::kCancelled, "interrupted");
     }
     FOVEA_RETURN_IF_ERROR(look.hooks.check_fired());
     if (max_bytes > 0 && bytes > max_bytes)
-      return make_error(ErrorCode::kLimit, "{} samples take more than the limit of {}; name fewer hooks or --samples, or "
-                        "raise --max-bytes", n, size_text(static_cast<double>(max_bytes)));
+      return make_error(ErrorCode::kLimit,
+                        "{} samples take more than the limit of {}; name fewer hooks or --samples, or "
+                        "raise --max-bytes",
+                        n, size_text(static_cast<double>(max_bytes)));
   }
   std::vector<std::pair<std::string, Tensor>> out;
   for (const std::string& name : names) {
@@ -202,8 +203,10 @@ Result<std::vector<std::pair<std::string, Tensor>>> capture(const TrainedNet& tr
     std::vector<int64_t> dims = dims_of(all[0]);
     for (const Tensor& one : all) {
       if (dims_of(one) != dims)
-        return make_error(ErrorCode::kUsage, "{}: its values differ in shape from sample to sample: {} and {}; take one "
-                          "(--samples 1)", name, all[0].shape().to_string(), one.shape().to_string());
+        return make_error(ErrorCode::kUsage,
+                          "{}: its values differ in shape from sample to sample: {} and {}; take one "
+                          "(--samples 1)",
+                          name, all[0].shape().to_string(), one.shape().to_string());
     }
     if (dims.size() == tensor::kMaxRank && dims[0] == 1) {
       dims[0] = n;  // a batch of one picture

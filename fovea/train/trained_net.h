@@ -31,8 +31,8 @@ Result<TrainedNet> open_net(const std::string& folder, const std::string& data);
 Result<std::unique_ptr<TaskNet>> open_net(const std::string& folder);  // without data
 
 // What fires of `hooks` (names, globs or other tools' names) over the first n samples, by name: [n, ...] as fired, in
-// float32 with exact arithmetic. `attention` is a pipeline as --attention has it. kUsage for names that match nothing or
-// never fired, and for samples whose values differ in shape; kLimit for more than max_bytes (0: no limit).
+// float32 with exact arithmetic. `attention` is a pipeline as --attention has it. kUsage for names that match nothing
+// or never fired, and for samples whose values differ in shape; kLimit for more than max_bytes (0: no limit).
 Result<std::vector<std::pair<std::string, tensor::Tensor>>> capture(const TrainedNet& trained,
                                                                     const std::vector<std::string>& hooks, int64_t n,
                                                                     const std::string& attention, uint64_t max_bytes,

@@ -201,6 +201,11 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
   const bool is_net = kind == "net";  // its weights are yet to be made
   if (kind == "vocab" || (source.tensors().empty() && !is_net))
     return unsupported(source, "a vocabulary without weights");
+  if (s.architecture == "fovea-net")
+    return make_error(ErrorCode::kUnsupported,
+                      "{}: it is a net for pictures or sequences that was trained here: fovea show, capture and train "
+                      "take it",
+                      source.name());
   const std::vector<std::string> known = family_names();
   if (std::find(known.begin(), known.end(), s.architecture) == known.end()) {
     return problem(ErrorCode::kUnsupported, "general.architecture", "{}: architecture {} is not supported; {} are",
