@@ -57,10 +57,14 @@ Result<std::pair<Json, int64_t>> own_data(const std::string& folder, const Json&
                    context.is_number_integer() ? std::clamp<int64_t>(context.get<int64_t>(), 1, 1 << 24) : 0);
 }
 
-// Attention through a cache of its own, which shows rows to hooks as with any model.
+bool has_rows(const attention::HookPoint& point) {
+  return point.site == attention::Site::kScores || point.site == attention::Site::kPattern;
+}
+
+// Rows of attention show where it goes through a cache, as with any model.
 struct Look {
-  explicit Look(const TaskNet& net) : hooks(net.hooks()) {
-    if (net.shape().n_layers > 0) cache.emplace(attention::CacheShape::of(net.shape(), kernels::KvType::kF32));
+  Look(const TaskNet& net, bool rows) : hooks(net.hooks()) {
+    if (rows) cache.emplace(attention::CacheShape::of(net.shape(), kernels::KvType::kF32));
   }
   attention::Hooks hooks;
   std::optional<attention::KvCache> cache;
@@ -158,10 +162,16 @@ Result<std::vector<std::pair<std::string, Tensor>>> capture(const TrainedNet& tr
   }
   if (hooks.empty()) return make_error(ErrorCode::kUsage, "no hook was named; fovea show MODEL --hooks lists them");
   std::vector<std::string> names;
+  bool rows = false;
   const attention::HookMap map = net.hooks();
   for (const std::string& one : hooks) {
     FOVEA_ASSIGN_OR_RETURN(const auto points, attention::find_hooks(one, map));
     for (const attention::HookPoint& point : points) {
+      rows = rows || has_rows(point);
+      if (has_rows(point) && net.shape().site(point.layer).k_dim % 8 != 0)
+        return make_error(ErrorCode::kUnsupported,
+                          "{}: the heads are {} wide, and rows are shown of widths in steps of 8", map.name(point),
+                          net.shape().site(point.layer).k_dim);
       if (std::find(names.begin(), names.end(), map.name(point)) == names.end()) names.push_back(map.name(point));
     }
   }
@@ -173,7 +183,7 @@ Result<std::vector<std::pair<std::string, Tensor>>> capture(const TrainedNet& tr
     if (cancel && cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
     const Sample sample = trained.data->sample(static_cast<uint64_t>(i));
     FOVEA_RETURN_IF_ERROR(check_sample(net, sample, "the data"));
-    Look look(net);
+    Look look(net, rows);
     for (const std::string& name : names) {
       FOVEA_RETURN_IF_ERROR(look.hooks.attach(name, [&found, &bytes, i](const std::string& fired, Tensor& value) {
         std::vector<Tensor>& all = found[fired];
