@@ -10,8 +10,9 @@
 #include "fovea/formats/hf_config.h"
 
 namespace fovea::formats {
-
+namespace {
 using Json = nlohmann::ordered_json;
+}  // namespace
 
 struct KeyMap::Values {
   struct Value {
