@@ -172,6 +172,15 @@ struct Strip {
   }
   int64_t head_of(int row) const { return (begin + row) / args.n_queries; }
   int64_t query_of(int row) const { return (begin + row) % args.n_queries; }
+  // fn(row, head, query) for every row: without the divisions, which are a tenth of what opens and closes a row.
+  template <typename F>
+  FOVEA_INLINE void each_row(const F& fn) const {
+    int64_t head = head_of(0), query = query_of(0);
+    for (int row = 0; row < n_rows; ++row) {
+      fn(row, head, query);
+      if (++query == args.n_queries) query = 0, ++head;
+    }
+  }
   RowBlock block(int first) const {
     return {q + static_cast<int64_t>(first) * args.k_dim,
             o + static_cast<int64_t>(first) * width,
@@ -225,14 +234,13 @@ struct Strip {
   void begin_rows() {
     int rows = 0;
     for (int first = 0; first < n_rows; first += height) rows = first + rows_at(first);
-    for (int row = 0; row < rows; ++row) {
-      rules[row] = {-1, 0, 0};
-      if (row >= n_rows) continue;
-      const KeyRule& rule = args.head_rules ? args.head_rules[head_of(row)] : args.rule;
-      const int32_t position = args.q_pos[query_of(row)];
+    for (int row = n_rows; row < rows; ++row) rules[row] = {-1, 0, 0};
+    each_row([this](int row, int64_t head, int64_t query) {
+      const KeyRule& rule = args.head_rules ? args.head_rules[head] : args.rule;
+      const int32_t position = args.q_pos[query];
       rules[row] = {static_cast<int32_t>(smaller(int64_t{position} + rule.ahead, kNoPosition - 1)),
                     static_cast<int32_t>(int64_t{position} - rule.window), rule.n_sink};
-    }
+    });
     for (int row = 0; row < rows; ++row) m[row] = kMinusInfinity;
     __builtin_memset(l, 0, static_cast<size_t>(rows) * kLanes * sizeof(float));
     __builtin_memset(o, 0, static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float));
@@ -280,8 +288,7 @@ struct Strip {
   }
 
   void close() const {
-    for (int row = 0; row < n_rows; ++row) {
-      const int64_t head = head_of(row), query = query_of(row);
+    each_row([this](int row, int64_t head, int64_t query) {
       const float total = sum(F32::load(l + row * kLanes));
       const float* from = o + static_cast<int64_t>(row) * width;
       float* z = args.z + query * args.ld_z + head * args.v_dim;
@@ -293,7 +300,7 @@ struct Strip {
       if (args.lse) {
         args.lse[query * args.group + head] = nothing ? kMinusInfinity : (m[row] + __builtin_log2f(total)) * kLn2;
       }
-    }
+    });
   }
 };
 
