@@ -32,9 +32,10 @@ Status run(const Options& options, const Common& common) {
     if (trained->eval_loss) out["eval_loss"] = *trained->eval_loss;
     return print_json(out);
   }
-  return print(fmt::format(
-      "{}: {} steps, loss {:.4f}{}, {:.0f} tokens/s\n", escaped_line(trained->model), trained->step, trained->loss,
-      trained->eval_loss ? fmt::format(", held out {:.4f}", *trained->eval_loss) : "", trained->tokens_per_second));
+  return print(
+      fmt::format("{}: {} steps, loss {:.4f}{}{}\n", escaped_line(trained->model), trained->step, trained->loss,
+                  trained->eval_loss ? fmt::format(", held out {:.4f}", *trained->eval_loss) : "",
+                  trained->tokens_per_second > 0 ? fmt::format(", {:.0f} tokens/s", trained->tokens_per_second) : ""));
 }
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {

@@ -55,7 +55,7 @@ class Codes final : public Generator {
         s.refuse(ids.error());
         return;
       }
-      costs_.push_back(static_cast<int64_t>(ids->size()));
+      costs_.push_back(std::max<int64_t>(1, static_cast<int64_t>(ids->size())));
     }
     int64_t longest = 0;
     for (const char* town : kTowns) {
