@@ -124,6 +124,13 @@ SNIPPETS = r"""
 {% macro f(x) %}{% for i in range(x) %}{{ caller(i) }}{% endfor %}{% endmacro %}{% call(i) f(3) %}({{ i }}{{ n }}){% endcall %}
 {% macro outer(x) %}{% macro inner() %}{{ x }}{{ n }}{% endmacro %}{{ inner() }}{% set x = 'new' %}{{ inner() }}{% endmacro %}{{ outer('o') }}
 {% macro f(n) %}{% if n > 0 %}{{ n }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(4) }}
+{% for i in range(2) %}{{ x }}{{ n }}{% endfor %}{% if s %}{% set n = 2 %}{% endif %}{% set x = 1 %}{{ x }}{{ n }}
+{% macro f() %}[{{ n }}{{ x is defined }}]{% endmacro %}{{ f() }}{% set x %}{{ x }}{% endset %}{{ f() }}{{ x is defined }}
+{% set x %}{{ x }}{% endset %}{{ x }}{{ s }}{% set s %}{{ s | upper }}{% endset %}{{ s }}
+{% for m in messages %}{% for i in words %}{{ x }}{{ n }}{{ s }}{% endfor %}{% set x, n = 1, 2 %}{{ n }}{% endfor %}{{ n }}
+{% with a = x %}{% filter upper %}{{ s }}{{ x }}{% endfilter %}{% set s = a %}{{ s }}{{ x }}{% endwith %}
+{{ range is defined }}{% for i in [] %}{% else %}{{ range is defined }}{{ words is defined }}{% for j in [1] %}{{ words }}{% endfor %}{% set words = 1 %}{% endfor %}{% macro range() %}{% endmacro %}
+{{ ["<b>" | safe, ("<" | escape) + "'", {"k" | safe: 1}] }}{{ (x | safe, n | escape) }}
 {% for i in range(2) %}{% macro f() %}{{ i }}{% endmacro %}{{ f() }}{% endfor %}
 {% macro f(a) %}{{ a }}{% endmacro %}{{ f(1, 2) }}
 {% macro f(a) %}{{ a }}{% endmacro %}{{ f(b=2) }}

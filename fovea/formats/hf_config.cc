@@ -58,7 +58,7 @@ class Writer {
       if (said_.count(key)) continue;
       const HfRow* row = row_for(key, architecture_);
       if (row) {
-        out_[std::string(row->field)] = *keys_.find(key);
+        out_[std::string(row->field)] = as_class_has_it(*row, *keys_.find(key));
       } else if (std::find(std::begin(kUnsaid), std::end(kUnsaid), key) == std::end(kUnsaid)) {
         return Error{ErrorCode::kUnsupported,
                      fmt::format("{}: key {} has no word in the config.json of {}", name_,
@@ -74,6 +74,13 @@ class Writer {
   double number(std::string_view key) const {
     const auto value = keys_.get_f64(key);
     return value ? *value : 0;
+  }
+
+  // GGUF holds it as a float; transformers 5 refuses a float where its class says int.
+  static Json as_class_has_it(const HfRow& row, const Json& value) {
+    if (row.field != "query_pre_attn_scalar" || !value.is_number_float()) return value;
+    const double scalar = value.get<double>();
+    return std::fabs(scalar) < 1e6 && scalar == std::trunc(scalar) ? Json(static_cast<int64_t>(scalar)) : value;
   }
 
   void put_rope() {

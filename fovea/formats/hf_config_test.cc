@@ -39,6 +39,9 @@ TEST(HfConfig, WordsComeBackFromKeys) {
        {"n_head", 4},
        {"layer_norm_epsilon", 1e-5},
        {"activation_function", "gelu_new"}},
+      {{"model_type", "gpt_neox"},
+       {"num_hidden_layers", 2},
+       {"rotary_emb_base", 5e3}},  // its class knows no rope_theta
       {{"model_type", "mixtral"}, {"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 16}},
       {{"model_type", "starcoder2"}, {"norm_epsilon", 1e-5}, {"sliding_window", 16}}};
   for (const Json& config : configs) {
@@ -46,6 +49,20 @@ TEST(HfConfig, WordsComeBackFromKeys) {
     ASSERT_TRUE(words.has_value()) << words.error().message;
     for (const auto& [field, value] : config.items())
       EXPECT_EQ((*words)[field], value) << config["model_type"] << field;
+  }
+}
+
+TEST(HfConfig, AWholeScalarOfQueriesIsAnInteger) {
+  for (const char* type : {"gemma2", "gemma3_text"}) {
+    for (const auto& [held, written] : {std::pair{20.0, "20"}, {20.5, "20.5"}}) {
+      KeyMap keys = bare_keys({{"model_type", type}, {"num_hidden_layers", 2}});
+      for (const char* default_of_the_class : {"query_pre_attn_scalar", "attention.sliding_window_pattern"})
+        keys.erase(default_of_the_class);
+      keys.put("query_pre_attn_scalar", held, "a test");  // a GGUF file has a float
+      const auto words = config_of(keys, "a test");
+      ASSERT_TRUE(words.has_value()) << words.error().message;
+      EXPECT_EQ((*words)["query_pre_attn_scalar"].dump(), written) << type;
+    }
   }
 }
 

@@ -109,7 +109,7 @@ inline constexpr HfRow kHfRows[] = {
     {"use_bidirectional_attention", "use_bidirectional_attention", "false"},
     // Positions; rope_scaling and rope_parameters have a table of their own below.
     {"rope_theta", "rope.freq_base"},
-    {"rotary_emb_base", "rope.freq_base", "", "-"},
+    {"rotary_emb_base", "rope.freq_base", "", "gptneox"},
     {"global_rope_theta", "rope.freq_base", "", "modern-bert"},
     {"rope_local_base_freq", "rope.freq_base_swa", "", "gemma3"},
     {"local_rope_theta", "rope.freq_base_swa", "", "modern-bert"},

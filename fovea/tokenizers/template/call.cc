@@ -153,6 +153,7 @@ Value Interpreter::call_macro(const Stmt& macro, Frame& around, const Args& a) {
                                    : Value::undefined(fmt::format("parameter '{}' was not provided", macro.params[i]));
     inner->vars[macro.params[i]] = std::move(v);
   }
+  unset(macro.unset, *inner);
   Text out(meter);
   exec(macro.body, *inner, out);
   return Value::string(out.take());

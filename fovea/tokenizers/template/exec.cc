@@ -42,6 +42,7 @@ Interpreter::Flow Interpreter::exec_one(const Stmt& s, Frame& f, Text& out) {
     case Tag::kWith: {
       const auto inner = inside(f);
       for (const auto& [target, value] : s.assigned) assign(*target, eval(*value, f), *inner);
+      unset(s.unset, *inner);
       return exec(s.body, *inner, out);
     }
     case Tag::kMacro: f.vars[s.text] = macro_of(s, f); break;
@@ -53,8 +54,12 @@ Interpreter::Flow Interpreter::exec_one(const Stmt& s, Frame& f, Text& out) {
       emit(out, call(fn, args));
       break;
     }
-    case Tag::kScope: return exec(s.body, *inside(f), out);
-    case Tag::kBlock: return exec(s.body, *inside(*root_), out);
+    case Tag::kScope:
+    case Tag::kBlock: {
+      const auto inner = inside(s.tag == Tag::kScope ? f : *root_);
+      unset(s.unset, *inner);
+      return exec(s.body, *inner, out);
+    }
     case Tag::kBreak: return Flow::kBreak;
     case Tag::kContinue: return Flow::kContinue;
   }
@@ -62,6 +67,7 @@ Interpreter::Flow Interpreter::exec_one(const Stmt& s, Frame& f, Text& out) {
 }
 Interpreter::Flow Interpreter::captured(const Stmt& s, Frame& f, Text& out) {
   const auto inner = inside(f);
+  unset(s.unset, *inner);
   Text text(meter);
   const Flow flow = exec(s.body, *inner, text);
   Value v = Value::string(text.take());
@@ -76,6 +82,13 @@ Interpreter::Flow Interpreter::captured(const Stmt& s, Frame& f, Text& out) {
   else
     assign(*s.target, std::move(v), f);
   return flow;
+}
+
+void Interpreter::unset(const std::vector<std::string>& names, Frame& f) {
+  for (const std::string& name : names) {
+    meter.step();
+    f.vars.emplace(name, Value::undefined(fmt::format("'{}' is undefined", name)));
+  }
 }
 
 void Interpreter::set_attribute(const Value& ns, const Str& name, Value v) {
@@ -121,7 +134,9 @@ void Interpreter::loop(const Stmt& s, const Value& source, Frame& f, Text& out, 
     items = std::move(kept);
   }
   if (items.empty()) {
-    exec(s.otherwise, *inside(f), out);
+    const auto inner = inside(f);
+    unset(s.otherwise_unset, *inner);
+    exec(s.otherwise, *inner, out);
     return;
   }
   const auto state = std::make_shared<LoopState>();
@@ -140,6 +155,7 @@ void Interpreter::loop(const Stmt& s, const Value& source, Frame& f, Text& out, 
     const auto inner = inside(f);
     inner->vars["loop"] = shown;
     assign(*s.target, state->items[state->at], *inner);
+    unset(s.unset, *inner);
     if (exec(s.body, *inner, out) == Flow::kBreak) break;
   }
 }

@@ -41,6 +41,7 @@ class Interpreter final : public Machine {
   void emit(Text& out, const Value& v);
   void check_size(const Text& out) const;
   static std::shared_ptr<Frame> inside(Frame& f) { return std::make_shared<Frame>(&f); }
+  void unset(const std::vector<std::string>& names, Frame& f);
 
   Value eval(const Expr& e, Frame& f);
   bool holds(const std::string& op, const Value& a, const Value& b);

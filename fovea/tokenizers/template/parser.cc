@@ -13,6 +13,7 @@ class Parser {
   Template run() {
     Template t;
     t.body = body({});
+    find_unset(t);
     return t;
   }
 

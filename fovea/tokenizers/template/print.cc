@@ -119,7 +119,11 @@ void print_repr(Text& out, Meter& m, const Value& v, int depth) {
     case Kind::kBool: put(v.i ? "True" : "False"); break;
     case Kind::kInt: put(std::to_string(v.i)); break;
     case Kind::kFloat: put(float_repr(v.f)); break;
-    case Kind::kString: quote_repr(out, v.str()); break;
+    case Kind::kString:
+      if (v.markup) out.add("Markup(", v.str().blend());
+      quote_repr(out, v.str());
+      if (v.markup) out.add(")", v.str().blend());
+      break;
     case Kind::kList:
       put("[");
       list(v.items());

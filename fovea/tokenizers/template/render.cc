@@ -98,6 +98,7 @@ Rendered Interpreter::run(const Template& t, const nlohmann::ordered_json& data,
   for (const auto& [name, value] : own.items()) root_->vars[name] = from_json(value, kTemplate);
   for (const auto& [name, value] : data.items())
     root_->vars[name] = name == "messages" && value.is_array() ? messages_from(value) : from_json(value, kData);
+  for (const std::string& name : t.unset) root_->vars.erase(name);
   Text out(meter);
   exec(t.body, *root_, out);
   const Str text = out.take();

@@ -86,13 +86,16 @@ struct Stmt {
   std::vector<std::pair<ExprPtr, Body>> branches;     // of an if; a null condition is its else
   std::vector<std::pair<ExprPtr, ExprPtr>> assigned;  // of a with
   Body body, otherwise;
+  std::vector<std::string> unset, otherwise_unset;  // as in Template, of the two bodies
 };
 struct Template {
   Body body;
+  std::vector<std::string> unset;  // names that are undefined until they are set, whatever the data has (scopes.cc)
 };
 // The name that a captured body has for the filters of its block; no template can spell it.
 constexpr const char* kCaptured = "\x01";
 
+void find_unset(Template& t);
 Template parse_template(const std::string& source);
 
 }  // namespace fovea::tokenizers::jinja
