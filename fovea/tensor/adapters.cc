@@ -5,6 +5,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/for_rows.h"
+#include "fovea/tensor/ops/math/unary.h"
 #include "fovea/tensor/ops/train/stop_gradient.h"
 
 namespace fovea::tensor {
@@ -70,7 +71,9 @@ Status Adapters::add(const Weight& w, Lora lora) {
 
 Status Adapters::add(const Weight& w, Mask mask) {
   FOVEA_RETURN_IF_ERROR(check_weight(w));
-  if (mask.values.shape() != Shape({w.rows(), w.cols()})) {
+  const bool of_runs =
+      is_matrix(mask.values) && mask.values.dim(0) == 1 && mask.values.dim(1) > 0 && w.cols() % mask.values.dim(1) == 0;
+  if (!of_runs && mask.values.shape() != Shape({w.rows(), w.cols()})) {
     return make_error(ErrorCode::kUsage, "adapter of {}: the mask is {}, the weight [{}, {}]", w.name,
                       mask.values.shape().to_string(), w.rows(), w.cols());
   }
@@ -128,7 +131,7 @@ Tensor mask_factors(const Mask& mask, const Tensor& values) {
   for_elements(values.elements(), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) hard.data()[i] = values.data()[i] > 0 ? 1.0f : 0.0f;
   });
-  return straight_through(hard, values);
+  return straight_through(hard, mask.temperature > 0 ? sigmoid(affine(values, 1 / mask.temperature)) : values);
 }
 
 }  // namespace fovea::tensor

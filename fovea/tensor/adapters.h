@@ -33,10 +33,12 @@ struct Lora {
   Weight of_a = {}, of_b = {};  // for these products; made by add()
 };
 
-// A factor for every element. The masked weight is made anew, in float32, for every product.
+// A factor for every element, or for each of n runs of columns of one width: what a head gives to an output matrix. The
+// masked weight is made anew, in float32, for every product.
 struct Mask {
-  Tensor values;        // [rows, cols]
-  bool scores = false;  // the factor is 1 where values > 0, else 0, with the gradient of the values themselves
+  Tensor values;          // [rows, cols], or [1, n]
+  bool scores = false;    // the factor is 1 where values > 0, else 0, with the gradient of the values themselves
+  float temperature = 0;  // > 0: with that of sigmoid(values / temperature)
 };
 
 // Rows from `begin` on, added to the weight's or in their place (the bias stays).

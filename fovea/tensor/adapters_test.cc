@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 #include <vector>
 
@@ -179,6 +180,62 @@ TEST(Adapters, ScoresHaveTheGradientOfTheirFactors) {
   const Tensor of_scores = gradient({scores, /*scores=*/true});
   EXPECT_TRUE(same_bits(of_scores, gradient({factors})));
   EXPECT_TRUE(std::ranges::none_of(of_scores.values(), [](float g) { return g == 0; }));  // of those at 0 too
+}
+
+// With a temperature it is that of the probability: sigmoid'(s / t) / t of the factor's.
+TEST(Adapters, ScoresOfATemperatureHaveTheGradientOfTheirProbabilities) {
+  const Weight w = Weight::from("w", random_tensor({4, 6}, 1));
+  const Tensor x = random_tensor({2, 6}, 2);
+  for (const int64_t n : {0, 3}) {  // for each element; for each of 3 runs of 2 columns
+    const Tensor scores = n == 0 ? random_tensor({4, 6}, 3) : random_tensor({1, n}, 3);
+    Tensor factors = Tensor::zeros(scores.shape());
+    for (int64_t i = 0; i < scores.elements(); ++i) factors.data()[i] = scores.data()[i] > 0 ? 1.0f : 0.0f;
+    const auto pass = [&](const Mask& mask) {
+      Adapters adapters;
+      EXPECT_TRUE(adapters.add(w, mask));
+      Tape tape;
+      tape.watch(mask.values);
+      Exec exec{.tape = &tape, .adapters = &adapters};
+      ExecScope scope(exec);
+      const Tensor y = matmul(x, w);
+      tape.backward(y, random_tensor(y.shape(), 9));
+      return std::pair{y, tape.grad(mask.values)};
+    };
+    const auto [y, of_scores] = pass({scores, /*scores=*/true, /*temperature=*/0.5f});
+    const auto [same, of_factors] = pass({factors});
+    EXPECT_TRUE(same_bits(y, same));
+    for (int64_t i = 0; i < scores.elements(); ++i) {
+      const double p = 1 / (1 + std::exp(-scores.data()[i] / 0.5));
+      EXPECT_NEAR(of_scores.data()[i], of_factors.data()[i] * p * (1 - p) / 0.5, 1e-6) << i;
+    }
+  }
+}
+
+TEST(Adapters, AMaskOfRunsIsOneOfAllTheirElements) {
+  const Weight w = Weight::from("w", random_tensor({7, 6}, 1));
+  const Tensor runs = random_tensor({1, 3}, 2);
+  Tensor all = Tensor::zeros({7, 6});
+  for (int64_t i = 0; i < all.elements(); ++i) all.data()[i] = runs.data()[i % 6 / 2];
+  Adapters of_runs, of_all;
+  ASSERT_TRUE(of_runs.add(w, Mask{runs}));
+  ASSERT_TRUE(of_all.add(w, Mask{all}));
+  const std::vector<int32_t> tokens = {5, 0, 1};
+  const auto found = [&](const Adapters& adapters) {
+    Exec exec{.adapters = &adapters};
+    ExecScope scope(exec);
+    return std::pair{matmul(random_tensor({2, 6}, 3), w), embed(w, tokens)};
+  };
+  const auto a = found(of_runs), b = found(of_all);
+  EXPECT_TRUE(same_bits(a.first, b.first));
+  EXPECT_TRUE(same_bits(a.second, b.second));
+  expect_gradients({runs}, [&] {
+    Exec exec = *Exec::current();
+    exec.adapters = &of_runs;
+    ExecScope scope(exec);
+    return matmul(random_tensor({2, 6}, 3), w);
+  });
+  Adapters none;
+  EXPECT_FALSE(none.add(w, Mask{Tensor::zeros({1, 4})}));
 }
 
 TEST(Adapters, AWeightThatNoneNamesKeepsItsBitsInTheSameJob) {

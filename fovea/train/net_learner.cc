@@ -22,6 +22,29 @@ namespace {
 using Json = nlohmann::ordered_json;
 using tensor::Tensor;
 
+// "init" of a net: a folder, or {"folder", "tensors"} for some of them.
+struct InitFrom {
+  std::string folder;
+  std::vector<std::string> tensors;  // globs; none: all, and no other
+};
+
+InitFrom read_init(Settings& net) {
+  const Json* init = net.any("init");
+  if (!init || !init->is_object()) return {net.text("init", ""), {}};
+  Settings some = net.object("init");
+  InitFrom out{some.text("folder", std::nullopt), some.texts("tensors", {})};
+  if (out.tensors.empty()) some.wrong("tensors", "is missing; globs over the net's parameters are needed");
+  return out;
+}
+
+Status begin_from(const InitFrom& init, const TaskNet& net, const std::string& what) {
+  if (init.tensors.empty()) return load_net_weights(init.folder, net);
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const Param& param : net.params()) names.emplace_back(param.name, param.hf_name);
+  FOVEA_RETURN_IF_ERROR(check_globs(init.tensors, names, what));
+  return load_net_weights(init.folder, net, &init.tensors);
+}
+
 }  // namespace
 
 bool is_task_net(Settings& settings) {
@@ -44,12 +67,12 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
   const auto seed = static_cast<uint64_t>(settings.integer("init_seed", 0, 0, INT64_MAX));
   Settings net = settings.object("model");
   out->config_ = net.json();
-  const std::string init = net.text("init", "");
+  const InitFrom init = read_init(net);
   out->net_ = make_part<TaskNet>(net, "net", net.text("net", std::nullopt), {.seed = seed});
   if (settings.has("losses")) settings.wrong("losses", "is for models of text; this net has a loss of its own");
   if (config.recompute) settings.wrong("recompute", "is for models of text");
   if (!settings.good()) return settings.finish().error();
-  if (!init.empty()) FOVEA_RETURN_IF_ERROR(load_net_weights(init, *out->net_));
+  if (!init.folder.empty()) FOVEA_RETURN_IF_ERROR(begin_from(init, *out->net_, net.path_of("init.tensors")));
   FOVEA_RETURN_IF_ERROR(out->choose(settings));
   const std::string methods = settings.text("attention", "dense");
   if (methods != "dense" && out->net_->shape().n_layers == 0) settings.wrong("attention", "needs a net that has some");
@@ -65,6 +88,9 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
   const TaskNet::Wants wants = out->net_->wants();
   if (wants.vocab_size > 0 && config.context == 0)
     settings.wrong("context", "is missing: the tokens of a sample at most");
+  if (config.batch < wants.batch)
+    settings.wrong("batch", fmt::format("is {}; this net tells the samples of a pass apart, and needs {} or more",
+                                        config.batch, wants.batch));
   if (!settings.good()) return settings.finish().error();
   FOVEA_ASSIGN_OR_RETURN(out->data_, read_data(settings, config,
                                                {.no_tokenizer = "this net has none",
@@ -72,6 +98,9 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
                                                 .context = config.context > 0 ? config.context : 1 << 20,
                                                 .seed = config.seed,
                                                 .n_labels = wants.n_labels}));
+  if (out->data_.eval && out->data_.n_eval < wants.batch)
+    settings.wrong("eval", fmt::format("has {} sample, and this net tells {} or more of a pass apart",
+                                       out->data_.n_eval, wants.batch));
   FOVEA_RETURN_IF_ERROR(settings.finish());
   FOVEA_RETURN_IF_ERROR(check_sample(*out->net_, out->data_.train->sample(0), settings.path_of("data")));
   if (out->data_.eval)
@@ -105,15 +134,9 @@ Status NetLearner::choose(Settings& settings) {
   if (!settings.good()) return settings.finish();
   std::vector<std::pair<std::string, std::string>> names;
   for (const Param& param : net_->params()) names.emplace_back(param.name, param.hf_name);
-  std::vector<std::string> bare;
-  for (const std::string& glob : globs) bare.push_back(glob.starts_with('!') ? glob.substr(1) : glob);
-  FOVEA_RETURN_IF_ERROR(check_globs(bare, names, settings.path_of("trainable")));
+  FOVEA_RETURN_IF_ERROR(check_globs(globs, names, settings.path_of("trainable")));
   for (const Param& param : net_->params()) {
-    bool trained = false;
-    for (size_t i = 0; i < globs.size(); ++i) {
-      if (names_param(bare[i], param.name, param.hf_name)) trained = !globs[i].starts_with('!');
-    }
-    if (trained) params_.push_back(param);
+    if (globs_choose(globs, param.name, param.hf_name)) params_.push_back(param);
   }
   if (params_.empty())
     return make_error(ErrorCode::kUsage, "{}: no parameter is left to train", settings.path_of("trainable"));
@@ -158,7 +181,7 @@ double NetLearner::evaluate(Trainer& trainer, const std::atomic<bool>* cancel) {
     for (int64_t i = begin; i < std::min(data_.n_eval, begin + batch_); ++i)
       samples.push_back(data_.eval->sample(static_cast<uint64_t>(i)));
     const int64_t here = net_->count(samples);
-    if (here == 0) continue;
+    if (here == 0 || static_cast<int64_t>(samples.size()) < net_->wants().batch) continue;
     if (cancel && cancel->load()) throw attention::Cancelled();
     tensor::Exec exec{.arena = &trainer.arena(), .numerics = tensor::Numerics::kExact};
     const tensor::ExecScope scope(exec);

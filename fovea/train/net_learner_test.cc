@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
+#include <optional>
 
 #include "fovea/base/file.h"
 #include "fovea/train/loop.h"
+#include "fovea/train/trained_net.h"
 
 namespace fovea::train {
 namespace net_learner_test {
@@ -84,6 +87,86 @@ TEST_F(NetRun, BeginsFromAFolderAndTrainsWhatGlobsName) {
   config_.erase("trainable");
   config_["model"]["widths"] = {16, 24};
   EXPECT_THAT(run({.restart = true}).error().message, HasSubstr("stages.1.conv.weight is [32, 16, 3, 3]"));
+}
+
+// The pictures' tower of two for a VLM; what else it has is drawn as without.
+TEST_F(NetRun, BeginsWithSomeTensorsOfAnotherNet) {
+  const Json sizes = {{"size", 16}, {"patch", 4}, {"d_model", 8}, {"n_layers", 1}, {"n_heads", 2}, {"vocab_size", 17}};
+  config_ = {{"model", sizes},
+             {"data", {{"generator", "scenes"}, {"size", 16}}},
+             {"context", 8},
+             {"batch", 2},
+             {"steps", 1},
+             {"optimizer", {{"name", "sgd"}, {"lr", 0.1}}},
+             {"out", folder_ + "/towers"}};
+  config_["model"]["net"] = "two-tower";
+  const auto towers = run();
+  ASSERT_TRUE(towers.has_value()) << towers.error().message;
+  config_["model"]["net"] = "vlm", config_["out"] = folder_ + "/out", config_["optimizer"]["lr"] = 0;
+  const auto values = [](const std::string& folder) {
+    std::map<std::string, std::vector<float>> out;
+    const auto net = open_net(folder);
+    EXPECT_TRUE(net.has_value()) << net.error().message;
+    if (!net) return out;
+    for (const Param& param : (*net)->params())
+      out[param.name] = {param.value.values().begin(), param.value.values().end()};
+    return out;
+  };
+  ASSERT_TRUE(run().has_value());
+  const auto drawn = values(folder_ + "/out/model"), from = values(towers->model);
+  config_["model"]["init"] = {{"folder", towers->model}, {"tensors", {"vision.*", "!vision.positions"}}};
+  const auto begun = run({.restart = true});
+  ASSERT_TRUE(begun.has_value()) << begun.error().message;
+  int n_from = 0;
+  for (const auto& [name, value] : values(begun->model)) {
+    const bool taken = name.starts_with("vision.") && name != "vision.positions";
+    EXPECT_EQ(value, taken ? from.at(name) : drawn.at(name)) << name;
+    n_from += taken;
+  }
+  EXPECT_GT(n_from, 8);
+
+  const auto error = [&](const Json& init) {
+    config_["model"]["init"] = init;
+    const auto result = run({.restart = true});
+    return result ? "" : result.error().message;
+  };
+  EXPECT_THAT(error({{"folder", towers->model}, {"tensors", {"vison.*"}}}),
+              HasSubstr("model.init.tensors: \"vison.*\" fits no parameter; the nearest is"));
+  EXPECT_THAT(error({{"folder", towers->model}, {"tensors", {"projector.*"}}}),
+              HasSubstr("it has no projector.fc1.weight, which the net has"));
+  EXPECT_THAT(error({{"folder", towers->model}, {"tensors", {"words.weight"}}}), HasSubstr("words.weight is [18, 8]"));
+  EXPECT_THAT(error({{"folder", towers->model}}), HasSubstr("model.init.tensors is missing"));
+  EXPECT_THAT(error({{"tensors", {"vision.*"}}}), HasSubstr("model.init.folder is missing"));
+  EXPECT_THAT(error({{"folder", towers->model}, {"tensors", {"vision.*"}}, {"globs", 1}}),
+              HasSubstr("model.init.globs"));
+}
+
+TEST_F(NetRun, TwoTowersNeedTwoSamples) {
+  config_ = {{"model",
+              {{"net", "two-tower"},
+               {"size", 16},
+               {"patch", 4},
+               {"d_model", 8},
+               {"n_layers", 1},
+               {"n_heads", 2},
+               {"vocab_size", 17}}},
+             {"data", {{"generator", "scenes"}, {"size", 16}}},
+             {"context", 8},
+             {"steps", 1},
+             {"out", folder_ + "/out"}};
+  EXPECT_THAT(run().error().message, HasSubstr("batch is 1; this net tells the samples of a pass apart, and needs 2"));
+  config_["batch"] = 2;
+  config_["eval"] = {{"data", config_["data"]}, {"every", 1}, {"samples", 1}};
+  EXPECT_THAT(run().error().message, HasSubstr("eval has 1 sample, and this net tells 2 or more of a pass apart"));
+  std::optional<double> of_two;
+  for (const int n : {2, 3}) {  // the third is alone in its pass, and nothing is lost there
+    config_["eval"]["samples"] = n;
+    const auto result = run({.restart = true});
+    ASSERT_TRUE(result.has_value()) << result.error().message;
+    ASSERT_TRUE(result->eval_loss.has_value());
+    EXPECT_EQ(of_two.value_or(*result->eval_loss), *result->eval_loss);
+    of_two = result->eval_loss;
+  }
 }
 
 TEST_F(NetRun, TheUnetDrawsItsNoiseFromTheSeed) {

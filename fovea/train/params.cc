@@ -25,7 +25,8 @@ bool names_param(std::string_view glob, const std::string& name, const std::stri
 
 Status check_globs(const std::vector<std::string>& globs, const std::vector<std::pair<std::string, std::string>>& names,
                    const std::string& what) {
-  for (const std::string& glob : globs) {
+  for (const std::string& written : globs) {
+    const std::string glob = written.starts_with('!') ? written.substr(1) : written;
     const bool found =
         std::any_of(names.begin(), names.end(), [&](const auto& n) { return names_param(glob, n.first, n.second); });
     if (found) continue;
@@ -41,6 +42,15 @@ Status check_globs(const std::vector<std::string>& globs, const std::vector<std:
                  glob};
   }
   return {};
+}
+
+bool globs_choose(const std::vector<std::string>& globs, const std::string& name, const std::string& hf_name) {
+  bool chosen = false;
+  for (const std::string& glob : globs) {
+    const bool takes_away = glob.starts_with('!');
+    if (names_param(std::string_view(glob).substr(takes_away ? 1 : 0), name, hf_name)) chosen = !takes_away;
+  }
+  return chosen;
 }
 
 std::vector<int64_t> dims_of(const tensor::Tensor& x) {

@@ -21,9 +21,13 @@ struct Param {
 
 // Whether a glob fits one of the two names.
 bool names_param(std::string_view glob, const std::string& name, const std::string& hf_name);
-// kUsage naming the first glob that fits no parameter, with the nearest name. `what` names the setting.
+// kUsage naming the first glob (without its '!') that fits no parameter, with the nearest name. `what` names the
+// setting.
 Status check_globs(const std::vector<std::string>& globs, const std::vector<std::pair<std::string, std::string>>& names,
                    const std::string& what);
+
+// Whether the last of the globs that fits says so: one that begins with '!' takes away what those before it gave.
+bool globs_choose(const std::vector<std::string>& globs, const std::string& name, const std::string& hf_name);
 
 std::vector<int64_t> dims_of(const tensor::Tensor& x);
 

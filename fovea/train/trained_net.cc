@@ -36,7 +36,7 @@ Result<Json> net_config(const std::string& folder) {
 Result<std::unique_ptr<TaskNet>> net_of(const std::string& folder, const Json& config) {
   const std::string name = quote(folder + "/config.json", 4096);
   Settings settings(config["net"], name);
-  (void)settings.text("init", "");
+  (void)settings.any("init");
   auto net = make_part<TaskNet>(settings, "net", settings.text("net", std::nullopt), {.seed = 0});
   if (const Status read = settings.finish(); !read) return Error{ErrorCode::kData, read.error().message, {}};
   FOVEA_RETURN_IF_ERROR(load_net_weights(folder, *net));
@@ -79,11 +79,12 @@ bool is_net_folder(const std::string& folder) {
   return config && config->is_object() && config->value("model_type", Json()) == "fovea-net";
 }
 
-Status load_net_weights(const std::string& folder, const TaskNet& net) {
+Status load_net_weights(const std::string& folder, const TaskNet& net, const std::vector<std::string>* globs) {
   const std::string path = folder + "/model.safetensors", where = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
   FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
   for (const Param& param : net.params()) {
+    if (globs && !globs_choose(*globs, param.name, param.hf_name)) continue;
     const auto found = std::find_if(read.tensors.begin(), read.tensors.end(),
                                     [&](const formats::TensorInfo& tensor) { return tensor.name == param.name; });
     if (found == read.tensors.end())
@@ -95,7 +96,7 @@ Status load_net_weights(const std::string& folder, const TaskNet& net) {
     Tensor value = param.value;
     std::memcpy(value.data(), found->data.data(), found->data.size());
   }
-  if (read.tensors.size() != net.params().size())
+  if (!globs && read.tensors.size() != net.params().size())
     return make_error(ErrorCode::kData, "{}: it has {} tensors, and the net {}", where, read.tensors.size(),
                       net.params().size());
   return file->check_intact();

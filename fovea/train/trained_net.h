@@ -17,7 +17,8 @@ namespace fovea::train {
 // Whether config.json in the folder says that it holds one.
 bool is_net_folder(const std::string& folder);
 // Each of the net's parameters from model.safetensors. kData naming what is missing, left over or of another shape.
-Status load_net_weights(const std::string& folder, const TaskNet& net);
+// With `globs` those that they choose, and the folder may be another net's.
+Status load_net_weights(const std::string& folder, const TaskNet& net, const std::vector<std::string>* globs = nullptr);
 
 // kUsage where a sample is nothing that the net can look at. Samples of one kind of data are all alike.
 Status check_sample(const TaskNet& net, const Sample& sample, const std::string& what);

@@ -80,6 +80,7 @@ class TaskNet {
     int64_t channels = 0, height = 0, width = 0;
     int64_t n_labels = 0;    // 0: no label is read
     int64_t vocab_size = 0;  // 0: no token is read
+    int64_t batch = 1;       // samples of a pass at least, without which nothing is lost
   };
 
   virtual ~TaskNet() = default;

@@ -43,7 +43,11 @@ class TwoTower final : public TransformerNet {
   }
 
   Wants wants() const override {
-    return {.channels = picture_.channels, .height = picture_.size, .width = picture_.size, .vocab_size = vocab_size_};
+    return {.channels = picture_.channels,
+            .height = picture_.size,
+            .width = picture_.size,
+            .vocab_size = vocab_size_,
+            .batch = 2};
   }
   int64_t count(const std::vector<Sample>& samples) const override { return static_cast<int64_t>(samples.size()); }
 

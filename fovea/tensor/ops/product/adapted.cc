@@ -13,6 +13,7 @@
 #include "fovea/tensor/ops/product/matmul.h"
 #include "fovea/tensor/ops/shape/copy.h"
 #include "fovea/tensor/ops/shape/select_rows.h"
+#include "fovea/tensor/ops/shape/view.h"
 
 namespace fovea::tensor {
 namespace {
@@ -47,9 +48,16 @@ Tensor change_looked_up(const Tensor& y, std::span<const int32_t> tokens, const 
   return add(rows.replace ? mul_spread(y, kept) : y, found);
 }
 
+// Rows of w by their factors, or by those that all of its rows share.
+Tensor masked(const Tensor& rows, const Tensor& factors) {
+  if (factors.shape() == rows.shape()) return mul(rows, factors);
+  const int64_t n = factors.dim(1);
+  return merge_heads(mul_spread(split_heads(rows, n), reshape(factors, {n, 1})));
+}
+
 // mask * w, in float32.
 Weight masked_weight(const Weight& w, const Mask& mask) {
-  return Weight::from(w.name, mul(weight_values(w), mask_factors(mask, mask.values)));
+  return Weight::from(w.name, masked(weight_values(w), mask_factors(mask, mask.values)));
 }
 
 Tensor change_part(Tensor y, const Tensor& x, const Weight& bias, const Adapter& adapter) {
@@ -62,7 +70,7 @@ Tensor change_part(Tensor y, const Tensor& x, const Weight& bias, const Adapter&
 
 Tensor change_looked_up_part(Tensor y, std::span<const int32_t> tokens, const Adapter& adapter) {
   if (const Mask& mask = adapter.mask; mask.values.defined())
-    y = mul(y, mask_factors(mask, select_rows(mask.values, tokens)));
+    y = masked(y, mask_factors(mask, mask.values.dim(0) == 1 ? mask.values : select_rows(mask.values, tokens)));
   for (const Rows& rows : adapter.rows) y = change_looked_up(y, tokens, rows);
   for (const Lora& lora : adapter.loras) {
     if (lora.use != Lora::Use::kProducts)
