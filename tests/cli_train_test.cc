@@ -297,6 +297,40 @@ TEST_F(CliTrain, ALoraLearnsAndOtherCommandsTakeIt) {
   EXPECT_THAT(answer["text"].get<std::string>(), HasSubstr("Ada."));
 }
 
+// The same with rows before the prompt, and with masks.
+TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
+  Json c = config();
+  c["model"] = kTiny;
+  c["data"] = {{"jsonl", file("d.jsonl", "{\"prompt\": \"Who?\", \"answer\": \" Ada.\"}\n")}};
+  c["optimizer"] = {{"name", "adam"}, {"lr", 0.1}};
+  c["steps"] = 60;
+  c.erase("eval");
+  const std::vector<std::string> ask = {"run", "-m", kTiny, "--raw", "Who?", "-n", "8", "--temp", "0", "--json"};
+  const auto with = [&](const char* flag, const std::string& path) {
+    std::vector<std::string> args = ask;
+    args.insert(args.end(), {flag, path});
+    return args;
+  };
+  const std::pair<const char*, Json> kinds[] = {{"soft_prompt", {{"text", "a cat"}}},
+                                                {"masks", {{"targets", "blk.*"}, {"init", 0.6}}}};
+  for (const auto& [kind, settings] : kinds) {
+    const std::string name = kind, out = path(name), at = out + "/" + name + ".safetensors";
+    const std::string flag = name == "masks" ? "--masks" : "--soft-prompt";
+    c["trainable"] = {{name, settings}}, c["out"] = out;
+    const Ended ended = run({"train", write(c), "-q"});
+    ASSERT_EQ(ended.code, 0) << ended.err;
+    const auto lines = log(name);
+    EXPECT_LT(lines.back()["loss"].get<double>(), 0.7 * lines.front()["loss"].get<double>()) << name;
+    const auto answer = json(with(flag.c_str(), at));
+    EXPECT_NE(answer["text"], json(ask)["text"]) << name;
+    EXPECT_THAT(fails(66, with(flag.c_str(), path("none"))), HasSubstr("none"));
+    EXPECT_EQ(run({"logits", "-m", kTiny, "Who?", "-o", path("l.npy"), flag, at, "-q"}).code, 0);
+    const Ended asked =
+        run({"ask", "-m", kTiny, "-f", file("a.txt", "Ada wrote.\n"), "Who wrote?", "-n", "2", "--json", flag, at});
+    EXPECT_EQ(asked.code, 0) << asked.err;
+  }
+}
+
 TEST_F(CliTrain, ATeacherIsFollowed) {
   ASSERT_EQ(run({"train", write(config("teacher")), "-q"}).code, 0);
   Json c = config();
@@ -458,7 +492,7 @@ TEST_F(CliTrain, ExamplesRun) {
   fs::create_directories(root_ / "store");
   fs::create_symlink(kTiny, root_ / "store/smollm2-135m.gguf");
   for (const char* folder : {"docs", "examples"}) fs::create_symlink(source_dir() + "/" + folder, root_ / folder);
-  for (const char* name : {"induction", "text", "lora", "scenes"}) {
+  for (const char* name : {"induction", "text", "lora", "chat", "scenes"}) {
     const Ended ended = shell("cd $D && $FOVEA train examples/" + std::string(name) + ".json -q --steps 12 --json");
     ASSERT_EQ(ended.code, 0) << name << ": " << ended.err;
     EXPECT_EQ(Json::parse(ended.out)["step"], 12);

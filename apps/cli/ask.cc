@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/cli/answer.h"
 #include "apps/cli/documents.h"
@@ -76,14 +77,26 @@ Status ask(const Options& options, const Common& common) {
   generate.cancel = generate.prefill.cancel = &Interrupt::flag();
   AnswerStream stream(common, generate);
   generate.lookup = options.lookup;
-  engine::PrefixStore store = open_prefix_store(options.prefix);
-  const auto asked = probe::ask(*session, store, documents, prompt, profile.get(), generate);
+  engine::DocumentPrompt whole = prompt;
+  std::optional<engine::SequenceId> begun;
+  PrefixFlags prefix = options.prefix;
+  if (!options.model.soft_prompt.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(begun, begin_sequence(*session, options.model, static_cast<int64_t>(prompt.tokens.size())));
+    const auto n_rows = static_cast<size_t>(session->length(*begun));  // under ids that name nothing
+    whole.tokens.insert(whole.tokens.begin(), n_rows, 0);
+    whole.places.insert(whole.places.begin(), n_rows, engine::DocumentPrompt::Place{});
+    whole.n_shared += n_rows;
+    prefix.dir = "off";  // what is kept is found by ids
+  }
+  engine::PrefixStore store = open_prefix_store(prefix);
+  const auto asked = probe::ask(*session, store, documents, whole, profile.get(), generate, begun);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!asked) return asked.error();
 
   const engine::Generation& answer = asked->answer;
   if (common.json) {
     nlohmann::json out = setting_json(*session);
+    if (begun) out["soft_prompt"] = options.model.soft_prompt;
     out.update({{"answer", answer.text},
                 {"evidence", evidence_json(asked->evidence, documents)},
                 {"finish_reason", name_of(answer.finish)},
@@ -157,6 +170,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
                           .required()
                           .one_value_each_time();
   add_model_flags(sub, common, options->model, /*model_required=*/false);
+  add_soft_prompt_flag(sub, options->model);
   add_prefix_flags(sub, options->prefix);
   add_lookup_flag(sub, options->lookup);
   sub.add_flag("--small", options->small,

@@ -27,7 +27,7 @@ Status logits(const Options& options, const Common& common) {
                          text.tokens(*model, {.parse_special = options.parse_special}));
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text is empty");
   const auto n_tokens = static_cast<int64_t>(tokens.size());
-  FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, n_tokens));
+  FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence, begin_sequence(*session, options.model, n_tokens));
   const int64_t vocab = session->shape().vocab_size;
   const std::string header = npy_header(n_tokens, vocab);
   const uint64_t bytes = header.size() + tokens.size() * static_cast<uint64_t>(vocab) * sizeof(float);
@@ -42,7 +42,7 @@ Status logits(const Options& options, const Common& common) {
   prefill.on_logits = [&](int64_t, const tensor::Tensor& rows) {
     return file.write(std::as_bytes(std::span(std::as_const(rows).values())));
   };
-  const auto done = session->prefill(session->begin(), tokens, prefill);
+  const auto done = session->prefill(sequence, tokens, prefill);
   bar.clear();
   if (!done) return done.error();
   FOVEA_RETURN_IF_ERROR(file.commit());
@@ -51,6 +51,7 @@ Status logits(const Options& options, const Common& common) {
   nlohmann::json out = setting_json(*session);
   out.update(
       {{"tokens", tokens_json(tokens, *model)}, {"path", options.out}, {"shape", {n_tokens, vocab}}, {"bytes", bytes}});
+  if (!options.model.soft_prompt.empty()) out["soft_prompt"] = options.model.soft_prompt;
   return print_json(out);
 }
 
@@ -61,6 +62,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]; - is stdout")
       .required();
   add_model_flags(sub, common, options->model);
+  add_soft_prompt_flag(sub, options->model);
   sub.add_flag("--parse-special", options->parse_special, "<|im_end|> and the like in the text are special tokens");
   return [options, &common] { return logits(*options, common); };
 }

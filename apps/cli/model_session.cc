@@ -14,6 +14,7 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/lora.h"
+#include "fovea/engine/soft_prompt.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/kernels/isa.h"
 #include "fovea/probe/measures/profile.h"
@@ -97,6 +98,7 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       })
       .show_default();
   add_lora_flag(sub, flags.loras);
+  sub.add_option("--masks", flags.masks, "a file of masks, as fovea train learns them, over the model's weights");
   sub.add_option(
          "--quantize", flags.quantize,
          "weights become of this type while the model is loaded, as `fovea quantize` makes them: q8_0, q4_k, ...")
@@ -116,7 +118,8 @@ void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras) {
 }
 
 Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
-                                                              const std::vector<std::string>& loras) {
+                                                              const std::vector<std::string>& loras,
+                                                              const std::string& masks) {
   std::vector<engine::LoraRequest> requests;
   for (const std::string& text : loras) {
     engine::LoraRequest request{.path = text};
@@ -129,7 +132,23 @@ Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Mode
                         quote(text, 4096));
     requests.push_back(std::move(request));
   }
-  return engine::load_loras(model, requests);
+  return engine::load_loras(model, requests, masks);
+}
+
+void add_soft_prompt_flag(CommandLine& sub, ModelFlags& flags) {
+  sub.add_option("--soft-prompt", flags.soft_prompt,
+                 "a file of rows that stand before the prompt, as fovea train learns them");
+}
+
+Result<engine::SequenceId> begin_sequence(engine::Session& session, const ModelFlags& flags, int64_t n_tokens) {
+  tensor::Tensor rows;
+  if (!flags.soft_prompt.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(rows, engine::read_soft_prompt(flags.soft_prompt, session.shape()));
+  }
+  FOVEA_RETURN_IF_ERROR(check_prompt_fits(session, n_tokens + (rows.defined() ? rows.dim(0) : 0)));
+  const engine::SequenceId sequence = session.begin();
+  if (rows.defined()) FOVEA_RETURN_IF_ERROR(engine::feed_soft_prompt(session, sequence, rows, &Interrupt::flag()));
+  return sequence;
 }
 
 void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup) {
@@ -247,7 +266,7 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   options.n_ctx = flags.n_ctx;
   options.chunk = std::min(flags.chunk, flags.most_at_once);
   options.attention = flags.attention;
-  FOVEA_ASSIGN_OR_RETURN(options.adapters, load_adapters(model, flags.loras));
+  FOVEA_ASSIGN_OR_RETURN(options.adapters, load_adapters(model, flags.loras, flags.masks));
   if (!flags.profile.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model, options.adapters.get()));
   } else if (flags.attention != "dense") {

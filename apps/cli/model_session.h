@@ -26,15 +26,23 @@ struct ModelFlags {
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto", quantize;
   bool repack_late = true;         // not a flag: a command that times something has it done at load
   std::vector<std::string> loras;  // PATH[=SCALE]
+  std::string masks;               // a file
+  std::string soft_prompt;         // of commands that have add_soft_prompt_flag()
 };
-// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora. A command may set
-// other defaults in `flags` and common.model before; with a default model, `model_required` is false.
+// -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora, --masks. A command
+// may set other defaults in `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
 // --lora PATH[=SCALE], repeated; and what it asks for of a model: null without one.
 void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras);
 Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
-                                                              const std::vector<std::string>& loras);
+                                                              const std::vector<std::string>& loras,
+                                                              const std::string& masks = "");
+
+// --soft-prompt FILE; and an empty sequence, or one that holds its rows. kLimit, before any work, where the context
+// does not hold them and `n_tokens` more.
+void add_soft_prompt_flag(CommandLine& sub, ModelFlags& flags);
+Result<engine::SequenceId> begin_sequence(engine::Session& session, const ModelFlags& flags, int64_t n_tokens);
 
 // --lookup: what is drafted of an answer from the text before it. Checked while the options are parsed.
 void add_lookup_flag(CommandLine& sub, engine::LookupOptions& lookup);

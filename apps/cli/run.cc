@@ -83,17 +83,19 @@ Status run(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                          prompt_tokens(options, text, model->shape().vocab_size, chat, model->source(),
                                        [&] { return model->tokenizer(); }));
-  FOVEA_RETURN_IF_ERROR(check_prompt_fits(*session, static_cast<int64_t>(tokens.size())));
+  FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence,
+                         begin_sequence(*session, options.model, static_cast<int64_t>(tokens.size())));
 
   show_seed(common, options.sampling.seed);
   AnswerStream stream(common, generate);
-  const auto answer = engine::generate(*session, session->begin(), tokens, generate);
+  const auto answer = engine::generate(*session, sequence, tokens, generate);
   FOVEA_RETURN_IF_ERROR(stream.end());
   if (!answer) return answer.error();
   if (common.json) {
     nlohmann::json out = answer_json(answer.value(), *model);
     out.update(setting_json(*session));
     out["seed"] = options.sampling.seed.value;
+    if (!options.model.soft_prompt.empty()) out["soft_prompt"] = options.model.soft_prompt;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else if (!common.quiet) {
     tell_line(timings_line(answer.value()));
@@ -106,6 +108,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_text_or_ids_flags(sub, options->text, "PROMPT", /*with_prompt_flag=*/true);
   add_model_flags(sub, common, options->model);
+  add_soft_prompt_flag(sub, options->model);
   add_sampling_flags(sub, options->sampling);
   sub.add_option("--system", options->system, "a system message before the prompt");
   add_chat_flags(sub, options->chat);

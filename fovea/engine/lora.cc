@@ -9,6 +9,7 @@
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
+#include "fovea/engine/masks.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/models/family.h"
 #include "fovea/models/support/pairing.h"
@@ -173,7 +174,8 @@ int64_t row_in_adapter(int64_t row, const Parameter& p, const formats::ModelSour
   return models::paired_row(row, p, source.rope_pairing(pairing), peft ? pairing.hf : pairing.gguf, config);
 }
 
-Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras) {
+Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras,
+                                                   const std::string& masks) {
   auto adapters = std::make_shared<Adapters>();
   Sha256 hash;
   bool any = false;
@@ -195,6 +197,13 @@ Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span
         return make_error(ErrorCode::kIo, "{}: it changed while it was read", quote(part->path(), 4096));
       entry += own + "\n";
     }
+    hash.add(std::as_bytes(std::span(entry)));
+  }
+  if (!masks.empty()) {
+    FOVEA_RETURN_IF_ERROR(add_masks(model, masks, *adapters));
+    any = true;
+    FOVEA_ASSIGN_OR_RETURN(const std::string own, store::cached_sha256(masks));
+    const std::string entry = "masks\n" + own + "\n";
     hash.add(std::as_bytes(std::span(entry)));
   }
   if (!any) return std::shared_ptr<const Adapters>();

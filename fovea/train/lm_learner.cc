@@ -28,6 +28,10 @@ Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const Train
   }
   for (Settings& one : wanted)
     losses.push_back(make_part<Loss>(one, "name", one.text("name", std::nullopt), {.model = &model}));
+  for (size_t i = 0; i < losses.size(); ++i) {
+    if (model.soft_prompt().defined() && losses[i] && !losses[i]->layers().empty())
+      wanted[i].wrong("layers", "compares rows, and those of a soft prompt have none in the teacher");
+  }
   FOVEA_RETURN_IF_ERROR(settings.finish());
   for (const Data* data : {out->data_.train.get(), out->data_.eval.get()}) {
     if (data && data->sample(0).tokens.empty())

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "fovea/base/file.h"
+#include "fovea/base/testing/paths.h"
 
 namespace fovea::train {
 namespace loop_test {
@@ -102,6 +104,64 @@ TEST_F(Loop, AStepThatIsReachedAlreadyIsSaidSo) {
   ASSERT_TRUE(again.has_value()) << again.error().message;
   EXPECT_THAT(told,
               ::testing::ElementsAre("step 6 is reached already and the run ends at 4: no step is left to train"));
+}
+
+// Of a safetensors file, behind the metadata, which say how it was made.
+std::string values(const std::string& path) {
+  const std::string bytes = read_file(path).value();
+  uint64_t n_header = 0;
+  std::memcpy(&n_header, bytes.data(), sizeof(n_header));
+  return bytes.substr(sizeof(n_header) + n_header);
+}
+
+// What is no weight goes on with the bits of an unbroken run too.
+TEST_F(Loop, GoesOnWithASoftPrompt) {
+  Json config = Json::parse(read_file(path()).value());
+  config["model"] = source_dir() + "/tests/data/tiny-llama.gguf";
+  config["trainable"] = {{"soft_prompt", {{"tokens", 3}}}};
+  config["batch"] = 2, config["ema"] = 0.5;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto whole = train(path(), {});
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  const std::string rows = values(whole->model);
+  const auto part = train(path(), {.restart = true, .steps = 3});
+  ASSERT_TRUE(part.has_value()) << part.error().message;
+  EXPECT_NE(values(part->model), rows);
+  const auto resumed = train(path(), {.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(values(resumed->model), rows);
+  EXPECT_EQ(resumed->eval_loss, whole->eval_loss);
+  config["losses"] = {{{"name", "distill-hidden"}, {"teacher", config["model"]}, {"layers", {0}}}};
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  EXPECT_THAT(train(path(), {.restart = true}).error().message, HasSubstr("losses[0].layers compares rows"));
+  config["losses"] = {{{"name", "distill"}, {"teacher", config["model"]}}};
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto distilled = train(path(), {.restart = true});
+  EXPECT_TRUE(distilled.has_value()) << distilled.error().message;
+}
+
+TEST_F(Loop, LearnsMasksAndGoesOnWithThem) {
+  Json config = Json::parse(read_file(path()).value());
+  config["model"] = source_dir() + "/tests/data/tiny-llama.gguf";
+  config["trainable"] = {{"masks", {{"targets", {"blk.*.ffn_*"}}, {"init", 0.6}}}};
+  config["losses"] = {{{"name", "next-token"}}, {{"name", "l0"}, {"weight", 2}}};
+  config["optimizer"] = {{"name", "adamw"}, {"lr", 0.1}, {"weight_decay", 0}};
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  std::vector<double> losses;
+  TrainOptions options;
+  options.on_step = [&](const StepReport& step) { losses.push_back(step.loss); };
+  const auto whole = train(path(), options);
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  EXPECT_LT(losses.back(), losses.front());
+  const std::string masks = values(whole->model);
+  EXPECT_NE(masks.find(std::string(8, '\0')), masks.npos);  // some are gone
+  ASSERT_TRUE(train(path(), {.restart = true, .steps = 3}).has_value());
+  const auto resumed = train(path(), {.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(values(resumed->model), masks);
+  config["trainable"] = {{"lora", Json::object()}};
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  EXPECT_THAT(train(path(), {.restart = true}).error().message, HasSubstr("losses[1].name is l0, and no masks"));
 }
 
 }  // namespace loop_test

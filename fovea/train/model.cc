@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <set>
 
 #include "fovea/base/bytes.h"
+#include "fovea/base/random.h"
 #include "fovea/engine/lora.h"
 #include "fovea/engine/method_weights.h"
+#include "fovea/engine/soft_prompt.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/formats/lora_file.h"
 #include "fovea/kernels/dtype.h"
@@ -167,9 +171,24 @@ Status TrainedModel::choose(Settings& config) {
   const nlohmann::ordered_json* which = config.any("trainable");
   if (which && which->is_object()) {
     Settings all = config.object("trainable");
-    if (!all.any("lora")) all.wrong("lora", "is missing; trainable is a list of globs, or {\"lora\": {...}}");
+    const auto seed = static_cast<uint64_t>(config.integer("init_seed", 0, 0, INT64_MAX));
+    std::string kind;
+    for (const char* one : {"lora", "masks", "soft_prompt"}) {
+      if (all.has(one) && !kind.empty()) all.wrong(one, fmt::format("is there beside {}; one is trained", kind));
+      if (all.has(one)) kind = one;
+    }
+    if (kind.empty()) all.wrong("lora", "is missing; trainable is a list of globs, or has lora, masks or soft_prompt");
+    if (!config.good()) return config.finish();
+    if (kind == "masks") {
+      Settings masks = all.object("masks");
+      return choose_masks(masks);
+    }
+    if (kind == "soft_prompt") {
+      Settings prompt = all.object("soft_prompt");
+      return choose_soft_prompt(prompt, seed);
+    }
     Settings lora = all.object("lora");
-    return choose_loras(lora, static_cast<uint64_t>(config.integer("init_seed", 0, 0, INT64_MAX)));
+    return choose_loras(lora, seed);
   }
   std::vector<std::string> globs = config.texts("trainable", {"*"});
   for (std::string& glob : globs) glob = glob == "all" ? "*" : glob;
@@ -177,20 +196,13 @@ Status TrainedModel::choose(Settings& config) {
   return train_values(globs, config.path_of("trainable"));
 }
 
-// A glob that begins with '!' takes away what those before it gave.
 Status TrainedModel::train_values(const std::vector<std::string>& globs, const std::string& what) {
   std::vector<std::pair<std::string, std::string>> names;
   const auto all = table();
   for (const Parameter& p : all) names.emplace_back(p.name, p.hf_name);
-  std::vector<std::string> bare;
-  for (const std::string& glob : globs) bare.push_back(glob.starts_with('!') ? glob.substr(1) : glob);
-  FOVEA_RETURN_IF_ERROR(check_globs(bare, names, what));
+  FOVEA_RETURN_IF_ERROR(check_globs(globs, names, what));
   for (const Parameter& p : all) {
-    bool trained = false;
-    for (size_t i = 0; i < globs.size(); ++i) {
-      if (names_param(bare[i], p.name, p.hf_name)) trained = !globs[i].starts_with('!');
-    }
-    if (!trained) continue;
+    if (!globs_choose(globs, p.name, p.hf_name)) continue;
     if (!is_float(p.target->view.dtype))
       return make_error(ErrorCode::kUnsupported,
                         "{}: {} is {}, and what is trained must be float: fovea quantize IN OUT --type f32 makes such "
@@ -282,18 +294,130 @@ Status TrainedModel::begin_from(const std::string& folder) {
   return {};
 }
 
+Status TrainedModel::choose_masks(Settings& masks) {
+  const bool heads = masks.flag("heads", false);
+  const std::vector<std::string> targets =
+      masks.texts("targets", heads ? std::vector<std::string>{"*.attn_output.weight"} : std::vector<std::string>());
+  const double init = masks.number("init", 0.9, 1e-6, 1 - 1e-6);
+  mask_temperature_ = masks.number("temperature", 1, 1e-3, 1e3);
+  if (targets.empty()) masks.wrong("targets", "is missing; globs over the matrices of the model are needed");
+  if (!masks.good()) return masks.finish();
+  std::vector<Parameter> matrices = table();
+  std::erase_if(matrices, [](const Parameter& p) { return p.target->rows() < 2 || is_table(p.name); });
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const Parameter& p : matrices) names.emplace_back(p.name, p.hf_name);
+  FOVEA_RETURN_IF_ERROR(check_globs(targets, names, masks.path_of("targets")));
+  const auto begin = static_cast<float>(mask_temperature_ * std::log(init / (1 - init)));
+  for (const Parameter& p : matrices) {
+    if (!globs_choose(targets, p.name, p.hf_name)) continue;
+    if (p.hf.row_end > 0 || p.hf.n_slices > 0 || p.gguf.n_slices > 0)
+      return make_error(ErrorCode::kUnsupported, "{}: {} is a part of a larger tensor, and such have no masks",
+                        masks.path_of("targets"), p.name);
+    tensor::Shape shape = {p.target->rows(), p.target->cols()};
+    if (heads) {
+      int layer = 0;
+      while (layer < config().shape.n_layers && p.name != fmt::format("blk.{}.attn_output.weight", layer)) ++layer;
+      if (layer == config().shape.n_layers)
+        return make_error(ErrorCode::kUsage, "{}: {} does not multiply what heads give", masks.path_of("targets"),
+                          p.name);
+      shape = {1, config().shape.site(layer).n_heads};
+    }
+    TrainedMask one{.of = p, .scores = Tensor::empty(shape)};
+    std::fill_n(one.scores.data(), one.scores.elements(), begin);
+    FOVEA_RETURN_IF_ERROR(adapters_.add(
+        *p.target,
+        tensor::Mask{.values = one.scores, .scores = true, .temperature = static_cast<float>(mask_temperature_)}));
+    params_.push_back({.name = p.name + ".mask",
+                       .hf_name = p.hf_name.empty() ? "" : p.hf_name + ".mask",
+                       .value = one.scores,
+                       .table = true});
+    masks_.push_back(std::move(one));
+  }
+  if (masks_.empty()) masks.wrong("targets", "leaves no matrix to mask");
+  return masks.good() ? Status() : masks.finish();
+}
+
+// They begin as what the model makes of tokens: those of a text, over and over where it is too short, or any.
+Status TrainedModel::choose_soft_prompt(Settings& prompt, uint64_t seed) {
+  const int64_t most = config().shape.n_ctx - context_;
+  const std::string text = prompt.text("text", ""), init = prompt.text("init", "");
+  const bool known = !text.empty() || !init.empty();
+  int64_t n = prompt.integer("tokens", known ? std::optional<int64_t>(0) : std::nullopt, 1, INT32_MAX);
+  if (!text.empty() && !init.empty()) prompt.wrong("init", "is there beside text; the rows begin as one of them");
+  if (!text.empty() && !tokenizer_) prompt.wrong("text", "needs a tokenizer, and " + no_tokenizer_);
+  if (!prompt.good()) return prompt.finish();
+  if (!init.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(soft_prompt_, engine::read_soft_prompt(init, config().shape));
+    if (n > 0 && n != soft_prompt_.dim(0))
+      prompt.wrong("tokens", fmt::format("is {}; the soft prompt of init has {}", n, soft_prompt_.dim(0)));
+    n = soft_prompt_.dim(0);
+  }
+  std::vector<int32_t> ids;
+  if (!text.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(ids, tokenizer_->encode(text, {.add_special = false}));
+    if (n == 0) n = static_cast<int64_t>(ids.size());
+  }
+  if (n > most)
+    prompt.wrong("tokens", fmt::format("is {}; with a context of {} the model has room for {}", n, context_, most));
+  if (!prompt.good()) return prompt.finish();
+  if (!soft_prompt_.defined()) {
+    Rng rng(seed);
+    const auto n_ids = static_cast<uint64_t>(tokenizer_ ? std::min(tokenizer_->vocab_size(), config().shape.vocab_size)
+                                                        : config().shape.vocab_size);
+    const std::vector<int32_t> of_text = ids;
+    ids.clear();
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i)
+      ids.push_back(of_text.empty() ? static_cast<int32_t>(rng.below(n_ids)) : of_text[i % of_text.size()]);
+    attention::Batch rows;
+    rows.add(ids, 0, 0);
+    attention::Hooks none(hooks());
+    tensor::Exec exec{.numerics = tensor::Numerics::kExact};
+    const tensor::ExecScope scope(exec);
+    const Tensor x = family_->embed(rows, none);
+    soft_prompt_ = Tensor::from(x.shape(), x.values());
+  }
+  params_.push_back({.name = "soft_prompt", .hf_name = "prompt_embeddings", .value = soft_prompt_, .table = true});
+  return {};
+}
+
+namespace {
+
+// The same with the rows of a soft prompt before each sequence, under ids that name nothing.
+attention::Batch behind(const Tensor& soft_prompt, const attention::Batch& batch,
+                        std::vector<models::GivenRows>& given) {
+  const std::vector<int32_t> names(static_cast<size_t>(soft_prompt.dim(0)), 0);
+  attention::Batch out;
+  size_t wanted = 0;
+  for (size_t begin = 0, end = 0; begin < batch.tokens.size(); begin = end) {
+    while (end < batch.tokens.size() && batch.sequences[end] == batch.sequences[begin]) ++end;
+    given.push_back({out.size(), soft_prompt});
+    out.add(names, 0, batch.sequences[begin]);
+    const auto later = static_cast<int32_t>(out.size()) - static_cast<int32_t>(begin);
+    for (; wanted < batch.logit_rows.size() && batch.logit_rows[wanted] < static_cast<int32_t>(end); ++wanted)
+      out.logit_rows.push_back(batch.logit_rows[wanted] + later);
+    out.add(std::span(batch.tokens).subspan(begin, end - begin), static_cast<int32_t>(names.size()),
+            batch.sequences[begin]);
+  }
+  return out;
+}
+
+}  // namespace
+
 Tensor TrainedModel::forward(const MicroBatch& batch, attention::Hooks& hooks, const Pass& pass) const {
   const models::Config& config = family_->config();
   if (!pipeline_.dense()) {
     for (const attention::SequenceId sequence : batch.batch.sequences) pipeline_.remove(sequence);
   }
+  const int64_t n_before = soft_prompt_.defined() ? soft_prompt_.dim(0) : 0;
+  std::vector<models::GivenRows> given;
+  const attention::Batch rows = n_before > 0 ? behind(soft_prompt_, batch.batch, given) : attention::Batch();
   return models::forward(*family_,
                          {.model = config.shape,
-                          .ropes = config.ropes_for(static_cast<int>(context_)),
-                          .batch = batch.batch,
+                          .ropes = config.ropes_for(static_cast<int>(context_ + n_before)),
+                          .batch = n_before > 0 ? rows : batch.batch,
                           .pipeline = pipeline_.dense() ? nullptr : &pipeline_,
                           .cancel = pass.cancel},
-                         hooks, {.recompute = pass.recompute});
+                         hooks, {.given = given, .recompute = pass.recompute});
 }
 
 }  // namespace fovea::train

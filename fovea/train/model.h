@@ -36,6 +36,12 @@ struct TrainedLora {
   tensor::Tensor a = {}, b = {};
 };
 
+// What of a weight stays: all whose score is over 0.
+struct TrainedMask {
+  tensor::Parameter of;
+  tensor::Tensor scores;  // as the weight, or [1, heads]
+};
+
 class TrainedModel {
  public:
   // "model", "trainable", "init_seed", "attention" of the config. What is wrong is kept in the settings where they are
@@ -45,7 +51,7 @@ class TrainedModel {
   static Result<std::unique_ptr<TrainedModel>> open_frozen(const std::string& path, int64_t context);
 
   const std::vector<Param>& params() const { return params_; }
-  const tensor::Adapters* adapters() const { return loras_.empty() ? nullptr : &adapters_; }
+  const tensor::Adapters* adapters() const { return loras_.empty() && masks_.empty() ? nullptr : &adapters_; }
   const tokenizers::Tokenizer* tokenizer() const { return tokenizer_.get(); }
   const std::string& no_tokenizer() const { return no_tokenizer_; }  // why, if there is none
   const models::Config& config() const { return family_->config(); }
@@ -68,6 +74,9 @@ class TrainedModel {
   const std::vector<FolderFile>& net_files() const { return net_files_; }
   const std::vector<TrainedLora>& loras() const { return loras_; }
   double lora_scale() const { return lora_scale_; }
+  const std::vector<TrainedMask>& masks() const { return masks_; }
+  double mask_temperature() const { return mask_temperature_; }
+  const tensor::Tensor& soft_prompt() const { return soft_prompt_; }  // [n, d_model]; undefined: none
 
  private:
   TrainedModel() = default;
@@ -77,6 +86,8 @@ class TrainedModel {
   Status choose(Settings& config);
   Status choose_loras(Settings& lora, uint64_t seed);
   Status begin_from(const std::string& folder);
+  Status choose_masks(Settings& masks);
+  Status choose_soft_prompt(Settings& prompt, uint64_t seed);
   Status train_values(const std::vector<std::string>& globs, const std::string& what);
 
   std::string path_;
@@ -92,6 +103,9 @@ class TrainedModel {
   std::vector<TrainedLora> loras_;
   tensor::Adapters adapters_;
   double lora_scale_ = 1;
+  std::vector<TrainedMask> masks_;
+  double mask_temperature_ = 1;
+  tensor::Tensor soft_prompt_;
 };
 
 }  // namespace fovea::train

@@ -14,6 +14,7 @@
 #include "fovea/base/json.h"
 #include "fovea/base/replace_folder.h"
 #include "fovea/engine/lora.h"
+#include "fovea/engine/soft_prompt.h"
 #include "fovea/formats/gguf.h"
 #include "fovea/formats/gguf_file_writer.h"
 #include "fovea/formats/hf_folder.h"
@@ -66,6 +67,8 @@ class Saver {
       : model_(model), out_(out), training_(training), table_(model.table()) {}
 
   Result<std::string> run() {
+    if (model_.soft_prompt().defined()) return write_soft_prompt();
+    if (!model_.masks().empty()) return write_masks();
     if (!model_.loras().empty()) return folder([this](const std::string& to) { return write_loras(to); });
     const auto* gguf = dynamic_cast<const formats::Gguf*>(&model_.source());
     collect();
@@ -216,6 +219,37 @@ class Saver {
     }
     FOVEA_RETURN_IF_ERROR(writer.commit());
     return to;
+  }
+
+  Result<std::string> write_soft_prompt() const {
+    const std::string to = out_ + "/soft_prompt.safetensors";
+    FOVEA_RETURN_IF_ERROR(engine::write_soft_prompt(to, model_.soft_prompt(), origin()));
+    return to;
+  }
+
+  // What is masked is 0, the rest 1.
+  Result<std::string> write_masks() const {
+    const std::string to = out_ + "/masks.safetensors";
+    std::vector<SafeTensor> header;
+    for (const TrainedMask& one : model_.masks())
+      header.push_back({one.of.hf_name.empty() ? one.of.name : one.of.hf_name, SafeDtype::kF32, dims_of(one.scores)});
+    FOVEA_ASSIGN_OR_RETURN(auto file, formats::SafetensorsWriter::create(to, header, origin()));
+    for (const TrainedMask& one : model_.masks()) {
+      const int64_t rows = one.scores.dim(0), cols = one.scores.dim(1);
+      std::vector<float> factors(static_cast<size_t>(one.scores.elements()));
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t at =
+            rows == 1 ? 0 : engine::row_in_adapter(r, one.of, model_.source(), model_.config(), /*peft=*/true);
+        for (int64_t c = 0; c < cols; ++c)
+          factors[static_cast<size_t>(at * cols + c)] = one.scores.data()[r * cols + c] > 0 ? 1.0f : 0.0f;
+      }
+      FOVEA_RETURN_IF_ERROR(file.write(std::span<const float>(factors)));
+    }
+    FOVEA_RETURN_IF_ERROR(file.commit());
+    return to;
+  }
+  std::map<std::string, std::string> origin() const {
+    return {{"format", "pt"}, {"base_model_name_or_path", model_.path()}, {"fovea.training", training_.dump()}};
   }
 
   Status write_loras(const std::string& to) {

@@ -9,9 +9,10 @@
 
 namespace fovea::train {
 
-// OUT/model, a Hugging Face folder; of a GGUF file OUT/model.gguf; of LoRAs OUT/model, a PEFT folder. -> its path.
-// `training` says how it was made: "fovea" of config.json, the key fovea.training of a GGUF file, fovea.json beside
-// LoRAs. What was there before stays until all of it is written.
+// OUT/model, a Hugging Face folder; of a GGUF file OUT/model.gguf; of LoRAs OUT/model, a PEFT folder; of a soft prompt
+// OUT/soft_prompt.safetensors, of masks OUT/masks.safetensors. -> its path. `training` says how it was made: "fovea" of
+// config.json, the key fovea.training of a GGUF file or of the metadata of those two, fovea.json beside LoRAs. What was
+// there before stays until all of it is written.
 Result<std::string> save_model(const TrainedModel& model, const std::string& out,
                                const nlohmann::ordered_json& training);
 

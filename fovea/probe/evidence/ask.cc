@@ -30,7 +30,6 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, engine::
                   Clock::time_point start) {
   Asked out;
   Evidence evidence(session.shape(), profile, prompt);
-  out.n_stored = static_cast<size_t>(session.length(sequence));
   FOVEA_RETURN_IF_ERROR(read_shared(session, store, sequence, prompt, options.prefill));
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   FOVEA_ASSIGN_OR_RETURN(out.answer, answer_with_evidence(session, sequence, prompt, evidence, options));
@@ -47,14 +46,19 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, engine::
 
 Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, std::span<const engine::Document> documents,
                   const engine::DocumentPrompt& prompt, const attention::HeadProfile* profile,
-                  const engine::GenerateOptions& options) {
+                  const engine::GenerateOptions& options, std::optional<engine::SequenceId> begun) {
   const Clock::time_point start = Clock::now();
   const attention::KeyCount before = session.key_count();
-  const auto found = store.find(session, prompt.tokens, prompt.n_shared);
-  const engine::SequenceId sequence = found ? found->sequence : session.begin();
+  std::optional<engine::SequenceId> stored;
+  if (!begun) {
+    if (const auto found = store.find(session, prompt.tokens, prompt.n_shared)) stored = found->sequence;
+  }
+  const engine::SequenceId sequence = begun ? *begun : stored ? *stored : session.begin();
+  const size_t n_stored = stored ? static_cast<size_t>(session.length(sequence)) : 0;
   auto out = ask(session, store, sequence, documents, prompt, profile, options, start);
   session.remove(sequence);
   if (!out) return out;
+  out->n_stored = n_stored;
   const attention::KeyCount& after = session.key_count();
   if (after.dense > before.dense)
     out->key_share = static_cast<double>(after.seen - before.seen) / static_cast<double>(after.dense - before.dense);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,9 +25,10 @@ struct Asked {
 
 // `profile` (or null) says whose rows are the evidence. Of `options`, before and on_token are set here. What another
 // question can use is set aside in `store`: flush() it when nobody waits. The sequence is gone again when it returns.
-// Errors as Session::prefill and engine::generate; cancelled in the answer: the answer so far.
+// A sequence that was `begun` holds the first rows of the prompt. Errors as Session::prefill and engine::generate;
+// cancelled in the answer: the answer so far.
 Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, std::span<const engine::Document> documents,
                   const engine::DocumentPrompt& prompt, const attention::HeadProfile* profile,
-                  const engine::GenerateOptions& options);
+                  const engine::GenerateOptions& options, std::optional<engine::SequenceId> begun = {});
 
 }  // namespace fovea::probe

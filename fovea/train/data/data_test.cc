@@ -137,6 +137,11 @@ TEST(JsonlData, OfAChatTheAssistantsWordsAreLearnt) {
     if (id != kNoTarget) learnt += id == end ? "|" : std::string((*tokenizer)->piece(id));
   }
   EXPECT_EQ(learnt, "no|so|");
+  for (size_t i = 0; i + 1 < sample.tokens.size(); ++i) {  // each where it is read next
+    if (sample.targets[i] != kNoTarget) {
+      EXPECT_EQ(sample.targets[i], sample.tokens[i + 1]) << i;
+    }
+  }
   EXPECT_THAT(data("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n").error,
               HasSubstr("line 1: the assistant says nothing in it"));
   EXPECT_THAT(data("{\"messages\": [{\"role\": 1}]}\n").error, HasSubstr("line 1: messages[0].role must be a string"));

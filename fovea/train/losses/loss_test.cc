@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -92,6 +93,27 @@ TEST_F(ConfigLoss, RegularisersSumOverNamedParameters) {
   EXPECT_NEAR(loss->sum({.batch = batch, .logits = {}, .hidden = {}}).data()[0], twin, 1e-4);
   (void)make({{"name", "l1"}, {"parameters", "blk.7.*"}});
   EXPECT_THAT(error_, HasSubstr("\"blk.7.*\" fits no parameter"));
+}
+
+TEST_F(ConfigLoss, L0IsTheShareThatStays) {
+  (void)make({{"name", "l0"}});
+  EXPECT_THAT(error_, HasSubstr("name is l0, and no masks are trained"));
+  const Json net = {{"net", "llama"}, {"d_model", 16}, {"n_layers", 2}, {"n_heads", 2}, {"vocab_size", 5}};
+  const Json masks = {{"targets", {"blk.*.attn_k.weight"}}, {"init", 0.8}, {"temperature", 0.5}};
+  settings_.emplace(Json{{"model", net}, {"trainable", {{"masks", masks}}}}, "f.json");
+  auto opened = TrainedModel::open(*settings_, 4);
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  model_ = std::move(*opened);
+  const auto loss = make({{"name", "l0"}, {"weight", 3}});
+  ASSERT_NE(loss, nullptr) << error_;
+  const MicroBatch batch({{{1}, {2}}});
+  const auto sum = [&] { return loss->sum({.batch = batch, .logits = {}, .hidden = {}}); };
+  EXPECT_NEAR(sum().data()[0], 0.8, 1e-6);
+  Tensor scores = model_->params()[1].value;
+  std::fill_n(scores.data(), scores.elements(), -20.0f);  // one of two of a size
+  EXPECT_NEAR(sum().data()[0], 0.4, 1e-6);
+  std::fill_n(scores.data(), scores.elements(), 0.1f);
+  tensor::expect_gradients({scores}, sum);
 }
 
 TEST_F(ConfigLoss, RefusesATeacherOfOtherWords) {
