@@ -23,7 +23,7 @@ using tensor::Tensor;
 Status add_masks(const Model& model, const std::string& path, tensor::Adapters& out) {
   const std::string where = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
   const std::vector<Parameter> table = model.parameters();
   for (const formats::TensorInfo& one : read.tensors) {
     const auto p = std::find_if(table.begin(), table.end(), [&](const Parameter& parameter) {

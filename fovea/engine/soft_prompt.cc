@@ -24,7 +24,7 @@ constexpr const char* kPromptRows = "prompt_embeddings";
 Result<Tensor> read_soft_prompt(const std::string& path, const attention::ModelShape& model) {
   const std::string where = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
   const auto found = std::find_if(read.tensors.begin(), read.tensors.end(),
                                   [](const formats::TensorInfo& tensor) { return tensor.name == kPromptRows; });
   if (found == read.tensors.end())

@@ -96,7 +96,7 @@ Status load_tensors(const std::string& folder, const Json& state, const NamedTen
     return make_error(ErrorCode::kData, "{}: the checkpoint was cut or changed: it is not the file that was saved",
                       name);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const auto parsed, formats::parse_safetensors(file->bytes(), name));
+  FOVEA_ASSIGN_OR_RETURN(const auto parsed, formats::parse_safetensors(file->bytes(), path));
   std::map<std::string, const formats::TensorInfo*> found;
   for (const formats::TensorInfo& one : parsed.tensors) found.emplace(one.name, &one);
   for (const auto& [tensor_name, value] : tensors) {

@@ -82,7 +82,7 @@ bool is_net_folder(const std::string& folder) {
 Status load_net_weights(const std::string& folder, const TaskNet& net, const std::vector<std::string>* globs) {
   const std::string path = folder + "/model.safetensors", where = quote(path, 4096);
   FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
-  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), where));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
   for (const Param& param : net.params()) {
     if (globs && !globs_choose(*globs, param.name, param.hf_name)) continue;
     const auto found = std::find_if(read.tensors.begin(), read.tensors.end(),

@@ -116,6 +116,7 @@ TEST_F(TrainedNets, WhatIsWrongIsSaid) {
   std::error_code error;
   fs::resize_file(folder + "/model.safetensors", 100, error);
   EXPECT_EQ(open_net(folder, "").error().code, ErrorCode::kData);
+  EXPECT_THAT(open_net(folder, "").error().message, ::testing::StartsWith("\"" + folder));  // quoted once
   fs::remove(folder + "/model.safetensors", error);
   EXPECT_EQ(open_net(folder).error().code, ErrorCode::kNotFound);
 }

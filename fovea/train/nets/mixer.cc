@@ -39,11 +39,6 @@ class Mixer final : public TaskNet {
   }
 
   Wants wants() const override { return {.n_labels = vocab_size_, .vocab_size = vocab_size_}; }
-  int64_t count(const std::vector<Sample>& samples) const override {
-    int64_t n = 0;
-    for (const Sample& sample : samples) n += sample.n_targets();
-    return n;
-  }
 
   Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const override {
     const auto batch = static_cast<int64_t>(samples.size());

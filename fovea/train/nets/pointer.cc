@@ -50,11 +50,6 @@ class Pointer final : public TransformerNet {
   }
 
   Wants wants() const override { return {.channels = 1, .width = width_}; }
-  int64_t count(const std::vector<Sample>& samples) const override {
-    int64_t n = 0;
-    for (const Sample& sample : samples) n += sample.n_targets();
-    return n;
-  }
   std::string misfit(const Sample& sample) const override {
     const std::string wrong = unreadable(sample);
     return wrong.empty() && sample.n_targets() == 0 ? "wants nothing" : wrong;

@@ -43,6 +43,12 @@ GroupNorm::GroupNorm(NetParams& params, const std::string& name, int64_t channel
   while (channels % groups != 0) --groups;
 }
 
+int64_t TaskNet::count(const std::vector<Sample>& samples) const {
+  int64_t n = 0;
+  for (const Sample& sample : samples) n += sample.n_targets();
+  return n;
+}
+
 void TaskNet::add_attention(int64_t n_heads, int64_t head_dim, Looks looks) {
   const auto heads = static_cast<int>(n_heads), dim = static_cast<int>(head_dim);
   if (shape_.n_layers == 0) {

@@ -87,7 +87,8 @@ class TaskNet {
   virtual Wants wants() const = 0;
   // What else is wrong with one, as "wants nothing"; empty: nothing.
   virtual std::string misfit(const Sample& /*sample*/) const { return ""; }
-  virtual int64_t count(const std::vector<Sample>& samples) const = 0;  // what the mean of the loss is over
+  // What the mean of the loss is over: the targets, unless a net says otherwise.
+  virtual int64_t count(const std::vector<Sample>& samples) const;
   virtual tensor::Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const = 0;  // [1]
   virtual attention::HookMap hooks() const { return attention::HookMap(shape_); }
   const attention::ModelShape& shape() const { return shape_; }  // its attention; n_layers 0: it has none
