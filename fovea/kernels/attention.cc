@@ -119,19 +119,33 @@ TileSpan span_of(const KeyBlock* blocks, int n_pages) {
 struct BlockRule {
   int32_t first_position = INT32_MAX, last_position = -1;
   int32_t lowest_floor = INT32_MAX, highest_floor = INT32_MIN;
-  int32_t most_sinks = INT32_MIN;
+  int32_t fewest_sinks = INT32_MAX, most_sinks = INT32_MIN;
 
   void add(const RowRule& row) {
     first_position = row.position < first_position ? row.position : first_position;
     last_position = row.position > last_position ? row.position : last_position;
     lowest_floor = row.floor < lowest_floor ? row.floor : lowest_floor;
     highest_floor = row.floor > highest_floor ? row.floor : highest_floor;
+    fewest_sinks = row.n_sink < fewest_sinks ? row.n_sink : fewest_sinks;
     most_sinks = row.n_sink > most_sinks ? row.n_sink : most_sinks;
+  }
+  void add(const BlockRule& rows) {
+    first_position = rows.first_position < first_position ? rows.first_position : first_position;
+    last_position = rows.last_position > last_position ? rows.last_position : last_position;
+    lowest_floor = rows.lowest_floor < lowest_floor ? rows.lowest_floor : lowest_floor;
+    highest_floor = rows.highest_floor > highest_floor ? rows.highest_floor : highest_floor;
+    fewest_sinks = rows.fewest_sinks < fewest_sinks ? rows.fewest_sinks : fewest_sinks;
+    most_sinks = rows.most_sinks > most_sinks ? rows.most_sinks : most_sinks;
   }
   bool sees_none(const KeySpan& t) const {
     return t.first > last_position || (t.last <= lowest_floor && t.first >= most_sinks);
   }
   bool sees_all(const KeySpan& t) const { return t.whole && t.last <= first_position && t.first > highest_floor; }
+  // Whatever they see of it: its live keys all lie within every row's window, or all before it.
+  bool sees_the_same(const KeySpan& t) const {
+    return t.last <= first_position &&
+           (t.first > highest_floor || (t.last <= lowest_floor && fewest_sinks == most_sinks));
+  }
 };
 
 // A strip's rows in blocks of at most kMaxRows and about the same height; the last one may be padded
@@ -266,18 +280,21 @@ struct Strip {
     uint32_t any = 0, every = ~0u;
     const int r_block = rows_at(first);
     // Of most pages the rule alone says what all rows see.
-    bool none[kTilePages], all[kTilePages];
+    bool same[kTilePages];
+    uint32_t seen_by_all[kTilePages] = {};
     for (int p = 0; p < kTilePages; ++p) {
-      none[p] = p >= n_pages || rule.sees_none(span.pages[p]);
-      all[p] = !none[p] && rule.sees_all(span.pages[p]);
+      const bool none = p >= n_pages || rule.sees_none(span.pages[p]);
+      same[p] = none || rule.sees_the_same(span.pages[p]);
+      if (same[p] && !none) seen_by_all[p] = visible_keys(args.blocks[tile + p].positions, rules[first]);
     }
     for (int r = 0; r < r_block; ++r) {
       const int row = first + r;
       for (int p = 0; p < kTilePages; ++p) {
         uint32_t seen = 0;
-        if (!none[p] && row < n_rows) {
-          seen = all[p] ? ~0u : visible_keys(args.blocks[tile + p].positions, rules[row]);
-          if (const uint32_t* mask = args.masks ? args.masks[tile + p] : nullptr) seen &= mask[begin + row];
+        if (row < n_rows) {
+          seen = same[p] ? seen_by_all[p] : visible_keys(args.blocks[tile + p].positions, rules[row]);
+          const uint32_t* mask = args.masks && seen != 0 ? args.masks[tile + p] : nullptr;
+          if (mask) seen &= mask[begin + row];
         }
         bits[r][p] = seen;
         any |= seen;
@@ -287,18 +304,25 @@ struct Strip {
     return any == 0 ? 0 : every == ~0u ? 2 : 1;
   }
 
+  // One loop after the other: a row's sum, logarithm and divisions wait for each other, those of two rows do not.
   void close() const {
-    each_row([this](int row, int64_t head, int64_t query) {
-      const float total = sum(F32::load(l + row * kLanes));
+    float* totals = s;  // of n_rows
+    for (int row = 0; row < n_rows; ++row) totals[row] = sum(F32::load(l + row * kLanes));
+    if (args.lse) {
+      each_row([this, totals](int row, int64_t head, int64_t query) {
+        const float total = totals[row];
+        args.lse[query * args.group + head] =
+            total == 0.0f ? kMinusInfinity : (m[row] + __builtin_log2f(total)) * kLn2;
+      });
+    }
+    each_row([this, totals](int row, int64_t head, int64_t query) {
+      const float total = totals[row];
       const float* from = o + static_cast<int64_t>(row) * width;
       float* z = args.z + query * args.ld_z + head * args.v_dim;
       const bool nothing = total == 0.0f;
       for (int d = 0; d < args.v_dim; ++d) {
         // + 0 makes -0 positive: whether 0 * v was added for unseen keys must not show.
         z[d] = nothing ? 0.0f : from[d] / total + 0.0f;
-      }
-      if (args.lse) {
-        args.lse[query * args.group + head] = nothing ? kMinusInfinity : (m[row] + __builtin_log2f(total)) * kLn2;
       }
     });
   }
@@ -429,8 +453,10 @@ void attend_strip(Strip& strip, bool is_open) {
   }
   BlockRule rules[kStripRows / kMaxRows + 1];
   BlockRule all;
-  for (int row = 0; row < strip.n_rows; ++row) all.add(strip.rules[row]);
-  for (int first = 0; first < strip.n_rows; first += strip.height) rules[first / strip.height] = strip.rule_of(first);
+  for (int first = 0, block = 0; first < strip.n_rows; first += strip.height, ++block) {
+    rules[block] = strip.rule_of(first);
+    all.add(rules[block]);
+  }
 
   const float cap = args.softcap * kLog2E;
   KeyBits bits[kMaxRows];
@@ -442,8 +468,8 @@ void attend_strip(Strip& strip, bool is_open) {
     const TileSpan span = span_of(args.blocks + at, n_pages);
     if (all.sees_none(span)) continue;
     bool open = false;
-    for (int first = 0; first < strip.n_rows; first += strip.height) {
-      const BlockRule& rule = rules[first / strip.height];
+    for (int first = 0, block = 0; first < strip.n_rows; first += strip.height, ++block) {
+      const BlockRule& rule = rules[block];
       if (rule.sees_none(span)) continue;
       int seen = 2;
       if (masked || !rule.sees_all(span)) seen = strip.look(first, at, n_pages, span, rule, bits);

@@ -207,24 +207,22 @@ class KeyClasses final : public Method {
   bool chooses(int) const override { return true; }
   bool joins(int) const override { return sinks_ != 1; }
   void choose(const Call&, const Queries&, KeyPlan& plan) const override {
-    for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
-      for (int t = 0; t < plan.n_tiles(); ++t) {
-        KeyPlan::Tile& tile = plan.tile(kv, t);
-        const KeyPlan::Part whole = tile.parts[0];
-        tile.parts.assign(3, whole);
-        // The last pages, from where pages are summed together: a group that is cut is read twice.
-        const int32_t local =
-            (static_cast<int32_t>(whole.pages.size()) - 4) / kernels::kTilePages * kernels::kTilePages;
-        tile.parts[0].pages.resize(1);
-        for (KeyRule& rule : tile.parts[0].rules) rule = {.n_sink = 4, .window = 0, .ahead = rule.ahead};
-        std::erase_if(tile.parts[1].pages, [local](const KeyPlan::Page& page) { return page.index < local; });
-        std::erase_if(tile.parts[2].pages, [local](const KeyPlan::Page& page) { return page.index >= local; });
-        for (KeyPlan::Part* part : {&tile.parts[1], &tile.parts[2]}) {
-          if (part->pages.empty() || part->pages[0].index != 0) continue;
-          for (uint32_t& bits : plan.mask(tile, part->pages[0])) bits &= ~uint32_t{15};
-        }
+    plan.edit_tiles([&](int, KeyPlan::Tile& tile) {
+      std::vector<KeyPlan::Page> pages = std::move(tile.parts[0].pages);
+      tile.parts.assign(3, KeyPlan::Part(tile.parts[0]));
+      // The last pages, from where pages are summed together: a group that is cut is read twice.
+      const auto before = static_cast<int64_t>(pages.size()) - 4;
+      const auto local = pages.begin() + std::max<int64_t>(0, before / kernels::kTilePages * kernels::kTilePages);
+      tile.parts[0].pages.assign(1, pages[0]);
+      for (KeyRule& rule : tile.parts[0].rules) rule = {.n_sink = 4, .window = 0, .ahead = rule.ahead};
+      tile.parts[1].pages.assign(local, pages.end());
+      pages.erase(local, pages.end());
+      tile.parts[2].pages = std::move(pages);
+      for (KeyPlan::Part* part : {&tile.parts[1], &tile.parts[2]}) {
+        if (part->pages.empty() || part->pages[0].index != 0) continue;
+        for (uint32_t& bits : plan.mask(tile, part->pages[0])) bits &= ~uint32_t{15};
       }
-    }
+    });
   }
   void join(const Call&, const tensor::Tensor&, tensor::Tensor& weights) const override {
     const tensor::Tensor sinks = tensor::slice(weights, 2, 0, 1), rest = tensor::slice(weights, 2, 1, 3);
