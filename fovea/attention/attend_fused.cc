@@ -70,7 +70,8 @@ struct Attend::Fused {
     kernel = aligned(kernels::attention_scratch_bytes(largest));
     piece_z = aligned(rows * dim * sizeof(float));
     piece_bytes = piece_z + aligned(rows * sizeof(float));
-    joining = aligned(static_cast<size_t>(most_pieces) * (sizeof(float*) + 3 * sizeof(float)));
+    const auto most = static_cast<size_t>(most_pieces);
+    joining = aligned((2 * most + rows) * sizeof(float*) + (most + rows + most * rows) * sizeof(float));
   }
 
   // The rows of one task over one piece of their keys -> z with ld_to floats from row to row, lse [n, n_heads].
@@ -161,49 +162,73 @@ struct Attend::Fused {
     if (is_whole(task)) return;
     const std::span<const Piece> all = pieces(task);
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
-    const auto bias = [&](const Piece& piece) {
-      if (!plan.touched(task.kv_head)) return 0.0f;
-      return plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(piece.part)].bias;
-    };
     Layer::Parts* kept = layer.parts.empty() ? nullptr : &layer.parts[static_cast<size_t>(task.run)];
     if (kept && kept->n == 0) kept = nullptr;
-    const auto dim = static_cast<size_t>(layer.shape.v_dim);
+    const auto n_rows = static_cast<size_t>(task.n * task.n_heads);
     auto** z = reinterpret_cast<const float**>(scratch);  // of each piece
-    auto* lse = reinterpret_cast<float*>(z + all.size());
-    float *biases = lse + all.size(), *shares = biases + all.size();
-    for (size_t p = 0; p < all.size(); ++p) biases[p] = bias(all[p]);
-    for (int64_t i = 0; i < task.n; ++i) {
-      for (int h = 0; h < task.n_heads; ++h) {
-        const auto at = static_cast<size_t>(i * task.n_heads + h);
-        for (size_t p = 0; p < all.size(); ++p) {
-          const std::byte* from = done + p * piece_bytes;
-          z[p] = reinterpret_cast<const float*>(from) + at * dim;
-          lse[p] = reinterpret_cast<const float*>(from + piece_z)[at] + biases[p];
-        }
-        if (kept && kept->z.defined()) {
-          each_part(all, [&](size_t begin, size_t end) {
-            const int64_t part = all[begin].part * kept->lse.dim(0) * layer.shape.n_heads + row_of(task, i, h);
-            merge(z + begin, lse + begin, end - begin, kept->z.data() + part * layer.shape.v_dim,
-                  kept->lse.data() + row_of(task, i, h) * kept->n + all[begin].part, nullptr);
-          });
-          continue;
-        }
-        float whole, *to = out(task, i, h);
-        merge(z, lse, all.size(), to, kept || layer.sinks.defined() ? &whole : nullptr, kept ? shares : nullptr);
-        if (layer.sinks.defined())
-          kernels::scale(layer.shape.v_dim, layer.share_of_keys(first_head(task) + h, whole), to, to);
-        if (!kept) continue;
-        each_part(all, [&](size_t begin, size_t end) {
-          const int64_t part = row_of(task, i, h) * kept->n + all[begin].part;
-          const float share = std::accumulate(shares + begin, shares + end, 0.0f);
-          kept->weights.data()[part] = share;
-          kept->lse.data()[part] = end == begin + 1 ? lse[begin] : share > 0 ? whole + std::log(share) : kSeesNone;
-        });
-      }
+    const float** lse = z + all.size();
+    auto** to = const_cast<float**>(lse + all.size());  // of each row
+    auto* biases = reinterpret_cast<float*>(to + n_rows);
+    float *wholes = biases + all.size(), *shares = wholes + n_rows;
+    for (size_t p = 0; p < all.size(); ++p) {
+      const std::byte* from = done + p * piece_bytes;
+      z[p] = reinterpret_cast<const float*>(from);
+      lse[p] = reinterpret_cast<const float*>(from + piece_z);
+      biases[p] = plan.touched(task.kv_head)
+                      ? plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(all[p].part)].bias
+                      : 0.0f;
     }
-  }
-  void merge(const float* const* z, const float* lse, size_t n, float* to, float* of_all, float* shares) const {
-    kernels::attention_merge(z, lse, static_cast<int>(n), layer.shape.v_dim, to, of_all, shares);
+    const auto merge = [&](size_t begin, size_t end, bool with_lse) {
+      kernels::attention_merge({.n_parts = static_cast<int>(end - begin),
+                                .v_dim = layer.shape.v_dim,
+                                .n_rows = static_cast<int64_t>(n_rows),
+                                .z = z + begin,
+                                .lse = lse + begin,
+                                .biases = biases + begin,
+                                .out = to,
+                                .out_lse = with_lse ? wholes : nullptr,
+                                .shares = shares});
+    };
+    // fn(its number among those of the task, its number in z [n, n_heads]) for each row.
+    const auto each_row = [&](const auto& fn) {
+      for (int64_t i = 0, row = 0; i < task.n; ++i) {
+        const int64_t in_z = (task.first + i) * layer.shape.n_heads + first_head(task);
+        for (int h = 0; h < task.n_heads; ++h, ++row) fn(row, in_z + h);
+      }
+    };
+    if (kept && kept->z.defined()) {
+      each_part(all, [&](size_t begin, size_t end) {
+        const int part = all[begin].part;
+        float* of_part = kept->z.data() + part * kept->lse.dim(0) * layer.ld_z();
+        each_row([&](int64_t row, int64_t in_z) { to[row] = of_part + in_z * layer.shape.v_dim; });
+        merge(begin, end, true);
+        each_row([&](int64_t row, int64_t in_z) { kept->lse.data()[in_z * kept->n + part] = wholes[row]; });
+      });
+      return;
+    }
+    const int64_t begin = attend.memory_.runs[static_cast<size_t>(task.run)].begin;
+    each_row([&](int64_t row, int64_t in_z) { to[row] = layer.z_of(begin, 0) + in_z * layer.shape.v_dim; });
+    merge(0, all.size(), kept || layer.sinks.defined());
+    if (layer.sinks.defined()) {
+      each_row([&](int64_t row, int64_t in_z) {
+        const auto head = static_cast<int>(in_z % layer.shape.n_heads);
+        kernels::scale(layer.shape.v_dim, layer.share_of_keys(head, wholes[row]), to[row], to[row]);
+      });
+    }
+    if (!kept) return;
+    // Row by row: neighbours of other heads lie in the same lines of memory, and another thread writes them.
+    float *of_weights = kept->weights.data(), *of_lse = kept->lse.data();
+    each_row([&](int64_t row, int64_t in_z) {
+      each_part(all, [&](size_t first, size_t end) {
+        float share = 0;
+        for (size_t p = first; p < end; ++p) share += shares[p * n_rows + static_cast<size_t>(row)];
+        const int64_t at = in_z * kept->n + all[first].part;
+        of_weights[at] = share;
+        of_lse[at] = end == first + 1 ? lse[first][row] + biases[first]
+                     : share > 0      ? wholes[row] + std::log(share)
+                                      : kSeesNone;
+      });
+    });
   }
   // fn(first piece, end) for the pieces of each part.
   template <typename F>
@@ -212,10 +237,6 @@ struct Attend::Fused {
       for (end = begin + 1; end < all.size() && all[end].part == all[begin].part;) ++end;
       fn(begin, end);
     }
-  }
-  // Of z [n, n_heads].
-  int64_t row_of(const Task& task, int64_t i, int h) const {
-    return (task.first + i) * layer.shape.n_heads + first_head(task) + h;
   }
   void whole_tasks(Rows& row_path) const {
     thread_local tensor::Scratch bytes;

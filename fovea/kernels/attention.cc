@@ -311,8 +311,7 @@ struct Strip {
     if (args.lse) {
       each_row([this, totals](int row, int64_t head, int64_t query) {
         const float total = totals[row];
-        args.lse[query * args.group + head] =
-            total == 0.0f ? kMinusInfinity : (m[row] + __builtin_log2f(total)) * kLn2;
+        args.lse[query * args.group + head] = total == 0.0f ? kMinusInfinity : (m[row] + __builtin_log2f(total)) * kLn2;
       });
     }
     each_row([this, totals](int row, int64_t head, int64_t query) {
@@ -623,44 +622,61 @@ void attention_values(const AttentionArgs& args, int head, const float* weights,
   }
 }
 
-void attention_merge(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse,
-                     float* shares) {
+// out = sum of powers z / total over the parts that have a row there.
+void merge_row(const MergeArgs& args, int64_t row, float total) {
   constexpr int kTogether = 32;  // parts whose rows are added up in registers
-  float top = kMinusInfinity;
-  for (int i = 0; i < n_parts; ++i) top = lse[i] > top ? lse[i] : top;
-  float total = 0.0f;
-  for (int first = 0; first < n_parts || first == 0; first += kTogether) {
+  float* out = args.out[row];
+  for (int first = 0; first < args.n_parts || first == 0; first += kTogether) {
     const float* rows[kTogether];
-    float weights[kTogether];
+    float powers[kTogether];
     int n = 0;
-    for (int i = first; i < first + kTogether && i < n_parts; i += kLanes) {
-      const int some = static_cast<int>(smaller(kLanes, n_parts - i));
-      float powers[kLanes];
-      exp(F32::load_first(lse + i, some) - F32::all(top)).store(powers);
-      for (int j = 0; j < some; ++j) {
-        const bool nothing = lse[i + j] == kMinusInfinity;
-        if (shares) shares[i + j] = nothing ? 0.0f : powers[j];
-        if (nothing) continue;
-        total += powers[j];
-        rows[n] = z[i + j];
-        weights[n++] = powers[j];
-      }
+    for (int i = first; i < first + kTogether && i < args.n_parts; ++i) {
+      if (args.lse[i][row] == kMinusInfinity) continue;
+      rows[n] = args.z[i] + row * args.v_dim;
+      powers[n++] = args.shares[i * args.n_rows + row];
     }
-    const bool begins = first == 0, ends = first + kTogether >= n_parts && total != 0.0f;
+    const bool begins = first == 0, ends = first + kTogether >= args.n_parts && total != 0.0f;
     int d = 0;
-    for (; d + kLanes <= v_dim; d += kLanes) {
+    for (; d + kLanes <= args.v_dim; d += kLanes) {
       F32 sum = begins ? F32::zero() : F32::load(out + d);
-      for (int i = 0; i < n; ++i) sum = sum + F32::all(weights[i]) * F32::load(rows[i] + d);
+      for (int i = 0; i < n; ++i) sum = sum + F32::all(powers[i]) * F32::load(rows[i] + d);
       (ends ? sum / F32::all(total) : sum).store(out + d);
     }
-    for (; d < v_dim; ++d) {
+    for (; d < args.v_dim; ++d) {
       float sum = begins ? 0.0f : out[d];
-      for (int i = 0; i < n; ++i) sum += weights[i] * rows[i][d];
+      for (int i = 0; i < n; ++i) sum += powers[i] * rows[i][d];
       out[d] = ends ? sum / total : sum;
     }
   }
-  for (int i = 0; i < n_parts && shares && total != 0.0f; ++i) shares[i] /= total;
-  if (out_lse) *out_lse = total == 0.0f ? kMinusInfinity : top + __builtin_log2f(total) * kLn2;
+}
+
+void attention_merge(const MergeArgs& args) {
+  const auto n_parts = static_cast<int64_t>(args.n_parts);
+  for (int64_t first = 0; first < args.n_rows; first += kLanes) {
+    const int n = static_cast<int>(smaller(kLanes, args.n_rows - first));
+    const auto lse = [&](int64_t i) { return F32::load_first(args.lse[i] + first, n) + F32::all(args.biases[i]); };
+    const auto shares = [&](int64_t i) { return args.shares + i * args.n_rows + first; };
+    F32 top = F32::all(kMinusInfinity), total = F32::zero();
+    for (int64_t i = 0; i < n_parts; ++i) {
+      const F32 x = lse(i);
+      top = select(not_less(top, x), top, x);
+    }
+    for (int64_t i = 0; i < n_parts; ++i) {
+      const F32 x = lse(i), power = keep(is_seen(x), exp(x - top));
+      power.store_first(shares(i), n);
+      total = total + power;
+    }
+    float totals[kLanes], tops[kLanes];
+    total.store(totals), top.store(tops);
+    for (int r = 0; r < n; ++r) merge_row(args, first + r, totals[r]);
+    for (int64_t i = 0; i < n_parts; ++i) {
+      const F32 power = F32::load_first(shares(i), n);
+      keep(is_seen(top), power / total).store_first(shares(i), n);
+    }
+    for (int r = 0; r < n && args.out_lse; ++r) {
+      args.out_lse[first + r] = totals[r] == 0.0f ? kMinusInfinity : tops[r] + __builtin_log2f(totals[r]) * kLn2;
+    }
+  }
 }
 
 }  // namespace

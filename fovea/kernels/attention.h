@@ -93,11 +93,17 @@ extern Dispatched<void(const AttentionArgs& args, int head, const float* weights
 // head]), rows in rising order. lse as `attention` leaves it.
 extern Dispatched<void(const AttentionArgs& args, int head, const float* lse, float* sums)> attention_columns;
 
-// Joins partial results over disjoint key lists, in list order: z [n_parts] rows of v_dim with lse
-// [n_parts] -> out [v_dim] and, if given, the log-sum-exp of all and the share of each part. A row whose lse is -inf is
-// not read.
-extern Dispatched<void(const float* const* z, const float* lse, int n_parts, int v_dim, float* out, float* out_lse,
-                       float* shares)>
-    attention_merge;
+struct MergeArgs {
+  int n_parts = 0, v_dim = 64;
+  int64_t n_rows = 0;
+  const float* const* z = nullptr;    // of each part [n_rows, v_dim]; a row whose lse is -inf is not read
+  const float* const* lse = nullptr;  // of each part [n_rows]
+  const float* biases = nullptr;      // [n_parts], added to lse
+  float* const* out = nullptr;        // of each row [v_dim]; zeros where every lse is -inf
+  float* out_lse = nullptr;           // [n_rows] of all parts, or null
+  float* shares = nullptr;            // [n_parts, n_rows], of each part in its row
+};
+// Joins partial results over disjoint key lists, in list order.
+extern Dispatched<void(const MergeArgs& args)> attention_merge;
 
 }  // namespace fovea::kernels

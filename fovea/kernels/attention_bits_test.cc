@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
-#include <numeric>
+#include <span>
 #include <vector>
 
+#include "fovea/base/random.h"
 #include "fovea/kernels/testing/attention_problem.h"
 
 namespace fovea::kernels {
@@ -150,26 +152,79 @@ TEST(AttentionBits, MergesPartsOfTheKeyList) {
     }
     p.blocks.clear();
     parts.push_back(run(p, 1));  // sees nothing
+    std::vector<const float*> z, lse;
+    for (const Answer& part : parts) z.push_back(part.z.data()), lse.push_back(part.lse.data());
+    std::vector<float> merged(160, 5.0f), all_lse(2, 5.0f), shares(2 * parts.size(), 5.0f), biases(parts.size());
+    float* const out[] = {merged.data(), merged.data() + 80};
+    MergeArgs args{.n_parts = static_cast<int>(parts.size()), .v_dim = 80, .n_rows = 2};
+    args.z = z.data(), args.lse = lse.data(), args.biases = biases.data(), args.out = out;
+    args.out_lse = all_lse.data(), args.shares = shares.data();
+    attention_merge(args);
     for (size_t head = 0; head < 2; ++head) {
-      std::vector<const float*> z;
-      std::vector<float> lse, merged(80, 5.0f);
-      float all_lse = 0;
-      std::vector<float> shares(parts.size(), 5.0f);
-      for (const Answer& part : parts) {
-        z.push_back(part.z.data() + 80 * head);
-        lse.push_back(part.lse[head]);
+      double sum = 0;
+      for (size_t i = 0; i < parts.size(); ++i) {
+        const float share = shares[2 * i + head];
+        EXPECT_NEAR(share, std::exp(parts[i].lse[head] - all_lse[head]), 1e-6);
+        sum += static_cast<double>(share);
       }
-      attention_merge(z.data(), lse.data(), static_cast<int>(lse.size()), 80, merged.data(), &all_lse, shares.data());
-      EXPECT_NEAR(std::accumulate(shares.begin(), shares.end(), 0.0), 1, 1e-6);
-      for (size_t i = 0; i < lse.size(); ++i) EXPECT_NEAR(shares[i], std::exp(lse[i] - all_lse), 1e-6);
-      EXPECT_NEAR(all_lse, whole.lse[head], 1e-5);
-      for (size_t d = 0; d < 80; ++d)
-        EXPECT_NEAR(merged[d], whole.z[80 * head + d], 1e-5);  // powers of two are 3e-6 off, in each part
+      EXPECT_NEAR(sum, 1, 1e-6);
+      EXPECT_NEAR(all_lse[head], whole.lse[head], 1e-5);
     }
-    std::vector<float> nothing(80, 5.0f);
-    const float* unread = nullptr;
-    attention_merge(&unread, parts.back().lse.data(), 1, 80, nothing.data(), nullptr, nullptr);
-    EXPECT_THAT(nothing, testing::Each(0.0f));
+    for (size_t d = 0; d < 160; ++d)
+      EXPECT_NEAR(merged[d], whole.z[d], 1e-5);  // powers of two are 3e-6 off, in each part
+    const float* unread[] = {nullptr};
+    args.n_parts = 1, args.z = unread, args.lse = &lse.back(), args.out_lse = nullptr;
+    attention_merge(args);
+    EXPECT_THAT(merged, testing::Each(0.0f));
+    EXPECT_THAT(std::span(shares).first(2), testing::Each(0.0f));
+  });
+}
+
+// Rows past a register, parts past those that are added up together, biases, and rows that some parts do not see.
+TEST(AttentionBits, MergesEachRowAsAlone) {
+  on_every_isa([] {
+    constexpr int kParts = 37, kDim = 24;
+    for (const int64_t n_rows : {1, 5, 16, 35}) {
+      Rng random(static_cast<uint64_t>(n_rows));
+      const auto n = static_cast<size_t>(n_rows);
+      std::vector<std::vector<float>> z(kParts, std::vector<float>(n * kDim)), lse(kParts, std::vector<float>(n));
+      std::vector<float> biases(kParts), merged(n * kDim), all_lse(n), shares(kParts * n);
+      std::vector<const float*> of_z, of_lse;
+      std::vector<float*> out;
+      for (size_t i = 0; i < kParts; ++i) {
+        for (float& x : z[i]) x = static_cast<float>(random.normal());
+        for (float& x : lse[i])
+          x = random.below(4) == 0 ? -std::numeric_limits<float>::infinity() : static_cast<float>(3 * random.normal());
+        biases[i] = static_cast<float>(random.normal());
+        of_z.push_back(z[i].data()), of_lse.push_back(lse[i].data());
+      }
+      for (size_t row = 0; row < n; ++row) out.push_back(merged.data() + row * kDim);
+      attention_merge(
+          {kParts, kDim, n_rows, of_z.data(), of_lse.data(), biases.data(), out.data(), all_lse.data(), shares.data()});
+      for (size_t row = 0; row < n; ++row) {
+        std::vector<const float*> z_of_row, lse_of_row;
+        for (size_t i = 0; i < kParts; ++i)
+          z_of_row.push_back(z[i].data() + row * kDim), lse_of_row.push_back(lse[i].data() + row);
+        std::vector<float> alone(kDim), its_shares(kParts);
+        float its_lse = 0, *to = alone.data();
+        attention_merge(
+            {kParts, kDim, 1, z_of_row.data(), lse_of_row.data(), biases.data(), &to, &its_lse, its_shares.data()});
+        double total = 0;
+        std::vector<double> want(kDim);
+        for (size_t i = 0; i < kParts; ++i) {
+          const double power = std::exp(static_cast<double>(lse[i][row]) + static_cast<double>(biases[i]));
+          total += power;
+          for (size_t d = 0; d < kDim; ++d) want[d] += power * static_cast<double>(z[i][row * kDim + d]);
+          ASSERT_EQ(shares[i * n + row], its_shares[i]);
+        }
+        ASSERT_EQ(all_lse[row], its_lse);
+        ASSERT_NEAR(all_lse[row], std::log(total), 1e-5);
+        for (size_t d = 0; d < kDim; ++d) {
+          ASSERT_EQ(merged[row * kDim + d], alone[d]);
+          ASSERT_NEAR(alone[d], want[d] / total, 1e-5);
+        }
+      }
+    }
   });
 }
 
