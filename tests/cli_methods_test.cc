@@ -42,6 +42,22 @@ TEST_F(MethodsCommand, ListsEveryMethodWithEveryKeyThatScriptsRelyOn) {
   for (const std::string& slug : slugs) EXPECT_THAT(ended.out, HasSubstr(slug));
 }
 
+TEST_F(MethodsCommand, SaysWhereAMethodChangesNothing) {
+  const auto says = [this](const std::string& spec, const std::vector<std::string>& command) {
+    std::vector<std::string> args = command;
+    args.insert(args.end(), {"-m", kTiny, "--attention"});
+    args.push_back(spec);
+    const Ended ended = run(args);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return ended.err.find("changes nothing") != std::string::npos;
+  };
+  const std::vector<std::string> logits = {"logits", "Hello", "-o", path("logits.npy")};
+  EXPECT_TRUE(says("retrieval-heads:heads=0.1", logits));
+  EXPECT_FALSE(says("streaming-llm", logits));
+  EXPECT_FALSE(says("dense", logits));
+  EXPECT_FALSE(says("retrieval-heads:heads=0.1", {"run", "Hello", "-n", "2"}));
+}
+
 TEST_F(MethodsCommand, TellsOneMethodsKnobsWithTheirTypes) {
   const Json methods = json({"methods", "streaming_llm", "--json"})["methods"];
   ASSERT_EQ(methods.size(), 1u);

@@ -179,6 +179,7 @@ Status capture(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.decodes = false;
   add_model_flags(sub, common, options->model);
   add_text_or_ids_flags(sub, options->text, "TEXT", false);
   sub.add_option("--hooks", options->hooks,

@@ -178,6 +178,7 @@ Status embed(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.decodes = false;
   options->model.repack_late = false;
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   sub.find("--file").describe("a file with a text a line; - is stdin");

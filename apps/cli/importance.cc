@@ -63,6 +63,7 @@ Status importance(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.decodes = false;
   common.numerics = "exact";
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   sub.add_option("-o,--output", options->out, "the file to write, for `fovea quantize --importance`; - is stdout")

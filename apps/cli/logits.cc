@@ -57,6 +57,7 @@ Status logits(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.decodes = false;
   options->model.chunk = 128;  // each token has a row of logits as long as the vocabulary
   add_text_or_ids_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);
   sub.add_option("-o,--output", options->out, "the NumPy file to write: float32 [n_tokens, vocab_size]; - is stdout")

@@ -132,7 +132,7 @@ Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Mode
                         quote(text, 4096));
     requests.push_back(std::move(request));
   }
-  return engine::load_loras(model, requests, masks);
+  return engine::load_adapters(model, requests, masks);
 }
 
 void add_soft_prompt_flag(CommandLine& sub, ModelFlags& flags) {
@@ -286,7 +286,12 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
 Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engine::Model> model, const Common& common,
                                                       const ModelFlags& flags) {
   FOVEA_ASSIGN_OR_RETURN(const engine::SessionOptions options, session_options(*model, common, flags));
-  return engine::Session::create(std::move(model), options);
+  FOVEA_ASSIGN_OR_RETURN(auto session, engine::Session::create(std::move(model), options));
+  if (!flags.decodes) {
+    for (const std::string_view name : session->pipeline().only_while_decoding(session->shape()))
+      log_warning("{} acts while an answer is decoded; nothing is decoded here, so it changes nothing", name);
+  }
+  return session;
 }
 
 Status check_prompt_fits(const engine::Session& session, int64_t n_tokens) {

@@ -24,6 +24,7 @@ struct ModelFlags {
   int n_ctx = 0;                           // 0: what the model was trained for
   int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto", quantize;
+  bool decodes = true;             // not a flag: whether the command decodes at all
   bool repack_late = true;         // not a flag: a command that times something has it done at load
   std::vector<std::string> loras;  // PATH[=SCALE]
   std::string masks;               // a file

@@ -86,6 +86,7 @@ Status perplexity(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.decodes = false;
   options->model.n_ctx = 512;
   options->model.chunk = 128;  // each scored token has a row of logits as long as the vocabulary
   add_text_flags(sub, options->text, "TEXT", /*with_prompt_flag=*/false);

@@ -214,4 +214,21 @@ int64_t Pipeline::reach() const {
   return least;
 }
 
+std::vector<std::string_view> Pipeline::only_while_decoding(const ModelShape& model) const {
+  std::vector<std::string_view> names;
+  for (const auto& method : methods_) {
+    if ((method->info().stages & ~uint32_t{kScore | kReweight | kGate}) != 0) continue;
+    const auto acts = [&](bool decoding) {
+      for (int layer = 0; layer < model.n_layers; ++layer) {
+        if (method->gates(layer, decoding)) return true;
+        for (int head = 0; head < model.n_heads; ++head)
+          if (method->edits_rows(layer, head, decoding)) return true;
+      }
+      return false;
+    };
+    if (acts(true) && !acts(false)) names.push_back(method->info().name);
+  }
+  return names;
+}
+
 }  // namespace fovea::attention

@@ -38,6 +38,8 @@ class Pipeline {
   void restore(SequenceId sequence, States states);
   // The furthest that a row looks back (Method::reach): what every row sees lies within the least of them.
   int64_t reach() const;
+  // The methods that do something only while tokens are decoded one by one, by name.
+  std::vector<std::string_view> only_while_decoding(const ModelShape& model) const;
 
  private:
   Status add(std::string_view name, const std::vector<std::pair<std::string, std::string>>& knobs,

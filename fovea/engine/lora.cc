@@ -174,8 +174,8 @@ int64_t row_in_adapter(int64_t row, const Parameter& p, const formats::ModelSour
   return models::paired_row(row, p, source.rope_pairing(pairing), peft ? pairing.hf : pairing.gguf, config);
 }
 
-Result<std::shared_ptr<const Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras,
-                                                   const std::string& masks) {
+Result<std::shared_ptr<const Adapters>> load_adapters(const Model& model, std::span<const LoraRequest> loras,
+                                                      const std::string& masks) {
   auto adapters = std::make_shared<Adapters>();
   Sha256 hash;
   bool any = false;

@@ -21,8 +21,8 @@ struct LoraRequest {
 // the other way round: fused weights and the order of the rows of q and k are those of this model. kData names file and
 // tensor that do not fit the model or that it does not have, and errors are those of LoraFile::open. `masks`: a file of
 // those too (masks.h); empty: none.
-Result<std::shared_ptr<const tensor::Adapters>> load_loras(const Model& model, std::span<const LoraRequest> loras,
-                                                           const std::string& masks = "");
+Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const Model& model, std::span<const LoraRequest> loras,
+                                                              const std::string& masks = "");
 
 // Where a row of a weight, as the model's files hold it, stands in adapters of PEFT's kind (or GGUF's): files of some
 // families hold the rows of q and k so that those which turn together are neighbours.

@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 using Shared = std::shared_ptr<const Adapters>;
 
 Shared adapters(const Model& model, const std::vector<LoraRequest>& requests) {
-  auto loaded = load_loras(model, requests);
+  auto loaded = load_adapters(model, requests);
   EXPECT_TRUE(loaded.has_value()) << loaded.error().message;
   return loaded ? *loaded : nullptr;
 }
@@ -241,7 +241,7 @@ TEST_F(LoraFiles, APeftAdapterFitsTheGgufModel) {
 
 TEST_F(LoraFiles, WhatDoesNotFitTheModelIsRefusedByName) {
   const auto refused = [](const Model& model, const std::string& path) {
-    const auto loaded = load_loras(model, std::vector<LoraRequest>{{path}});
+    const auto loaded = load_adapters(model, std::vector<LoraRequest>{{path}});
     EXPECT_FALSE(loaded.has_value());
     return loaded ? std::string() : loaded.error().message;
   };

@@ -48,7 +48,7 @@ TEST_F(Masks, AreReadForTheWeightsOfTheirNames) {
   EXPECT_EQ(adapters_.find(w)->mask.values.dim(1), 2);
   const std::vector<int32_t> ids = {3, 1, 4, 1, 5};
   const auto logits = [&](const std::string& masks) {
-    const auto loaded = load_loras(*model_, {}, masks);
+    const auto loaded = load_adapters(*model_, {}, masks);
     EXPECT_TRUE(loaded.has_value()) << loaded.error().message;
     const auto session = make_session(model_, {.numerics = kernels::Numerics::kExact, .adapters = *loaded});
     return std::pair{prefill(*session, session->begin(), ids), *loaded ? (*loaded)->sha256() : ""};

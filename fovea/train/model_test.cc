@@ -80,7 +80,7 @@ class TrainedModelTest : public ::testing::Test {
     engine::SessionOptions options{.numerics = kernels::Numerics::kExact};
     if (!lora.empty() || !masks.empty()) {
       const engine::LoraRequest request{.path = lora};
-      auto adapters = engine::load_loras(**model, {&request, lora.empty() ? 0u : 1u}, masks);
+      auto adapters = engine::load_adapters(**model, {&request, lora.empty() ? 0u : 1u}, masks);
       EXPECT_TRUE(adapters.has_value()) << adapters.error().message;
       options.adapters = *adapters;
     }
