@@ -42,7 +42,7 @@ void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int grou
     Head& head = heads_[static_cast<size_t>(kv)];
     head.rules.assign(static_cast<size_t>(group), rule);
     head.touched = false;
-    for (Tile& tile : head.tiles) tile.parts.clear(), tile.n_masks = 0;
+    for (Tile& tile : head.tiles) tile.parts.clear(), tile.n_masks = tile.n_looked_through = 0;
   }
   cuts_.clear();
   const auto n = static_cast<int64_t>(positions.size());
@@ -142,18 +142,24 @@ void KeyPlan::edit_tiles(FunctionRef<void(int kv_head, Tile& tile)> edit) {
   for (int kv = 0; kv < n_heads_; ++kv) {
     if (!touched(kv)) open(heads_[static_cast<size_t>(kv)]);
   }
-  pool().for_each(int64_t{n_heads_} * n_tiles(), [&](int64_t index, int) {
+  spare_masks_.resize(static_cast<size_t>(pool().size()));
+  pool().for_each(int64_t{n_heads_} * n_tiles(), [&](int64_t index, int thread) {
     const auto kv = static_cast<int>(index / n_tiles());
-    edit(kv, heads_[static_cast<size_t>(kv)].tiles[static_cast<size_t>(index % n_tiles())]);
+    Tile& tile = heads_[static_cast<size_t>(kv)].tiles[static_cast<size_t>(index % n_tiles())];
+    Tile::Masks& spare = spare_masks_[static_cast<size_t>(thread)];
+    const bool borrows = tile.n_masks == 0;
+    if (borrows) std::swap(tile.masks, spare);
+    edit(kv, tile);
+    if (drop_idle_masks(tile) && borrows) std::swap(tile.masks, spare);
   });
 }
 
 uint32_t* KeyPlan::Tile::new_mask(int group) {
   const auto words = static_cast<size_t>(group) * kTileQueries;
-  if (words != mask_words) masks.clear(), mask_words = words;
+  if (words != masks.words) masks.blocks.clear(), masks.words = words;
   const size_t block = n_masks / kMasks;
-  if (block == masks.size()) masks.push_back(std::make_unique_for_overwrite<uint32_t[]>(kMasks * words));
-  uint32_t* mask = masks[block].get() + n_masks++ % kMasks * words;
+  if (block == masks.blocks.size()) masks.blocks.push_back(std::make_unique_for_overwrite<uint32_t[]>(kMasks * words));
+  uint32_t* mask = masks.blocks[block].get() + n_masks++ % kMasks * words;
   std::fill_n(mask, static_cast<size_t>(group * n), ~uint32_t{0});
   return mask;
 }
@@ -163,26 +169,38 @@ std::span<uint32_t> KeyPlan::mask(Tile& tile, Page& page) const {
   return {page.bits, static_cast<size_t>(group_ * tile.n)};
 }
 
-void KeyPlan::drop_idle_masks() {
-  const auto drop = [this](int64_t index, int) {
-    const Head& head = heads_[static_cast<size_t>(index / n_tiles())];
-    if (!head.touched) return;
-    Tile& tile = heads_[static_cast<size_t>(index / n_tiles())].tiles[static_cast<size_t>(index % n_tiles())];
-    const int64_t n = group_ * tile.n;
-    for (Part& part : tile.parts) {
-      for (Page& page : part.pages) {
-        if (page.bits && kernels::count_bits(page.bits, n) == static_cast<uint64_t>(32 * n)) page.bits = nullptr;
-      }
+bool KeyPlan::drop_idle_masks(Tile& tile) const {
+  if (tile.n_looked_through == tile.n_masks) return tile.n_masks == 0;
+  const int64_t n = group_ * tile.n;
+  bool any = false;
+  for (Part& part : tile.parts) {
+    for (Page& page : part.pages) {
+      if (page.bits && kernels::count_bits(page.bits, n) == static_cast<uint64_t>(32 * n)) page.bits = nullptr;
+      any = any || page.bits;
     }
-  };
+  }
+  if (!any) tile.n_masks = 0;
+  tile.n_looked_through = tile.n_masks;
+  return !any;
+}
+
+void KeyPlan::drop_idle_masks() {
   size_t n_masks = 0;
   for (int kv = 0; kv < n_heads_; ++kv) {
     const Head& head = heads_[static_cast<size_t>(kv)];
-    for (int t = 0; head.touched && t < n_tiles(); ++t) n_masks += head.tiles[static_cast<size_t>(t)].n_masks;
+    for (int t = 0; head.touched && t < n_tiles(); ++t) {
+      const Tile& tile = head.tiles[static_cast<size_t>(t)];
+      n_masks += tile.n_masks - tile.n_looked_through;
+    }
   }
+  if (n_masks == 0) return;
+  const auto drop = [this](int64_t index, int) {
+    Head& head = heads_[static_cast<size_t>(index / n_tiles())];
+    if (head.touched) drop_idle_masks(head.tiles[static_cast<size_t>(index % n_tiles())]);
+  };
   const int64_t n_tasks = int64_t{n_heads_} * n_tiles();
   if (n_masks > 64) return pool().for_each(n_tasks, drop);  // fewer are not worth a barrier
-  for (int64_t i = 0; i < n_tasks && n_masks > 0; ++i) drop(i, 0);
+  for (int64_t i = 0; i < n_tasks; ++i) drop(i, 0);
 }
 
 void KeyPlan::narrow(int kv_head, int g, const KeyRule& rule) {

@@ -41,9 +41,12 @@ class KeyPlan {
     std::vector<Part> parts;  // none: untouched
    private:
     friend class KeyPlan;
-    uint32_t* new_mask(int group);                   // all ones
-    std::vector<std::unique_ptr<uint32_t[]>> masks;  // of kMasks pages each, kept from call to call
-    size_t n_masks = 0, mask_words = 0;
+    uint32_t* new_mask(int group);  // all ones
+    struct Masks {
+      std::vector<std::unique_ptr<uint32_t[]>> blocks;  // of kMasks pages each, kept from call to call
+      size_t words = 0;                                 // of a mask
+    } masks;
+    size_t n_masks = 0, n_looked_through = 0;  // given; of them, by drop_idle_masks
   };
 
   // For the rows at `positions` and the pages of each KV head, which all start with `rule`.
@@ -74,7 +77,7 @@ class KeyPlan {
   int n_tiles() const { return static_cast<int>(cuts_.size()) - 1; }
   bool touched(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].touched; }
   Tile& tile(int kv_head, int t);
-  // edit(kv_head, tile) for every tile of every head, from several threads.
+  // edit(kv_head, tile) for every tile of every head, from several threads; masks that hide nothing are let go at once.
   void edit_tiles(FunctionRef<void(int kv_head, Tile& tile)> edit);
   const Tile& tile(int kv_head, int t) const {
     return heads_[static_cast<size_t>(kv_head)].tiles[static_cast<size_t>(t)];
@@ -99,12 +102,14 @@ class KeyPlan {
     bool touched = false;
   };
   void open(Head& head);
+  bool drop_idle_masks(Tile& tile) const;  // whether none is left
   Tile rows_of(const Tile& tile, int64_t begin, int64_t end) const;
 
   std::span<const int32_t> positions_;
   Layout layout_;
   int n_heads_ = 0, group_ = 1;
-  std::vector<Head> heads_;  // those of earlier calls too, for their memory
+  std::vector<Head> heads_;               // those of earlier calls too, for their memory
+  std::vector<Tile::Masks> spare_masks_;  // of each thread: near, where one tile after the other needs none in the end
   std::vector<int64_t> cuts_;
   std::vector<std::vector<int32_t>> turns_;
 };
