@@ -26,11 +26,12 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, const MatmulArgs& like, int n_thr
   constexpr int64_t kLeastWork = 64 * 1024;  // multiplications that are worth a task
   constexpr int64_t kTile = 12;              // tokens that a kernel takes at once, or a multiple of them
   constexpr int64_t kMany = 9;               // tokens for which two panels are read together
-  // Activations of a task stay in a second-level cache; where each task would widen the panels of its rows for itself,
-  // they are more. Parts are alike: what is left over would spread the weight again for a few tokens.
+  // Activations of a task stay in a second-level cache, or, where registers are wide and to spread the weight again
+  // costs more than to read them, not far from it; where each task would widen the panels of its rows for itself, they
+  // are more. Parts are alike: what is left over would spread the weight again for a few tokens.
   const int64_t cols = std::max<int64_t>(1, like.w.cols);
-  const bool floats = !like.quantized && like.packed;
-  const int64_t most = std::max<int64_t>(64, (floats ? 128 * 1024 : 256 * 1024) / cols);
+  const bool floats = !like.quantized && like.packed, wide = kernels::active_isa() == kernels::Isa::kAvx512;
+  const int64_t most = std::max<int64_t>(64, (floats ? 128 : wide ? 1024 : 256) * 1024 / cols);
   const int64_t n_parts = std::max<int64_t>(1, (n_tokens + most - 1) / most);
   const int64_t tokens = std::min(n_tokens, ((n_tokens + n_parts - 1) / n_parts + kTile - 1) / kTile * kTile);
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
