@@ -4,14 +4,17 @@
     pip install numpy
     python3 tools/compare_quantizers.py -m MODEL.gguf -f TEXT --llama LLAMA_QUANTIZE --types q4_0 q4_k iq4_nl
 
-For each type: bytes, and the mean over the tokens of TEXT (its first 4,000 bytes) of KL(original || quantised) in nats,
-both in float32. With --importance both use weights of that file (from `fovea importance` or llama.cpp). Both keep
-the same types of tensors: --pure, with the embedding's and the output's type taken from what fovea wrote.
+For each type: bytes, and the mean over the tokens of --windows parts of TEXT of KL(original || quantised) in nats, both
+in float32. With --importance both use weights of that file (from `fovea importance` or llama.cpp). Both keep the same
+types of tensors: --pure, with the embedding's and the output's type taken from what fovea wrote.
 
 Weights that were quantised before lie on a grid, which a type with the same blocks finds again: its KL then says nothing of
 other models. --dither moves each by a random part of half its block's step, so that they are as weights that were
-rounded to that grid may have been, and compares with the model that this gives. Needs the `gguf` package. -o keeps the
-result as bench/results/ has it.
+rounded to that grid may have been, and compares with the model that this gives. Needs the `gguf` package.
+
+The KL of one model says little: it is a few tokens' and one draw of errors. With several seeds the ratio is the geometric
+mean of those of the seeds, both programs on the same model each time; its error is one standard error, as a factor. -o
+keeps the result as bench/results/ has it.
 """
 import argparse
 import json
@@ -25,6 +28,8 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
 import result  # noqa: E402
 
+WINDOW_BYTES = 2000
+
 
 def run(*command):
     return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
@@ -33,9 +38,10 @@ def run(*command):
 def log_probabilities(fovea, model, text, folder):
     out = folder / "logits.npy"
     run(fovea, "logits", "-m", model, "-f", text, "-o", out, "--numerics", "exact", "-q")
-    logits = np.load(out).astype(np.float64)
+    logits = np.load(out)
     logits -= logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    return logits
 
 
 def dither(path, seed):
@@ -55,8 +61,15 @@ def dither(path, seed):
             part += (step * random.uniform(-0.5, 0.5, part.shape)).astype(np.float32)
 
 
-def mean_kl(p, q):
-    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
+def mean_kl(pairs):
+    return float(np.mean(np.concatenate([np.einsum("tv,tv->t", np.exp(p), p - q) for p, q in pairs])))
+
+
+def pairs_of(ours, theirs):
+    """The ratio of two programs over the same models, its standard error as a factor, and how often the first is nearer."""
+    logs = np.log(np.array(ours) / np.array(theirs))
+    error = float(np.exp(logs.std(ddof=1) / np.sqrt(len(logs)))) if len(logs) > 1 else None
+    return {"ratio": float(np.exp(logs.mean())), "error": error, "nearer": int((logs < 0).sum()), "of": len(logs)}
 
 
 def main():
@@ -67,42 +80,62 @@ def main():
     parser.add_argument("--llama", help="llama-quantize; without it only fovea is measured")
     parser.add_argument("--types", nargs="+", default=["q8_0", "q5_0", "q4_0", "iq4_nl"])
     parser.add_argument("--importance")
-    parser.add_argument("--dither", type=int, metavar="SEED")
+    parser.add_argument("--dither", type=int, nargs="+", metavar="SEED")
+    parser.add_argument("--windows", type=int, default=2, help=f"parts of {WINDOW_BYTES:,} bytes, spread over the text")
     parser.add_argument("-o", "--output")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        text = folder / "text"
-        text.write_bytes(pathlib.Path(args.file).read_bytes()[:4000])
-        base = folder / "base.gguf"
-        run(args.fovea, "quantize", args.model, base, "--type", "f32", "-q")
-        if args.dither is not None:
-            dither(base, args.dither)
-        reference = log_probabilities(args.fovea, base, text, folder)
+        bytes_of_text = pathlib.Path(args.file).read_bytes()
+        texts = []
+        for begin in np.linspace(0, max(0, len(bytes_of_text) - WINDOW_BYTES), args.windows).astype(int):
+            texts.append(folder / f"text{len(texts)}")
+            texts[-1].write_bytes(bytes_of_text[begin:begin + WINDOW_BYTES].decode(errors="ignore").encode())
         weights = ["--importance", args.importance] if args.importance else []
         llama_weights = ["--imatrix", args.importance] if args.importance else []
-        rows = []
-        print("| type | bytes | mean KL | llama.cpp bytes | mean KL |\n|---|---|---|---|---|")
-        for kind in args.types:
-            ours, theirs = folder / "ours.gguf", folder / "theirs.gguf"
-            made = json.loads(run(args.fovea, "quantize", base, ours, "--type", kind, *weights, "--json", "-q"))
-            kl = mean_kl(reference, log_probabilities(args.fovea, ours, text, folder))
-            rows.append({"type": kind, "bytes": made["bytes"], "mean_kl": kl})
-            line = f"| {kind} | {made['bytes']} | {kl:.5f} |"
-            if args.llama:
-                shown = json.loads(run(args.fovea, "show", ours, "--json"))
-                types = {t["name"]: t["dtype"].lower() for t in shown["tensors"]}
-                same = ["--token-embedding-type", types["token_embd.weight"]]
-                same += ["--output-tensor-type", types.get("output.weight", types["token_embd.weight"])]
-                run(args.llama, "--pure", *llama_weights, *same, base, theirs, kind)
-                kl = mean_kl(reference, log_probabilities(args.fovea, theirs, text, folder))
-                rows[-1] |= {"llama.cpp_bytes": theirs.stat().st_size, "llama.cpp_mean_kl": kl, "ratio": rows[-1]["mean_kl"] / kl}
-                line += f" {theirs.stat().st_size} | {kl:.5f} |"
-                theirs.unlink()
-            else:
-                line += " | |"
-            print(line, flush=True)
-            ours.unlink()
+        base, ours, theirs = folder / "base.gguf", folder / "ours.gguf", folder / "theirs.gguf"
+        kl = {kind: ([], []) for kind in args.types}
+        sizes = {}
+        for seed in args.dither or [None]:
+            run(args.fovea, "quantize", args.model, base, "--type", "f32", "-q")
+            if seed is not None:
+                dither(base, seed)
+            reference = [log_probabilities(args.fovea, base, text, folder) for text in texts]
+
+            def kl_of(model):
+                return mean_kl((p, log_probabilities(args.fovea, model, t, folder)) for p, t in zip(reference, texts))
+
+            for kind in args.types:
+                made = json.loads(run(args.fovea, "quantize", base, ours, "--type", kind, *weights, "--json", "-q"))
+                sizes[kind] = [made["bytes"]]
+                kl[kind][0].append(kl_of(ours))
+                if args.llama:
+                    shown = json.loads(run(args.fovea, "show", ours, "--json"))
+                    types = {t["name"]: t["dtype"].lower() for t in shown["tensors"]}
+                    same = ["--token-embedding-type", types["token_embd.weight"]]
+                    same += ["--output-tensor-type", types.get("output.weight", types["token_embd.weight"])]
+                    run(args.llama, "--pure", *llama_weights, *same, base, theirs, kind)
+                    sizes[kind].append(theirs.stat().st_size)
+                    kl[kind][1].append(kl_of(theirs))
+                    theirs.unlink()
+                ours.unlink()
+                print(f"seed {seed}, {kind}:", *(f"{found[-1]:.5f}" for found in kl[kind] if found), file=sys.stderr,
+                      flush=True)
+            base.unlink()
+    rows = []
+    print("| type | bytes | mean KL | llama.cpp bytes | mean KL | ratio | nearer |\n|---|---|---|---|---|---|---|")
+    for kind, (mine, others) in kl.items():
+        rows.append({"type": kind, "bytes": sizes[kind][0], "mean_kl": float(np.mean(mine))})
+        line = f"| {kind} | {sizes[kind][0]} | {np.mean(mine):.5f} |"
+        if others:
+            rows[-1] |= {"llama.cpp_bytes": sizes[kind][1], "llama.cpp_mean_kl": float(np.mean(others)),
+                         **pairs_of(mine, others)}
+            row = rows[-1]
+            error = f" (x/ {row['error']:.2f})" if row["error"] else ""
+            line += f" {sizes[kind][1]} | {np.mean(others):.5f} | {row['ratio']:.3f}{error} | {row['nearer']} of {row['of']} |"
+        else:
+            line += " | | | |"
+        print(line)
     if args.output:
         head = result.head("quantizers", ["tools/compare_quantizers.py", *sys.argv[1:]], [args.model])
         result.keep(args.output, {**head, "rows": rows})

@@ -33,8 +33,7 @@ std::optional<kernels::KvType> cache_type(std::string_view name) {
 Result<uint64_t> repack_budget(const Common& common, const std::string& repack) {
   if (repack == "off") return 0;
   if (repack == "auto") {
-    // Exact arithmetic reads the file's own blocks. Else at most half of what is free: the cache needs room too.
-    if (common.numerics == "exact") return 0;
+    // At most half of what is free: the cache needs room too.
     const uint64_t available = available_bytes();
     return available > 0 ? available / 2 : std::numeric_limits<uint64_t>::max();
   }
@@ -238,6 +237,7 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   engine::ModelOptions options;
   FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
   options.repack_late = flags.repack_late;
+  options.repack_codes = common.numerics != "exact";
   options.cancel = &Interrupt::flag();
   if (!flags.quantize.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.quantize, formats::parse_type(flags.quantize));

@@ -192,7 +192,11 @@ Tensor Attend::operator()(int layer, AttendInput in) {
   const Tensor k = hook(Site::kRotK, layer, turned(in.k));
   if (!c_.cache) return on_tape(at, k, in.v);
   store(at, memory_.runs, k, in.v);
-  return run_paths(at);
+  Tensor z = run_paths(at);
+  // All rows have seen all keys; the next layer takes their memory.
+  for (size_t r = 0; r < memory_.runs.size() && !shape.causal; ++r)
+    c_.cache->truncate(memory_.runs[r].sequence, layer, 0);
+  return z;
 }
 
 Tensor Attend::cross(int layer, Tensor q, Tensor k, Tensor v) {
@@ -243,11 +247,9 @@ void Attend::store(const Layer& layer, std::span<const Run> runs, const Tensor& 
   const int64_t k_row = k.dim(1) * k.dim(2), v_row = v.dim(1) * v.dim(2);
   const auto store_group = [&](int64_t group, int) {
     for (const Run& run : runs) {
-      for (int64_t i = run.begin; i < run.end; ++i) {
-        c_.cache->append(
-            run.sequence, layer.index, static_cast<int>(group), run.positions[static_cast<size_t>(i - run.begin)],
-            k.data() + i * k_row + group * (k_row / n_groups), v.data() + i * v_row + group * (v_row / n_groups));
-      }
+      c_.cache->append(run.sequence, layer.index, static_cast<int>(group), run.positions,
+                       k.data() + run.begin * k_row + group * (k_row / n_groups), k_row,
+                       v.data() + run.begin * v_row + group * (v_row / n_groups), v_row);
     }
   };
   if (k.dim(0) >= kInlineRows) {

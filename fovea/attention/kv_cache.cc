@@ -143,23 +143,27 @@ KvPage& KvCache::writable(Group& g, size_t index) {
   return *page;
 }
 
-void KvCache::append(SequenceId sequence, int layer, int group, int32_t position, const float* k, const float* v) {
+void KvCache::append(SequenceId sequence, int layer, int group, std::span<const int32_t> positions, const float* k,
+                     int64_t k_step, const float* v, int64_t v_step) {
   Group& g = group_of(sequence, layer, first_head(layer, group));
-  FOVEA_CHECK(position > g.last_position && position < kNoPosition, "kv cache: position {} after {} does not rise",
-              position, g.last_position);
-  if (g.pages.empty() || g.n_used_last == kPageKeys) {
-    g.pages.push_back(new_page(layer));
-    g.n_used_last = 0;
+  for (const int32_t position : positions) {
+    FOVEA_CHECK(position > g.last_position && position < kNoPosition, "kv cache: position {} after {} does not rise",
+                position, g.last_position);
+    if (g.pages.empty() || g.n_used_last == kPageKeys) {
+      g.pages.push_back(new_page(layer));
+      g.n_used_last = 0;
+    }
+    KvPage& page = writable(g, g.pages.size() - 1);
+    for (int h = 0; h < g.n_heads(); ++h) {
+      ++g.head(h).n_keys;
+      if (page.holds(h)) continue;
+      page.open(h);
+      g.head(h).blocks.push_back(page.block(h));
+    }
+    page.write(g.n_used_last++, position, k, v);
+    g.last_position = position;
+    k += k_step, v += v_step;
   }
-  KvPage& page = writable(g, g.pages.size() - 1);
-  for (int h = 0; h < g.n_heads(); ++h) {
-    ++g.head(h).n_keys;
-    if (page.holds(h)) continue;
-    page.open(h);
-    g.head(h).blocks.push_back(page.block(h));
-  }
-  page.write(g.n_used_last++, position, k, v);
-  g.last_position = position;
 }
 
 std::span<const kernels::KeyBlock> KvCache::blocks(SequenceId sequence, int layer, int kv_head) const {

@@ -63,9 +63,13 @@ class KvCache {
   // `to` becomes a copy of `from` that shares its lists, and every page once a list was written. `to` must not exist.
   void fork(SequenceId from, SequenceId to);
 
-  // Adds the keys and values of a group at one position: k_dim floats of each of its key heads, v_dim of each of its
-  // value heads. Positions rise.
-  void append(SequenceId sequence, int layer, int group, int32_t position, const float* k, const float* v);
+  // Adds the keys and values of a group at each position: k_dim floats of each of its key heads, v_dim of each of its
+  // value heads; those of the next position lie k_step and v_step floats on. Positions rise.
+  void append(SequenceId sequence, int layer, int group, std::span<const int32_t> positions, const float* k,
+              int64_t k_step, const float* v, int64_t v_step);
+  void append(SequenceId sequence, int layer, int group, int32_t position, const float* k, const float* v) {
+    append(sequence, layer, group, {&position, 1}, k, 0, v, 0);
+  }
   // A sequence without keys, so that its groups can be appended to from several threads at once.
   void create(SequenceId sequence);
 

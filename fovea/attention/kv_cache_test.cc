@@ -49,6 +49,23 @@ TEST(KvCache, CountsOnlyThePagesOfTheHeadsThatHoldKeys) {
   EXPECT_EQ(cache.n_keys(0, 1, 1), 0);
 }
 
+TEST(KvCache, RowsAppendedTogetherAreThoseAppendedOneByOne) {
+  KvCache cache = small_cache();
+  append_range(cache, 0, 0, 1, 3, 80);
+  append_range(cache, 1, 0, 1, 3, 20);
+  constexpr int kStep = kDim + 5;  // rows of other heads lie between
+  std::vector<int32_t> positions;
+  std::vector<float> k, v;
+  for (int p = 20; p < 80; ++p) {
+    positions.push_back(p);
+    k.insert(k.end(), kStep, static_cast<float>(p)), v.insert(v.end(), kStep + 1, static_cast<float>(-p));
+  }
+  cache.append(1, 0, 1, positions, k.data(), kStep, v.data(), kStep + 1);
+  EXPECT_EQ(cache.positions(1, 0, 1), cache.positions(0, 0, 1));
+  EXPECT_EQ(live_keys(cache, 1, 0, 1), live_keys(cache, 0, 0, 1));
+  EXPECT_EQ(cache.n_keys(1, 0, 1), 77);
+}
+
 TEST(KvCache, GivesBytesBackWhenAHeadDropsItsHistory) {
   KvCache cache = small_cache();
   append_range(cache, 0, 0, 0, 0, 320);

@@ -81,7 +81,7 @@ void PageMemory::give(void* page) {
   auto* at = static_cast<std::byte*>(page);
   const auto found = std::prev(blocks_.upper_bound(at));
   Block& block = found->second;
-  if (--block.n_used == 0) {
+  if (--block.n_used == 0 && held_ > kSpareBytes) {
     open_.erase(found->first);
     ::munmap(found->first, block.bytes);
     held_ -= block.bytes;

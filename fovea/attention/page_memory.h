@@ -1,6 +1,7 @@
 // Memory for the pages of a KV cache, all of one size: side by side in blocks, so that decoding at depth reads long
 // runs instead of scattered pieces. Blocks are small while there are few, so that a short cache wastes little, and
-// huge pages once there are many. A block without a page in use goes back to the system at once.
+// huge pages once there are many. A block without a page in use goes back to the system at once, but for kSpareBytes of
+// them: what short texts take in turn is not cleared and mapped for each.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +14,8 @@ namespace fovea::attention {
 
 class PageMemory {
  public:
+  static constexpr size_t kSpareBytes = size_t{8} << 20;
+
   explicit PageMemory(size_t page_bytes);
   ~PageMemory();
   PageMemory(const PageMemory&) = delete;

@@ -46,7 +46,10 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     }
     const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
-    if (multiplied && model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
+    const bool codes = kernels::uses_quantized(w.view.dtype, w.cols(), kernels::Numerics::kFast);
+    model->has_codes_ |= codes;
+    if (multiplied && (options.repack_codes || !codes) &&
+        model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
       // The file's own copy is not read again, but for the rows of a tied embedding.
       model->packed_bytes_ += tensor::pack_weight_later(
           w, [file = model->source_](std::span<const std::byte> rows) { file->release(rows); });

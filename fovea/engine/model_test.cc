@@ -14,6 +14,8 @@
 #include "fovea/base/file.h"
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/session.h"
+#include "fovea/tensor/exec.h"
+#include "fovea/tensor/ops/quantized_form.h"
 #include "fovea/tensor/weight.h"
 
 namespace fovea::engine {
@@ -60,6 +62,35 @@ TEST(Model, AnyBudgetForRepackedWeightsGivesTheSameBits) {
         EXPECT_EQ(answer(model, n), expected) << budget << " bytes, late: " << late;
       }
     }
+  }
+}
+
+TEST(Model, FloatsAreRepackedForExactArithmeticAndChangeNoBit) {
+  ModelOptions options;
+  options.repack_codes = false;
+  EXPECT_LT(tiny(options)->packed_bytes(), tiny({})->packed_bytes());
+  const std::string folder = source_dir() + "/tests/data/encoders/bert";
+  const auto packed = Model::load(folder, options).value(), plain = Model::load(folder, repacked(0, false)).value();
+  EXPECT_GT(packed->packed_bytes(), 0u);
+  const std::vector<int32_t> ids = {5, 9, 7, 3, 11, 6, 8, 4, 12, 5, 9, 7, 3, 11};
+  std::vector<std::vector<float>> rows;
+  for (const auto& model : {packed, plain}) {
+    const auto session = Session::create(model, {.numerics = tensor::Numerics::kExact}).value();
+    const Session::Feed feed{session->begin(), ids};
+    const auto values = session->hidden({&feed, 1}).value().values();
+    rows.emplace_back(values.begin(), values.end());
+    EXPECT_EQ(session->cache().bytes(), 0u) << "a layer of an encoder keeps no key for later";
+  }
+  EXPECT_EQ(rows[0], rows[1]);
+}
+
+TEST(Model, OneOfFloatsMakesNoFormsForProducts) {
+  EXPECT_TRUE(tiny({})->has_codes());
+  EXPECT_FALSE(Model::load(source_dir() + "/tests/data/encoders/bert").value()->has_codes());
+  for (const bool forms : {true, false}) {
+    tensor::Exec exec{.makes_forms = forms};
+    const tensor::ExecScope scope(exec);
+    EXPECT_EQ(tensor::wants_form(tensor::Next::kProducts, 64), forms);
   }
 }
 

@@ -90,7 +90,24 @@ TEST(QuantizeWeights, IsNotWorseThanTheLargestNumberAtTheEndOfTheCodes) {
     const float d = most / -8;
     for (size_t i = at; i < at + 32; ++i) simple[i] = d * std::min(7.0f, std::floor(x[i] / d + 0.5f));
   }
-  EXPECT_LT(error_of(x, there_and_back(DType::kQ4_0, x)), 0.95 * error_of(x, simple));
+  const std::vector<float> alike(x.size(), 1.0f);
+  EXPECT_LT(error_of(x, there_and_back(DType::kQ4_0, x, alike.data())), 0.95 * error_of(x, simple));
+  EXPECT_LT(error_of(x, there_and_back(DType::kQ4_0, x)), 0.97 * error_of(x, simple));
+}
+
+TEST(QuantizeWeights, LargeNumbersCountMoreWhereNoImportanceSaysIt) {
+  const auto x = random_weights(256 * 64);
+  const std::vector<float> alike(x.size(), 1.0f);
+  std::vector<float> large(x.size());  // the largest of each 32
+  for (size_t at = 0; at < x.size(); at += 32) {
+    size_t most = at;
+    for (size_t i = at; i < at + 32; ++i) most = std::abs(x[i]) > std::abs(x[most]) ? i : most;
+    large[most] = 1;
+  }
+  for (const DType type : {DType::kQ4_0, DType::kQ5_0, DType::kQ8_0})
+    EXPECT_LT(error_of(x, there_and_back(type, x), large),
+              0.9 * error_of(x, there_and_back(type, x, alike.data()), large))
+        << dtype_info(type).name;
 }
 
 TEST(QuantizeWeights, WhatATypeHoldsComesBack) {

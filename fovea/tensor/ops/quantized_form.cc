@@ -14,7 +14,8 @@ thread_local int t_newest = 0;
 
 bool wants_form(Next next, int64_t cols) {
   const Exec* exec = Exec::current();
-  return next != Next::kAnything && cols % 32 == 0 && exec && !exec->tape && exec->numerics == Numerics::kFast;
+  return next != Next::kAnything && cols % 32 == 0 && exec && !exec->tape && exec->makes_forms &&
+         exec->numerics == Numerics::kFast;
 }
 
 bool QuantizedForm::is_of(const Tensor& x, int64_t n_tokens, int64_t cols) const {
