@@ -4,6 +4,8 @@ target_compile_options(fovea_flags INTERFACE -Wall -Wextra -Wshadow -Wno-unused-
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 warns of string code that is right (GCC bug 105651), and takes a source file of a group for a header.
   target_compile_options(fovea_flags INTERFACE -Wno-restrict -Wno-subobject-linkage)
+  # -O2 of g++ 12 makes vectors only of loops whose length it knows; those of gradients are as long as their tensors.
+  target_compile_options(fovea_flags INTERFACE $<$<CONFIG:Release>:-fvect-cost-model=dynamic>)
 endif()
 # Tells builds apart: what one has stored (fovea/engine/prefix_store.h) another does not read.
 target_link_options(fovea_flags INTERFACE -Wl,--build-id=sha1)

@@ -38,6 +38,7 @@ NETS = {"vit": {"net": "vit", "size": 32, "patch": 8, "d_model": 64, "n_layers":
                       "text": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
         "vlm": {"net": "vlm", "size": 32, "patch": 8, "d_model": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 17,
                 "vision": {"d_model": 48, "n_layers": 2, "n_heads": 4}},
+        "pointer": {"net": "pointer", "width": 2, "d_model": 64, "n_layers": 2, "n_heads": 4, "decoder_layers": 2},
         "lstm": {"net": "lstm", "vocab_size": 32, "d_model": 96, "n_layers": 2},
         "linear-attention": {"net": "mixer", "mixer": "linear-attention", "vocab_size": 32, "d_model": 96, "n_layers": 2,
                              "n_heads": 4},
@@ -97,6 +98,9 @@ class Net:
     def __init__(self, work, args):
         self.net, self.run = NETS[args.net], {**NET_RUN, "steps": args.steps or 50}
         self.fovea, self.work, n = args.fovea, work, 256
+        if args.net == "pointer":
+            self.points(self.run["batch"] * self.run["steps"])
+            return self.start(args)
         scenes = ["scenes", "--set", f"size={self.net.get('size')}", "--set", "label=colour"]
         made = self.samples(scenes if "size" in self.net else ["mqar", "-c", "32", "--vocab-size", "32"], n)
         if "size" not in self.net:
@@ -116,6 +120,24 @@ class Net:
             self.data = {key: str(work / f"{key}.npy") for key in self.arrays}
             for key, array in self.arrays.items():
                 np.save(work / f"{key}.npy", array)
+        self.start(args)
+
+    def points(self, n):
+        """Of hulls, rows behind the last point and steps behind the last target filled up."""
+        hull = {"points": 8, "least": 4}
+        self.data = {"generator": "hull", **hull, "seed": 0}
+        made = self.samples(["hull", "-c", "32", *(w for k, v in hull.items() for w in ("--set", f"{k}={v}"))], n)
+
+        def rows(key, empty):
+            return np.array([one[key] + [empty] * (hull["points"] + 1 - len(one[key])) for one in made], np.int64)
+
+        pictures = {key: np.array([one["picture"][key] for one in made]) for key in ("pixels", "mask")}
+        self.arrays = {"points": pictures["pixels"].reshape(n, -1, 2).astype(np.float32),
+                       "points_seen": pictures["mask"].reshape(n, -1, 2)[:, :, 0] > 0,
+                       "tokens": rows("tokens", 0), "targets": rows("targets", -100)}
+
+    def start(self, args):
+        work = self.work
         still = {**self.config(None), "steps": 1, "optimizer": {"name": "sgd", "lr": 0}, "out": str(work / "still")}
         fovea_train(args, work, still)
         self.begin = work / "still/model"
@@ -133,7 +155,8 @@ class Net:
         return {k: v.to(dtype).requires_grad_() for k, v in load_file(folder / "model.safetensors").items()}
 
     def loss(self, parameters, samples):
-        dtype, rows = next(iter(parameters.values())).dtype, [i % 256 for i in samples]
+        n = len(next(iter(self.arrays.values())))
+        dtype, rows = next(iter(parameters.values())).dtype, [i % n for i in samples]
         batch = {key: torch.tensor(array[rows]) for key, array in self.arrays.items()}
         batch = {key: t.to(dtype) if t.is_floating_point() else t for key, t in batch.items()}
         return LOSSES[self.net["net"]](parameters, self.net, batch)

@@ -36,22 +36,28 @@ def turned(x):
     return torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1)
 
 
-def attention(heads, q, k, v, back=False):
-    """`back`: rows see those before them alone, and keys are turned by their positions."""
+def attention(heads, q, k, v, back=False, seen=None):
+    """`back`: rows see those before them alone, and keys are turned by their positions; `seen`: keys of each sample."""
     q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     if back:
         q, k = turned(q), turned(k)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=back).transpose(1, 2).flatten(2)
+    seen = None if seen is None else seen[:, None, None]
+    return F.scaled_dot_product_attention(q, k, v, seen, is_causal=back).transpose(1, 2).flatten(2)
 
 
-def tower(p, name, sizes, x, back=False):
+def attend(p, at, sizes, x, back=False, seen=None):
+    h = layer_norm(p, at + "norm1", x)
+    z = attention(sizes["n_heads"], *(linear(p, f"{at}attn.{part}", h) for part in "qkv"), back, seen)
+    return x + linear(p, at + "attn.proj", z)
+
+
+def mlp(p, at, x):
+    return x + linear(p, at + "mlp.fc2", F.gelu(linear(p, at + "mlp.fc1", layer_norm(p, at + "norm2", x))))
+
+
+def tower(p, name, sizes, x, back=False, seen=None):
     for i in range(sizes["n_layers"]):
-        at = f"{name}.{i}."
-        h = layer_norm(p, at + "norm1", x)
-        z = attention(sizes["n_heads"], *(linear(p, f"{at}attn.{part}", h) for part in "qkv"), back)
-        x = x + linear(p, at + "attn.proj", z)
-        h = F.gelu(linear(p, at + "mlp.fc1", layer_norm(p, at + "norm2", x)))
-        x = x + linear(p, at + "mlp.fc2", h)
+        x = mlp(p, f"{name}.{i}.", attend(p, f"{name}.{i}.", sizes, x, back, seen))
     return x
 
 
@@ -84,6 +90,25 @@ def vlm(p, net, batch):
     x = tower(p, "blocks", net, torch.cat([x, F.embedding(captions, p["words.weight"])], 1), back=True)
     logits = linear(p, "head", layer_norm(p, "norm", x[:, n - 1:-1]))
     return F.cross_entropy(logits.flatten(0, 1), captions.flatten())
+
+
+def pointer(p, net, batch):
+    seen = batch["points_seen"]
+    points = linear(p, "points", batch["points"])
+    encoded = layer_norm(p, "encoder.norm", tower(p, "encoder.blocks", net, points, seen=seen))
+    read = torch.cat([points, p["begin"].expand(len(points), 1, -1)], 1)  # place n is the begin
+    x = read.take_along_dim(batch["tokens"][:, :, None], 1)
+    for i in range(net["decoder_layers"]):
+        at, cross = f"blocks.{i}.", f"blocks.{i}.cross_attn."
+        x = attend(p, at, net, x, back=True)
+        q = linear(p, cross + "q", layer_norm(p, cross + "norm", x))
+        k, v = linear(p, cross + "k", encoded), linear(p, cross + "v", encoded)
+        x = mlp(p, at, x + linear(p, cross + "proj", attention(net["n_heads"], q, k, v, seen=seen)))
+    keys = linear(p, "point.key", torch.cat([encoded, p["end"].expand(len(points), 1, -1)], 1))
+    queries = linear(p, "point.query", layer_norm(p, "norm", x))
+    scores = linear(p, "point.score", (keys[:, None] + queries[:, :, None]).tanh())[..., 0]
+    scores = scores.masked_fill(~F.pad(seen, (0, 1), value=True)[:, None], float("-inf"))
+    return F.cross_entropy(scores.flatten(0, 1), batch["targets"].flatten(), ignore_index=-100)
 
 
 def res(p, at, x, time):
@@ -202,4 +227,4 @@ def mixer(p, net, batch):
 
 
 LOSSES = {"vit": vit, "unet": unet, "dit": dit, "lstm": lstm, "mixer": mixer,
-          "two-tower": two_tower, "vlm": vlm}
+          "two-tower": two_tower, "vlm": vlm, "pointer": pointer}

@@ -1,5 +1,6 @@
 #include "fovea/kernels/activations.h"
 
+#include "fovea/kernels/gelu.h"
 #include "fovea/kernels/silu.h"
 
 namespace fovea::kernels {
@@ -24,18 +25,10 @@ struct GeluTanh {
   }
 };
 
-// The upper tail of the normal distribution: Abramowitz & Stegun 7.1.26, half of erfc(|x| / sqrt(2)).
 struct Gelu {
   FOVEA_INLINE F32 operator()(F32 x) const {
-    const F32 z = max(x, minus(x)) * F32::all(0.70710678f);
-    const F32 t = one() / mul_add(z, F32::all(0.3275911f), one());
-    F32 p = F32::all(0.5f * 1.061405429f);
-    p = mul_add(p, t, F32::all(0.5f * -1.453152027f));
-    p = mul_add(p, t, F32::all(0.5f * 1.421413741f));
-    p = mul_add(p, t, F32::all(0.5f * -0.284496736f));
-    p = mul_add(p, t, F32::all(0.5f * 0.254829592f));
-    const F32 tail = p * t * exp(minus(z * z));
-    return x * select(not_less(x, F32::zero()), one() - tail, tail);
+    F32 bell;
+    return x * normal_share(x, bell);
   }
 };
 

@@ -68,6 +68,7 @@ struct Backward {
   int32_t key_pos[kBlockKeys];
   int64_t key_at[kTilePages];  // first key of each page of the block
   int key_count[kTilePages];   // keys of each page
+  int columns = 0;             // of the pages that are there; of what is behind them nothing is read or made
 
   explicit Backward(const AttentionBackwardArgs& args) : g(args) {
     float* at = static_cast<float*>(g.scratch);
@@ -88,6 +89,7 @@ struct Backward {
 
   // Reads up to kTilePages pages from the list.
   void open_keys(int64_t first_page) {
+    columns = static_cast<int>(page_count - first_page < kTilePages ? page_count - first_page : kTilePages) * kPageKeys;
     for (int i = 0; i < kTilePages; ++i) {
       const bool there = first_page + i < page_count;
       const int64_t page = !there ? 0 : g.pages ? g.pages[first_page + i] : first_page + i;
@@ -96,16 +98,17 @@ struct Backward {
       key_count[i] = !there ? 0 : static_cast<int>(left < kPageKeys ? (left < 0 ? 0 : left) : kPageKeys);
       for (int j = 0; j < kPageKeys; ++j)
         key_pos[i * kPageKeys + j] = j < key_count[i] ? g.k_pos[key_at[i] + j] : kNoPosition;
+      if (!there) continue;
       pad_rows(g.k + key_at[i] * g.ld_k, g.ld_k, key_count[i], g.k_dim, kPageKeys, k_rows + i * kPageKeys * k_width);
       // v's rows stand where dv will: they are only needed as panels.
       pad_rows(g.v + key_at[i] * g.ld_v, g.ld_v, key_count[i], g.v_dim, kPageKeys, dv + i * kPageKeys * v_width);
     }
-    for (int col = 0; col < kBlockKeys; col += kCols) {
+    for (int col = 0; col < columns; col += kCols) {
       pack_panel<kCols>(k_rows + col * k_width, k_width, 1, kCols, g.k_dim, k_panels + col * g.k_dim);
       pack_panel<kCols>(dv + col * v_width, v_width, 1, kCols, g.v_dim, v_panels + col * g.v_dim);
     }
-    for (int64_t i = 0; i < kBlockKeys * k_width; ++i) dk[i] = 0.0f;
-    for (int64_t i = 0; i < kBlockKeys * v_width; ++i) dv[i] = 0.0f;
+    for (int64_t i = 0; i < columns * k_width; ++i) dk[i] = 0.0f;
+    for (int64_t i = 0; i < columns * v_width; ++i) dv[i] = 0.0f;
   }
 
   // 0: no row sees a key, 1: some do, 2: every row sees every key.
@@ -128,12 +131,15 @@ struct Backward {
     return 2;
   }
 
+  // Rows of register tiles that hold n.
+  static int tiled(int n) { return (n + kRows - 1) / kRows * kRows; }
+
   // p -> P in place. `whole`: every row sees every key.
   void make_pattern(int64_t first, int n, int64_t first_page, int head, bool whole) const {
     const KeyRule& rule = g.head_rules ? g.head_rules[head] : g.rule;
     const F32 scale = F32::all(g.scale);
-    if (g.softcap > 0) cap_scores();
-    for (int i = 0; i < kBlockRows; ++i) {
+    if (g.softcap > 0) cap_scores(n);
+    for (int i = 0; i < tiled(n); ++i) {
       float* row = p + i * kBlockKeys;
       uint32_t bits[kTilePages];
       for (uint32_t& b : bits) b = i < n && lse[i] > kMinusInfinity ? ~0u : 0u;
@@ -143,19 +149,21 @@ struct Backward {
         if (at < page_count) bits[page] &= g.mask[((first + i) * g.group + head) * page_count + at];
       }
       const F32 shift = F32::all(bits[0] | bits[1] | bits[2] | bits[3] ? lse[i] : 0.0f);
-      for (int c = 0; c < kBlockKeys; c += kLanes) {
+      for (int c = 0; c < columns; c += kLanes) {
         const F32::Mask seen = mask_of(bits[c / kPageKeys] >> c % kPageKeys);
         select(seen, exp(mul_add(F32::load(row + c), scale, F32::zero() - shift)), F32::zero()).store(row + c);
       }
     }
   }
   // q k -> the capped score over scale; its slope goes to ds_panels, which is free until dS is made.
-  void cap_scores() const {
+  void cap_scores(int n) const {
     const F32 to_cap = F32::all(g.scale / g.softcap), one = F32::all(1.0f), back = F32::all(g.softcap / g.scale);
-    for (int i = 0; i < kBlockRows * kBlockKeys; i += kLanes) {
-      const F32 capped = tanh(F32::load(p + i) * to_cap);
-      (one - capped * capped).store(ds_panels + i);
-      (capped * back).store(p + i);
+    for (int i = 0; i < tiled(n); ++i) {
+      for (int c = i * kBlockKeys; c < i * kBlockKeys + columns; c += kLanes) {
+        const F32 capped = tanh(F32::load(p + c) * to_cap);
+        (one - capped * capped).store(ds_panels + c);
+        (capped * back).store(p + c);
+      }
     }
   }
   void see(int32_t at, const KeyRule& rule, uint32_t* bits) const {
@@ -171,10 +179,10 @@ struct Backward {
   }
 
   // ds -> P (ds - delta), 0 where P is: a key that is not seen may hold anything.
-  void make_slopes() const {
-    for (int i = 0; i < kBlockRows; ++i) {
+  void make_slopes(int n) const {
+    for (int i = 0; i < tiled(n); ++i) {
       const F32 mean = F32::all(delta[i]);
-      for (int c = i * kBlockKeys; c < (i + 1) * kBlockKeys; c += kLanes) {
+      for (int c = i * kBlockKeys; c < i * kBlockKeys + columns; c += kLanes) {
         const F32 pattern = F32::load(p + c);
         F32 seen = pattern * (F32::load(ds + c) - mean);
         if (g.softcap > 0) seen = seen * F32::load(ds_panels + c);
@@ -186,13 +194,13 @@ struct Backward {
   void open_rows(int64_t first, int n, int head) const {
     const float *q = g.q + first * g.ld_q + head * g.k_dim, *dz = g.dz + first * g.ld_dz + head * g.v_dim,
                 *z = g.z + first * g.ld_z + head * g.v_dim;
-    pad_rows(q, g.ld_q, n, g.k_dim, kBlockRows, q_rows);
-    pad_rows(dz, g.ld_dz, n, g.v_dim, kBlockRows, dz_rows);
-    for (int row = 0; row < kBlockRows; row += kRows) {
+    pad_rows(q, g.ld_q, n, g.k_dim, tiled(n), q_rows);
+    pad_rows(dz, g.ld_dz, n, g.v_dim, tiled(n), dz_rows);
+    for (int row = 0; row < n; row += kRows) {
       pack_panel<kRows>(q_rows + row * k_width, k_width, 1, kRows, g.k_dim, q_panels + row * g.k_dim);
       pack_panel<kRows>(dz_rows + row * v_width, v_width, 1, kRows, g.v_dim, dz_panels + row * g.v_dim);
     }
-    for (int i = 0; i < kBlockRows; ++i) {
+    for (int i = 0; i < tiled(n); ++i) {
       lse[i] = kMinusInfinity, delta[i] = 0.0f;
       if (i >= n) continue;
       const int64_t at = (first + i) * g.group + head;
@@ -208,26 +216,26 @@ struct Backward {
 
   void block(int64_t first, int n, int64_t first_page, int head, bool whole) const {
     open_rows(first, n, head);
-    block_product(q_panels, kRows * g.k_dim, kRows, k_panels, kCols * g.k_dim, kCols, kBlockRows, kBlockKeys, g.k_dim,
-                  p, kBlockKeys, false);
+    block_product(q_panels, kRows * g.k_dim, kRows, k_panels, kCols * g.k_dim, kCols, tiled(n), columns, g.k_dim, p,
+                  kBlockKeys, false);
     make_pattern(first, n, first_page, head, whole);
     if (g.dv) {
-      block_product(p, kRows, kBlockKeys, dz_rows, kCols, v_width, kBlockKeys, static_cast<int>(v_width), n, dv,
-                    v_width, true);
+      block_product(p, kRows, kBlockKeys, dz_rows, kCols, v_width, columns, static_cast<int>(v_width), n, dv, v_width,
+                    true);
     }
     if (!g.dq && !g.dk) return;
-    block_product(dz_panels, kRows * g.v_dim, kRows, v_panels, kCols * g.v_dim, kCols, kBlockRows, kBlockKeys, g.v_dim,
-                  ds, kBlockKeys, false);
-    make_slopes();
+    block_product(dz_panels, kRows * g.v_dim, kRows, v_panels, kCols * g.v_dim, kCols, tiled(n), columns, g.v_dim, ds,
+                  kBlockKeys, false);
+    make_slopes(n);
     if (g.dk) {
-      block_product(ds, kRows, kBlockKeys, q_rows, kCols, k_width, kBlockKeys, static_cast<int>(k_width), n, dk,
-                    k_width, true);
+      block_product(ds, kRows, kBlockKeys, q_rows, kCols, k_width, columns, static_cast<int>(k_width), n, dk, k_width,
+                    true);
     }
     if (!g.dq) return;
-    for (int row = 0; row < kBlockRows; row += kRows)
-      pack_panel<kRows>(ds + row * kBlockKeys, kBlockKeys, 1, kRows, kBlockKeys, ds_panels + row * kBlockKeys);
-    block_product(ds_panels, kRows * kBlockKeys, kRows, k_rows, kCols, k_width, n, static_cast<int>(k_width),
-                  kBlockKeys, dq, k_width, false);
+    for (int row = 0; row < n; row += kRows)
+      pack_panel<kRows>(ds + row * kBlockKeys, kBlockKeys, 1, kRows, columns, ds_panels + row * kBlockKeys);
+    block_product(ds_panels, kRows * kBlockKeys, kRows, k_rows, kCols, k_width, n, static_cast<int>(k_width), columns,
+                  dq, k_width, false);
     add_rows(dq, k_width, n, g.k_dim, g.scale, g.dq + first * g.ld_q + head * g.k_dim, g.ld_q);
   }
 

@@ -1,6 +1,6 @@
 #include "fovea/kernels/gradients.h"
 
-#include "fovea/kernels/f32.h"
+#include "fovea/kernels/gelu.h"
 
 namespace fovea::kernels {
 namespace FOVEA_ISA_NS {
@@ -28,6 +28,26 @@ void silu_backward(const float* x, const float* dy, int64_t n, bool add, float* 
   for_vectors(0, n, [=](int64_t i, int lanes) {
     const F32 v = load(x + i, lanes);
     put(silu_slope(v, sigmoid(v)) * load(dy + i, lanes), add, dx + i, lanes);
+  });
+}
+
+void gelu_backward(const float* x, const float* dy, int64_t n, bool by_tanh, bool add, float* dx) {
+  if (!by_tanh) {
+    const F32 peak = F32::all(0.39894228f);  // 1 / sqrt(2 pi)
+    return for_vectors(0, n, [=](int64_t i, int lanes) {
+      const F32 v = load(x + i, lanes);
+      F32 bell;
+      const F32 share = normal_share(v, bell);
+      put(mul_add(v * peak, bell, share) * load(dy + i, lanes), add, dx + i, lanes);
+    });
+  }
+  // x s(u) with u = 2 sqrt(2 / pi) (x + c x^3): s + x s (1 - s) u'
+  constexpr float kTwoRoot = 1.5957691216f, kCubic = kTwoRoot * 0.044715f;
+  for_vectors(0, n, [=](int64_t i, int lanes) {
+    const F32 v = load(x + i, lanes), square = v * v;
+    const F32 s = sigmoid(v * mul_add(square, F32::all(kCubic), F32::all(kTwoRoot)));
+    const F32 slope = mul_add(square, F32::all(3 * kCubic), F32::all(kTwoRoot));
+    put(mul_add(v * slope, s * (F32::all(1.0f) - s), s) * load(dy + i, lanes), add, dx + i, lanes);
   });
 }
 
@@ -80,6 +100,23 @@ void rms_norm_backward(const float* x, const float* weight, const float* dy, flo
   });
 }
 
+void layer_norm_backward(const float* unit, const float* weight, const float* dy, float scale, int64_t n, bool add,
+                         float* dx) {
+  const F32 one = F32::all(1.0f);
+  F32 total = F32::zero(), dots = F32::zero();
+  for_vectors(0, n, [&](int64_t i, int lanes) {
+    const F32 g = load(dy + i, lanes) * (weight ? load(weight + i, lanes) : one);
+    total = total + g;
+    dots = mul_add(g, load(unit + i, lanes), dots);
+  });
+  const F32 mean = F32::all(sum(total) / static_cast<float>(n)), pull = F32::all(sum(dots) / static_cast<float>(n));
+  const F32 by = F32::all(scale);
+  for_vectors(0, n, [&](int64_t i, int lanes) {
+    const F32 g = load(dy + i, lanes) * (weight ? load(weight + i, lanes) : one);
+    put(neg_mul_add(load(unit + i, lanes), pull, g - mean) * by, add, dx + i, lanes);
+  });
+}
+
 void add_product(const float* a, const float* b, int64_t n, float* y) {
   for_vectors(0, n, [=](int64_t i, int lanes) {
     const F32 product = mul_add(load(a + i, lanes), load(b + i, lanes), load(y + i, lanes));
@@ -89,10 +126,12 @@ void add_product(const float* a, const float* b, int64_t n, float* y) {
 
 }  // namespace
 FOVEA_KERNEL(silu_backward)
+FOVEA_KERNEL(gelu_backward)
 FOVEA_KERNEL(swiglu_backward)
 FOVEA_KERNEL(exp_sum)
 FOVEA_KERNEL(exp_scaled)
 FOVEA_KERNEL(rms_norm_backward)
+FOVEA_KERNEL(layer_norm_backward)
 FOVEA_KERNEL(add_product)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

@@ -11,6 +11,9 @@ namespace fovea::kernels {
 // dx = silu'(x) dy, with silu'(x) = s (1 + x (1 - s)), s = 1 / (1 + e^-x)
 extern Dispatched<void(const float* x, const float* dy, int64_t n, bool add, float* dx)> silu_backward;
 
+// dx = gelu'(x) dy, of x Phi(x) or, where `by_tanh`, of its tanh form (activations.h)
+extern Dispatched<void(const float* x, const float* dy, int64_t n, bool by_tanh, bool add, float* dx)> gelu_backward;
+
 // dgate = silu'(gate) up dy, dup = silu(gate) dy; an output may be null.
 struct SwigluBackward {
   const float *gate = nullptr, *up = nullptr, *dy = nullptr;
@@ -28,6 +31,12 @@ extern Dispatched<void(const float* x, int64_t n, float top, float factor, bool 
 extern Dispatched<void(const float* x, const float* weight, const float* dy, float scale, int64_t n, bool add,
                        float* dx)>
     rms_norm_backward;
+
+// dx = (g - mean(g) - unit mean(g unit)) scale with g as above: of layer norm and its like, unit the normed row and
+// scale what it was multiplied by.
+extern Dispatched<void(const float* unit, const float* weight, const float* dy, float scale, int64_t n, bool add,
+                       float* dx)>
+    layer_norm_backward;
 
 // y += a b
 extern Dispatched<void(const float* a, const float* b, int64_t n, float* y)> add_product;

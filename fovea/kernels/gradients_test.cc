@@ -59,6 +59,23 @@ TEST_P(Gradients, OfSilu) {
          [&](size_t, size_t i) { return slope(a_[i + 1]) * dy_[i + 1]; });
 }
 
+TEST_P(Gradients, OfGelu) {
+  for (const bool by_tanh : {false, true}) {
+    const auto gelu = [by_tanh](double x) {
+      if (!by_tanh) return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+      return x / 2 * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    };
+    expect([&](int64_t n, bool add, float* out) { gelu_backward(a_.data() + 1, dy_.data() + 1, n, by_tanh, add, out); },
+           [&](size_t, size_t i) { return (gelu(a_[i + 1] + 1e-4) - gelu(a_[i + 1] - 1e-4)) / 2e-4 * dy_[i + 1]; },
+           3e-6);
+    const float far[] = {1e4f, -1e4f}, one[] = {1, 1};
+    float out[2];
+    gelu_backward(far, one, 2, by_tanh, false, out);
+    EXPECT_EQ(out[0], 1.0f);
+    EXPECT_NEAR(out[1], 0.0f, 1e-6);
+  }
+}
+
 TEST_P(Gradients, OfSwiglu) {
   const auto args = [&](float* dgate, float* dup, bool add) {
     return SwigluBackward{a_.data() + 1, b_.data() + 1, dy_.data() + 1, dgate, dup, add, add};
@@ -94,6 +111,24 @@ TEST_P(Gradients, OfTheNorm) {
           double mean = 0;
           for (size_t j = 0; j < n; ++j) mean += g(j) * a_[j + 1] / static_cast<double>(n);
           return g(i) / scale - a_[i + 1] * mean / std::pow(double{scale}, 3);
+        },
+        1e-5);
+  }
+}
+
+TEST_P(Gradients, OfLayerNorm) {
+  for (const bool weighted : {false, true}) {
+    const auto g = [&](size_t i) { return double{dy_[i + 1]} * (weighted ? b_[i + 1] : 1.0f); };
+    expect(
+        [&](int64_t n, bool add, float* out) {
+          layer_norm_backward(a_.data() + 1, weighted ? b_.data() + 1 : nullptr, dy_.data() + 1, 0.6f, n, add, out);
+        },
+        [&](size_t n, size_t i) {
+          double mean = 0, pull = 0;
+          for (size_t j = 0; j < n; ++j) {
+            mean += g(j) / static_cast<double>(n), pull += g(j) * a_[j + 1] / static_cast<double>(n);
+          }
+          return (g(i) - mean - a_[i + 1] * pull) * 0.6f;
         },
         1e-5);
   }

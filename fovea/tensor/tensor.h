@@ -13,7 +13,7 @@
 
 namespace fovea::tensor {
 
-inline constexpr int kMaxRank = 4;
+inline constexpr int kMaxRank = 6;
 
 class Shape {
  public:

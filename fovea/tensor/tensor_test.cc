@@ -16,6 +16,8 @@ TEST(Shape, CountsElementsAndPrintsItself) {
   EXPECT_EQ(Shape({3, 4})[-1], 4);
   EXPECT_EQ(Shape({3, 4}).to_string(), "[3, 4]");
   EXPECT_THROW(Shape({-1}), CheckFailed);
+  EXPECT_EQ(Shape({2, 3, 1, 4, 1, 5}).elements(), 120);
+  EXPECT_THROW(Shape({1, 1, 1, 1, 1, 1, 1}), CheckFailed);
 }
 
 TEST(Tensor, CopiesAndViewsShareTheirValues) {

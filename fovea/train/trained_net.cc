@@ -219,7 +219,7 @@ Result<std::vector<std::pair<std::string, Tensor>>> capture(const TrainedNet& tr
                           "(--samples 1)",
                           name, all[0].shape().to_string(), one.shape().to_string());
     }
-    if (dims.size() == tensor::kMaxRank && dims[0] == 1) {
+    if (dims.size() == 4 && dims[0] == 1) {
       dims[0] = n;  // a batch of one picture
     } else {
       dims.insert(dims.begin(), n);

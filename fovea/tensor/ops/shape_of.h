@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <string_view>
 
 #include "fovea/base/check.h"
@@ -10,13 +11,8 @@
 namespace fovea::tensor {
 
 inline Shape shape_of(const std::array<int64_t, kMaxRank>& d, int rank) {
-  switch (rank) {
-    case 0: return {1};  // nothing is left of a vector but one value
-    case 1: return {d[0]};
-    case 2: return {d[0], d[1]};
-    case 3: return {d[0], d[1], d[2]};
-    default: return {d[0], d[1], d[2], d[3]};
-  }
+  if (rank == 0) return {1};  // nothing is left of a vector but one value
+  return Shape(std::span(d).first(static_cast<size_t>(rank)));
 }
 
 inline std::array<int64_t, kMaxRank> dims_of(const Shape& shape) {

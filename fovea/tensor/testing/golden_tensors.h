@@ -26,15 +26,6 @@ struct GoldenTensors {
   std::map<std::string, Tensor> tensors;
 };
 
-inline Shape shape_of_dims(const std::vector<int64_t>& d) {
-  switch (d.size()) {
-    case 1: return {d[0]};
-    case 2: return {d[0], d[1]};
-    case 3: return {d[0], d[1], d[2]};
-    default: return {d.at(0), d.at(1), d.at(2), d.at(3)};
-  }
-}
-
 inline void read_golden_tensors(const std::string& name, GoldenTensors& golden) {
   std::ifstream file(source_dir() + "/tests/golden/" + name, std::ios::binary);
   ASSERT_TRUE(file) << "tests/golden/" << name << " is missing";
@@ -44,7 +35,7 @@ inline void read_golden_tensors(const std::string& name, GoldenTensors& golden) 
   std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
   golden.header = nlohmann::json::parse(bytes.substr(sizeof header_bytes, header_bytes));
   for (const auto& entry : golden.header["tensors"]) {
-    Tensor t = Tensor::empty(shape_of_dims(entry["shape"].get<std::vector<int64_t>>()));
+    Tensor t = Tensor::empty(Shape(std::span<const int64_t>(entry["shape"].get<std::vector<int64_t>>())));
     const size_t at = sizeof header_bytes + header_bytes + entry["at"].get<size_t>() * sizeof(float);
     const size_t n = static_cast<size_t>(t.elements()) * sizeof(float);
     ASSERT_LE(at + n, bytes.size());

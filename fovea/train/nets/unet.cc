@@ -167,10 +167,7 @@ class Unet final : public TaskNet {
   Tensor predict(const Tensor& images, const std::vector<int32_t>& times, const std::vector<Sample>& samples,
                  const Pass& pass) const {
     const Tensor time = tensor::silu(time2_(tensor::silu(time1_(sines_of(times, width_)))));
-    std::vector<Tensor> captions;
-    for (const Sample& sample : samples) {
-      if (vocab_size_ > 0) captions.push_back(tensor::embed(words_, sample.tokens));
-    }
+    const Captions captions = captions_of(samples);
     Tensor x = first_(images);
     std::vector<Tensor> skips;
     for (const Down& down : downs_) {
@@ -189,7 +186,24 @@ class Unet final : public TaskNet {
     return last_(tensor::silu(last_norm_(x)));
   }
 
-  Tensor attend(const Places& p, const Tensor& x, const std::vector<Tensor>& captions, const Pass& pass) const {
+  // Of all samples, one after the other; those of sample i end before ends[i]. None: no net of captions.
+  struct Captions {
+    Tensor words = {};
+    std::vector<int64_t> ends = {};
+  };
+  Captions captions_of(const std::vector<Sample>& samples) const {
+    if (vocab_size_ == 0) return {};
+    Captions out;
+    std::vector<int32_t> tokens;
+    for (const Sample& sample : samples) {
+      tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
+      out.ends.push_back(static_cast<int64_t>(tokens.size()));
+    }
+    out.words = tensor::embed(words_, tokens);
+    return out;
+  }
+
+  Tensor attend(const Places& p, const Tensor& x, const Captions& captions, const Pass& pass) const {
     const int64_t batch = x.dim(0), d = x.dim(1), h = x.dim(2), w = x.dim(3), n = h * w;
     const auto heads = [&](const Tensor& rows) { return tensor::split_heads(rows, heads_); };
     Tensor y = tensor::reshape(tensor::permute(p.norm(x), {0, 2, 3, 1}), {batch * n, d});
@@ -201,15 +215,18 @@ class Unet final : public TaskNet {
           p.layer, {.q = heads(p.self.q(in)), .k = heads(p.self.k(in)), .v = heads(p.self.v(in)), .x = y, .h = in});
       y = tensor::add(y, pass.hooks(Site::kAttnOut, p.layer, p.self.out(tensor::merge_heads(z))));
     }
-    if (!captions.empty()) {
-      const Tensor q = p.cross.q(p.cross.norm(y));
+    if (captions.words.defined()) {
+      const Tensor q = heads(p.cross.q(p.cross.norm(y)));
+      const Tensor k = heads(p.cross.k(captions.words)), v = heads(p.cross.v(captions.words));
       std::vector<Tensor> parts;
       const attention::Batch one = rows(1, n);
       for (int64_t i = 0; i < batch; ++i) {
-        const Tensor& caption = captions[static_cast<size_t>(i)];
+        const int64_t begin = i == 0 ? 0 : captions.ends[static_cast<size_t>(i - 1)],
+                      end = captions.ends[static_cast<size_t>(i)];
         attention::Attend attend(attend_context(one, pass));
-        parts.push_back(tensor::merge_heads(attend.cross(p.layer + 1, heads(tensor::slice(q, 0, i * n, (i + 1) * n)),
-                                                         heads(p.cross.k(caption)), heads(p.cross.v(caption)))));
+        parts.push_back(
+            tensor::merge_heads(attend.cross(p.layer + 1, tensor::slice(q, 0, i * n, (i + 1) * n),
+                                             tensor::slice(k, 0, begin, end), tensor::slice(v, 0, begin, end))));
       }
       y = tensor::add(y, pass.hooks(Site::kCrossAttnOut, p.layer + 1, p.cross.out(tensor::concat(parts, 0))));
     }

@@ -83,6 +83,15 @@ struct Rows {
   }
 };
 
+// fn(i) for every run: many go beside each other, few share the threads one after the other.
+template <typename Fn>
+void each_run(const std::vector<Run>& runs, const Fn& fn) {
+  const auto n = static_cast<int64_t>(runs.size());
+  const auto one = [&](int64_t i, int) { fn(static_cast<size_t>(i)); };
+  if (n >= 2 * pool().size()) return pool().for_each(n, one);
+  for (int64_t i = 0; i < n; ++i) one(i, 0);
+}
+
 constexpr int32_t kAfterAll = kernels::kNoPosition - 1;  // sees every key
 
 std::vector<int32_t> query_positions(const Run& run, bool causal) {
@@ -143,18 +152,18 @@ struct Kept {
   Tensor q, k, v, z;
 };
 
-void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
+// `into`: gradients of q, k and v, null where none is wanted.
+void backward(const Kept& kept, const Run& run, const Tensor& lse, const Tensor& z_grad, Tensor* const (&into)[3]) {
   const AttentionSizes& sizes = kept.sizes;
   const int group = sizes.group();
   const Rows q(kept.q, run, sizes.n_heads, sizes.k_dim), k(kept.k, run, sizes.n_kv_heads, sizes.k_dim),
       v(kept.v, run, sizes.n_kv_heads, sizes.v_dim), z(kept.z, run, sizes.n_heads, sizes.v_dim),
-      dz(t.grad(kept.z), run, sizes.n_heads, sizes.v_dim);
+      dz(z_grad, run, sizes.n_heads, sizes.v_dim);
   const std::vector<int32_t> at = query_positions(run, kept.options.causal);
-  const Tensor* values[] = {&kept.q, &kept.k, &kept.v};
   Rows grads[3];
   for (int i = 0; i < 3; ++i) {
-    if (!t.needs_grad(*values[i])) continue;
-    Tensor& grad = t.grad(*values[i]);
+    if (!into[i]) continue;
+    const Tensor& grad = *into[i];
     const int64_t heads = i == 0 ? sizes.n_heads : sizes.n_kv_heads;  // a sum of its own for each: threads write them
     if (run.in_place && grad.dim(1) == heads) {
       grads[i] = Rows(grad, run, heads, grad.dim(2));
@@ -181,7 +190,7 @@ void backward(Tape& t, const Kept& kept, const Run& run, const Tensor& lse) {
     kernels::attention_backward(args);
   });
   for (int i = 0; i < 3; ++i) {
-    if (grads[i].data) grads[i].put_back(t.grad(*values[i]), run);
+    if (grads[i].data) grads[i].put_back(*into[i], run);
   }
 }
 
@@ -206,11 +215,15 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, std::span<co
   kept->options = options;
   kept->runs = runs_of(positions, sequences);
   Tensor z = Tensor::empty({q.dim(0), q.dim(1), v.dim(2)});
-  for (const Run& run : kept->runs) kept->lse.push_back(forward(run, kept->sizes, options, q, k, v, z));
+  kept->lse.resize(kept->runs.size());
+  each_run(kept->runs, [&](size_t i) { kept->lse[i] = forward(kept->runs[i], kept->sizes, options, q, k, v, z); });
   if (Tape* tape = current_tape()) {
     kept->q = q, kept->k = k, kept->v = v, kept->z = z;
     tape->record(z, {q, k, v}, [kept = std::shared_ptr<const Kept>(std::move(kept))](Tape& t) {
-      for (size_t i = 0; i < kept->runs.size(); ++i) backward(t, *kept, kept->runs[i], kept->lse[i]);
+      const auto grad = [&t](const Tensor& x) { return t.needs_grad(x) ? &t.grad(x) : nullptr; };
+      Tensor* const into[] = {grad(kept->q), grad(kept->k), grad(kept->v)};
+      const Tensor& dz = t.grad(kept->z);
+      each_run(kept->runs, [&](size_t i) { backward(*kept, kept->runs[i], kept->lse[i], dz, into); });
     });
   }
   return z;

@@ -44,7 +44,8 @@ void each_part(const Parts& p, const Fn& fn) {
   }
 }
 
-void forward(const Parts& p, const float* x, const float* w, const float* bias, float* y) {
+// y = w columns(x) + bias, or y += w columns(x).
+void forward(const Parts& p, const float* x, const float* w, const float* bias, float* y, bool onto = false) {
   each_part(p, [&](int64_t part, bool alone, float* held) {
     float* out = y + p.output(part);
     for (int64_t o = 0; o < p.outputs && bias; ++o)
@@ -58,12 +59,35 @@ void forward(const Parts& p, const float* x, const float* w, const float* bias, 
                     .ld_b = p.c.places(),
                     .c = out,
                     .ld_c = p.c.places(),
-                    .accumulate = bias != nullptr});
+                    .accumulate = onto || bias});
   });
+}
+
+// With windows one pixel apart dx is a convolution too, of dy with w turned round: it reads dy where it would add to
+// places that overlap. False where the pad is too wide for that.
+bool backward_turned(const Parts& p, const float* w, const float* dy, float* dx) {
+  const auto& [size, stride, pad, dilation] = p.c.window;
+  const HeightWidth back(dilation.h * (size.h - 1) - pad.h, dilation.w * (size.w - 1) - pad.w);
+  if (stride.h != 1 || stride.w != 1 || back.h < 0 || back.w < 0 || p.c.is_image()) return false;
+  const int64_t channels = p.c.channels, area = size.h * size.w;
+  Tensor turned = Tensor::empty({p.groups, channels, p.outputs, area});
+  for (int64_t g = 0; g < p.groups; ++g) {
+    for (int64_t o = 0; o < p.outputs; ++o) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const float* from = w + ((g * p.outputs + o) * channels + c) * area;
+        std::reverse_copy(from, from + area, turned.data() + ((g * channels + c) * p.outputs + o) * area);
+      }
+    }
+  }
+  const Window window{.size = size, .pad = back, .dilation = dilation};
+  const Parts swapped{Columns(p.outputs, p.c.out_h, p.c.out_w, window, "conv2d"), p.batch, p.groups, channels};
+  forward(swapped, dy, turned.data(), nullptr, dx, true);
+  return true;
 }
 
 // dx += columns back of w^T dy
 void backward_to_input(const Parts& p, const float* w, const float* dy, float* dx) {
+  if (backward_turned(p, w, dy, dx)) return;
   each_part(p, [&](int64_t part, bool alone, float* held) {
     float* image = dx + p.input(part);
     kernels::sgemm({.m = p.c.rows(),
@@ -83,20 +107,38 @@ void backward_to_input(const Parts& p, const float* w, const float* dy, float* d
   });
 }
 
-// dw += dy columns^T, images in rising order
+// dw += dy columns^T, images in rising order: some of them side by side, as one product.
 void backward_to_weights(const Parts& p, const float* x, const float* dy, float* dw) {
-  Tensor held = Tensor::empty({p.c.is_image() ? 0 : p.matrix()});
-  for (int64_t part = 0; part < p.count(); ++part) {
+  constexpr int64_t kMostFloats = 1 << 20;  // of their columns
+  const int64_t places = p.c.places(), rows = p.c.rows();
+  const int64_t some = std::max<int64_t>(1, std::min(p.batch, kMostFloats / p.matrix()));
+  Tensor columns = Tensor::empty({rows, some * places}), slopes = Tensor::empty({p.outputs, some * places});
+  for (int64_t task = 0; task < (p.batch + some - 1) / some * p.groups; ++task) {
+    const int64_t group = task % p.groups, first = task / p.groups * some, n = std::min(some, p.batch - first);
+    for_rows(n * rows, places, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t image = i / rows;
+        p.c.take(x + p.input((first + image) * p.groups + group), i % rows, i % rows + 1,
+                 columns.data() + image * places, n * places);
+      }
+    });
+    for_rows(n * p.outputs, places, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t image = i / p.outputs, o = i % p.outputs;
+        std::copy_n(dy + p.output((first + image) * p.groups + group) + o * places, places,
+                    slopes.data() + (o * n + image) * places);
+      }
+    });
     kernels::sgemm({.m = p.outputs,
-                    .n = p.c.rows(),
-                    .k = p.c.places(),
-                    .a = dy + p.output(part),
-                    .ld_a = p.c.places(),
-                    .b = columns_of(p, x, part, false, held.data()),
-                    .ld_b = p.c.places(),
+                    .n = rows,
+                    .k = n * places,
+                    .a = slopes.data(),
+                    .ld_a = n * places,
+                    .b = columns.data(),
+                    .ld_b = n * places,
                     .b_transposed = true,
-                    .c = dw + part % p.groups * p.outputs * p.c.rows(),
-                    .ld_c = p.c.rows(),
+                    .c = dw + group * p.outputs * rows,
+                    .ld_c = rows,
                     .accumulate = true});
   }
 }

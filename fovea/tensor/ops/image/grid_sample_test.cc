@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,7 @@
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace grid_sample_test {
@@ -32,6 +34,30 @@ TEST(GridSample, APointThatIsNoNumberIsOutside) {
   const Tensor grid = Tensor::from({1, 1, 3, 2}, std::vector<float>{NAN, 0, infinite, 0, 0, -infinite});
   const Tensor y = grid_sample(x, grid);
   for (const float v : y.values()) EXPECT_EQ(v, 0.0f);
+}
+
+// The sum of all pixels, each with a tent of width 1 along both sides.
+TEST(GridSample, IsItsEquationAtOddSizes) {
+  const Tensor x = random_tensor({2, 3, 5, 7}, 1), grid = random_tensor({2, 4, 3, 2}, 2, 0.7);
+  for (const bool aligned : {false, true}) {
+    expect_is(
+        grid_sample(x, grid, aligned), {2, 3, 4, 3},
+        [&](int64_t i) {
+          const float* at = grid.data() + (i / 36 * 12 + i % 12) * 2;
+          const auto place = [aligned](double g, double n) {
+            return aligned ? (g + 1) / 2 * (n - 1) : ((g + 1) * n - 1) / 2;
+          };
+          const double across = place(at[0], 7), down = place(at[1], 5);
+          double sum = 0;
+          for (int64_t p = 0; p < 35; ++p) {
+            const double tent_x = std::max(0.0, 1 - std::abs(across - static_cast<double>(p % 7)));
+            const double tent_y = std::max(0.0, 1 - std::abs(down - static_cast<double>(p / 7)));
+            sum += tent_x * tent_y * at4(x, i / 36, i / 12 % 3, p / 7, p % 7);
+          }
+          return sum;
+        },
+        1e-4);  // the place of a pixel rounds at 7 / 2^24
+  }
 }
 
 // Points within the cells of pixels, so that no difference crosses an edge between them.

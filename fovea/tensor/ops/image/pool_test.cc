@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace pool_test {
@@ -28,6 +31,32 @@ TEST(Pool, OutsideIsNeverTheLargestAndCountsInAMeanWhereAsked) {
   EXPECT_EQ(max_pool(x, window).data()[0], -8.0f);
   EXPECT_FLOAT_EQ(mean_pool(x, window).data()[0], -8.0f / 9);
   EXPECT_EQ(mean_pool(x, window, Outside::kLeftOut).data()[0], -8.0f);
+}
+
+TEST(Pool, IsItsEquationAtOddSizes) {
+  for (const Window& w : {Window{.size = {1, 3}}, Window{.size = {3, 2}, .stride = {2, 1}, .pad = {1, 0}},
+                          Window{.size = 3, .stride = {1, 2}, .pad = 1, .dilation = {1, 2}}}) {
+    const Tensor x = random_tensor({2, 3, 7, 9}, 1);
+    const int64_t h = (7 + 2 * w.pad.h - w.dilation.h * (w.size.h - 1) - 1) / w.stride.h + 1;
+    const int64_t wide = (9 + 2 * w.pad.w - w.dilation.w * (w.size.w - 1) - 1) / w.stride.w + 1;
+    double most = 0, sum = 0;
+    int64_t inside = 0;
+    const auto look = [&](int64_t i) {  // at the window of element i
+      most = -1e30, sum = 0, inside = 0;
+      for (int64_t k = 0; k < w.size.h * w.size.w; ++k) {
+        const int64_t row = i / wide % h * w.stride.h + k / w.size.w * w.dilation.h - w.pad.h;
+        const int64_t column = i % wide * w.stride.w + k % w.size.w * w.dilation.w - w.pad.w;
+        if (row < 0 || row >= 7 || column < 0 || column >= 9) continue;
+        const double v = at4(x, i / (wide * h * 3), i / (wide * h) % 3, row, column);
+        most = std::max(most, v), sum += v, ++inside;
+      }
+    };
+    const auto area = static_cast<double>(w.size.h * w.size.w);
+    expect_is(max_pool(x, w), {2, 3, h, wide}, [&](int64_t i) { return look(i), most; });
+    expect_is(mean_pool(x, w), {2, 3, h, wide}, [&](int64_t i) { return look(i), sum / area; });
+    expect_is(mean_pool(x, w, Outside::kLeftOut), {2, 3, h, wide},
+              [&](int64_t i) { return look(i), sum / static_cast<double>(inside); });
+  }
 }
 
 TEST(Pool, GradientsMeetFiniteDifferences) {

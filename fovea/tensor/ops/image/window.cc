@@ -49,9 +49,35 @@ void Columns::each_row(int64_t row, const Fn& fn) const {
   }
 }
 
-void Columns::take(const float* image, int64_t row_begin, int64_t row_end, float* matrix) const {
+// Windows one pixel apart, as many along a line as it has pixels: a row is its channel moved by some pixels, and zero
+// where that comes from another line.
+void Columns::take_moved(const float* image, int64_t row, float* to) const {
+  const int64_t j = row % window.size.w, i = row / window.size.w % window.size.h;
+  const float* channel = image + row / (window.size.w * window.size.h) * pixels();
+  const int64_t across = j * window.dilation.w - window.pad.w, down = i * window.dilation.h - window.pad.h;
+  const int64_t first_line = std::clamp<int64_t>(-down, 0, out_h),
+                last_line = std::clamp(height - down, first_line, out_h);
+  const int64_t shift = down * width + across;
+  const int64_t begin = std::clamp(-shift, first_line * width, last_line * width);
+  const int64_t end = std::clamp(pixels() - shift, begin, last_line * width);
+  std::fill_n(to, begin, 0.0f);
+  std::copy_n(channel + begin + shift, end - begin, to + begin);
+  std::fill_n(to + end, places() - end, 0.0f);
+  const int64_t left = std::clamp<int64_t>(-across, 0, width), right = std::clamp<int64_t>(width - across, left, width);
+  for (int64_t line = first_line; line < last_line; ++line) {
+    for (int64_t x = 0; x < left; ++x) to[line * width + x] = 0.0f;
+    for (int64_t x = right; x < width; ++x) to[line * width + x] = 0.0f;
+  }
+}
+
+void Columns::take(const float* image, int64_t row_begin, int64_t row_end, float* matrix, int64_t ld) const {
+  const bool moved = window.stride.h == 1 && window.stride.w == 1 && out_w == width;
   for (int64_t row = row_begin; row < row_end; ++row) {
-    float* to = matrix + row * places();
+    float* to = matrix + row * ld;
+    if (moved) {
+      take_moved(image, row, to);
+      continue;
+    }
     each_row(row, [&](int64_t at, int64_t pixel, int64_t begin, int64_t end) {
       std::fill_n(to + at, begin, 0.0f);
       if (window.stride.w == 1) {

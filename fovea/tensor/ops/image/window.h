@@ -32,13 +32,17 @@ struct Columns {
   int64_t pixels() const { return height * width; }
   bool is_image() const;  // the matrix has the bytes of the image
 
-  void take(const float* image, int64_t row_begin, int64_t row_end, float* matrix) const;
+  void take(const float* image, int64_t row_begin, int64_t row_end, float* matrix) const {
+    take(image, row_begin, row_end, matrix, places());
+  }
+  void take(const float* image, int64_t row_begin, int64_t row_end, float* matrix, int64_t ld) const;  // rows ld apart
   // image += the matrix put back, of some channels; one order of sums.
   void add_back(const float* matrix, int64_t channel_begin, int64_t channel_end, float* image) const;
 
  private:
   template <typename Fn>
   void each_row(int64_t row, const Fn& fn) const;
+  void take_moved(const float* image, int64_t row, float* to) const;
 };
 
 }  // namespace fovea::tensor

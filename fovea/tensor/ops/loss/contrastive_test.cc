@@ -7,6 +7,7 @@
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace contrastive_test {
@@ -25,6 +26,37 @@ TEST(Contrastive, OfRowsThatAreAllAlikeIsLogOfTheirNumber) {
 TEST(Contrastive, OfPairsAtRightAnglesIsNearZero) {
   const Tensor x = Tensor::from({2, 2}, std::vector<float>{3, 0, 0, 0.1f});
   EXPECT_NEAR(contrastive_loss(x, x, one(20)).data()[0], 0, 1e-8);  // e^-20 is below the rounding of 1
+}
+
+// The sum over rows of -log softmax(scale cos(a[i], b[.]))[i], in double.
+double twin(const Tensor& a, const Tensor& b, double scale) {
+  const int64_t n = a.dim(0), d = a.dim(1);
+  const auto dot = [d](const Tensor& x, int64_t i, const Tensor& y, int64_t j) {
+    double sum = 0;
+    for (int64_t c = 0; c < d; ++c) sum += double{x.data()[i * d + c]} * y.data()[j * d + c];
+    return sum;
+  };
+  double loss = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto score = [&](int64_t j) {
+      return scale * dot(a, i, b, j) / std::sqrt(dot(a, i, a, i) * dot(b, j, b, j));
+    };
+    double sum = 0;
+    for (int64_t j = 0; j < n; ++j) sum += std::exp(score(j));
+    loss += std::log(sum) - score(i);
+  }
+  return loss;
+}
+
+TEST(Contrastive, IsItsEquationAtOddSizes) {
+  for (const int64_t n : {1, 3, 17}) {
+    for (const int64_t d : {1, 9, 33}) {
+      const Tensor a = random_tensor({n, d}, 1), b = random_tensor({n, d}, 2);
+      expect_is(info_nce(a, b, one(3)), {1}, [&](int64_t) { return twin(a, b, 3); });
+      expect_is(contrastive_loss(a, b, one(3)), {1},
+                [&](int64_t) { return (twin(a, b, 3) + twin(b, a, 3)) / static_cast<double>(2 * n); });
+    }
+  }
 }
 
 TEST(Contrastive, GradientsMeetFiniteDifferences) {

@@ -28,6 +28,16 @@ TEST(Binary, SpreadsOverDimensionsInTheMiddle) {
               ElementsAre(0, 0, 2, 2, 0, 0, 2, 2));
 }
 
+TEST(Binary, SpreadsOverSixDimensions) {
+  const Tensor a = random_tensor({2, 3, 1, 2, 4, 3}, 1), b = random_tensor({2, 1, 1, 2, 1, 3}, 2);
+  const Tensor y = mul_spread(a, b);
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    const int64_t at = i / 72 * 6 + i / 12 % 2 * 3 + i % 3;  // of b: dimensions 0, 3 and 5
+    ASSERT_EQ(y.data()[i], a.data()[i] * b.data()[at]) << i;
+  }
+  expect_gradients({a, b}, [&] { return mul_spread(a, b); });
+}
+
 TEST(Binary, RefusesWhatDoesNotSpread) {
   EXPECT_THROW(sub(Tensor::zeros({2, 3}), Tensor::zeros({2})), CheckFailed);
   EXPECT_THROW(sub(Tensor::zeros({3}), Tensor::zeros({2, 3})), CheckFailed);

@@ -10,13 +10,14 @@ namespace fovea::tensor {
 
 enum class SlopeOf { kInput, kOutput };
 
-// `f` takes many at once: f(x, n, y).
 template <SlopeOf kOf = SlopeOf::kInput, typename F, typename Slope>
-Tensor map_all(const Tensor& x, F f, Slope slope) {
+Tensor map(const Tensor& x, F f, Slope slope) {
   Tensor y = Tensor::empty(x.shape());
   const float* in = x.data();
   float* out = y.data();
-  for_elements(x.elements(), [&](int64_t begin, int64_t end) { f(in + begin, end - begin, out + begin); });
+  for_elements(x.elements(), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = f(in[i]);
+  });
   if (Tape* tape = current_tape()) {
     tape->record(y, {x}, [kept = kOf == SlopeOf::kOutput ? y : x, x = ValueId(x), y = ValueId(y), slope](Tape& t) {
       bool first = false;
@@ -31,16 +32,6 @@ Tensor map_all(const Tensor& x, F f, Slope slope) {
     });
   }
   return y;
-}
-
-template <SlopeOf kOf = SlopeOf::kInput, typename F, typename Slope>
-Tensor map(const Tensor& x, F f, Slope slope) {
-  return map_all<kOf>(
-      x,
-      [f](const float* in, int64_t n, float* out) {
-        for (int64_t i = 0; i < n; ++i) out[i] = f(in[i]);
-      },
-      slope);
 }
 
 }  // namespace fovea::tensor

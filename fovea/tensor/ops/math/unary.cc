@@ -2,25 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/activations.h"
+#include "fovea/kernels/gradients.h"
 #include "fovea/tensor/ops/math/map.h"
 
 namespace fovea::tensor {
 namespace {
 
 float sigmoid_of(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-
-// The inner function of gelu's tanh form, and its slope.
-constexpr float kCubic = 0.044715f;
-const float kRoot = std::sqrt(2.0f / std::numbers::pi_v<float>);
-float inner(float x) { return kRoot * (x + kCubic * x * x * x); }
-float inner_slope(float x) { return kRoot * (1 + 3 * kCubic * x * x); }
-
-float phi(float x) { return 0.5f * (1 + std::erf(x * std::numbers::sqrt2_v<float> / 2)); }
-float density(float x) { return std::exp(-0.5f * x * x) / std::sqrt(2 * std::numbers::pi_v<float>); }
 
 constexpr float kQuick = 1.702f;
 
@@ -65,26 +56,34 @@ Tensor softplus(const Tensor& x) {
 }
 
 Tensor gelu(const Tensor& x, Gelu kind) {
-  const auto by = [](kernels::Activation act) {
-    return [act](const float* in, int64_t n, float* out) { kernels::activate(act, in, n, out); };
-  };
-  switch (kind) {
-    case Gelu::kErf: return map_all(x, by(kernels::Activation::kGelu), [](float v) { return phi(v) + v * density(v); });
-    case Gelu::kTanh:
-      return map_all(x, by(kernels::Activation::kGeluTanh), [](float v) {
-        const float th = std::tanh(inner(v));
-        return 0.5f * (1 + th) + 0.5f * v * (1 - th * th) * inner_slope(v);
-      });
-    case Gelu::kQuick:
-      return map(
-          x, [](float v) { return v * sigmoid_of(kQuick * v); },
-          [](float v) {
-            const float s = sigmoid_of(kQuick * v);
-            return s + kQuick * v * s * (1 - s);
-          });
+  if (kind == Gelu::kQuick) {
+    return map(
+        x, [](float v) { return v * sigmoid_of(kQuick * v); },
+        [](float v) {
+          const float s = sigmoid_of(kQuick * v);
+          return s + kQuick * v * s * (1 - s);
+        });
   }
-  FOVEA_CHECK(false, "gelu: there is no kind {}", static_cast<int>(kind));
-  return {};
+  FOVEA_CHECK(kind == Gelu::kErf || kind == Gelu::kTanh, "gelu: there is no kind {}", static_cast<int>(kind));
+  const bool by_tanh = kind == Gelu::kTanh;
+  Tensor y = Tensor::empty(x.shape());
+  const float* in = x.data();
+  float* out = y.data();
+  for_elements(x.elements(), [&](int64_t begin, int64_t end) {
+    const auto act = by_tanh ? kernels::Activation::kGeluTanh : kernels::Activation::kGelu;
+    kernels::activate(act, in + begin, end - begin, out + begin);
+  });
+  if (Tape* tape = current_tape()) {
+    tape->record(y, {x}, [x, by_tanh, y = ValueId(y)](Tape& t) {
+      bool first = false;
+      const float *v = x.data(), *dy = t.grad(y).data();
+      float* dx = t.grad(x, first).data();
+      for_elements(x.elements(), [&](int64_t begin, int64_t end) {
+        kernels::gelu_backward(v + begin, dy + begin, end - begin, by_tanh, !first, dx + begin);
+      });
+    });
+  }
+  return y;
 }
 
 Tensor clamp(const Tensor& x, float least, float most) {

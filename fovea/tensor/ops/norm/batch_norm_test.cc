@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace batch_norm_test {
@@ -25,6 +28,21 @@ TEST(BatchNorm, HasMeanZeroAndVarianceOneInEachChannel) {
     EXPECT_NEAR(sum / 35, 0, 1e-6);
     EXPECT_NEAR(squares / 35, 1, 1e-5);
     EXPECT_NEAR(seen.mean.data()[c], mean, 1e-6);
+  }
+}
+
+TEST(BatchNorm, IsItsEquationAtOddSizes) {
+  for (const int64_t places : {1, 3, 17}) {
+    const Tensor x = random_tensor({5, 3, places}, 1, 3.0), w = random_tensor({3}, 2), bias = random_tensor({3}, 3);
+    expect_is(batch_norm(x, w, bias, 1e-5f), x.shape(), [&](int64_t i) {
+      const int64_t c = i / places % 3;
+      double mean = 0, variance = 0;
+      const auto n = static_cast<double>(5 * places);
+      for (int64_t k = 0; k < x.elements(); ++k) mean += k / places % 3 == c ? x.data()[k] / n : 0;
+      for (int64_t k = 0; k < x.elements(); ++k)
+        variance += k / places % 3 == c ? (x.data()[k] - mean) * (x.data()[k] - mean) / n : 0;
+      return (x.data()[i] - mean) / std::sqrt(variance + 1e-5) * w.data()[c] + bias.data()[c];
+    });
   }
 }
 

@@ -1,10 +1,11 @@
 #include "fovea/tensor/ops/norm/group_norm.h"
 
+#include <cmath>
 #include <vector>
 
 #include "fovea/base/check.h"
+#include "fovea/kernels/group_norm.h"
 #include "fovea/tensor/ops/for_rows.h"
-#include "fovea/tensor/ops/norm/moments.h"
 #include "fovea/tensor/tape.h"
 
 namespace fovea::tensor {
@@ -39,15 +40,15 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
     for (int64_t g = begin; g < end; ++g) {
       const float* in = x.data() + g * s.n();
       float* out = y.data() + g * s.n();
+      kernels::NormSums sums;
+      kernels::moment_sums(in, s.n(), sums);
       const auto n = static_cast<double>(s.n());
-      const double mean = sum_of(s.n(), [in](int64_t i) { return double{in[i]}; }) / n;
-      const double variance = sum_of(s.n(), [in, mean](int64_t i) { return (in[i] - mean) * (in[i] - mean); }) / n;
-      const Moments m{static_cast<float>(mean), static_cast<float>(1 / std::sqrt(variance + double{eps}))};
+      const Moments m{static_cast<float>(sums.first / n),
+                      static_cast<float>(1 / std::sqrt(sums.second / n + double{eps}))};
       moments[static_cast<size_t>(g)] = m;
       for (int64_t k = 0; k < s.in_group(); ++k) {
-        const int64_t c = g % groups * s.in_group() + k;
-        const float factor = m.scale * at(w, c, 1), shift = at(b, c, 0);
-        for (int64_t i = k * s.places; i < (k + 1) * s.places; ++i) out[i] = (in[i] - m.mean) * factor + shift;
+        const int64_t c = g % groups * s.in_group() + k, first = k * s.places;
+        kernels::move_scale(in + first, m.mean, m.scale * at(w, c, 1), at(b, c, 0), s.places, out + first);
       }
     }
   });
@@ -60,14 +61,14 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
       for_rows(s.batch * s.channels, s.places, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
           const Moments m = moments[static_cast<size_t>(r / s.in_group())];
-          const float *d = dy + r * s.places, *in = x.data() + r * s.places;
-          sums[static_cast<size_t>(r)] = sum_of(s.places, [d](int64_t i) { return double{d[i]}; });
-          dots[static_cast<size_t>(r)] =
-              sum_of(s.places, [d, in, m](int64_t i) { return double{d[i]} * ((in[i] - m.mean) * m.scale); });
+          kernels::NormSums both;
+          kernels::slope_sums(x.data() + r * s.places, dy + r * s.places, m.mean, s.places, both);
+          sums[static_cast<size_t>(r)] = both.first, dots[static_cast<size_t>(r)] = both.second * double{m.scale};
         }
       });
       if (t.needs_grad(x)) {
-        float* dx = t.grad(x).data();
+        bool first = false;
+        float* dx = t.grad(x, first).data();
         for_rows(s.batch * s.groups, s.n(), [&](int64_t begin, int64_t end) {
           for (int64_t g = begin; g < end; ++g) {
             const Moments m = moments[static_cast<size_t>(g)];
@@ -81,9 +82,13 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const T
             const auto pull = static_cast<float>(dot / static_cast<double>(s.n()));
             for (int64_t k = 0; k < s.in_group(); ++k) {
               const float factor = at(v, g % s.groups * s.in_group() + k, 1);
-              const int64_t first = (g * s.in_group() + k) * s.places;
-              for (int64_t i = first; i < first + s.places; ++i)
-                dx[i] += m.scale * (dy[i] * factor - mean - (x.data()[i] - m.mean) * m.scale * pull);
+              const int64_t from = (g * s.in_group() + k) * s.places;
+              kernels::norm_backward(x.data() + from, dy + from,
+                                     {.mean = m.mean,
+                                      .factor = m.scale * factor,
+                                      .pull = m.scale * m.scale * pull,
+                                      .shift = m.scale * mean},
+                                     s.places, !first, dx + from);
             }
           }
         });

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace group_norm_test {
@@ -28,6 +31,23 @@ TEST(GroupNorm, OfAConstantIsItsBias) {
   const Tensor y =
       group_norm(x, 1, Tensor::from({2}, std::vector<float>{5, 5}), Tensor::from({2}, std::vector<float>{1, 2}), 1e-5f);
   for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(y.data()[i], i < 3 ? 1.0f : 2.0f);
+}
+
+TEST(GroupNorm, IsItsEquationAtOddSizes) {
+  for (const int64_t places : {1, 3, 15, 37}) {
+    for (const int64_t groups : {1, 3, 9}) {
+      if (places * 9 / groups == 1) continue;  // one value alone is its bias
+      const Tensor x = random_tensor({2, 9, places}, 1, 3.0), w = random_tensor({9}, 2), bias = random_tensor({9}, 3);
+      expect_is(group_norm(x, groups, w, bias, 1e-5f), x.shape(), [&](int64_t i) {
+        const int64_t n = 9 / groups * places, first = i / n * n, c = i / places % 9;
+        double mean = 0, variance = 0;
+        for (int64_t k = first; k < first + n; ++k) mean += x.data()[k] / static_cast<double>(n);
+        for (int64_t k = first; k < first + n; ++k)
+          variance += (x.data()[k] - mean) * (x.data()[k] - mean) / static_cast<double>(n);
+        return (x.data()[i] - mean) / std::sqrt(variance + 1e-5) * w.data()[c] + bias.data()[c];
+      });
+    }
+  }
 }
 
 TEST(GroupNorm, GradientsMeetFiniteDifferences) {

@@ -2,6 +2,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/kernels/activations.h"
+#include "fovea/kernels/gradients.h"
 #include "fovea/kernels/vector.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/quantized_form.h"
@@ -55,27 +56,20 @@ Tensor layer_norm(const Tensor& x, const Weight& weight, const Weight& bias, flo
           Tensor hold;
           const float *v = values_of(weight, n, hold), *dy = t.grad(y).data(), *unit = normal.data();
           if (t.needs_grad(x)) {
-            float* dx = t.grad(x).data();
+            bool first = false;
+            float* dx = t.grad(x, first).data();
             for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
-              for (int64_t r = begin; r < end; ++r) {
-                double sum = 0, dot = 0;
-                for (int64_t i = r * n, c = 0; c < n; ++c, ++i) {
-                  const float g = dy[i] * (v ? v[c] : 1.0f);
-                  sum += g, dot += double{g} * unit[i];
-                }
-                const auto mean = static_cast<float>(sum / static_cast<double>(n));
-                const auto pull = static_cast<float>(dot / static_cast<double>(n));
-                for (int64_t i = r * n, c = 0; c < n; ++c, ++i)
-                  dx[i] += (dy[i] * (v ? v[c] : 1.0f) - mean - unit[i] * pull) * scale.data()[r];
-              }
+              for (int64_t r = begin; r < end; ++r)
+                kernels::layer_norm_backward(unit + r * n, v, dy + r * n, scale.data()[r], n, !first, dx + r * n);
             });
           }
           float* dw = t.needs_grad(weight.value) ? t.grad(weight.value).data() : nullptr;
           float* db = t.needs_grad(bias) ? t.grad(bias).data() : nullptr;
           for_columns(n, n_rows, [&](int64_t begin, int64_t end) {  // rows in rising order
             for (int64_t r = 0; r < n_rows; ++r) {
-              for (int64_t c = begin; c < end && dw; ++c) dw[c] += dy[r * n + c] * unit[r * n + c];
-              for (int64_t c = begin; c < end && db; ++c) db[c] += dy[r * n + c];
+              const int64_t at = r * n + begin;
+              if (dw) kernels::add_product(dy + at, unit + at, end - begin, dw + begin);
+              if (db) kernels::add(db + begin, dy + at, end - begin, db + begin);
             }
           });
         });

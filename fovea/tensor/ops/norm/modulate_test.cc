@@ -5,6 +5,7 @@
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace modulate_test {
@@ -16,6 +17,16 @@ TEST(Modulate, ScalesAndShiftsTheRowsOfEachSample) {
   const Tensor y = modulate(x, scale, shift);
   const std::vector<float> expected = {1, 2, 11, 13};
   EXPECT_EQ(std::vector<float>(y.values().begin(), y.values().end()), expected);
+}
+
+TEST(Modulate, IsItsEquationAtOddSizes) {
+  for (const int64_t d : {1, 5, 33}) {
+    const Tensor x = random_tensor({9, d}, 1), scale = random_tensor({3, d}, 2), shift = random_tensor({3, d}, 3);
+    expect_is(modulate(x, scale, shift), x.shape(), [&](int64_t i) {
+      const int64_t at = i / (3 * d) * d + i % d;
+      return x.data()[i] * (1.0 + scale.data()[at]) + shift.data()[at];
+    });
+  }
 }
 
 TEST(Modulate, GradientsMeetFiniteDifferences) {

@@ -6,6 +6,7 @@
 #include "fovea/base/check.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/sgemm.h"
+#include "fovea/kernels/vector.h"
 #include "fovea/tensor/exec.h"
 #include "fovea/tensor/ops/for_rows.h"
 #include "fovea/tensor/ops/math/add.h"
@@ -72,9 +73,7 @@ void backward_to_bias(const Tensor& dy, Tensor& dbias) {
   const int64_t n = dy.dim(0), rows = dy.dim(1);
   float* to = dbias.data();
   for_columns(rows, n, [&](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < n; ++t) {
-      for (int64_t r = begin; r < end; ++r) to[r] += dy.data()[t * rows + r];
-    }
+    for (int64_t t = 0; t < n; ++t) kernels::add(to + begin, dy.data() + t * rows + begin, end - begin, to + begin);
   });
 }
 

@@ -6,6 +6,7 @@
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace conv1d_test {
@@ -18,6 +19,22 @@ TEST(Conv1d, ACausalOneSeesWhatIsBehind) {
   const Tensor causal = causal_conv1d(x, w, {}), ahead = depthwise_conv1d(x, w, {}, 0);
   EXPECT_EQ(std::vector<float>(causal.values().begin(), causal.values().end()), (std::vector<float>{1, 12, 23}));
   EXPECT_EQ(std::vector<float>(ahead.values().begin(), ahead.values().end()), (std::vector<float>{12, 23, 30}));
+}
+
+TEST(Conv1d, IsItsEquationAtOddSizes) {
+  for (const int64_t size : {1, 2, 5}) {
+    for (int64_t before = 0; before < size; ++before) {
+      const Tensor x = random_tensor({2, 7, 9}, 1), w = random_tensor({9, size}, 2), bias = random_tensor({9}, 3);
+      expect_is(depthwise_conv1d(x, w, bias, before), x.shape(), [&](int64_t i) {
+        double sum = bias.data()[i % 9];
+        for (int64_t k = 0; k < size; ++k) {
+          const int64_t t = i / 9 % 7 + k - before;
+          if (t >= 0 && t < 7) sum += double{w.data()[i % 9 * size + k]} * x.data()[(i / 63 * 7 + t) * 9 + i % 9];
+        }
+        return sum;
+      });
+    }
+  }
 }
 
 TEST(Conv1d, GradientsMeetFiniteDifferences) {

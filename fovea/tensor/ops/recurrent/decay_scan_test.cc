@@ -7,6 +7,7 @@
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace decay_scan_test {
@@ -19,6 +20,25 @@ TEST(DecayScan, ForgetsByItsDecay) {
   const Tensor y = decay_scan(x, half), begun = decay_scan(x, half, Tensor::from({1, 1}, std::vector<float>{4}));
   EXPECT_EQ(std::vector<float>(y.values().begin(), y.values().end()), (std::vector<float>{8, 4, 3}));
   EXPECT_EQ(std::vector<float>(begun.values().begin(), begun.values().end()), (std::vector<float>{10, 5, 3.5f}));
+}
+
+TEST(DecayScan, IsItsEquationAtOddSizes) {
+  for (const int64_t n : {1, 2, 9}) {
+    for (const int64_t d : {1, 33}) {
+      const Tensor x = random_tensor({2, n, d}, 1), decay = random_tensor({2, n, d}, 2, 0.6);
+      const Tensor first = random_tensor({2, d}, 3);
+      for (const Tensor& from : {first, Tensor()}) {
+        expect_is(decay_scan(x, decay, from), x.shape(), [&](int64_t i) {
+          double h = from.defined() ? from.data()[i / (n * d) * d + i % d] : 0;
+          for (int64_t t = 0; t <= i / d % n; ++t) {
+            const int64_t at = (i / (n * d) * n + t) * d + i % d;
+            h = decay.data()[at] * h + x.data()[at];
+          }
+          return h;
+        });
+      }
+    }
+  }
 }
 
 TEST(DecayScan, InTwoPartsIsTheWhole) {

@@ -2,12 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/math/binary.h"
 #include "fovea/tensor/ops/product/batched.h"
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace gru_test {
@@ -18,6 +21,20 @@ TEST(Gru, AGateThatIsShutKeepsTheState) {
   const Tensor x = Tensor::from({1, 3}, std::vector<float>{0, 100, 2}),
                h = Tensor::from({1, 1}, std::vector<float>{0.25f});
   EXPECT_EQ(gru_step(x, Tensor::zeros({1, 3}), h).data()[0], 0.25f);
+}
+
+TEST(Gru, IsItsEquationAtOddSizes) {
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  for (const int64_t d : {1, 7, 35}) {
+    const Tensor x = random_tensor({3, 3 * d}, 1, 2.0), from_h = random_tensor({3, 3 * d}, 2),
+                 h = random_tensor({3, d}, 3);
+    expect_is(gru_step(x, from_h, h), h.shape(), [&](int64_t i) {
+      const auto of = [&](const Tensor& t, int64_t k) { return double{t.data()[i / d * 3 * d + k * d + i % d]}; };
+      const double z = sigmoid(of(x, 1) + of(from_h, 1));
+      const double n = std::tanh(of(x, 2) + sigmoid(of(x, 0) + of(from_h, 0)) * of(from_h, 2));
+      return (1 - z) * n + z * h.data()[i];
+    });
+  }
 }
 
 TEST(Gru, IsWhatPyTorchGives) {

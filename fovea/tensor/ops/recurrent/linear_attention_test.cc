@@ -38,11 +38,18 @@ Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, c
   return y;
 }
 
+// All is forgotten at every fifth.
+Tensor with_zeros(const Tensor& decay) {
+  Tensor some = Tensor::from(decay.shape(), decay.values());
+  for (int64_t i = 0; i < some.elements(); i += 5) some.data()[i] = 0;
+  return some;
+}
+
 TEST(LinearAttention, IsItsSumOverThePrefix) {
-  for (const int64_t n : {1, 5, 31, 32, 33, 70}) {
+  for (const int64_t n : {1, 5, 15, 16, 17, 33, 63, 64, 65, 130}) {  // around chunks of 16 and of 64
     const Tensor q = random_tensor({2, n, 6}, 1), k = random_tensor({2, n, 6}, 2), v = random_tensor({2, n, 10}, 3);
     const Tensor decay = sigmoid(random_tensor({2, n, 6}, 4));
-    for (const Tensor& by : {Tensor(), decay}) {
+    for (const Tensor& by : {Tensor(), decay, with_zeros(decay)}) {
       const Tensor y = linear_attention(q, k, v, 2, by), twin = plain(q, k, v, 2, by);
       for (int64_t i = 0; i < y.elements(); ++i) ASSERT_NEAR(y.data()[i], twin.data()[i], 2e-4) << n << ", " << i;
     }
@@ -57,7 +64,17 @@ TEST(LinearAttention, GradientsMeetFiniteDifferences) {
   expect_gradients({k}, [&] { return linear_attention(q, k, v, 1); });
 }
 
-// Longer than the steps between which states are made again.
+TEST(LinearAttention, GradientsGoOverTheEndsOfChunks) {
+  const Tensor q = random_tensor({1, 35, 4}, 1), k = random_tensor({1, 35, 4}, 2), v = random_tensor({1, 35, 2}, 3);
+  const Tensor decay = with_zeros(sigmoid(random_tensor({1, 35, 4}, 4)));
+  expect_gradients({q, k, v, decay}, [&] { return linear_attention(q, k, v, 2, decay); });
+  expect_gradients({decay}, [&] { return linear_attention(q, k, v, 2, decay); });
+  const Tensor long_q = random_tensor({1, 70, 2}, 1), long_k = random_tensor({1, 70, 2}, 2);
+  const Tensor long_v = random_tensor({1, 70, 3}, 3, 0.3);
+  expect_gradients({long_q, long_k, long_v}, [&] { return linear_attention(long_q, long_k, long_v, 1); });
+}
+
+// Longer than a chunk.
 TEST(LinearAttention, IsWhatPyTorchGives) {
   expect_op_golden("linear_attention", [](Inputs in) { return linear_attention(in[0], in[1], in[2], 2, in[3]); });
 }
@@ -65,6 +82,8 @@ TEST(LinearAttention, IsWhatPyTorchGives) {
 TEST(LinearAttention, HasTheSameBitsOnAnyThreads) {
   const Tensor q = random_tensor({2, 65, 24}, 1), k = random_tensor({2, 65, 24}, 2), v = random_tensor({2, 65, 24}, 3);
   expect_same_bits_on_any_threads({q, k, v}, [&] { return linear_attention(q, k, v, 3); });
+  const Tensor decay = sigmoid(random_tensor({2, 65, 24}, 4));
+  expect_same_bits_on_any_threads({q, k, v, decay}, [&] { return linear_attention(q, k, v, 3, decay); });
 }
 
 TEST(LinearAttention, RefusesShapesThatDoNotFit) {

@@ -12,6 +12,7 @@
 #include "fovea/tensor/testing/golden_tensors.h"
 #include "fovea/tensor/testing/gradient_check.h"
 #include "fovea/tensor/testing/thread_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace lstm_test {
@@ -32,6 +33,20 @@ TEST(Lstm, GatesThatAreShutKeepTheCell) {
   const LstmState next = lstm_step(gates, c);
   EXPECT_EQ(next.c.data()[0], 0.5f);
   EXPECT_FLOAT_EQ(next.h.data()[0], std::tanh(0.5f));
+}
+
+TEST(Lstm, IsItsEquationAtOddSizes) {
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  for (const int64_t d : {1, 7, 35}) {
+    const Tensor gates = random_tensor({3, 4 * d}, 1, 2.0), c = random_tensor({3, d}, 2);
+    const auto gate = [&](int64_t i, int64_t k) { return double{gates.data()[i / d * 4 * d + k * d + i % d]}; };
+    const auto cell = [&](int64_t i) {
+      return sigmoid(gate(i, 1)) * c.data()[i] + sigmoid(gate(i, 0)) * std::tanh(gate(i, 2));
+    };
+    const LstmState next = lstm_step(gates, c);
+    expect_is(next.c, c.shape(), cell);
+    expect_is(next.h, c.shape(), [&](int64_t i) { return sigmoid(gate(i, 3)) * std::tanh(cell(i)); });
+  }
 }
 
 TEST(Lstm, IsWhatPyTorchGives) { expect_op_golden("lstm", both); }

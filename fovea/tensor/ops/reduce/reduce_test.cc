@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <span>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/ops/reduce/softmax.h"
 #include "fovea/tensor/testing/gradient_check.h"
@@ -26,6 +30,34 @@ TEST(Reduce, GoesOverTheDimensionThatIsNamed) {
   EXPECT_THAT(values(l2_norm(Tensor::from({1, 2}, std::vector<float>{3, 4}), 1)), ElementsAre(5));
   EXPECT_EQ(sum(random_tensor({2, 3, 4}, 1), 1).shape(), Shape({2, 4}));
   EXPECT_THROW(sum(x, 2), CheckFailed);
+}
+
+TEST(Reduce, GoesOverOneOfSixDimensions) {
+  const Tensor x = random_tensor({2, 3, 1, 2, 4, 3}, 1);
+  for (int dim = 0; dim < 6; ++dim) {
+    std::vector<int64_t> left;
+    int64_t outer = 1, inner = 1;
+    for (int i = 0; i < 6; ++i) {
+      if (i < dim) outer *= x.dim(i);
+      if (i > dim) inner *= x.dim(i);
+      if (i != dim) left.push_back(x.dim(i));
+    }
+    const Tensor y = sum(x, dim), m = max(x, dim);
+    ASSERT_EQ(y.shape(), Shape(std::span<const int64_t>(left)));
+    for (int64_t o = 0; o < outer; ++o) {
+      for (int64_t c = 0; c < inner; ++c) {
+        double total = 0;
+        float most = -1e9f;
+        for (int64_t i = 0; i < x.dim(dim); ++i) {
+          const float v = x.data()[(o * x.dim(dim) + i) * inner + c];
+          total += v, most = std::max(most, v);
+        }
+        ASSERT_NEAR(y.data()[o * inner + c], total, 1e-5) << dim;
+        ASSERT_EQ(m.data()[o * inner + c], most) << dim;
+      }
+    }
+    expect_gradients({x}, [&] { return mean(x, dim); });
+  }
 }
 
 TEST(Reduce, GradientsMeetFiniteDifferences) {

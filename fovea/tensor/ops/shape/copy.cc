@@ -114,15 +114,33 @@ Tensor permute(const Tensor& x, std::initializer_list<int> order) {
   }
   FOVEA_CHECK(fits, "permute: the order does not name each dimension of {} once", x.shape().to_string());
   const auto last = static_cast<size_t>(rank - 1);
-  const bool whole = strides[last] == 1;  // the last dimension stays, and moves as a whole
-  const auto from = [=](int64_t i) {
+  const int64_t n = dims[last], step = strides[last], n_rows = n > 0 ? x.elements() / n : 0;
+  const auto from = [=](int64_t row) {  // where a row of y over its last dimension begins in x
     int64_t at = 0;
-    for (size_t d = whole ? last : last + 1; d-- > 0;) at += i % dims[d] * strides[d], i /= dims[d];
+    for (size_t d = last; d-- > 0;) at += row % dims[d] * strides[d], row /= dims[d];
     return at;
   };
   Tensor y = Tensor::empty(shape_of(dims, rank));
-  const int64_t length = whole ? dims[last] : 1;
-  move_runs(y, x, {length > 0 ? x.elements() / length : 0, length}, from, [=](int64_t i) { return i * length; });
+  const float* in = x.data();
+  float* out = y.data();
+  for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* row = in + from(r);
+      for (int64_t c = 0; c < n; ++c) out[r * n + c] = row[c * step];
+    }
+  });
+  if (Tape* tape = current_tape()) {
+    tape->record(y, {x}, [x = ValueId(x), y = ValueId(y), n, step, n_rows, from](Tape& t) {
+      const float* dy = t.grad(y).data();
+      float* dx = t.grad(x).data();
+      for_rows(n_rows, n, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          float* row = dx + from(r);
+          for (int64_t c = 0; c < n; ++c) row[c * step] += dy[r * n + c];
+        }
+      });
+    });
+  }
   return y;
 }
 

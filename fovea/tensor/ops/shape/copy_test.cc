@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <functional>
+
 #include "fovea/base/check.h"
 #include "fovea/tensor/testing/gradient_check.h"
 
@@ -34,6 +37,31 @@ TEST(Copy, PermutesPadsAndRepeats) {
   EXPECT_THAT(values(y), ElementsAre(0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11));
   EXPECT_THAT(values(pad(counted({2, 2}), 1, 1, 0, 9)), ElementsAre(9, 0, 1, 9, 2, 3));
   EXPECT_THAT(values(repeat(counted({2, 2}), 1, 2)), ElementsAre(0, 1, 0, 1, 2, 3, 2, 3));
+}
+
+// y at [i0 ... i5] of six dimensions is x at the indices that `from` makes of them.
+void expect_moved(const Tensor& y, const Tensor& x, const std::function<void(std::array<int64_t, 6>&)>& from) {
+  ASSERT_EQ(y.shape().rank(), 6);
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    std::array<int64_t, 6> at{};
+    int64_t left = i, to = 0;
+    for (int d = 6; d-- > 0;) at[static_cast<size_t>(d)] = left % y.dim(d), left /= y.dim(d);
+    from(at);
+    for (int d = 0; d < 6; ++d) to = to * x.dim(d) + at[static_cast<size_t>(d)];
+    ASSERT_EQ(y.data()[i], x.data()[to]) << "element " << i;
+  }
+}
+
+TEST(Copy, MovesSixDimensions) {
+  const Tensor x = random_tensor({2, 3, 1, 2, 4, 3}, 1);
+  const Tensor y = permute(x, {4, 0, 5, 2, 1, 3});
+  EXPECT_EQ(y.shape(), Shape({4, 2, 3, 1, 3, 2}));
+  expect_moved(y, x, [](auto& i) { i = {i[1], i[4], i[3], i[5], i[0], i[2]}; });
+  expect_moved(permute(x, {1, 0, 3, 2, 4, 5}), x, [](auto& i) { i = {i[1], i[0], i[3], i[2], i[4], i[5]}; });
+  expect_moved(slice(x, 4, 1, 3), x, [](auto& i) { i[4] += 1; });
+  expect_moved(concat({x, x}, 3), x, [](auto& i) { i[3] %= 2; });
+  expect_gradients({x}, [&] { return permute(x, {4, 0, 5, 2, 1, 3}); });
+  expect_gradients({x}, [&] { return concat({slice(x, 1, 1, 3), x}, 1); });
 }
 
 TEST(Copy, GathersAndScatters) {

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/tensor/ops/math/mul.h"
@@ -10,6 +12,7 @@
 #include "fovea/tensor/ops/train/dropout.h"
 #include "fovea/tensor/ops/train/stop_gradient.h"
 #include "fovea/tensor/testing/gradient_check.h"
+#include "fovea/tensor/testing/twin.h"
 
 namespace fovea::tensor {
 namespace train_test {
@@ -39,6 +42,23 @@ TEST(Dropout, IsAFunctionOfKeyAndElement) {
   set_threads(0);
   EXPECT_EQ(dropout(x, 0, 3).id(), x.id());
   EXPECT_THROW(dropout(x, 1, 3), CheckFailed);
+}
+
+// 24 bits of splitmix64's finaliser over key and element, against the rate.
+TEST(Dropout, IsItsEquationAtOddSizes) {
+  const auto mix = [](uint64_t z) {
+    z += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+  };
+  for (const int64_t n : {1, 7, 33, 1001}) {
+    const Tensor x = random_tensor({n}, 1);
+    expect_is(dropout(x, 0.3f, 11), {n}, [&](int64_t i) {
+      const auto bits = static_cast<double>(mix(mix(11) ^ static_cast<uint64_t>(i)) >> 40);
+      return bits < std::floor(double{0.3f} * (1 << 24)) ? 0.0 : x.data()[i] / (1 - double{0.3f});
+    });
+  }
 }
 
 TEST(Dropout, GradientMeetsFiniteDifferences) {

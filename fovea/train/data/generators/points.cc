@@ -1,7 +1,6 @@
 // Answers that are places of what is read (Vinyals et al., arXiv:1506.03134).
-//   hull     the corners of the convex hull of points: counter-clockwise (y goes up), from the one with the lowest
-//   index tsp      the shortest round trip through all points: from point 0, the way round on which the lower of its
-//   two
+//   hull     the corners of the convex hull of points: counter-clockwise (y goes up), from that with the lowest index
+//   tsp      the shortest round trip through all points: from point 0, the way round on which the lower of its two
 //            neighbours comes first; exact, for 12 points at most
 //   ranking  numbers, and their places from the least to the greatest
 // Pixels [1, "points", 2 (ranking 1)], from 0 to 1, and a mask of 1 where there is a point. Tokens are `points` (it
