@@ -52,9 +52,10 @@ Result<std::map<int64_t, std::string>> kept_models(const std::string& folder) {
     out[step] = (entry.path() / (gguf ? "model.gguf" : "model")).string();
   }
   if (out.empty())
-    return make_error(ErrorCode::kNotFound,
-                      "{}: no models were kept of this run; \"keep_every\" of its config says after how many steps one is",
-                      quote(folder, 4096));
+    return make_error(
+        ErrorCode::kNotFound,
+        "{}: no models were kept of this run; \"keep_every\" of its config says after how many steps one is",
+        quote(folder, 4096));
   return out;
 }
 

@@ -20,7 +20,8 @@ class Mix final : public Generator {
       ends_.push_back(sum);
       parts_.push_back(make_data(wanted[i], context));
       if (!settings.good()) break;
-      if (parts_[i]->sample(0).picture) settings.wrong(fmt::format("mix[{}]", i), "gives pictures; tokens can be mixed");
+      if (parts_[i]->sample(0).picture)
+        settings.wrong(fmt::format("mix[{}]", i), "gives pictures; tokens can be mixed");
     }
   }
   std::string fingerprint() const override { return joined(&Data::fingerprint); }
