@@ -483,8 +483,59 @@ TEST_F(CliTrain, DataShowsSamplesThatTrainingReads) {
   c["data"] = {{"jsonl", path("d.jsonl")}};
   c["steps"] = 1;
   EXPECT_EQ(run({"train", write(c), "-q"}).code, 0);
+  // Of a config those that its run reads first, as its model's tokenizer gives them.
+  c["model"]["tokenizer"] = "bytes";
+  c["model"].erase("vocab_size");
+  c["order"] = "shuffled";
+  c["data"] = {{"mix", {{{"text", file("t.txt", "abcabcabcabcabcabcabcabcabcabc")}}, {{"generator", "induction"}}}}};
+  const auto mixed = json({"data", write(c), "--show", "20", "--json"})["samples"];
+  ASSERT_EQ(mixed.size(), 20u);
+  const auto n_texts =
+      std::count_if(mixed.begin(), mixed.end(), [](const auto& one) { return one["tokens"][0] == 97; });
+  EXPECT_GT(n_texts, 0);
+  EXPECT_LT(n_texts, 20);
+  EXPECT_THAT(fails(2, {"data", write(c), "--seed", "5"}), HasSubstr("--seed is for generators"));
+  EXPECT_THAT(fails(66, {"data", path("none.json")}), HasSubstr("none.json"));
   EXPECT_THAT(fails(2, {"data", "inductoin"}), HasSubstr("did you mean induction?"));
   EXPECT_THAT(fails(2, {"data", "copy", "--set", "lenght=3"}), HasSubstr("the nearest is length"));
+}
+
+TEST_F(CliTrain, ModelsAreKeptOnTheWayAndTheirHeadsAreMeasured) {
+  Json c = config();
+  c["model"]["tokenizer"] = "bytes";
+  c["model"].erase("vocab_size");
+  c["keep_every"] = 4, c["eval"]["every"] = 4;
+  ASSERT_EQ(run({"train", write(c), "-q", "--steps", "7"}).code, 0);
+  EXPECT_TRUE(fs::exists(path("run/kept/4/model")));
+  EXPECT_FALSE(fs::exists(path("run/kept/8")));
+  ASSERT_EQ(run({"train", write(c), "-q", "--resume"}).code, 0);
+  EXPECT_TRUE(read_file(path("run/kept/12/model/model.safetensors")).value() == model());
+  c["out"] = path("whole");
+  ASSERT_EQ(run({"train", write(c, "whole.json"), "-q"}).code, 0);
+  for (const char* step : {"0", "4", "8"}) {
+    const std::string at = std::string("/kept/") + step + "/model/model.safetensors";
+    EXPECT_TRUE(read_file(path("run" + at)).value() == read_file(path("whole" + at)).value()) << step;
+  }
+  const std::string text = file("text.txt", std::string(600, 'a'));
+  const auto heads = json({"profile", "--run", path("run"), "--file", text, "-o", path("heads.html"), "--json", "-q"});
+  EXPECT_EQ(heads["run"], path("run"));
+  ASSERT_EQ(heads["steps"].size(), 4u);
+  const auto lines = log();
+  for (size_t i = 0; i < 4; ++i) {
+    const auto& at = heads["steps"][i];
+    EXPECT_EQ(at["step"], i * 4);
+    EXPECT_EQ(at["eval_loss"], i == 0 ? nullptr : lines[i * 4 - 1]["eval_loss"]);
+    ASSERT_EQ(at["induction"].size(), 2u) << "layers";
+    ASSERT_EQ(at["induction"][0].size(), 2u) << "heads";
+  }
+  EXPECT_NE(heads["steps"][0]["induction"], heads["steps"][3]["induction"]);
+  EXPECT_THAT(read_file(path("heads.html")).value(), HasSubstr("induction: the best head of each layer"));
+  EXPECT_THAT(fails(66, {"profile", "--run", path("none")}), HasSubstr("no models were kept"));
+  EXPECT_THAT(fails(2, {"profile", "-q"}), HasSubstr("one of -m MODEL and --run RUN is needed"));
+  // Another run in the same folder leaves none of the first.
+  c["out"] = path("run"), c["keep_every"] = 5;
+  ASSERT_EQ(run({"train", write(c), "-q", "--restart", "--steps", "5"}).code, 0);
+  EXPECT_FALSE(fs::exists(path("run/kept/4")));
 }
 
 // As they stand in examples/, but for where they write and for how long they run.

@@ -1,4 +1,4 @@
-// fovea data NAME
+// fovea data NAME, fovea data CONFIG.json
 #include "fovea/train/data/data.h"
 
 #include <fmt/format.h>
@@ -9,9 +9,13 @@
 #include "apps/cli/ranges.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/json.h"
+#include "fovea/train/config.h"
+#include "fovea/train/learner.h"
 
 namespace fovea::cli {
 namespace data_command {
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
 struct Options {
   std::string name, out;
@@ -70,17 +74,39 @@ std::string drawing(const nlohmann::json& picture) {
   return text;
 }
 
-Status run(const Options& options, const Common& common) {
+Result<std::vector<train::Sample>> of_generator(const Options& options) {
   nlohmann::ordered_json config = {{"generator", options.name}, {"seed", options.seed}};
   for (const std::string& setting : options.settings) FOVEA_RETURN_IF_ERROR(put(config, setting));
   train::Settings settings(config, "data");
   const auto data =
       train::make_data(settings, {.vocab_size = options.vocab_size, .context = options.context, .seed = options.seed});
   FOVEA_RETURN_IF_ERROR(settings.finish());
+  std::vector<train::Sample> out;
+  for (int i = 0; i < options.show; ++i) out.push_back(data->sample(static_cast<uint64_t>(i)));
+  return out;
+}
+
+// Those that a training reads first.
+Result<std::vector<train::Sample>> of_config(const Options& options) {
+  FOVEA_ASSIGN_OR_RETURN(const auto config, read_json(options.name, kMaxConfigBytes));
+  train::Settings settings(config, quote(options.name, 4096));
+  const train::TrainConfig numbers(settings);
+  for (const char* other : {"optimizer", "schedule"}) (void)settings.any(other);
+  FOVEA_ASSIGN_OR_RETURN(const auto learner, train::make_learner(settings, numbers));
+  train::Order order(learner->data(), numbers.shuffled, numbers.seed);
+  std::vector<train::Sample> out;
+  for (int i = 0; i < options.show; ++i) out.push_back(order(static_cast<uint64_t>(i)));
+  return out;
+}
+
+bool is_config(const std::string& name) { return name.ends_with(".json"); }
+
+Status run(const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto drawn, is_config(options.name) ? of_config(options) : of_generator(options));
   nlohmann::json samples = nlohmann::json::array();
   std::string lines;
-  for (int i = 0; i < options.show; ++i) {
-    const nlohmann::json one = json_of(data->sample(static_cast<uint64_t>(i)));
+  for (const train::Sample& sample : drawn) {
+    const nlohmann::json one = json_of(sample);
     lines += one.dump() + "\n";
     samples.push_back(one);
   }
@@ -106,21 +132,31 @@ Status run(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  sub.add_option("NAME", options->name, fmt::format("{}", fmt::join(train::generator_names(), ", "))).required();
+  sub.add_option("NAME", options->name,
+                 fmt::format("{}; or the config of a training, CONFIG.json: what it reads first",
+                             fmt::join(train::generator_names(), ", ")))
+      .required();
   sub.add_option("--show", options->show, "samples").show_default().transform(in_range(int64_t{0}, int64_t{1} << 24));
-  sub.add_option("-s,--seed", options->seed, "of the samples").show_default();
-  sub.add_option("-c,--ctx-size", options->context, "tokens of a sample at most")
-      .show_default()
-      .transform(in_range(int64_t{1}, int64_t{1} << 24));
-  sub.add_option("--vocab-size", options->vocab_size, "ids are below this")
-      .show_default()
-      .transform(in_range(int64_t{2}, int64_t{1} << 24));
-  sub.add_option("--set", options->settings, "NAME=VALUE, a setting of the generator").one_value_each_time();
+  const std::vector<Option> of_generators = {
+      sub.add_option("-s,--seed", options->seed, "of the samples").show_default(),
+      sub.add_option("-c,--ctx-size", options->context, "tokens of a sample at most")
+          .show_default()
+          .transform(in_range(int64_t{1}, int64_t{1} << 24)),
+      sub.add_option("--vocab-size", options->vocab_size, "ids are below this")
+          .show_default()
+          .transform(in_range(int64_t{2}, int64_t{1} << 24)),
+      sub.add_option("--set", options->settings, "NAME=VALUE, a setting of the generator").one_value_each_time()};
   sub.add_option("-o,--output", options->out, "write them to this file, a line of JSON each, which \"jsonl\" reads");
-  return [options, &common] { return run(*options, common); };
+  return [options, of_generators, &common]() -> Status {
+    for (const Option option : of_generators) {
+      if (is_config(options->name) && option.count() > 0)
+        return make_error(ErrorCode::kUsage, "{} is for generators; a config says it itself", option.name());
+    }
+    return run(*options, common);
+  };
 }
 
-FOVEA_COMMAND("data", "samples of a generator of training data", "fovea data induction --show 2", setup)
+FOVEA_COMMAND("data", "samples of training data", "fovea data induction --show 2", setup)
 
 }  // namespace data_command
 }  // namespace fovea::cli

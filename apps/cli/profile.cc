@@ -1,4 +1,4 @@
-// fovea profile -m MODEL [-o FILE] [--against FILE]
+// fovea profile -m MODEL [-o FILE] [--against FILE], fovea profile --run RUN [-o PAGE]
 #include "fovea/probe/measures/profile.h"
 
 #include <fmt/format.h>
@@ -11,6 +11,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/profile_run.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
 #include "fovea/base/json.h"
@@ -30,21 +31,29 @@ struct Options {
   std::vector<std::string> files;
   int n_depths = 6;
   Seed seed;
-  std::string output, against;
+  std::string output, against, run;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
 };
 
 std::string summary(const attention::HeadProfile& profile) {
   const std::vector<double>* retrieval = profile.find("retrieval");
-  if (!retrieval) return "retrieval  no data: the model found no needle, so nothing is known about its heads\n";
+  const std::vector<double>* induction = profile.find("induction");
+  std::string out;
+  if (induction && !induction->empty()) {
+    const auto best = std::max_element(induction->begin(), induction->end());
+    const auto id = best - induction->begin();
+    out = fmt::format("induction  {:.2f} at most, in head {}.{}\n", *best, id / profile.n_heads, id % profile.n_heads);
+  }
+  if (!retrieval)
+    return out + "retrieval  no data: the model found no needle, so nothing is known of what its heads copy\n";
   const std::vector<double>& scores = *retrieval;
   std::vector<size_t> order(scores.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
   const auto over = std::count_if(scores.begin(), scores.end(), [](double score) { return score >= 0.1; });
   const auto zero = std::count(scores.begin(), scores.end(), 0.0);
-  std::string out = fmt::format(
+  out += fmt::format(
       "heads      {}; {} with a retrieval score of 0.1 or more ({:.1f} %), {} with none\nbest       layer.head score\n",
       scores.size(), over, 100.0 * static_cast<double>(over) / static_cast<double>(scores.size()), zero);
   for (size_t i = 0; i < std::min<size_t>(12, order.size()); ++i) {
@@ -198,27 +207,41 @@ Status profile(const Options& options, const Common& common) {
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
-  add_model_options(sub, common);
+  add_model_options(sub, common, false);
+  const Option run = sub.add_option("--run", options->run,
+                                    "instead of -m: the folder of a training that kept models (\"keep_every\"), or a "
+                                    "rig; says how its heads formed");
   add_lora_flag(sub, options->model.loras);
   sub.add_option("-o,--output", options->output,
-                 "write the profile there too; - is stdout, and nothing else goes there");
+                 "write the profile there too, of a run a page with plots; - is stdout, and nothing else goes there");
   sub.add_option("--against", options->against,
-                 "compare the retrieval scores with those of this profile: correlation, best heads in common");
+                 "compare the retrieval scores with those of this profile: correlation, best heads in common")
+      .excludes(run);
   std::vector<Option> measuring = {
       sub.add_option("--lengths", options->lengths, "tokens of the prompts; default: 512,1024,2048")
           .split_at(',')
-          .transform(in_range(int64_t{128}, int64_t{1} << 20)),
+          .transform(in_range(int64_t{128}, int64_t{1} << 20))
+          .excludes(run),
       sub.add_option("--depths", options->n_depths, "how many places of the needle, from the text's start to its end")
           .transform(in_range(int64_t{1}, int64_t{100}))
-          .show_default(),
+          .show_default()
+          .excludes(run),
       add_seed_option(sub, options->seed, "which texts, and where in them"),
       sub.add_option("--file", options->files,
                      "a text to hide needles in, may be repeated; default: this machine's licences")
           .one_value_each_time()};
-  sub.add_flag("--again", options->again, "measure though this model file has been measured before");
-  return [options, measuring, &common]() -> Status {
+  sub.add_flag("--again", options->again, "measure though this model file has been measured before").excludes(run);
+  return [options, measuring, run, &common]() -> Status {
     for (const Option option : measuring) options->measures = options->measures || option.count() > 0;
-    return profile(*options, common);
+    if (common.model.empty() == options->run.empty())
+      return make_error(ErrorCode::kUsage, "one of -m MODEL and --run RUN is needed");
+    if (run.count() == 0) return profile(*options, common);
+    if (options->files.size() > 1) return make_error(ErrorCode::kUsage, "--run reads one --file");
+    if (!options->model.loras.empty())
+      return make_error(ErrorCode::kUsage, "--lora is of one model; --run has several");
+    // The seed of the random tokens is that of a profile.
+    return profile_run(options->run, options->files.empty() ? "" : options->files[0], options->seed.value + 2,
+                       options->output, common);
   };
 }
 

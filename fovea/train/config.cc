@@ -10,7 +10,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kMayChange[] = {"steps", "checkpoint_every", "eval", "early_stop", "max_loss", "out"};
+constexpr std::string_view kMayChange[] = {"steps",      "checkpoint_every", "keep_every", "eval",
+                                           "early_stop", "max_loss",         "out"};
 
 std::string difference(const Json& then, const Json& now, const std::string& path) {
   if (then == now) return "";
@@ -39,6 +40,7 @@ TrainConfig::TrainConfig(Settings& s)
       accumulate(s.integer("accumulate", 1, 1, 1 << 20)),
       steps(s.integer("steps", std::nullopt, 1, int64_t{1} << 40)),
       checkpoint_every(s.integer("checkpoint_every", 500, 1, int64_t{1} << 40)),
+      keep_every(s.integer("keep_every", 0, 0, int64_t{1} << 40)),
       shuffled(s.one_of("order", "sequential", {"sequential", "shuffled"}) == "shuffled"),
       recompute(s.flag("recompute", false)),
       seed(static_cast<uint64_t>(s.integer("seed", 0, 0, INT64_MAX))),

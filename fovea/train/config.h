@@ -14,7 +14,7 @@ struct TrainConfig {
   explicit TrainConfig(Settings& settings);
 
   int64_t context;  // 0: not said
-  int64_t batch, accumulate, steps, checkpoint_every;
+  int64_t batch, accumulate, steps, checkpoint_every, keep_every;
   bool shuffled, recompute;
   uint64_t seed;
   TrainerOptions trainer;

@@ -69,6 +69,8 @@ class Run {
     uint64_t tokens = 0;
     TrainResult result{.out = config_.out};
     while (trainer_->steps_done() < last_step() && !progress_.ended) {
+      if (const Status kept = keep(); !kept)
+        return kept.error().code == ErrorCode::kCancelled ? stopped() : kept.error();
       const Clock::time_point began = Clock::now();
       const int64_t step = trainer_->steps_done();
       Trainer::Outcome outcome;
@@ -112,6 +114,8 @@ class Run {
       if (options_.cancel && options_.cancel->load() && done < last_step()) return stopped();
     }
     FOVEA_RETURN_IF_ERROR(save());
+    if (const Status kept = keep(); !kept)
+      return kept.error().code == ErrorCode::kCancelled ? how_to_go_on() : kept.error();
     {
       const Trainer::Averaged averaged(*trainer_);
       auto saved = learner_->save(config_.out, training());
@@ -131,6 +135,7 @@ class Run {
  private:
   std::string log_path() const { return config_.out + "/log.jsonl"; }
   std::string checkpoint_path() const { return config_.out + "/checkpoint"; }
+  std::string kept_path() const { return config_.out + "/kept"; }
   int64_t last_step() const { return options_.steps > 0 ? options_.steps : config_.steps; }
   void tell(const std::string& sentence) const {
     if (options_.tell) options_.tell(sentence);
@@ -180,6 +185,7 @@ class Run {
       tell(fmt::format("no checkpoint in {}: the run begins at its first step", config_.out));
     if (!state || !options_.resume) {
       if (state) fs::remove_all(checkpoint_path(), error);
+      fs::remove_all(kept_path(), error);
       return write_file_atomic(log_path(), "");
     }
     FOVEA_RETURN_IF_ERROR(restore(*state));
@@ -282,6 +288,19 @@ class Run {
                   {"build", store::build_id()},
                   {"config", settings_.json()}};
     return save_checkpoint(checkpoint_path(), trainer_->steps_done(), trainer_->state(), std::move(state));
+  }
+
+  // The model as it is at this step, the first one before anything was learned.
+  Status keep() {
+    const int64_t done = trainer_->steps_done();
+    if (config_.keep_every == 0 || done % config_.keep_every != 0) return {};
+    const std::string folder = fmt::format("{}/{}", kept_path(), done);
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) return file_error(folder, "make", error.value());
+    const Trainer::Averaged averaged(*trainer_);
+    const auto saved = learner_->save(folder, training());
+    return saved ? Status() : Status(saved.error());
   }
 
   Error stopped() {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -13,6 +14,8 @@ namespace fovea::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr size_t kColours = 6;
 
 struct Curve {
   std::string name;
@@ -46,7 +49,7 @@ std::vector<std::pair<double, double>> thinned(const std::vector<std::pair<doubl
   return out;
 }
 
-// One or two curves over steps in one frame.
+// Curves over steps in one frame.
 std::string plot(const std::string& title, const std::vector<Curve>& curves) {
   constexpr double kWidth = 640, kHeight = 220, kLeft = 64, kTop = 12, kRight = 12, kBottom = 28;
   double x0 = 1e300, x1 = -1e300, y0 = 1e300, y1 = -1e300;
@@ -71,13 +74,14 @@ std::string plot(const std::string& title, const std::vector<Curve>& curves) {
     std::string path;
     for (const auto& [x, y] : thinned(curves[c].points, 1200))
       path += fmt::format("{}{:.1f},{:.1f} ", path.empty() ? "M" : "L", px(x), py(y));
-    out += fmt::format("<path class=\"c{}\" d=\"{}\"><title>{}</title></path>", c, path, html(curves[c].name));
+    out +=
+        fmt::format("<path class=\"c{}\" d=\"{}\"><title>{}</title></path>", c % kColours, path, html(curves[c].name));
   }
   out += "</svg>";
   if (curves.size() > 1) {
     out += "<p class=\"key\">";
     for (size_t c = 0; c < curves.size(); ++c)
-      out += fmt::format("<span class=\"k{}\">&#9632;</span> {} ", c, html(curves[c].name));
+      out += fmt::format("<span class=\"k{}\">&#9632;</span> {} ", c % kColours, html(curves[c].name));
     out += "</p>";
   }
   return out + "\n";
@@ -87,11 +91,14 @@ constexpr std::string_view kHead = R"(<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Training run</title><style>
-:root { color-scheme: light dark; --a: #1f6feb; --b: #d1642a; --grid: #8884; }
+:root { color-scheme: light dark; --a: #1f6feb; --b: #d1642a; --c: #2a9d4e; --d: #b0409c; --e: #8a7a1f; --f: #7a7a7a;
+  --grid: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { font-size: 1rem; margin: 1.5rem 0 .25rem; } svg { width: 100%; height: auto; }
 svg text { font-size: 11px; fill: currentColor; } .grid { stroke: var(--grid); }
 path { fill: none; stroke-width: 1.6; } .c0 { stroke: var(--a); } .c1 { stroke: var(--b); }
+.c2 { stroke: var(--c); } .c3 { stroke: var(--d); } .c4 { stroke: var(--e); } .c5 { stroke: var(--f); }
+.k2 { color: var(--c); } .k3 { color: var(--d); } .k4 { color: var(--e); } .k5 { color: var(--f); }
 .k0 { color: var(--a); } .k1 { color: var(--b); } .key { margin: 0; font-size: 13px; }
 table { border-collapse: collapse; } td { padding: .15rem .8rem .15rem 0; vertical-align: top; }
 pre { overflow-x: auto; background: #8881; padding: .8rem; font-size: 13px; }
@@ -129,6 +136,29 @@ std::string report_page(const std::string& log, const Json& training) {
   out += plot("learning rate", {rate});
   out += plot("tokens a second", {speed});
   if (training.contains("config")) out += "<h2>config</h2><pre>" + html(training["config"].dump(2)) + "</pre>\n";
+  return out + "</body></html>\n";
+}
+
+std::string heads_page(const Json& run) {
+  Curve loss{"held out", {}};
+  std::map<std::string, std::vector<Curve>> measures;  // a curve of each layer
+  for (const Json& at : run.value("steps", Json::array())) {
+    const double step = at.value("step", 0.0);
+    for (const auto& [name, value] : at.items()) {
+      if (name == "eval_loss" && value.is_number()) loss.points.emplace_back(step, value.get<double>());
+      if (!value.is_array()) continue;
+      std::vector<Curve>& layers = measures[name];
+      layers.resize(std::max(layers.size(), value.size()));
+      for (size_t l = 0; l < value.size(); ++l) {
+        layers[l].name = fmt::format("layer {}", l);
+        if (!value[l].empty()) layers[l].points.emplace_back(step, *std::max_element(value[l].begin(), value[l].end()));
+      }
+    }
+  }
+  std::string out(kHead);
+  out += fmt::format("<h1>How heads formed</h1>\n<p>{}</p>\n", html(run.value("run", "")));
+  out += plot("loss, held out", {loss});
+  for (const auto& [name, layers] : measures) out += plot(fmt::format("{}: the best head of each layer", name), layers);
   return out + "</body></html>\n";
 }
 

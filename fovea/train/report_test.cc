@@ -33,5 +33,18 @@ TEST(Report, OfNoStepsIsAPageToo) {
               HasSubstr("<svg"));
 }
 
+TEST(Report, HeadsHaveAPlotOfEachMeasure) {
+  nlohmann::ordered_json run = {{"run", "a<b"}, {"steps", nlohmann::ordered_json::array()}};
+  for (int step = 0; step < 3; ++step)
+    run["steps"].push_back({{"step", step}, {"eval_loss", nullptr}, {"induction", {{0.1, 0.3 * step}, {0.2, 0.1}}}});
+  const std::string page = heads_page(run);
+  EXPECT_THAT(page, HasSubstr("a&lt;b"));
+  EXPECT_THAT(page, HasSubstr("induction: the best head of each layer"));
+  EXPECT_THAT(page, HasSubstr("layer 1"));
+  EXPECT_THAT(page, HasSubstr(">0.6</text>"));  // the top of the scale
+  EXPECT_THAT(page, Not(HasSubstr("//")));
+  EXPECT_THAT(heads_page(nlohmann::ordered_json::object()), HasSubstr("</html>"));
+}
+
 }  // namespace report_test
 }  // namespace fovea::train

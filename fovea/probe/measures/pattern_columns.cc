@@ -22,7 +22,8 @@ FOVEA_PROFILE_COLUMN(induction, kHead,
 
 Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& tokenizer, const std::string& text,
                         uint64_t seed, attention::HeadProfile& out) {
-  constexpr size_t kTextTokens = 512, kRepeated = 64;
+  constexpr size_t kTextTokens = 512;
+  const size_t n_repeated = std::clamp<size_t>(static_cast<size_t>(session.n_ctx()) / 2, 1, 64);
   const attention::ModelShape& shape = session.shape();
   FOVEA_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
                          tokenizer.encode(std::string_view(text).substr(0, kTextTokens * 12)));
@@ -43,14 +44,14 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
 
   Rng random(seed);
   std::vector<int32_t> repeated;
-  while (repeated.size() < kRepeated) {
+  while (repeated.size() < n_repeated) {
     const auto id =
         static_cast<int32_t>(random.below(static_cast<uint64_t>(std::min(shape.vocab_size, tokenizer.vocab_size()))));
     if (!tokenizer.is_control(id)) repeated.push_back(id);
   }
-  repeated.reserve(2 * kRepeated);
-  for (size_t i = 0; i < kRepeated; ++i) repeated.push_back(repeated[i]);
-  PatternStatistics twice(shape.n_layers, shape.n_heads, kRepeated, kRepeated);
+  repeated.reserve(2 * n_repeated);
+  for (size_t i = 0; i < n_repeated; ++i) repeated.push_back(repeated[i]);
+  PatternStatistics twice(shape.n_layers, shape.n_heads, static_cast<int>(n_repeated), static_cast<int>(n_repeated));
   FOVEA_RETURN_IF_ERROR(run(twice, repeated));
   set_column(out, "induction", twice.induction());
   return {};

@@ -349,5 +349,51 @@ TEST(Generators, MarkovHasTheSameChainForEverySeed) {
   EXPECT_THAT(make({{"generator", "markov"}, {"states", 65}}, 12).error, HasSubstr("states is 65; it may be 1 to 64"));
 }
 
+TEST(MixData, DrawsItsPartsAsOftenAsTheirWeightsSay) {
+  const nlohmann::ordered_json parts = {{{"tokens", npy("mix.npy", counted(22))}, {"weight", 3}},
+                                        {{"generator", "induction"}, {"length", 2}, {"symbols", 2}}};  // a weight of 1
+  const Made made = make({{"mix", parts}, {"seed", 7}}, 4), again = make({{"mix", parts}, {"seed", 7}}, 4),
+             other = make({{"mix", parts}, {"seed", 8}}, 4);
+  ASSERT_EQ(made.error, "");
+  EXPECT_EQ(made.data->size(), Data::kEndless);
+  EXPECT_EQ(made.data->fingerprint(), again.data->fingerprint());
+  EXPECT_NE(made.data->fingerprint(), other.data->fingerprint());
+  int n_runs = 0, n_other = 0;
+  std::set<int32_t> begins;
+  constexpr uint64_t kSamples = 4000;
+  for (uint64_t i = kSamples; i-- > 0;) {  // a sample depends on its number alone
+    const Sample one = made.data->sample(i);
+    EXPECT_EQ(one.tokens, again.data->sample(i).tokens);
+    EXPECT_EQ(one.tokens, made.data->sequential(i).tokens);
+    n_other += one.tokens != other.data->sample(i).tokens;
+    if (one.targets[0] == kNoTarget) continue;
+    ++n_runs;
+    begins.insert(one.tokens[0]);
+    EXPECT_EQ(one.targets[3], one.tokens[0] + 4);
+  }
+  EXPECT_NEAR(n_runs, 3000, 110);  // four deviations
+  EXPECT_THAT(begins, ElementsAre(0, 4, 8, 12, 16));
+  EXPECT_GT(n_other, 2000);
+}
+
+TEST(MixData, OtherTokensInAPartAreOtherData) {
+  const auto of = [](const std::string& file) {
+    return make({{"mix", {{{"tokens", file}}, {{"generator", "copy"}}}}}, 4).data->fingerprint();
+  };
+  EXPECT_NE(of(npy("mix-a.npy", counted(22))), of(npy("mix-b.npy", counted(23))));
+}
+
+TEST(MixData, WhatIsWrongInAPartIsNamed) {
+  const auto error = [](const nlohmann::ordered_json& mix) { return make({{"mix", mix}}, 4).error; };
+  const nlohmann::ordered_json copy = {{"generator", "copy"}};
+  EXPECT_THAT(error(nlohmann::ordered_json::array({copy})), HasSubstr("mix is a list of data, of two kinds or more"));
+  EXPECT_THAT(error(copy), HasSubstr("mix is an object; a list of objects is needed"));
+  EXPECT_THAT(error({copy, {{"generator", "copy"}, {"weight", 0}}}), HasSubstr("mix[1].weight is 0"));
+  EXPECT_THAT(error({copy, {{"generator", "copi"}}}), HasSubstr("did you mean copy?"));
+  EXPECT_THAT(error({copy, {{"generator", "copy"}, {"wieght", 2}}}), HasSubstr("mix[1].wieght is no setting here"));
+  EXPECT_THAT(error({copy, {{"generator", "scenes"}, {"size", 16}}}), HasSubstr("mix[1] gives pictures"));
+  EXPECT_THAT(error({copy, {{"text", "a.txt"}}}), HasSubstr("needs a tokenizer"));
+}
+
 }  // namespace data_test
 }  // namespace fovea::train

@@ -1,0 +1,49 @@
+// {"mix": [{"text": ..., "weight": 0.7}, {"generator": ..., "weight": 0.3}]}: data of several kinds. Each sample is one
+// of a part that is drawn as often as its weight says, any of them; so there are no rounds, and no order but this.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fovea/train/data/data.h"
+
+namespace fovea::train {
+namespace {
+
+class Mix final : public Generator {
+ public:
+  Mix(Settings& settings, const Context& context) : Generator(settings, context) {
+    std::vector<Settings> wanted = settings.objects("mix");
+    if (settings.good() && wanted.size() < 2) settings.wrong("mix", "is a list of data, of two kinds or more");
+    double sum = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      sum += wanted[i].number("weight", 1, 1e-6, 1e6);
+      ends_.push_back(sum);
+      parts_.push_back(make_data(wanted[i], context));
+      if (!settings.good()) break;
+      if (parts_[i]->sample(0).picture)
+        settings.wrong(fmt::format("mix[{}]", i), "gives pictures; tokens can be mixed");
+    }
+  }
+  std::string fingerprint() const override { return joined(&Data::fingerprint); }
+  std::string summary() const override { return joined(&Data::summary); }
+
+ private:
+  Sample draw(Rng& rng) const override {
+    const double at = rng.uniform() * ends_.back();
+    const auto end = std::upper_bound(ends_.begin(), ends_.end() - 1, at);
+    const Data& part = *parts_[static_cast<size_t>(end - ends_.begin())];
+    return part.sample(rng.below(part.size()));
+  }
+  std::string joined(std::string (Data::*of)() const) const {
+    std::string out = fmt::format("a mix, seed {}", seed());
+    for (size_t i = 0; i < parts_.size(); ++i)
+      out += fmt::format("; up to {} of {}: {}", ends_[i], ends_.back(), ((*parts_[i]).*of)());
+    return out;
+  }
+  std::vector<std::unique_ptr<Data>> parts_;
+  std::vector<double> ends_;  // sums of the weights up to each part
+};
+FOVEA_TRAIN_PART(Data, "mix", Mix);
+
+}  // namespace
+}  // namespace fovea::train
