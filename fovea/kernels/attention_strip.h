@@ -96,12 +96,7 @@ struct BlockRule {
   int32_t fewest_sinks = INT32_MAX, most_sinks = INT32_MIN;
 
   void add(const RowRule& row) {
-    first_position = row.position < first_position ? row.position : first_position;
-    last_position = row.position > last_position ? row.position : last_position;
-    lowest_floor = row.floor < lowest_floor ? row.floor : lowest_floor;
-    highest_floor = row.floor > highest_floor ? row.floor : highest_floor;
-    fewest_sinks = row.n_sink < fewest_sinks ? row.n_sink : fewest_sinks;
-    most_sinks = row.n_sink > most_sinks ? row.n_sink : most_sinks;
+    add(BlockRule{row.position, row.position, row.floor, row.floor, row.n_sink, row.n_sink});
   }
   void add(const BlockRule& rows) {
     first_position = rows.first_position < first_position ? rows.first_position : first_position;
