@@ -14,6 +14,7 @@
 #include "apps/cli/profile_run.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
+#include "fovea/base/interrupt.h"
 #include "fovea/base/json.h"
 #include "fovea/base/log.h"
 #include "fovea/base/text_file.h"
@@ -124,7 +125,9 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   FOVEA_ASSIGN_OR_RETURN(probe::MeasuredProfile measured, probe::measure_profile(model, *tokenizer, profile));
   bar.clear();
   FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(measured.heads.model_sha256));
-  if (const int64_t before = samples_in(path); !options.again && before > std::ssize(measured.samples)) {
+  const int64_t before = samples_in(path);
+  if (interrupted()) return interrupted_error();  // and what is there was perhaps not read
+  if (!options.again && before > std::ssize(measured.samples)) {
     log_warning("the profile in {} has {} samples and stays, this one of {} is not kept; --again puts it there",
                 quote(path, 4096), before, measured.samples.size());
     return std::move(measured.json);

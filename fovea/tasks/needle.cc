@@ -203,7 +203,10 @@ Result<std::vector<engine::Document>> default_haystacks() {
   std::vector<engine::Document> out;
   for (const char* name : {"GPL-2", "LGPL-2.1", "GFDL-1.3", "MPL-2.0", "Apache-2.0"}) {
     auto text = read_file(std::string("/usr/share/common-licenses/") + name);
-    if (text) out.push_back({name, std::move(text).value()});
+    if (text)
+      out.push_back({name, std::move(text).value()});
+    else if (text.error().code != ErrorCode::kNotFound)
+      return text.error();
   }
   if (out.empty()) {
     return make_error(

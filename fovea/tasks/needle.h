@@ -59,7 +59,7 @@ std::string_view name_of(NeedleOutcome outcome);
 // `prompt`: all that the model read, as text.
 NeedleOutcome label_answer(std::string_view answer, const Needle& needle, std::string_view prompt, double accept);
 
-// Texts of this machine that a needle is alien to (licences of Debian). kNotFound if there are none.
+// Texts of this machine that a needle is alien to (licences of Debian). kNotFound if there are none, kIo, kCancelled.
 Result<std::vector<engine::Document>> default_haystacks();
 
 struct NeedlePrompt {

@@ -27,7 +27,7 @@ std::optional<CellValues> read_cell(const std::string& path, const std::string& 
   }
   const auto file = read_json(path, kMaxBytes);
   if (!file) {
-    if (file.error().code != ErrorCode::kNotFound)
+    if (file.error().code != ErrorCode::kNotFound && file.error().code != ErrorCode::kCancelled)
       log_warning("a cell is measured anew, its file is damaged: {}", file.error().message);
     return std::nullopt;
   }
