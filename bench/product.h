@@ -70,11 +70,11 @@ class Product {
         x_(static_cast<size_t>(n_tokens * cols)),
         y_(static_cast<size_t>(n_tokens * rows)) {
     args_.w = {dtype, rows, cols, weight_.get()};
-    packed_ = allocate(kernels::packed_bytes(args_.w));
+    packed_ = allocate(kernels::packed_bytes(args_.w, args_.numerics));
     pack();
     Rng rng(3);
     for (float& x : x_) x = static_cast<float>(rng.normal());
-    quantized_ = allocate(kernels::quantized_bytes(n_tokens, cols));
+    quantized_ = allocate(kernels::quantized_bytes(n_tokens, cols, form()));
     scratch_ = allocate(kernels::matmul_scratch_bytes(args_.w));
     args_.packed = packed_.get();
     args_.x = x_.data();
@@ -87,13 +87,15 @@ class Product {
     quantize();
   }
   void quantize() {
-    kernels::quantize_activations(x_.data(), args_.w.cols, args_.n_tokens, args_.w.cols, 0, args_.n_tokens,
-                                  quantized_.get());
+    const int64_t n = args_.n_tokens, cols = args_.w.cols;
+    const bool wide = form() == kernels::WeightForm::kInt16;
+    const auto& fill = wide ? kernels::quantize_columns16 : kernels::quantize_columns;
+    if (kernels::takes_codes(form())) fill(x_.data(), cols, n, cols, 0, n, 0, cols, quantized_.get());
   }
   // All rows, or some panels of them: of a weight larger than any cache, to see it read from memory.
   void pack() const { pack(0, args_.w.rows); }
   void pack(int64_t row_begin, int64_t row_end) const {
-    kernels::pack_weights(args_.w, row_begin / kernels::kPanelRows,
+    kernels::pack_weights(args_.w, args_.numerics, row_begin / kernels::kPanelRows,
                           (row_end + kernels::kPanelRows - 1) / kernels::kPanelRows, packed_.get());
   }
   void run() const { kernels::matmul(args_); }
@@ -102,11 +104,12 @@ class Product {
     part.row_begin = row_begin, part.row_end = row_end;
     kernels::matmul(part);
   }
+  kernels::WeightForm form() const { return kernels::form_of(args_.w.dtype, args_.w.cols, args_.numerics); }
   double operations() const { return 2.0 * static_cast<double>(args_.w.rows * args_.w.cols * args_.n_tokens); }
   size_t file_bytes() const {
     return kernels::row_bytes(args_.w.dtype, args_.w.cols) * static_cast<size_t>(args_.w.rows);
   }
-  size_t bytes() const { return kernels::packed_bytes(args_.w); }
+  size_t bytes() const { return kernels::packed_bytes(args_.w, args_.numerics); }
 
   bool is_right() {
     quantize();
@@ -128,8 +131,8 @@ class Product {
         worst = std::max(worst, std::abs(double{y_[static_cast<size_t>(t * rows + r)]} - sum) / size);
       }
     }
-    // Float sums of up to cols / 32 * 2 terms (cols, of float weights): 2^-24 each.
-    if (worst < 1e-6) return true;
+    // Float sums of up to cols / 32 * 2 terms (cols, of float weights): 2^-24 each. Of int16 codes their rounding.
+    if (worst < (form() == kernels::WeightForm::kInt16 ? 1e-4 : 1e-6)) return true;
     fmt::print(stderr, "{}: off by {} of the sum of magnitudes\n", kernels::dtype_info(args_.w.dtype).name, worst);
     return false;
   }

@@ -243,8 +243,9 @@ class Shares {
           });
     }
     for (const DType dtype : kFloatTypes) {
-      add(fmt::format("{} product, 256 tokens", kernels::dtype_info(dtype).name), "float32", limits_.f32, 15,
-          each<Product>(dtype, 16 * 48, kCols, 256), [](Product& p) {
+      const bool codes = kernels::takes_codes(kernels::form_of(dtype, kCols, kernels::Numerics::kFast));
+      add(fmt::format("{} product, 256 tokens", kernels::dtype_info(dtype).name), codes ? "int16" : "float32",
+          codes ? limits_.int16 : limits_.f32, 15, each<Product>(dtype, 16 * 48, kCols, 256), [](Product& p) {
             p.run();
             return p.operations();
           });

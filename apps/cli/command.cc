@@ -103,7 +103,7 @@ void add_model_options(CommandLine& sub, Common& common, bool required) {
   sub.add_option("-m,--model", common.model, "a name from `fovea list --all`, a .gguf file or a Hugging Face folder")
       .required(required);
   sub.add_option("--numerics", common.numerics,
-                 "fast: int8 products, 16-bit keys and values; exact: float32 throughout")
+                 "fast: integer products, 16-bit keys and values; exact: float32 throughout")
       .one_of({"fast", "exact"})
       .show_default();
 }

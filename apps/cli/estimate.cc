@@ -120,7 +120,8 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   FOVEA_ASSIGN_OR_RETURN(const std::vector<formats::PlannedTensor> plan, planned(flags, *source));
   for (const formats::PlannedTensor& tensor : plan) {
     const std::vector<int64_t>& dims = tensor.from->dims;
-    const uint64_t packed = dims.size() == 2 ? kernels::packed_bytes({tensor.to, dims[1], dims[0], nullptr}) : 0;
+    const uint64_t packed =
+        dims.size() == 2 ? kernels::packed_bytes({tensor.to, dims[1], dims[0], nullptr}, kernels::Numerics::kFast) : 0;
     const bool is_wider = kernels::is_widened(tensor.bytes, packed);
     weights += is_wider ? packed : tensor.bytes;
     if (is_wider) wider += packed, widened += tensor.bytes;

@@ -237,7 +237,7 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   engine::ModelOptions options;
   FOVEA_ASSIGN_OR_RETURN(options.repack_bytes, repack_budget(common, flags.repack));
   options.repack_late = flags.repack_late;
-  options.repack_codes = common.numerics != "exact";
+  options.repack_for = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   options.cancel = &Interrupt::flag();
   if (!flags.quantize.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.quantize, formats::parse_type(flags.quantize));

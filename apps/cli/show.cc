@@ -20,7 +20,8 @@ namespace show_command {
 
 // What products read of a matrix that is packed: types without a kernel of their own take a wider form.
 uint64_t packed_bytes(const formats::TensorInfo& t) {
-  return t.dims.size() == 2 ? kernels::packed_bytes({t.dtype, t.dims[1], t.dims[0], nullptr}) : 0;
+  return t.dims.size() == 2 ? kernels::packed_bytes({t.dtype, t.dims[1], t.dims[0], nullptr}, kernels::Numerics::kFast)
+                            : 0;
 }
 
 nlohmann::json tensors_json(const formats::ModelSource& source) {

@@ -46,13 +46,13 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path, const 
     }
     const uint64_t bytes = kernels::row_bytes(w.view.dtype, w.cols()) * static_cast<uint64_t>(w.rows());
     const bool multiplied = spec.name != "token_embd.weight" || tied;  // else only looked up
-    const bool codes = kernels::uses_quantized(w.view.dtype, w.cols(), kernels::Numerics::kFast);
-    model->has_codes_ |= codes;
-    if (multiplied && (options.repack_codes || !codes) &&
-        model->packed_bytes_ + kernels::packed_bytes(w.view) <= options.repack_bytes) {
+    const kernels::WeightForm fast = kernels::form_of(w.view.dtype, w.cols(), kernels::Numerics::kFast);
+    if (kernels::takes_codes(fast) && model->form_ != kernels::WeightForm::kInt8) model->form_ = fast;
+    if (multiplied &&
+        model->packed_bytes_ + kernels::packed_bytes(w.view, options.repack_for) <= options.repack_bytes) {
       // The file's own copy is not read again, but for the rows of a tied embedding.
       model->packed_bytes_ += tensor::pack_weight_later(
-          w, [file = model->source_](std::span<const std::byte> rows) { file->release(rows); });
+          w, [file = model->source_](std::span<const std::byte> rows) { file->release(rows); }, options.repack_for);
       if (!options.repack_late) tensor::pack_weight(w);
     }
     done += bytes;

@@ -23,7 +23,9 @@ struct ModelOptions {
   uint64_t repack_bytes = UINT64_MAX;
   // Each weight is repacked when it is used again, not here: the first token of a short prompt comes sooner.
   bool repack_late = false;
-  bool repack_codes = true;  // else those of floats only: exact arithmetic reads the file's own blocks of the others
+  // What they are repacked for; other sessions repack on the fly. Exact arithmetic reads the file's own blocks of
+  // quantised weights.
+  kernels::Numerics repack_for = kernels::Numerics::kFast;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights seen
   const std::atomic<bool>* cancel = nullptr;                    // looked at between weights: kCancelled
   std::optional<kernels::DType> quantize = {};                  // weights become of this type; see open_quantized
@@ -45,7 +47,8 @@ class Model {
   uint64_t packed_bytes() const { return packed_bytes_; }  // with those still to be made
   // Made at first use, by whichever thread comes first: what only runs ids needs none.
   Result<std::shared_ptr<const tokenizers::Tokenizer>> tokenizer() const;
-  bool has_codes() const { return has_codes_; }  // whether a product reads a weight as integer codes
+  // How fast products read the weights; kFloats if none is read as integer codes. Where they differ, kInt8.
+  kernels::WeightForm form() const { return form_; }
   // Of the file; of a model in several, of the list of theirs. Remembered from run to run (user_cache.h). kIo if a
   // file is not what was loaded.
   Result<std::string> sha256() const;
@@ -56,7 +59,7 @@ class Model {
   std::unique_ptr<models::Family> family_;
   std::vector<std::vector<std::byte>> vectors_;  // norms and biases, as they are in the file
   uint64_t repack_budget_ = 0, packed_bytes_ = 0;
-  bool has_codes_ = false;
+  kernels::WeightForm form_ = kernels::WeightForm::kFloats;
   mutable std::once_flag tokenizer_once_;
   mutable std::optional<Result<std::shared_ptr<const tokenizers::Tokenizer>>> tokenizer_;
 };

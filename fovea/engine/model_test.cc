@@ -67,7 +67,7 @@ TEST(Model, AnyBudgetForRepackedWeightsGivesTheSameBits) {
 
 TEST(Model, FloatsAreRepackedForExactArithmeticAndChangeNoBit) {
   ModelOptions options;
-  options.repack_codes = false;
+  options.repack_for = kernels::Numerics::kExact;
   EXPECT_LT(tiny(options)->packed_bytes(), tiny({})->packed_bytes());
   const std::string folder = source_dir() + "/tests/data/encoders/bert";
   const auto packed = Model::load(folder, options).value(), plain = Model::load(folder, repacked(0, false)).value();
@@ -85,12 +85,14 @@ TEST(Model, FloatsAreRepackedForExactArithmeticAndChangeNoBit) {
 }
 
 TEST(Model, OneOfFloatsMakesNoFormsForProducts) {
-  EXPECT_TRUE(tiny({})->has_codes());
-  EXPECT_FALSE(Model::load(source_dir() + "/tests/data/encoders/bert").value()->has_codes());
-  for (const bool forms : {true, false}) {
-    tensor::Exec exec{.makes_forms = forms};
+  using enum kernels::WeightForm;
+  EXPECT_EQ(tiny({})->form(), kInt8);
+  EXPECT_EQ(Model::load(source_dir() + "/tests/data/encoders/bert").value()->form(), kFloats);
+  for (const auto form : {kFloats, kInt8, kInt16}) {
+    tensor::Exec exec{.form = form};
     const tensor::ExecScope scope(exec);
-    EXPECT_EQ(tensor::wants_form(tensor::Next::kProducts, 64), forms);
+    EXPECT_EQ(tensor::wants_form(tensor::Next::kProducts, 64), form != kFloats);
+    EXPECT_EQ(tensor::wants_form(tensor::Next::kProducts, 96), form == kInt8);
   }
 }
 

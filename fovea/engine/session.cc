@@ -213,8 +213,7 @@ Status Session::check_makes_text() const {
 
 Result<Tensor> Session::forward(const Batch& batch, std::span<const models::GivenRows> given, bool to_hidden,
                                 const std::atomic<bool>* cancel) {
-  tensor::Exec exec{
-      .arena = &arena_, .numerics = options_.numerics, .adapters = adapters(), .makes_forms = model_->has_codes()};
+  tensor::Exec exec{.arena = &arena_, .numerics = options_.numerics, .adapters = adapters(), .form = model_->form()};
   tensor::ExecScope scope(exec);
   attention::KeyCount keys;
   Tensor logits =

@@ -27,8 +27,10 @@ std::string product_of(DType type) {
   const DTypeInfo& info = dtype_info(type);
   if (!info.native) return "refused";
   const WeightView w{type, 16, 512, nullptr};
-  const uint64_t file = 16 * row_bytes(type, 512), packed = packed_bytes(w);
-  if (!uses_quantized(type, 512, Numerics::kFast)) return is_float_dtype(type) ? "float32" : "through float32";
+  const uint64_t file = 16 * row_bytes(type, 512), packed = packed_bytes(w, Numerics::kFast);
+  const WeightForm form = form_of(type, 512, Numerics::kFast);
+  if (form == WeightForm::kInt16) return "int16";
+  if (form != WeightForm::kInt8) return is_float_dtype(type) ? "float32" : "through float32";
   return is_widened(file, packed) ? "int8, wider" : "int8";
 }
 

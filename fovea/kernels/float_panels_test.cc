@@ -43,8 +43,9 @@ std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t r
                            bool packs, bool with_bias) {
   MatmulArgs args;
   args.w = {dtype, rows, cols, w.data() + 1};
-  const auto packed = allocate(packed_bytes(args.w)), scratch = allocate(matmul_scratch_bytes(args.w));
-  pack_weights(args.w, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
+  args.numerics = Numerics::kExact;
+  const auto packed = allocate(packed_bytes(args.w, args.numerics)), scratch = allocate(matmul_scratch_bytes(args.w));
+  pack_weights(args.w, args.numerics, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
   Rng rng(2);
   std::vector<float> x(static_cast<size_t>(n * (cols + 1))), y(static_cast<size_t>(n * (rows + 1)), -1.0f),
       bias(static_cast<size_t>(rows));

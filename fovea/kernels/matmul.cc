@@ -1,6 +1,7 @@
 #include "fovea/kernels/matmul.h"
 
 #include "fovea/kernels/float_panels.h"
+#include "fovea/kernels/int16_panels.h"
 #include "fovea/kernels/matmul_halves.h"
 #include "fovea/kernels/matmul_lanes.h"
 #include "fovea/kernels/with_tokens.h"
@@ -28,7 +29,7 @@ struct QuantizedMatmul {
     WeightView one = args.w;  // this panel alone
     one.rows = args.w.rows - row;
     one.data = static_cast<const uint8_t*>(args.w.data) + row * static_cast<int64_t>(row_bytes(args.w.dtype, cols));
-    kernels::pack_weights(one, 0, 1, room);
+    kernels::pack_file_types(one, 0, 1, room);
     return room;
   }
   PanelArgs part(const uint8_t* panel, const uint8_t* codes, int64_t ld, int64_t t) const {
@@ -132,8 +133,18 @@ void float_matmul(const MatmulArgs& args) {
   }
 }
 
+void int16_matmul(const MatmulArgs& args) {
+  const Int16Matmul product(args);
+#if FOVEA_ISA_LEVEL == 2
+  if (args.up) return product.run_gated(*args.up);
+#endif
+  product.run();
+}
+
 void product(const MatmulArgs& args) {
-  if (!uses_quantized(args.w.dtype, args.w.cols, args.numerics)) return float_matmul(args);
+  const WeightForm form = form_of(args.w.dtype, args.w.cols, args.numerics);
+  if (form == WeightForm::kInt16) return int16_matmul(args);
+  if (form != WeightForm::kInt8) return float_matmul(args);
   switch (args.w.dtype) {
     case DType::kQ4_0: return quantized_matmul<kPackQ4_0>(args);
     case DType::kQ4_1: return quantized_matmul<kPackQ4_1>(args);
@@ -158,7 +169,8 @@ void product(const MatmulArgs& args) {
 bool gates_in_tiles(const MatmulArgs& gate, const MatmulArgs& up) {
   const bool alike = gate.w.dtype == up.w.dtype && gate.w.cols == up.w.cols && gate.quantized == up.quantized;
   return FOVEA_ISA_LEVEL == 2 && alike && gate.act == Activation::kSilu && !gate.residual && !up.residual &&
-         gate.token_end - gate.token_begin >= kSpreadFrom && uses_quantized(gate.w.dtype, gate.w.cols, gate.numerics);
+         gate.token_end - gate.token_begin >= kSpreadFrom &&
+         takes_codes(form_of(gate.w.dtype, gate.w.cols, gate.numerics));
 }
 
 void matmul(const MatmulArgs& args) {
@@ -179,5 +191,7 @@ void matmul(const MatmulArgs& args) {
 
 }  // namespace
 FOVEA_KERNEL(matmul)
+FOVEA_KERNEL(pack_int16)
+FOVEA_KERNEL(quantize_columns16)
 }  // namespace FOVEA_ISA_NS
 }  // namespace fovea::kernels

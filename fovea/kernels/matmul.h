@@ -14,8 +14,8 @@
 
 namespace fovea::kernels {
 
-// exact: float32 activations times dequantised weights. fast: activations quantised to int8 per
-// block of 32, integer dot products (float types still multiply in float32).
+// exact: float32 activations times dequantised weights. fast: activations quantised to int8 per block of 32 (for F16
+// and BF16 weights both sides to int16 per 64), integer dot products; F32 still multiplies in float32.
 enum class Numerics { kExact, kFast };
 
 // Rows are handled in panels of this many, interleaved so that one SIMD lane is one row.
@@ -33,10 +33,17 @@ struct WeightView {
 // Supports every native dtype. Bit-exact with ggml's reference dequantisation.
 extern Dispatched<void(DType dtype, const void* blocks, int64_t n, float* out)> dequantize;
 
-// Activations for `fast`: x is [n_tokens, cols] float32, cols a multiple of 32.
-// `out` has quantized_bytes(n_tokens, cols) bytes, 64-byte aligned; tokens can be done in
+// How a product reads a weight: as it lies in the file; as panels of floats; as integer codes, with activations of 8
+// bits or of 16.
+enum class WeightForm { kFile, kFloats, kInt8, kInt16 };
+WeightForm form_of(DType dtype, int64_t cols, Numerics numerics);
+constexpr bool takes_codes(WeightForm form) { return form >= WeightForm::kInt8; }
+constexpr int columns_per_scale(WeightForm form) { return form == WeightForm::kInt16 ? 64 : 32; }
+
+// Activations for `fast`: x is [n_tokens, cols] float32, cols a multiple of 32 (of 64 for kInt16).
+// `out` has quantized_bytes(n_tokens, cols, form) bytes, 64-byte aligned; tokens can be done in
 // separate calls (token_begin..token_end) from several threads.
-size_t quantized_bytes(int64_t n_tokens, int64_t cols);
+size_t quantized_bytes(int64_t n_tokens, int64_t cols, WeightForm form);
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, void* out)>
     quantize_activations;
@@ -44,24 +51,27 @@ extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t c
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, int64_t col_begin, int64_t col_end, void* out)>
     quantize_columns;
+// The same as int16.
+extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
+                       int64_t token_end, int64_t col_begin, int64_t col_end, void* out)>
+    quantize_columns16;
 // What `first`, the form of x, leaves of x, in the same form: x is the sum of both to about 16 bits.
 extern Dispatched<void(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                        int64_t token_end, const void* first, void* out)>
     quantize_rest;
 
 // The packed form of a matrix: panels of kPanelRows rows at about the file's own bits per weight.
-// Zero if this dtype multiplies straight from its file form. Panels are independent: pack
-// [panel_begin, panel_end) from several threads.
-size_t packed_bytes(const WeightView& w);
-extern Dispatched<void(const WeightView& w, int64_t panel_begin, int64_t panel_end, void* out)> pack_weights;
+// Zero where they read the file's (kFile). Panels are independent: pack [panel_begin, panel_end) from several threads.
+size_t packed_bytes(const WeightView& w, Numerics numerics);
+void pack_weights(const WeightView& w, Numerics numerics, int64_t panel_begin, int64_t panel_end, void* out);
 
 struct MatmulArgs {
   WeightView w;
-  const void* packed = nullptr;  // from pack_weights, or null: packed panel by panel on the fly
+  const void* packed = nullptr;  // from pack_weights for `numerics`, or null: packed panel by panel on the fly
   Numerics numerics = Numerics::kFast;
   const float* x = nullptr;  // [n_tokens, cols], rows ld_x floats apart (used by float paths)
   int64_t ld_x = 0;
-  const void* quantized = nullptr;  // from quantize_activations (used if uses_quantized)
+  const void* quantized = nullptr;  // from quantize_activations or quantize_columns16 (used if the form takes codes)
   int64_t n_tokens = 0;
   const float* bias = nullptr;      // [rows] or null, added to the sums
   const float* residual = nullptr;  // as y is, or null: y = residual + factor * product
@@ -75,8 +85,6 @@ struct MatmulArgs {
   int64_t token_begin = 0, token_end = 0;  // the part of the tokens to do
   void* scratch = nullptr;                 // matmul_scratch_bytes(w), of up too; 64-byte aligned, one per thread
 };
-// Whether `fast` multiplies this dtype with int8 activations (else it runs in float32).
-bool uses_quantized(DType dtype, int64_t cols, Numerics numerics);
 size_t matmul_scratch_bytes(const WeightView& w);
 extern Dispatched<void(const MatmulArgs& args)> matmul;
 

@@ -73,9 +73,10 @@ std::vector<float> product(DType dtype, const std::vector<uint8_t>& w, int64_t r
   const int64_t n = static_cast<int64_t>(x.size()) / cols;
   MatmulArgs args;
   args.w = {dtype, rows, cols, w.data()};
-  const Bytes packed = allocate(packed_bytes(args.w)), quantized = allocate(quantized_bytes(n, cols)),
+  const Bytes packed = allocate(packed_bytes(args.w, args.numerics)),
+              quantized = allocate(quantized_bytes(n, cols, WeightForm::kInt8)),
               scratch = allocate(matmul_scratch_bytes(args.w));
-  pack_weights(args.w, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
+  pack_weights(args.w, args.numerics, 0, (rows + kPanelRows - 1) / kPanelRows, packed.get());
   quantize_activations(x.data(), cols, n, cols, 0, n, quantized.get());
   std::vector<float> y(static_cast<size_t>(n * rows), -1.0f);
   args.packed = packs ? packed.get() : nullptr;
@@ -154,7 +155,8 @@ TEST_P(QuantisedMatmul, AGateAndAResidualGiveTheBitsOfTheirStepsAlone) {
       };
       std::vector<float> y, up_y, gated, gated_up, added;
       MatmulArgs gate = args_of(0, y), up = args_of(kRows, up_y);
-      const Bytes quantized = allocate(quantized_bytes(n, kCols)), scratch = allocate(matmul_scratch_bytes(gate.w));
+      const Bytes quantized = allocate(quantized_bytes(n, kCols, WeightForm::kInt8)),
+                  scratch = allocate(matmul_scratch_bytes(gate.w));
       quantize_activations(x.data(), kCols, n, kCols, 0, n, quantized.get());
       const auto run = [&](MatmulArgs args) {
         args.quantized = quantized.get(), args.scratch = scratch.get();
@@ -182,7 +184,8 @@ TEST_P(QuantisedMatmul, AFormAndTheFormOfItsRestHoldSixteenBitsOfX) {
   std::vector<float> x = random_x(kTokens * kCols);
   x[5] = 1000.0f;  // its block keeps little of the others
   x[kCols] = std::numeric_limits<float>::infinity();
-  const Bytes first = allocate(quantized_bytes(kTokens, kCols)), rest = allocate(quantized_bytes(kTokens, kCols));
+  const Bytes first = allocate(quantized_bytes(kTokens, kCols, WeightForm::kInt8)),
+              rest = allocate(quantized_bytes(kTokens, kCols, WeightForm::kInt8));
   quantize_activations(x.data(), kCols, kTokens, kCols, 0, kTokens, first.get());
   quantize_rest(x.data(), kCols, kTokens, kCols, 0, kTokens, first.get(), rest.get());
   const auto value = [](const Bytes& form, int64_t token, int64_t col) {
@@ -212,7 +215,7 @@ TEST_P(QuantisedMatmul, AFormHasTheSameBitsInOnePieceAndBlockByBlock) {
     for (int64_t i = 0; i < cols; ++i) x[static_cast<size_t>(i)] *= std::exp2(static_cast<float>(i / 32 * 20 - 100));
     std::fill_n(x.begin() + cols + cols / 32 / 2 * 32, 32, 0.0f);
     x[static_cast<size_t>(2 * cols + cols / 2)] = std::numeric_limits<float>::quiet_NaN();
-    const size_t bytes = quantized_bytes(kTokens, cols);
+    const size_t bytes = quantized_bytes(kTokens, cols, WeightForm::kInt8);
     const Bytes whole = allocate(bytes), parts = allocate(bytes), rest = allocate(bytes), rest_parts = allocate(bytes);
     quantize_activations(x.data(), cols, kTokens, cols, 0, kTokens, whole.get());
     quantize_rest(x.data(), cols, kTokens, cols, 0, kTokens, whole.get(), rest.get());

@@ -1,5 +1,7 @@
 #include "fovea/kernels/pack.h"
 
+#include <algorithm>
+
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/rare_blocks.h"
 
@@ -319,7 +321,7 @@ void pack_floats(const WeightView& w, int64_t panel_begin, int64_t panel_end, ui
   }
 }
 
-void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, void* out) {
+void pack_file_types(const WeightView& w, int64_t panel_begin, int64_t panel_end, void* out) {
   auto* to = static_cast<uint8_t*>(out);
   const auto pack = [&](auto panels) { panels(w, panel_begin, panel_end, to); };
   switch (w.dtype) {
@@ -359,34 +361,47 @@ void pack_weights(const WeightView& w, int64_t panel_begin, int64_t panel_end, v
 }
 
 }  // namespace
-FOVEA_KERNEL(pack_weights)
+FOVEA_KERNEL(pack_file_types)
 }  // namespace portable
 
-size_t packed_bytes(const WeightView& w) {
-  const PackKind kind = kind_of(w.dtype);
+WeightForm form_of(DType dtype, int64_t cols, Numerics numerics) {
+  const bool fast = numerics == Numerics::kFast, short_floats = dtype == DType::kF16 || dtype == DType::kBF16;
+  if (fast && short_floats && cols % 64 == 0) return WeightForm::kInt16;
+  if (is_float_dtype(panel_float(dtype))) return WeightForm::kFloats;
+  return fast && kind_of(dtype).bits > 0 && cols % 32 == 0 ? WeightForm::kInt8 : WeightForm::kFile;
+}
+
+size_t packed_bytes(const WeightView& w, Numerics numerics) {
   const int64_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  if (const DType element = panel_float(w.dtype); is_float_dtype(element))
-    return static_cast<size_t>(panels * kPanelRows) * row_bytes(element, w.cols);
-  return kind.bits ? static_cast<size_t>(panels * kind.panel_bytes(w.cols / 32)) : 0;
+  switch (form_of(w.dtype, w.cols, numerics)) {
+    case WeightForm::kFile: return 0;
+    case WeightForm::kFloats: return static_cast<size_t>(panels * kPanelRows) * row_bytes(panel_float(w.dtype), w.cols);
+    case WeightForm::kInt8: return static_cast<size_t>(panels * kind_of(w.dtype).panel_bytes(w.cols / 32));
+    case WeightForm::kInt16: return static_cast<size_t>(panels) * int16_panel_bytes(w.cols);
+  }
+  return 0;
 }
 
-bool uses_quantized(DType dtype, int64_t cols, Numerics numerics) {
-  return numerics == Numerics::kFast && kind_of(dtype).bits > 0 && cols % 32 == 0;
+void pack_weights(const WeightView& w, Numerics numerics, int64_t panel_begin, int64_t panel_end, void* out) {
+  const WeightForm form = form_of(w.dtype, w.cols, numerics);
+  if (form == WeightForm::kInt16) return pack_int16(w, panel_begin, panel_end, out);
+  if (form != WeightForm::kFile) pack_file_types(w, panel_begin, panel_end, out);
 }
 
-size_t quantized_bytes(int64_t n_tokens, int64_t cols) {
-  return static_cast<size_t>(n_tokens * ((cols + 63) / 64 * 64)) +
-         static_cast<size_t>(n_tokens * (cols / 32)) * sizeof(BlockMeta);
+size_t quantized_bytes(int64_t n_tokens, int64_t cols, WeightForm form) {
+  const auto tokens = static_cast<size_t>(n_tokens), n = static_cast<size_t>(cols);
+  if (form == WeightForm::kInt16) return tokens * (n * sizeof(int16_t) + n / 64 * sizeof(float));
+  return tokens * ((n + 63) / 64 * 64 + n / 32 * sizeof(BlockMeta));
 }
 
-// Two packed panels made on the fly and two spread, or two panels of floats.
+// Two packed panels made on the fly and two spread, or two panels of floats, or four of int16.
 size_t matmul_scratch_bytes(const WeightView& w) {
   const auto cols = static_cast<size_t>(w.cols), blocks = cols / 32;
   const PackKind kind = kind_of(w.dtype);
   const size_t packed = kind.bits ? (static_cast<size_t>(kind.panel_bytes(w.cols / 32)) + 63) / 64 * 64 : 0;
   const size_t spread = kind.bits ? 2 * blocks * static_cast<size_t>(kind.spread_bytes()) : 0;
-  const size_t floats = cols * 2 * kPanelRows * sizeof(float);
-  return 2 * packed + (spread > floats ? spread : floats) + 64;
+  const size_t floats = cols * 2 * kPanelRows * sizeof(float), int16 = 4 * int16_panel_bytes(w.cols);
+  return 2 * packed + std::max({spread, floats, int16}) + 64;
 }
 
 }  // namespace fovea::kernels

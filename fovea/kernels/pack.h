@@ -1,4 +1,4 @@
-// The packed form of quantised weights; private to kernels. A panel is 16 rows; it is a run of
+// The packed forms of weights; private to kernels. Of quantised ones a panel is 16 rows; it is a run of
 // blocks of 32 columns, each:
 //   scales   [n_scales][16]  half floats, as in the file (MXFP4: exponents; the wide forms: float32)
 //   offsets  [16]            likewise, if the type has them
@@ -15,9 +15,11 @@
 // columns (rare_blocks.h); numbers of 64 bits and whole numbers through float32.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "fovea/kernels/dtype.h"
+#include "fovea/kernels/matmul.h"
 
 namespace fovea::kernels {
 
@@ -121,6 +123,15 @@ constexpr DType panel_float(DType dtype) {
     default: return DType::kI8;
   }
 }
+
+// A panel of int16 codes (int16_panels.h), whole lines.
+constexpr size_t int16_panel_bytes(int64_t cols) {
+  return static_cast<size_t>(cols) * 32 + (static_cast<size_t>(cols) / 64 * 32 + 63) / 64 * 64;
+}
+
+// Private parts of pack_weights.
+extern Dispatched<void(const WeightView&w, int64_t panel_begin, int64_t panel_end, void*out)> pack_file_types,
+    pack_int16;
 
 // What the quantised form of the activations says of 32 columns of one token. The int8 values come
 // first, [n_tokens][cols]; then these, [n_tokens][cols / 32].

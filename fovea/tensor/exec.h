@@ -54,8 +54,9 @@ struct Exec {
   Tape* tape = nullptr;                            // not null: float32 everywhere, every op records its backward
   const Adapters* adapters = nullptr;              // what stands for some of the weights
   std::span<const AdapterRows> adapter_rows = {};  // in its place, where rows of x differ in it: all of them
-  bool makes_forms = true;  // results that go into products bring their int8 form: not where all weights are floats
-  static Exec* current();   // this thread's innermost scope, or null
+  // Results that go into products bring their integer form, for weights of this one; kFloats: none.
+  kernels::WeightForm form = kernels::WeightForm::kInt8;
+  static Exec* current();  // this thread's innermost scope, or null
 };
 
 class ExecScope {

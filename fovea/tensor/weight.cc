@@ -84,7 +84,7 @@ Weight Weight::from(std::string name, const Tensor& value) {
 
 bool PackedForm::make(const kernels::WeightView& w) {
   if (begun_.exchange(true)) return false;
-  block_ = packed_block(kernels::packed_bytes(w));
+  block_ = packed_block(kernels::packed_bytes(w, numerics_));
   constexpr int64_t kPanelsPerTask = 8, kStepBytes = int64_t{8} << 20;
   const auto row_bytes = static_cast<int64_t>(kernels::row_bytes(w.dtype, w.cols));
   constexpr int64_t kRowsPerTask = kPanelsPerTask * kernels::kPanelRows;
@@ -95,7 +95,7 @@ bool PackedForm::make(const kernels::WeightView& w) {
     const int64_t last = std::min(n_tasks, first + step);
     pool().for_each(last - first, [&](int64_t task, int) {
       const int64_t panel = (first + task) * kPanelsPerTask;
-      kernels::pack_weights(w, panel, std::min(n_panels, panel + kPanelsPerTask), block_.get());
+      kernels::pack_weights(w, numerics_, panel, std::min(n_panels, panel + kPanelsPerTask), block_.get());
     });
     const int64_t begin = first * kRowsPerTask;
     const int64_t end = std::min(w.rows, last * kRowsPerTask);
@@ -106,7 +106,9 @@ bool PackedForm::make(const kernels::WeightView& w) {
   return true;
 }
 
-const void* PackedForm::data_for(const kernels::WeightView& w, int64_t n_tokens) {
+const void* PackedForm::data_for(const kernels::WeightView& w, int64_t n_tokens, kernels::Numerics numerics) {
+  const auto form = [&w](kernels::Numerics of) { return kernels::form_of(w.dtype, w.cols, of); };
+  if (numerics != numerics_ && form(numerics) != form(numerics_)) return nullptr;
   if (const void* made = data()) return made;
   // Packing reads the weight once and fills new memory, which on a virtual machine can take longer than a short
   // prompt: that is done without. A longer one is cut into blocks, each of which would pack panels for itself.
@@ -125,16 +127,17 @@ void PackedForm::done_again(const kernels::WeightView& w) const {
   done_({static_cast<const std::byte*>(w.data), bytes});
 }
 
-size_t pack_weight(Weight& w) {
-  pack_weight_later(w);
-  return w.packed && w.packed->make(w.view) ? kernels::packed_bytes(w.view) : 0;
+size_t pack_weight(Weight& w, kernels::Numerics numerics) {
+  pack_weight_later(w, {}, numerics);
+  return w.packed && w.packed->make(w.view) ? kernels::packed_bytes(w.view, w.packed->numerics_) : 0;
 }
 
-size_t pack_weight_later(Weight& w, PackedForm::Done done) {
+size_t pack_weight_later(Weight& w, PackedForm::Done done, kernels::Numerics numerics) {
   if (w.packed || w.value.defined() || !w.defined()) return 0;
-  const size_t bytes = kernels::packed_bytes(w.view);
+  const size_t bytes = kernels::packed_bytes(w.view, numerics);
   if (bytes == 0) return 0;
   w.packed = std::make_shared<PackedForm>();
+  w.packed->numerics_ = numerics;
   w.packed->done_ = std::move(done);
   return bytes;
 }

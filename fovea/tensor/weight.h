@@ -25,16 +25,18 @@ class PackedForm {
   using Done = std::function<void(std::span<const std::byte> rows)>;
   const void* data() const { return data_.load(std::memory_order_acquire); }  // null until it is made
   // The form for a product with n_tokens: makes it, with the thread pool, where this is the weight's second product
-  // or a long one. Any thread may call; while one makes it the others get null.
-  const void* data_for(const kernels::WeightView& w, int64_t n_tokens);
+  // or a long one. Any thread may call; while one makes it the others get null. Null too if these numerics read
+  // another.
+  const void* data_for(const kernels::WeightView& w, int64_t n_tokens, kernels::Numerics numerics);
   // Rows of the file were read although the form is made: `done` hears of all rows again.
   void done_again(const kernels::WeightView& w) const;
 
  private:
-  friend size_t pack_weight(Weight& w);
-  friend size_t pack_weight_later(Weight& w, Done done);
+  friend size_t pack_weight(Weight& w, kernels::Numerics numerics);
+  friend size_t pack_weight_later(Weight& w, Done done, kernels::Numerics numerics);
   bool make(const kernels::WeightView& w);  // false: it is made, being made, or was found too large
 
+  kernels::Numerics numerics_ = kernels::Numerics::kFast;
   std::atomic<const void*> data_{nullptr};
   std::atomic<bool> begun_{false}, used_{false};
   std::shared_ptr<void> block_;
@@ -55,11 +57,11 @@ struct Weight {
   static Weight from(std::string name, const Tensor& value);
 };
 
-// Repacks w for matmul with the thread pool; no-op where its dtype has no packed form, where it is
-// packed already, and for trainable weights (their values change). Returns the bytes it took.
-size_t pack_weight(Weight& w);
+// Repacks w for matmul in these numerics with the thread pool; no-op where they read its dtype from the file, where it
+// is packed already, and for trainable weights (their values change). Returns the bytes it took.
+size_t pack_weight(Weight& w, kernels::Numerics numerics = kernels::Numerics::kFast);
 // The same, but only when it pays (see PackedForm). The bytes are those it will take.
-size_t pack_weight_later(Weight& w, PackedForm::Done done = {});
+size_t pack_weight_later(Weight& w, PackedForm::Done done = {}, kernels::Numerics numerics = kernels::Numerics::kFast);
 size_t packed_weight_bytes();  // of all packed forms alive in this process
 
 // The weight as float32: `value` if defined, else dequantised into a new tensor.

@@ -109,15 +109,15 @@ struct Input {
     const Exec* exec = Exec::current();
     const Numerics numerics = exec ? exec->numerics : Numerics::kExact;
     const int64_t n = x.dim(0);
-    const bool quantized = kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
-    const bool floats = !kernels::uses_quantized(w.view.dtype, 32, Numerics::kFast);
-    const bool packs = (quantized || floats) && w.packed;
+    const kernels::WeightForm form = kernels::form_of(w.view.dtype, w.cols(), numerics);
     return {.w = w.view,
-            .packed = packs ? w.packed->data_for(w.view, end - first) : nullptr,
+            .packed = w.packed ? w.packed->data_for(w.view, end - first, numerics) : nullptr,
             .numerics = numerics,
             .x = x.data(),
             .ld_x = w.cols(),
-            .quantized = quantized ? QuantizedForm::of(x, n, w.cols(), /*with_rest=*/false).codes() : nullptr,
+            .quantized = kernels::takes_codes(form)
+                             ? QuantizedForm::of(x, n, w.cols(), form, /*with_rest=*/false).codes()
+                             : nullptr,
             .n_tokens = n,
             .bias = bias_data(bias, held),
             .y = y.data() + (shared ? first * w.rows() : 0),

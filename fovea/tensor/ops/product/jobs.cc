@@ -31,13 +31,20 @@ Cut cut_of(int64_t n_panels, int64_t n_tokens, const MatmulArgs& like, int n_thr
   // are more. Parts are alike: what is left over would spread the weight again for a few tokens.
   const int64_t cols = std::max<int64_t>(1, like.w.cols);
   const bool floats = !like.quantized && like.packed, wide = kernels::active_isa() == kernels::Isa::kAvx512;
-  const int64_t most = std::max<int64_t>(64, (floats ? 128 : wide ? 1024 : 256) * 1024 / cols);
+  const bool int16 = form_of(like) == kernels::WeightForm::kInt16;  // read as they lie: nothing is spread
+  const int64_t most = std::max<int64_t>(64, (floats ? 128 : wide ? 1024 : 256) * 1024 / cols / (int16 ? 4 : 1));
   const int64_t n_parts = std::max<int64_t>(1, (n_tokens + most - 1) / most);
   const int64_t tokens = std::min(n_tokens, ((n_tokens + n_parts - 1) / n_parts + kTile - 1) / kTile * kTile);
   const int64_t share = (n_panels + kTasksPerThread * n_threads - 1) / (kTasksPerThread * n_threads);
   const int64_t least = (kLeastWork + kPanelRows * cols * tokens - 1) / (kPanelRows * cols * tokens);
   const int64_t panels = std::max(share, least), even = tokens < kMany ? panels : panels + panels % 2;
   return {std::min(n_panels, even), tokens};
+}
+
+// As many that their columns of y have scales of their own.
+int64_t whole_blocks(int64_t panels, const QuantizedForm& form) {
+  const int64_t block = kernels::columns_per_scale(form.kind()) / kPanelRows;
+  return (panels + block - 1) / block * block;
 }
 
 void do_part(const Job& job, const MatmulArgs& part) {
@@ -122,7 +129,7 @@ void run(std::span<const Job> jobs) {
   if (n_panels == 0 || n_tokens == 0) return;
   const Slices scratch(scratch_bytes);
   Cut cut = cut_of(n_panels, n_tokens, jobs[0].product, pool().size());
-  if (jobs[0].form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
+  if (jobs[0].form) cut.panels = whole_blocks(cut.panels, *jobs[0].form);
   const int64_t step = cut.panels * kPanelRows;
   const auto tasks_of = [step](const Job& job) { return (job.product.w.rows + step - 1) / step; };
   int64_t row_tasks = 0;  // of all products
@@ -159,7 +166,7 @@ void run_own_tokens(std::span<const Job> jobs) {
     const int64_t n_tokens = g.token_end - g.token_begin;
     Cut cut = cut_of(n_panels, std::max<int64_t>(1, n_tokens), g, pool().size());
     cut.panels = std::min(cut.panels, panels_of(job));
-    if (job.form) cut.panels += cut.panels % 2;  // whole blocks of 32 columns of y
+    if (job.form) cut.panels = whole_blocks(cut.panels, *job.form);
     const int64_t step = cut.panels * kPanelRows, rows = (g.w.rows + step - 1) / step;
     return Tasks{step, cut.tokens, rows, rows * ((n_tokens + cut.tokens - 1) / cut.tokens)};
   };

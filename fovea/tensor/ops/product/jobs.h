@@ -20,6 +20,10 @@ struct Job {
   QuantizedForm* form = nullptr;              // y's, for the product that follows
 };
 
+inline kernels::WeightForm form_of(const kernels::MatmulArgs& args) {
+  return kernels::form_of(args.w.dtype, args.w.cols, args.numerics);
+}
+
 // Whole products of one input.
 void run(std::span<const Job> jobs);
 // Products each with tokens of its own, [token_begin, token_end) of one input.

@@ -95,14 +95,14 @@ MatmulArgs args_of(const Tensor& x, const Weight& w, const Weight& bias, Tensor&
     bias_data = hold.data();
   }
   y = Tensor::empty({n, w.rows()});
-  const bool quantized = n > 0 && kernels::uses_quantized(w.view.dtype, w.cols(), numerics);
-  const bool floats = !kernels::uses_quantized(w.view.dtype, 32, Numerics::kFast);
+  const kernels::WeightForm form = kernels::form_of(w.view.dtype, w.cols(), numerics);
+  const bool quantized = n > 0 && kernels::takes_codes(form);
   return {.w = w.view,
-          .packed = (quantized || floats) && w.packed ? w.packed->data_for(w.view, n) : nullptr,
+          .packed = w.packed ? w.packed->data_for(w.view, n, numerics) : nullptr,
           .numerics = numerics,
           .x = x.data(),
           .ld_x = w.cols(),
-          .quantized = quantized ? QuantizedForm::of(x, n, w.cols(), with_rest).codes() : nullptr,
+          .quantized = quantized ? QuantizedForm::of(x, n, w.cols(), form, with_rest).codes() : nullptr,
           .n_tokens = n,
           .bias = bias_data,
           .y = y.data(),
@@ -220,10 +220,10 @@ void matmuls(const Tensor& x, std::span<const Product> products, Tensor* y) {
     Job& job = jobs[n_jobs++];
     MatmulArgs& args = job.product;
     args = args_of(x, products[i].w, products[i].bias, y[i], holds[i], any_fine);
-    if (!products[i].fine || !args.quantized) continue;
+    if (!products[i].fine || !args.quantized || form_of(args) != kernels::WeightForm::kInt8) continue;
     rest_values[i] = Tensor::empty(y[i].shape());
     rests[i] = args;
-    rests[i].quantized = QuantizedForm::of(x, args.n_tokens, args.w.cols, true).rest();
+    rests[i].quantized = QuantizedForm::of(x, args.n_tokens, args.w.cols, kernels::WeightForm::kInt8, true).rest();
     rests[i].bias = nullptr;
     rests[i].y = rest_values[i].data();
     job.rest = &rests[i];
