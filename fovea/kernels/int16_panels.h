@@ -1,5 +1,5 @@
-// Products of F16 and BF16 weights as int16 codes, for `fast`; for matmul.cc only. 64 columns share a scale, of a row and
-// of a token each. A panel is
+// Products of F16 and BF16 weights as int16 codes, for `fast`; for matmul.cc only. 64 columns share a scale, of a row
+// and of a token each. A panel is
 //   codes   [cols / 2][16][2]  int16: step j holds columns 2j and 2j + 1 of row r
 //   scales  [cols / 64][16]    BF16, rounded up; then zeros to whole lines
 // Weights have codes up to 4095, activations up to 8191: 64 products fit an int32, so that their sum is exact in any
@@ -251,8 +251,7 @@ class Int16Matmul {
 #ifdef FOVEA_FEW_TILES
   static constexpr int kFewPanels = FOVEA_ISA_LEVEL == 0 ? 1 : 2, kMostTokens = FOVEA_ISA_LEVEL == 0 ? 1 : 2;
 #else
-  static constexpr int kFewPanels = FOVEA_ISA_LEVEL == 2 ? 4 : FOVEA_ISA_LEVEL == 1 ? 2 : 1,
-                       kMostTokens = kInt16Tokens;
+  static constexpr int kFewPanels = FOVEA_ISA_LEVEL == 2 ? 4 : FOVEA_ISA_LEVEL == 1 ? 2 : 1, kMostTokens = kInt16Tokens;
 #endif
 
   const uint8_t* panel_at(const MatmulArgs& args, int64_t row, int room) const {
@@ -265,7 +264,9 @@ class Int16Matmul {
     pack_int16(one, 0, 1, to);
     return to;
   }
-  Out out_at(int64_t row, int n_panels) const { return out_of(a_.args, row, a_.args.token_begin, n_panels * kPanelRows); }
+  Out out_at(int64_t row, int n_panels) const {
+    return out_of(a_.args, row, a_.args.token_begin, n_panels * kPanelRows);
+  }
 
   template <int P, int kMost, bool kPrefetch>
   void tokens(const uint8_t* const* panels, Out out) const {
@@ -273,8 +274,7 @@ class Int16Matmul {
     for (int64_t t = a_.args.token_begin; t < a_.args.token_end;) {
       const int64_t left = a_.args.token_end - t;
       const int n = static_cast<int>(left < kTile ? left : kTile);
-      with_tokens<kTile>(
-          n, [&](auto count) { int16_tile<decltype(count)::value, P, kPrefetch>(a_, panels, t, out); });
+      with_tokens<kTile>(n, [&](auto count) { int16_tile<decltype(count)::value, P, kPrefetch>(a_, panels, t, out); });
       t += n, out.y += n * out.ld;
       if (out.residual) out.residual += n * out.ld;
     }

@@ -49,7 +49,8 @@ struct Case {
       : view{dtype, rows, cols, nullptr}, values(from), bytes(static_cast<size_t>(rows * cols) * 2) {
     for (size_t i = 0; i < from.size(); ++i) {
       uint16_t half = static_cast<uint16_t>(bits_of(from[i]) >> 16);  // cut, and of F16 any number that it has
-      if (dtype == DType::kF16 && std::isfinite(from[i])) half = static_cast<uint16_t>((half & 0x8000u) | (half & 0x3fffu));
+      if (dtype == DType::kF16 && std::isfinite(from[i]))
+        half = static_cast<uint16_t>((half & 0x8000u) | (half & 0x3fffu));
       if (dtype == DType::kF16 && !std::isfinite(from[i])) half = 0x7c00;
       std::memcpy(bytes.data() + 2 * i, &half, 2);
     }
