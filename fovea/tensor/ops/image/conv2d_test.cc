@@ -64,6 +64,40 @@ TEST(Conv2d, IsItsEquationAtEveryStepPadAndGroup) {
   }
 }
 
+// Places in whole groups, which are multiplied without a matrix.
+constexpr int64_t kWholeGroups[][2] = {{4, 8}, {8, 8}, {2, 16}, {4, 24}, {3, 32}};
+
+TEST(Conv2d, IsItsEquationWherePlacesComeInGroups) {
+  for (const auto& [height, width] : kWholeGroups) {
+    for (const int64_t size : {1, 3, 5}) {
+      for (const int64_t groups : {1, 2}) {
+        for (const int64_t outputs : {2, 10, 14}) {
+          const Conv2d how{.pad = size - 1, .dilation = 2, .groups = groups};
+          const Tensor x = random_tensor({3, 6, height, width}, 1), bias = random_tensor({outputs}, 3);
+          const Tensor w = random_tensor({outputs, 6 / groups, size, size}, 2);
+          for (const Tensor& with : {bias, Tensor()}) {
+            const Tensor y = conv2d(x, w, with, how), twin = plain(x, w, with, how);
+            ASSERT_EQ(y.shape(), twin.shape());
+            for (int64_t i = 0; i < y.elements(); ++i) ASSERT_NEAR(y.data()[i], twin.data()[i], 3e-5) << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Conv2d, GradientsMeetFiniteDifferencesWherePlacesComeInGroups) {
+  for (const size_t i : {0, 2, 3}) {
+    const auto& [height, width] = kWholeGroups[i];
+    const Tensor x = random_tensor({2, 2, height, width}, 1), w = random_tensor({4, 2, 3, 3}, 2);
+    const Tensor bias = random_tensor({4}, 3), grouped = random_tensor({2, 1, 3, 1}, 4);
+    const Tensor one = random_tensor({3, 2, 1, 1}, 5);
+    expect_gradients({x, w, bias}, [&] { return conv2d(x, w, bias, {.pad = 1}); });
+    expect_gradients({x, grouped}, [&] { return conv2d(x, grouped, {}, {.pad = {1, 0}, .groups = 2}); });
+    expect_gradients({x, one}, [&] { return conv2d(x, one, {}); });
+  }
+}
+
 TEST(Conv2d, GradientsMeetFiniteDifferences) {
   const Tensor x = random_tensor({2, 4, 3, 4}, 1), w = random_tensor({2, 4, 2, 3}, 2), bias = random_tensor({2}, 3);
   expect_gradients({x, w, bias}, [&] { return conv2d(x, w, bias, {.stride = {1, 2}, .pad = 1}); });
@@ -87,6 +121,8 @@ TEST(Conv2d, HasTheSameBitsOnAnyThreads) {
   for (const int64_t batch : {1, 3, 11}) {
     const Tensor x = random_tensor({batch, 8, 33, 31}, 1);
     expect_same_bits_on_any_threads({x, w, bias}, [&] { return conv2d(x, w, bias, {.pad = 1}); });
+    const Tensor whole = random_tensor({batch, 8, 24, 32}, 1);
+    expect_same_bits_on_any_threads({whole, w, bias}, [&] { return conv2d(whole, w, bias, {.pad = 1}); });
   }
 }
 
