@@ -328,6 +328,11 @@ TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
     const Ended asked =
         run({"ask", "-m", kTiny, "-f", file("a.txt", "Ada wrote.\n"), "Who wrote?", "-n", "2", "--json", flag, at});
     EXPECT_EQ(asked.code, 0) << asked.err;
+    const Json shown = json({"show", at, "--json"});
+    EXPECT_EQ(shown["kind"], name == "masks" ? "masks" : "soft prompt");
+    EXPECT_EQ(shown["tensors"][0].contains("kept"), name == "masks");
+    EXPECT_EQ(shown["training"]["config"]["steps"], 60);
+    EXPECT_THAT(run({"show", at}).out, AllOf(HasSubstr(kTiny), HasSubstr(flag + " " + at)));
   }
 }
 

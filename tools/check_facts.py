@@ -34,10 +34,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fovea", nargs="?", default="build/fovea")
     parser.add_argument("--config", default="examples/lora.json")
+    parser.add_argument("--facts", default="examples/facts.jsonl")
     parser.add_argument("-f", "--file", default="/usr/share/common-licenses/GPL-3")
     args = parser.parse_args()
     config = json.loads(Path(args.config).read_text())
-    facts = [json.loads(line) for line in Path(config["data"]["jsonl"]).read_text().splitlines()]
+    facts = [json.loads(line) for line in Path(args.facts).read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
         config["out"] = folder + "/run"
         own = Path(folder, "config.json")

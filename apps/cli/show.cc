@@ -120,10 +120,10 @@ Status show(const std::string& name, bool list_hooks, const Common& common) {
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto name = std::make_shared<std::string>();
   auto hooks = std::make_shared<bool>(false);
-  sub.add_option(
-         "MODEL", *name,
-         "a name from `fovea list --all`, a .gguf file or a Hugging Face folder; a LoRA adapter or a net of `fovea "
-         "train`, too")
+  sub.add_option("MODEL", *name,
+                 "a name from `fovea list --all`, a .gguf file or a Hugging Face folder; a LoRA adapter, a net, a soft "
+                 "prompt or masks "
+                 "of `fovea train`, too")
       .required();
   sub.add_flag("--hooks", *hooks, "print the name of every hook, one a line");
   return [name, hooks, &common] { return show(*name, *hooks, common); };

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -130,6 +131,50 @@ Status show_net(const std::string& folder, const json& config, bool list_hooks, 
   return print(out);
 }
 
+// A soft prompt or masks, as `fovea train` writes them; false if the file is neither.
+Result<bool> show_learned(const std::string& path, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto file, MappedFile::open(path));
+  FOVEA_ASSIGN_OR_RETURN(const formats::Safetensors read, formats::parse_safetensors(file->bytes(), path));
+  const bool is_prompt = read.tensors.size() == 1 && read.tensors[0].name == "prompt_embeddings";
+  const auto found = read.metadata.find("fovea.training"), base = read.metadata.find("base_model_name_or_path");
+  if (!is_prompt && found == read.metadata.end()) return false;
+  json training, tensors = json::array();
+  if (found != read.metadata.end()) {
+    if (auto parsed = parse_json(found->second, "fovea.training"); parsed) training = json(*parsed);
+  }
+  for (const formats::TensorInfo& t : read.tensors) {
+    json one = {{"name", t.name}, {"shape", std::vector<int64_t>(t.dims.rbegin(), t.dims.rend())}};
+    if (!is_prompt && t.dtype == kernels::DType::kF32) {
+      std::vector<float> values(t.data.size() / sizeof(float));
+      std::memcpy(values.data(), t.data.data(), values.size() * sizeof(float));
+      const auto kept = std::count_if(values.begin(), values.end(), [](float x) { return x != 0; });
+      one["kept"] = static_cast<double>(kept) / static_cast<double>(std::max<size_t>(1, values.size()));
+    }
+    tensors.push_back(std::move(one));
+  }
+  FOVEA_RETURN_IF_ERROR(file->check_intact());
+  const char* kind = is_prompt ? "soft prompt" : "masks";
+  if (common.json) {
+    json out = {{"kind", kind}, {"path", path}, {"bytes", file->bytes().size()}, {"tensors", tensors}};
+    if (base != read.metadata.end()) out["base_model"] = base->second;
+    if (!training.is_null()) out["training"] = training;
+    FOVEA_RETURN_IF_ERROR(print_json(out));
+    return true;
+  }
+  std::string out = fmt::format("path        {}\nkind        {}\n", escaped_line(path), kind);
+  if (base != read.metadata.end()) out += fmt::format("base model  {}\n", escaped_line(base->second));
+  for (const json& t : tensors) {
+    out += fmt::format("  {} [{}]", escaped_line(t["name"].get<std::string>()),
+                       fmt::join(t["shape"].get<std::vector<int64_t>>(), ", "));
+    out += t.contains("kept") ? fmt::format(" keeps {:.1f} %\n", 100 * t["kept"].get<double>()) : "\n";
+  }
+  if (!training.is_null()) out += fmt::format("training\n{}\n", escaped_text(training.dump(2)));
+  out +=
+      fmt::format("used by     fovea run -m MODEL --{} {}\n", is_prompt ? "soft-prompt" : "masks", escaped_line(path));
+  FOVEA_RETURN_IF_ERROR(print(out));
+  return true;
+}
+
 }  // namespace show_parts
 
 Result<bool> show_part(const std::string& path, bool list_hooks, const Common& common) {
@@ -148,7 +193,8 @@ Result<bool> show_part(const std::string& path, bool list_hooks, const Common& c
   if (!folder) return false;
   const std::string at = folder->empty() ? "." : *folder;
   if (!fs::exists(at + "/config.json", ignored)) {
-    if (!fs::exists(at + "/adapter_config.json", ignored)) return false;
+    if (!fs::exists(at + "/adapter_config.json", ignored))
+      return fs::is_regular_file(path, ignored) ? show_parts::show_learned(path, common) : Result<bool>(false);
     FOVEA_RETURN_IF_ERROR(show_parts::show_lora(path, at, common));
     return true;
   }

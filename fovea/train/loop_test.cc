@@ -140,6 +140,22 @@ TEST_F(Loop, GoesOnWithASoftPrompt) {
   EXPECT_TRUE(distilled.has_value()) << distilled.error().message;
 }
 
+TEST_F(Loop, GoesOnWithMixedData) {
+  Json config = Json::parse(read_file(path()).value());
+  config["data"] = {{"mix", {{{"generator", "copy"}, {"weight", 2}}, {{"generator", "induction"}, {"length", 3}}}}};
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto whole = train(path(), {});
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  const std::string weights = values(whole->model + "/model.safetensors");
+  const auto part = train(path(), {.restart = true, .steps = 3});
+  ASSERT_TRUE(part.has_value()) << part.error().message;
+  EXPECT_NE(values(part->model + "/model.safetensors"), weights);
+  const auto resumed = train(path(), {.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(values(resumed->model + "/model.safetensors"), weights);
+  EXPECT_EQ(resumed->eval_loss, whole->eval_loss);
+}
+
 TEST_F(Loop, LearnsMasksAndGoesOnWithThem) {
   Json config = Json::parse(read_file(path()).value());
   config["model"] = source_dir() + "/tests/data/tiny-llama.gguf";
