@@ -332,6 +332,12 @@ TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
     EXPECT_EQ(shown["kind"], name == "masks" ? "masks" : "soft prompt");
     EXPECT_EQ(shown["tensors"][0].contains("kept"), name == "masks");
     EXPECT_EQ(shown["training"]["config"]["steps"], 60);
+    if (name == "masks") {
+      const std::vector<std::string> measure = {"profile", "-m", kTiny, "--lengths", "400", "--depths", "1", "--json"};
+      std::vector<std::string> masked = measure;
+      masked.insert(masked.end(), {flag, at});
+      EXPECT_NE(json(masked)["model_sha256"], json(measure)["model_sha256"]);
+    }
     EXPECT_THAT(run({"show", at}).out, AllOf(HasSubstr(kTiny), HasSubstr(flag + " " + at)));
   }
 }

@@ -96,8 +96,7 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
         return fmt::format("{} is not auto, q8_0, f32 or i16", quote(input, 40));
       })
       .show_default();
-  add_lora_flag(sub, flags.loras);
-  sub.add_option("--masks", flags.masks, "a file of masks, as fovea train learns them, over the model's weights");
+  add_adapter_flags(sub, flags);
   sub.add_option(
          "--quantize", flags.quantize,
          "weights become of this type while the model is loaded, as `fovea quantize` makes them: q8_0, q4_k, ...")
@@ -109,18 +108,17 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       .show_default();
 }
 
-void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras) {
-  sub.add_option("--lora", loras,
+void add_adapter_flags(CommandLine& sub, ModelFlags& flags) {
+  sub.add_option("--lora", flags.loras,
                  "PATH[=SCALE]: a LoRA adapter, PEFT's folder or a GGUF file, and how strongly it counts (1); may be "
                  "repeated")
       .one_value_each_time();
+  sub.add_option("--masks", flags.masks, "a file of masks, as fovea train learns them, over the model's weights");
 }
 
-Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
-                                                              const std::vector<std::string>& loras,
-                                                              const std::string& masks) {
+Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model, const ModelFlags& flags) {
   std::vector<engine::LoraRequest> requests;
-  for (const std::string& text : loras) {
+  for (const std::string& text : flags.loras) {
     engine::LoraRequest request{.path = text};
     const size_t equals = text.rfind('=');
     // A path may have a '=' of its own.
@@ -131,7 +129,7 @@ Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Mode
                         quote(text, 4096));
     requests.push_back(std::move(request));
   }
-  return engine::load_adapters(model, requests, masks);
+  return engine::load_adapters(model, requests, flags.masks);
 }
 
 void add_soft_prompt_flag(CommandLine& sub, ModelFlags& flags) {
@@ -266,7 +264,7 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   options.n_ctx = flags.n_ctx;
   options.chunk = std::min(flags.chunk, flags.most_at_once);
   options.attention = flags.attention;
-  FOVEA_ASSIGN_OR_RETURN(options.adapters, load_adapters(model, flags.loras, flags.masks));
+  FOVEA_ASSIGN_OR_RETURN(options.adapters, load_adapters(model, flags));
   if (!flags.profile.empty()) {
     FOVEA_ASSIGN_OR_RETURN(options.profile, engine::read_head_profile(flags.profile, model, options.adapters.get()));
   } else if (flags.attention != "dense") {

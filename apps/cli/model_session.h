@@ -34,11 +34,9 @@ struct ModelFlags {
 // may set other defaults in `flags` and common.model before; with a default model, `model_required` is false.
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required = true);
 
-// --lora PATH[=SCALE], repeated; and what it asks for of a model: null without one.
-void add_lora_flag(CommandLine& sub, std::vector<std::string>& loras);
-Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model,
-                                                              const std::vector<std::string>& loras,
-                                                              const std::string& masks = "");
+// --lora PATH[=SCALE], repeated, and --masks; and what they ask for of a model: null without any.
+void add_adapter_flags(CommandLine& sub, ModelFlags& flags);
+Result<std::shared_ptr<const tensor::Adapters>> load_adapters(const engine::Model& model, const ModelFlags& flags);
 
 // --soft-prompt FILE; and an empty sequence, or one that holds its rows. kLimit, before any work, where the context
 // does not hold them and `n_tokens` more.

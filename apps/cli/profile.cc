@@ -70,6 +70,7 @@ std::string command_line(const Options& options, const Common& common, const pro
                                 store::model_name(common.model), fmt::join(profile.needle.lengths, ","),
                                 profile.needle.n_depths, profile.needle.seed, common.numerics);
   for (const std::string& lora : options.model.loras) out += " --lora " + lora;
+  if (!options.model.masks.empty()) out += " --masks " + options.model.masks;
   for (const std::string& file : options.files) out += " --file " + std::filesystem::path(file).filename().string();
   return out;
 }
@@ -111,7 +112,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
     FOVEA_ASSIGN_OR_RETURN(std::string text, read_text_file(file));
     profile.haystacks.push_back({std::filesystem::path(file).filename().string(), std::move(text)});
   }
-  FOVEA_ASSIGN_OR_RETURN(profile.adapters, load_adapters(*model, options.model.loras));
+  FOVEA_ASSIGN_OR_RETURN(profile.adapters, load_adapters(*model, options.model));
   profile.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
   profile.engine_version = FOVEA_VERSION;
   profile.command = command_line(options, common, profile);
@@ -179,7 +180,7 @@ Status profile(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   std::string json;
   if (!options.again && !options.measures) {
-    FOVEA_ASSIGN_OR_RETURN(const auto adapters, load_adapters(*model, options.model.loras));
+    FOVEA_ASSIGN_OR_RETURN(const auto adapters, load_adapters(*model, options.model));
     auto found = probe::find_profile(*model, adapters.get());
     if (!found && found.error().code != ErrorCode::kNotFound) return found.error();
     if (found) {
@@ -214,7 +215,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   const Option run = sub.add_option("--run", options->run,
                                     "instead of -m: the folder of a training that kept models (\"keep_every\"), or a "
                                     "rig; says how its heads formed");
-  add_lora_flag(sub, options->model.loras);
+  add_adapter_flags(sub, options->model);
   sub.add_option("-o,--output", options->output,
                  "write the profile there too, of a run a page with plots; - is stdout, and nothing else goes there");
   sub.add_option("--against", options->against,
@@ -240,8 +241,8 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
       return make_error(ErrorCode::kUsage, "one of -m MODEL and --run RUN is needed");
     if (run.count() == 0) return profile(*options, common);
     if (options->files.size() > 1) return make_error(ErrorCode::kUsage, "--run reads one --file");
-    if (!options->model.loras.empty())
-      return make_error(ErrorCode::kUsage, "--lora is of one model; --run has several");
+    if (!options->model.loras.empty() || !options->model.masks.empty())
+      return make_error(ErrorCode::kUsage, "--lora and --masks are of one model; --run has several");
     // The seed of the random tokens is that of a profile.
     return profile_run(options->run, options->files.empty() ? "" : options->files[0], options->seed.value + 2,
                        options->output, common);
