@@ -323,6 +323,16 @@ TEST(Attend, PartsJoinedByDefaultAreOneSoftmax) {
     ASSERT_NEAR(z[i], all[i], 2e-6) << i;  // powers of two are 3e-7 off in each part
 }
 
+TEST(Attend, ClassesOfKeysKeepTheMasksOfAMethodBefore) {
+  OneLayer layer("test-strided:stride=2,test-classes:sinks=1");
+  const std::vector<float> z = layer.feed(100);
+  for (const int32_t row : {2, 5, 31, 40, 99}) {
+    const auto sees = [row](int32_t key) { return key % 2 == 0 || key == row; };
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+}
+
 TEST(Attend, JoinWeighsTheClassesOfKeys) {
   // Half of the sinks' weight goes to the others.
   OneLayer layer("test-classes:sinks=0.5");
