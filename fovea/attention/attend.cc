@@ -48,7 +48,6 @@ void check_not_edited(const tensor::EditGuard& guard, const Method& method) {
 Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *context.memory : own_memory_) {
   const Batch& batch = c_.batch;
   FOVEA_CHECK(!memory_.in_use, "attend: a forward pass was begun inside another of the same session");
-  memory_.in_use = true;
   memory_.runs.clear();
   for (int64_t begin = 0; begin < batch.size();) {
     const auto at = static_cast<size_t>(begin);
@@ -75,6 +74,7 @@ Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *
   while (memory_.plans.size() < memory_.runs.size()) memory_.plans.emplace_back();  // the others keep their memory
   if (memory_.turned_q.size() < memory_.runs.size()) memory_.turned_q.resize(memory_.runs.size());
   memory_.angles.resize(c_.ropes.size());
+  memory_.in_use = true;  // last: what throws here has no destructor to take it back
 }
 
 Attend::~Attend() {

@@ -21,8 +21,8 @@
 
 namespace fovea::attention {
 
-// Reduces rows of the pattern as they are made, so that no matrix is ever stored. Calls for
-// different heads come from different threads; the rows of one head come in order.
+// Reduces rows of the pattern as they are made, so that no matrix is ever stored. Calls for different heads or
+// sequences come from different threads; the rows of one head of a sequence come in order.
 class RowObserver {
  public:
   virtual ~RowObserver() = default;
@@ -80,6 +80,7 @@ class AttendMemory {
   struct Piece {  // pages of one part that lie in one segment of the head's list
     int part;
     int64_t begin, end;  // of the part's pages; of the head's for an untouched tile
+    bool is_empty() const { return begin == end; }
   };
   struct Task {  // rows first..first + n of a run, for neighbouring query heads of one KV head
     int run, kv_head, tile;

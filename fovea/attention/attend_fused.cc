@@ -99,6 +99,8 @@ struct Attend::Fused {
       return call(task.head, task.n_heads, 0, plan.rules(task.kv_head).data(), pages.data() + piece.begin,
                   piece.end - piece.begin, nullptr, to, lse);
     }
+    if (piece.is_empty())  // of no part
+      return call(task.head, task.n_heads, 0, plan.rules(task.kv_head).data(), nullptr, 0, nullptr, to, lse);
     const KeyPlan::Part& part = plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(piece.part)];
     const bool own = part.head != KeyPlan::kAllHeads;  // of one query head
     const int head = own ? part.head : task.head;
@@ -138,9 +140,9 @@ struct Attend::Fused {
   bool is_whole(const Task& task) const {  // its one piece is its z
     if (task.n_pieces != 1 || !layer.parts.empty() || layer.sinks.defined()) return false;
     const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
-    return !plan.touched(task.kv_head) ||
-           plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(pieces(task)[0].part)].head ==
-               KeyPlan::kAllHeads;
+    const Piece& only = pieces(task)[0];
+    return !plan.touched(task.kv_head) || only.is_empty() ||
+           plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(only.part)].head == KeyPlan::kAllHeads;
   }
   std::span<const Piece> pieces(const Task& task) const {
     return std::span(attend.memory_.pieces).subspan(task.first_piece, task.n_pieces);
@@ -174,7 +176,7 @@ struct Attend::Fused {
       const std::byte* from = done + p * piece_bytes;
       z[p] = reinterpret_cast<const float*>(from);
       lse[p] = reinterpret_cast<const float*>(from + piece_z);
-      biases[p] = plan.touched(task.kv_head)
+      biases[p] = plan.touched(task.kv_head) && !all[p].is_empty()
                       ? plan.tile(task.kv_head, task.tile).parts[static_cast<size_t>(all[p].part)].bias
                       : 0.0f;
     }

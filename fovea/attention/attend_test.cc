@@ -323,6 +323,16 @@ TEST(Attend, PartsJoinedByDefaultAreOneSoftmax) {
     ASSERT_NEAR(z[i], all[i], 2e-6) << i;  // powers of two are 3e-7 off in each part
 }
 
+TEST(Attend, ClassesOfKeysKeepTheMasksOfAMethodBefore) {
+  OneLayer layer("test-strided:stride=2,test-classes:sinks=1");
+  const std::vector<float> z = layer.feed(100);
+  for (const int32_t row : {2, 5, 31, 40, 99}) {
+    const auto sees = [row](int32_t key) { return key % 2 == 0 || key == row; };
+    for (int head = 0; head < 4; ++head)
+      layer.expect_head(z, row, head, layer.weighed(head, layer.pattern(head, row, sees)));
+  }
+}
+
 TEST(Attend, JoinWeighsTheClassesOfKeys) {
   // Half of the sinks' weight goes to the others.
   OneLayer layer("test-classes:sinks=0.5");
@@ -447,6 +457,41 @@ TEST(Attend, RowsOfAHeadFollowItsPartsToo) {
   for (const int row : {0, 20, 60, 64, 299}) {
     EXPECT_EQ(rows.of_head(b, row, 1), fused.of_head(a, row, 1));
     EXPECT_THAT(rows.of_head(b, row, 2), testing::Pointwise(testing::FloatNear(1e-5f), fused.of_head(a, row, 2)));
+  }
+}
+
+// Every query head reads a part of its own, the last one of no page; or there is no part at all.
+class NoKeys final : public Method {
+ public:
+  static constexpr MethodInfo kInfo{
+      .name = "test-no-keys", .title = "None", .paper = "none", .stages = kChoose, .summary = "for tests"};
+  const MethodInfo& info() const override { return kInfo; }
+  void visit_knobs(KnobVisitor& knobs) override { knobs.add("parts", parts_, {.help = "whether there are some"}); }
+  bool chooses(int) const override { return true; }
+  void choose(const Call&, const Queries&, KeyPlan& plan) const override {
+    const int kv = plan.n_kv_heads() - 1, last = plan.group() - 1;
+    for (int t = 0; t < plan.n_tiles(); ++t) {
+      std::vector<KeyPlan::Part>& parts = plan.tile(kv, t).parts;
+      parts.resize(parts_ ? static_cast<size_t>(plan.group()) : 0, parts[0]);
+      for (int g = 0; g <= last && parts_; ++g) parts[static_cast<size_t>(g)].head = g;
+      if (parts_) parts.back().pages.clear();
+    }
+  }
+
+ private:
+  bool parts_ = true;
+};
+FOVEA_REGISTER_METHOD(NoKeys);
+
+TEST(Attend, AHeadWithoutKeysGivesZerosAndLeavesTheOthers) {
+  for (const std::string spec : {"test-no-keys", "test-no-keys,test-rows:head=2", "test-no-keys:parts=false"}) {
+    OneLayer dense, some(spec);
+    dense.feed(1100), some.feed(1100);  // segments of keys are tasks of their own
+    const std::vector<float> a = dense.feed(1, true), b = some.feed(1, true);
+    for (const int head : {0, 1}) EXPECT_EQ(some.of_head(b, 0, head), dense.of_head(a, 0, head)) << spec;
+    const std::vector<float> third = spec.ends_with("parts=false") ? std::vector<float>(16) : dense.of_head(a, 0, 2);
+    EXPECT_THAT(some.of_head(b, 0, 2), testing::Pointwise(testing::FloatNear(1e-5f), third)) << spec;
+    EXPECT_THAT(some.of_head(b, 0, 3), testing::Each(0.0f)) << spec;
   }
 }
 

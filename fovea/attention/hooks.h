@@ -80,7 +80,7 @@ class Hooks {
 class HookBatch {
  public:
   HookBatch(Hooks& hooks, const Batch& batch) : hooks_(hooks) { hooks.batch_ = &batch; }
-  ~HookBatch() { hooks_.batch_ = nullptr; }
+  ~HookBatch() { hooks_.batch_ = nullptr, set_together(hooks_); }  // a hook may have thrown while alone
   HookBatch(const HookBatch&) = delete;
   HookBatch& operator=(const HookBatch&) = delete;
   // The values that follow hold the rows of one sequence.

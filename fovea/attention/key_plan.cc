@@ -169,6 +169,14 @@ std::span<uint32_t> KeyPlan::mask(Tile& tile, Page& page) const {
   return {page.bits, static_cast<size_t>(group_ * tile.n)};
 }
 
+std::span<uint32_t> KeyPlan::own_mask(Tile& tile, Page& page) const {
+  const uint32_t* shared = page.bits;
+  page.bits = nullptr;
+  const std::span<uint32_t> bits = mask(tile, page);
+  if (shared) std::copy_n(shared, bits.size(), bits.begin());
+  return bits;
+}
+
 bool KeyPlan::drop_idle_masks(Tile& tile) const {
   if (tile.n_looked_through == tile.n_masks) return tile.n_masks == 0;
   const int64_t n = group_ * tile.n;

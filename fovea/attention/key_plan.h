@@ -86,6 +86,8 @@ class KeyPlan {
   int64_t n_rows(int t) const { return first_row(t + 1) - first_row(t); }
   // The mask of a page of the tile, all ones until it is edited.
   std::span<uint32_t> mask(Tile& tile, Page& page) const;
+  // The same of a page that was copied into another part, which shares the mask until then: one of its own, a copy.
+  std::span<uint32_t> own_mask(Tile& tile, Page& page) const;
 
   // Lets go of the masks that hide nothing, so that their pages are read like those without.
   void drop_idle_masks();

@@ -77,9 +77,8 @@ KvCache::KvCache(const CacheShape& shape) : shape_(shape), first_group_{0} {
 KvCache::~KvCache() = default;
 
 void KvCache::create(SequenceId sequence) {
-  Sequence& groups = sequences_[sequence];
-  if (!groups.empty()) return;
-  groups.resize(first_group_.back());
+  if (has(sequence)) return;
+  Sequence groups(first_group_.back());
   for (int layer = 0; layer < shape_.n_layers(); ++layer) {
     for (size_t g = first_group_[static_cast<size_t>(layer)]; g < first_group_[static_cast<size_t>(layer) + 1]; ++g) {
       groups[g] = std::make_shared<Group>();
@@ -87,6 +86,7 @@ void KvCache::create(SequenceId sequence) {
       groups[g]->heads.resize(static_cast<size_t>(shape_.layer(layer).group_heads()));
     }
   }
+  sequences_.emplace(sequence, std::move(groups));
 }
 
 bool KvCache::has(SequenceId sequence) const { return sequences_.count(sequence) > 0; }
@@ -155,11 +155,14 @@ void KvCache::append(SequenceId sequence, int layer, int group, std::span<const 
     }
     KvPage& page = writable(g, g.pages.size() - 1);
     for (int h = 0; h < g.n_heads(); ++h) {
-      ++g.head(h).n_keys;
       if (page.holds(h)) continue;
+      std::vector<kernels::KeyBlock>& blocks = g.head(h).blocks;
+      blocks.emplace_back(),
+          blocks.pop_back();  // room first: truncate() takes a page that is open for one with a block
       page.open(h);
-      g.head(h).blocks.push_back(page.block(h));
+      blocks.push_back(page.block(h));
     }
+    for (int h = 0; h < g.n_heads(); ++h) ++g.head(h).n_keys;
     page.write(g.n_used_last++, position, k, v);
     g.last_position = position;
     k += k_step, v += v_step;

@@ -136,7 +136,7 @@ class Method {
   virtual bool chooses(int /*layer*/) const { return false; }
   virtual void choose(const Call&, const Queries&, KeyPlan&) const {}
   // score, reweight: rows of the heads for which edits_rows is true are materialised. Calls for
-  // different heads come from different threads.
+  // different heads or sequences come from different threads.
   virtual bool edits_rows(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }
   virtual void edit_scores(const RowView&, std::span<float>) const {}   // scaled, -inf where masked
   virtual void edit_pattern(const RowView&, std::span<float>) const {}  // after softmax

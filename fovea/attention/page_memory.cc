@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <iterator>
 #include <new>
+#include <utility>
 
 namespace fovea::attention {
 namespace {
@@ -72,7 +73,7 @@ void* PageMemory::take() {
   std::byte* page = block.free.back();
   block.free.pop_back();
   ++block.n_used;
-  if (block.free.empty()) open_.erase(first);
+  if (block.free.empty()) block.full = open_.extract(first);
   return page;
 }
 
@@ -89,7 +90,7 @@ void PageMemory::give(void* page) {
     return;
   }
   block.free.push_back(at);
-  open_.insert(found->first);
+  if (block.full) open_.insert(std::move(block.full));
 }
 
 size_t PageMemory::bytes_held() {

@@ -26,15 +26,17 @@ class PageMemory {
   size_t bytes_held();    // of all blocks
 
  private:
+  using Open = std::set<std::byte*>;
   struct Block {
     size_t bytes = 0, n_used = 0;
     std::vector<std::byte*> free;
+    Open::node_type full;  // its place in open_ while it is not there: giving a page back allocates nothing
   };
 
   size_t page_bytes_, small_block_bytes_, held_ = 0;
   std::mutex mutex_;
   std::map<std::byte*, Block> blocks_;  // by first byte
-  std::set<std::byte*> open_;           // blocks with a free page; the lowest is used first, so that others empty
+  Open open_;                           // blocks with a free page; the lowest is used first, so that others empty
 };
 
 }  // namespace fovea::attention

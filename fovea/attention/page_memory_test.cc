@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "fovea/base/testing/count_allocations.h"
+
 namespace fovea::attention {
 namespace page_memory_test {
 
@@ -125,6 +127,17 @@ TEST(PageMemory, ThreadsMayTakeAndGiveAtOnce) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_LE(memory.bytes_held(), PageMemory::kSpareBytes);
 }
+
+#if FOVEA_COUNTS_ALLOCATIONS
+TEST(PageMemory, GivingAPageBackAllocatesNothing) {
+  PageMemory memory(1000);
+  std::vector<void*> pages;
+  for (int i = 0; i < 1000; ++i) pages.push_back(memory.take());  // some blocks are full
+  const uint64_t before = g_allocations;
+  for (void* page : pages) memory.give(page);
+  EXPECT_EQ(g_allocations, before) << "a destructor calls it";
+}
+#endif
 
 }  // namespace page_memory_test
 }  // namespace fovea::attention

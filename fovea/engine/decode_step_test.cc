@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -99,6 +101,63 @@ TEST_P(DecodeStep, ReachesTheHeapNever) {
   for (int i = 0; i < 5; ++i) decoding.step();  // within one page of keys: a new one is memory that stays
   EXPECT_EQ(g_allocations - before, 0u);
 }
+
+#if FOVEA_COUNTS_ALLOCATIONS
+TEST(FailedAllocation, LeavesTheSequenceAsItWasOrEmpty) {
+  set_threads(2);
+  auto model = Model::load(path_of("tiny-llama"), {});
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  const std::vector<int32_t> first(31, 7), more(40, 9);
+  for (const char* program : {"dense", "streaming-llm:n_sink=2:window=20"}) {
+    const auto session_of = [&] {
+      SessionOptions options;
+      options.attention = program;
+      auto session = Session::create(*model, options);
+      EXPECT_TRUE(session.has_value());
+      return std::move(session).value();
+    };
+    const auto straight = session_of();
+    const SequenceId s = straight->begin();
+    ASSERT_TRUE(straight->prefill(s, first).has_value());
+    const auto want = straight->prefill(s, more);
+    ASSERT_TRUE(want.has_value());
+    int failures = 0;
+    for (uint64_t nth = 1;; ++nth) {
+      const auto failing = session_of();
+      const SequenceId f = failing->begin();
+      bool all_done = true;
+      const auto feed = [&](const std::vector<int32_t>& ids) -> std::optional<std::vector<float>> {
+        g_failing_allocation = g_allocations + nth;
+        try {
+          auto logits = failing->prefill(f, ids);
+          g_failing_allocation = 0;
+          if (logits) return *logits;
+        } catch (const std::bad_alloc&) {
+          g_failing_allocation = 0;
+          all_done = false, ++failures;
+        }
+        return std::nullopt;
+      };
+      const auto refill = [&] { return failing->length(f) > 0 || failing->prefill(f, first).has_value(); };
+      (void)feed(first);
+      ASSERT_TRUE(refill()) << nth;
+      ASSERT_EQ(failing->length(f), 31) << nth;
+      auto found = feed(more);
+      if (!found) {
+        ASSERT_TRUE(refill()) << nth;
+        EXPECT_EQ(failing->can_truncate(f, 5), program == std::string("dense")) << nth;
+        const auto again = failing->prefill(f, more);
+        ASSERT_TRUE(again.has_value()) << nth;
+        found = *again;
+      }
+      ASSERT_EQ(*found, *want) << program << " " << nth;
+      if (all_done) break;
+    }
+    EXPECT_GT(failures, 50);
+  }
+  set_threads(0);
+}
+#endif
 
 }  // namespace decode_step_test
 }  // namespace fovea::engine

@@ -278,6 +278,12 @@ Result<Tensor> Session::hidden(std::span<const Feed> feeds, const std::atomic<bo
 }
 
 Result<Tensor> Session::pass(std::span<const Feed> feeds, bool to_hidden, const std::atomic<bool>* cancel) {
+  FOVEA_CHECK(!in_pass_, "session: a forward pass was begun inside another");
+  struct InPass {
+    bool& is_in;
+    explicit InPass(bool& in) : is_in(in) { is_in = true; }
+    ~InPass() { is_in = false; }
+  } const in_pass(in_pass_);
   Batch& batch = step_;
   batch.clear();
   contexts_.clear();

@@ -151,6 +151,7 @@ class Session {
   tensor::Arena arena_;
   attention::KvCache cache_;
   attention::AttendMemory attend_memory_;
+  bool in_pass_ = false;     // a hook may not begin another: it would write over what this one works on
   attention::Batch step_;    // of step(), for its memory
   std::vector<Feed> feeds_;  // of decode(), likewise
   std::vector<attention::SequenceContext> contexts_;

@@ -201,6 +201,47 @@ TEST_P(FailedPass, LeavesTheSequenceAsItWasOrEmpty) {
   EXPECT_EQ(decode(*failing, f, 7), decode(*straight, s, 7));
 }
 
+TEST(SessionStep, AfterAThrowAtThePatternHooksOfASequenceSeeItsRowsAgain) {
+  auto session = session_of();
+  const SequenceId a = session->begin(), b = session->begin();
+  const std::vector<int32_t> ids = ids_of(6);
+  const Session::Feed feeds[] = {{a, ids}, {b, ids}};
+  {
+    auto hook =
+        session->hooks().scoped("pattern0", [](const std::string&, Tensor&) { throw std::runtime_error("own"); });
+    EXPECT_THROW((void)session->step(feeds), std::runtime_error);
+  }
+  std::vector<int64_t> rows;
+  for (const SequenceId sequence : {a, b}) {
+    ASSERT_TRUE(session->hooks()
+                    .attach("resid_pre0", sequence, [&](const std::string&, Tensor& x) { rows.push_back(x.dim(0)); })
+                    .has_value());
+  }
+  ASSERT_TRUE(session->step(feeds).has_value());
+  EXPECT_THAT(rows, ElementsAre(6, 6));
+}
+
+TEST(SessionStep, APassBegunInAHookIsRefusedAndLeavesTheOuterOne) {
+  auto plain = session_of(), session = session_of();
+  const std::vector<int32_t> ids = ids_of(9), more = ids_of(40, 1);
+  const SequenceId a = plain->begin(), b = session->begin(), c = session->begin();
+  int refused = 0;
+  auto hook = session->hooks().scoped("resid_pre1", [&](const std::string&, Tensor&) {
+    for (const SequenceId sequence : {b, c}) {
+      try {
+        (void)session->prefill(sequence, more);
+      } catch (const CheckFailed&) {
+        ++refused;
+      }
+    }
+  });
+  ASSERT_TRUE(hook.has_value());
+  const auto want = plain->prefill(a, ids), found = session->prefill(b, ids);
+  ASSERT_TRUE(want.has_value() && found.has_value());
+  EXPECT_EQ(refused, 2);
+  EXPECT_EQ(*found, *want);
+}
+
 // Of all chunks but the last nobody asks for logits, so that the pass of a chunk may not see what went wrong in it.
 TEST(SessionStep, APrefillThatFailsTakesBackAllOfItsChunks) {
   const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf", {});

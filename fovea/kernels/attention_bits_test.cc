@@ -138,6 +138,20 @@ TEST(AttentionBits, ScoresFarApartDoNotOverflow) {
   });
 }
 
+TEST(AttentionBits, ACapLeavesARowOfTinyNumbersItsMean) {
+  on_every_isa([] {
+    for (KvType type : kTypes) {
+      Problem p(type, 64, 1, 1, 100, 13);
+      p.q_pos[0] = 1000;
+      p.softcap = 30;
+      for (float& x : p.q) x *= 1e-33f;
+      const Twin want = twin_of(p);
+      const Answer got = run(p, 1);
+      for (size_t i = 0; i < 64; ++i) EXPECT_NEAR(got.z[i], want.z[i], 2e-3);
+    }
+  });
+}
+
 TEST(AttentionBits, MergesPartsOfTheKeyList) {
   on_every_isa([] {
     Problem p(KvType::kI16, 80, 2, 1, 330, 14);

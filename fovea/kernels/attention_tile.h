@@ -75,7 +75,8 @@ FOVEA_INLINE Seen seen_of(const KeyBits* bits, int n_rows) {
 // s = cap tanh(s by / cap) / by, by: a row's factor from s to scores (null: 1).
 inline void cap_scores(float* s, int n_rows, const float* by, float cap) {
   for (int r = 0; r < n_rows; ++r) {
-    const float in = (by ? by[r] : 1.0f) / cap, out = cap / (by ? by[r] : 1.0f);
+    const float in = (by ? by[r] : 1.0f) / cap, back = cap / (by ? by[r] : 1.0f);
+    const float out = back > __FLT_MAX__ ? __FLT_MAX__ : back;  // a row of tiny numbers: 0 times it stays 0
     for (int i = 0; i < kTileKeys; i += kLanes) {
       (tanh(F32::load(s + r * kTileKeys + i) * F32::all(in)) * F32::all(out)).store(s + r * kTileKeys + i);
     }

@@ -55,6 +55,7 @@ Storage* Storage::create(size_t bytes) {
     }
   }
   if (!storage) {
+    if (arena) arena->free.try_emplace(capacity);  // release() must find it: a destructor cannot allocate
     storage = new Storage;
     storage->data_ = static_cast<float*>(::operator new(capacity, kAlignment));
     storage->capacity_ = capacity;
@@ -82,7 +83,7 @@ void Storage::release() {
     arena->in_use -= capacity_;
     if (!arena->closed) {
       --arena->users;
-      Storage*& head = arena->free[capacity_];
+      Storage*& head = arena->free.at(capacity_);
       next_free_ = head;
       head = this;
       return;
@@ -130,7 +131,6 @@ void Arena::trim() {
       state_->held -= capacity;
     }
   }
-  state_->free.clear();
 }
 
 Exec* Exec::current() { return t_current; }

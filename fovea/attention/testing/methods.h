@@ -220,7 +220,7 @@ class KeyClasses final : public Method {
       tile.parts[2].pages = std::move(pages);
       for (KeyPlan::Part* part : {&tile.parts[1], &tile.parts[2]}) {
         if (part->pages.empty() || part->pages[0].index != 0) continue;
-        for (uint32_t& bits : plan.mask(tile, part->pages[0])) bits &= ~uint32_t{15};
+        for (uint32_t& bits : plan.own_mask(tile, part->pages[0])) bits &= ~uint32_t{15};
       }
     });
   }

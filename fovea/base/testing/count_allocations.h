@@ -1,4 +1,5 @@
-// For tests: counts every call of operator new in this program. Include it in one file of a program only.
+// For tests: counts every call of operator new in this program, and lets one fail. Include it in one file of a program
+// only.
 #pragma once
 
 #include <atomic>
@@ -17,13 +18,14 @@
 
 namespace {
 std::atomic<uint64_t> g_allocations{0};
+[[maybe_unused]] std::atomic<uint64_t> g_failing_allocation{0};  // the one that throws, by its number; 0: none
 }  // namespace
 
 #if FOVEA_COUNTS_ALLOCATIONS
 namespace {
 
 void* counted(size_t bytes, size_t alignment) {
-  ++g_allocations;
+  if (++g_allocations == g_failing_allocation) throw std::bad_alloc();
   if (void* p = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)) return p;
   throw std::bad_alloc();
 }
