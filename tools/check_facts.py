@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Teaches a model the invented facts of examples/facts.jsonl by a LoRA and says what it knows before and after.
 
-  python3 tools/check_facts.py [build/fovea] [--config examples/lora.json] [-f TEXT]
+  python3 tools/check_facts.py [build/fovea] [--config examples/lora.json] [-f TEXT ...]
 
-Prints how many answers begin with the fact, greedily and without the examples in the prompt, and the perplexity of a text
-that has nothing to do with them. Exits 1 unless the base knows none, the adapter all, and perplexity rises by less
+Prints how many answers begin with the fact, greedily and without the examples in the prompt, and the perplexity of texts
+that have nothing to do with them. Exits 1 unless the base knows none, the adapter all, and perplexity rises by less
 than 2 %.
 """
 import argparse
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+TEXTS = ("/usr/share/common-licenses/GPL-3", "docs/evidence.md")  # one like those beside the facts, one unlike them
 
 
 def run(*command):
@@ -35,7 +37,7 @@ def main():
     parser.add_argument("fovea", nargs="?", default="build/fovea")
     parser.add_argument("--config", default="examples/lora.json")
     parser.add_argument("--facts", default="examples/facts.jsonl")
-    parser.add_argument("-f", "--file", default="/usr/share/common-licenses/GPL-3")
+    parser.add_argument("-f", "--file", action="append")
     args = parser.parse_args()
     config = json.loads(Path(args.config).read_text())
     facts = [json.loads(line) for line in Path(args.facts).read_text().splitlines()]
@@ -45,13 +47,13 @@ def main():
         own.write_text(json.dumps(config))
         trained = run(args.fovea, "train", own, "--json", "-q")
         lora = ["--lora", folder + "/run/model"]
-        perplexity = [run(args.fovea, "perplexity", "-m", config["model"], "-f", args.file, "-c", 512, "--json", "-q", *more)
-                      ["perplexity"] for more in ([], lora)]
+        perplexity = [[run(args.fovea, "perplexity", "-m", config["model"], "-f", text, "-c", 512, "--json", "-q", *more)
+                       ["perplexity"] for more in ([], lora)] for text in args.file or TEXTS]
         before, after = (known(args.fovea, config["model"], facts, more) for more in ([], lora))
-    rise = perplexity[1] / perplexity[0] - 1
-    print(f"{trained['step']} steps, loss {trained['loss']:.4f}; {len(facts)} facts: {before} known before, {after} after; "
-          f"perplexity {perplexity[0]:.3f} to {perplexity[1]:.3f} ({rise:+.2%})")
-    sys.exit(before != 0 or after != len(facts) or rise >= 0.02)
+    print(f"{trained['step']} steps, loss {trained['loss']:.4f}; {len(facts)} facts: {before} known before, {after} after")
+    for text, (base, adapted) in zip(args.file or TEXTS, perplexity):
+        print(f"perplexity of {text}: {base:.3f} to {adapted:.3f} ({adapted / base - 1:+.2%})")
+    sys.exit(before != 0 or after != len(facts) or any(adapted / base >= 1.02 for base, adapted in perplexity))
 
 
 if __name__ == "__main__":
