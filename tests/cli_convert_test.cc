@@ -1,4 +1,6 @@
 // fovea convert, and --quantize at load.
+#include <fstream>
+
 #include "fovea/formats/importance.h"
 #include "tests/cli_fixture.h"
 
@@ -61,6 +63,22 @@ TEST_F(Convert, TheTinyFileBecomesAFolder) {
   ASSERT_EQ(run({"quantize", kTiny, path("f32.gguf"), "--type", "f32", "-q"}).code, 0);
   EXPECT_EQ(logits_of({path("again.gguf"), "--numerics", "exact"}),
             logits_of({path("f32.gguf"), "--numerics", "exact"}));
+}
+
+// Classes of transformers take other values than readers of GGUF for keys that a file does not have.
+TEST_F(Convert, AFolderSaysWhatAFileLeavesUnsaid) {
+  const auto config_without = [&](const std::string& family, const std::string& key, const std::string& as) {
+    EXPECT_EQ(run({"convert", tiny("families/" + family), path("m.gguf"), "-q"}).code, 0);
+    std::string bytes = read_file(path("m.gguf")).value();
+    const size_t at = bytes.find(key);
+    EXPECT_NE(at, std::string::npos) << key;
+    if (at == std::string::npos) return Json();
+    std::ofstream(path("m.gguf"), std::ios::binary) << bytes.replace(at, as.size(), as);
+    EXPECT_EQ(run({"convert", path("m.gguf"), path(family), "-q"}).code, 0);
+    return Json::parse(read_file(path(family) + "/config.json").value());
+  };
+  EXPECT_EQ(config_without("gemma3", "gemma3.query_pre_attn_scalar", "general.")["query_pre_attn_scalar"], 32);
+  EXPECT_EQ(config_without("granite", "granite.attention.scale", "general")["attention_multiplier"], 0.25);
 }
 
 TEST_F(Convert, DryRunWritesNothing) {

@@ -138,5 +138,32 @@ TEST_F(Cli, PoolingIsAsTheFolderSays) {
   EXPECT_THAT(fails(65, {"embed", "-m", path("bert"), "--ids", path("ids")}), HasSubstr("\"pooling_mode_cls_token\""));
 }
 
+TEST_F(Cli, PoolingAndLengthAsSentenceTransformers6WritesThem) {
+  std::filesystem::copy(kBert, path("bert"));
+  std::filesystem::create_directories(path("bert/1_Pooling"));
+  const auto says = [&](const char* mode) {
+    std::ofstream(path("bert/1_Pooling/config.json"))
+        << R"({"embedding_dimension": 48, "include_prompt": true, "pooling_mode": )" << mode << "}";
+  };
+  std::ofstream(path("bert/modules.json"))
+      << R"([{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},)"
+      << R"( {"path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}])";
+  std::ofstream(path("bert/sentence_bert_config.json")) << R"({"module_output_name": "token_embeddings"})";
+  std::ofstream(path("bert/tokenizer_config.json")) << R"({"model_max_length": 2})";
+  std::ofstream(path("ids")) << "[5, 6, 7]";
+  for (const auto& [mode, name] : {std::pair{"\"cls\"", "cls"}, {"[\"lasttoken\"]", "last"}, {"\"mean\"", "mean"}}) {
+    says(mode);
+    const Ended ran = run({"embed", "-m", path("bert"), "--ids", path("ids"), "--json"});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    EXPECT_EQ(nlohmann::json::parse(ran.out)["pooling"], name);
+    EXPECT_EQ(nlohmann::json::parse(ran.out)["max_tokens"], 2);
+  }
+  for (const auto& [mode, named] :
+       {std::pair{"\"max\"", "\"max\""}, {"[\"cls\", \"mean\"]", "several"}, {"3", "pooling_mode"}}) {
+    says(mode);
+    EXPECT_THAT(fails(65, {"embed", "-m", path("bert"), "--ids", path("ids")}), HasSubstr(named));
+  }
+}
+
 }  // namespace cli_embed_test
 }  // namespace fovea

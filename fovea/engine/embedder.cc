@@ -63,7 +63,7 @@ Result<Embedder> Embedder::create(Session& session, const EmbedderOptions& optio
   if (source.has(formats::kSentenceTokens)) {
     FOVEA_ASSIGN_OR_RETURN(const uint64_t most, source.get_u64(formats::kSentenceTokens));
     if (most < 1)
-      return make_error(ErrorCode::kData, "{}: max_seq_length of sentence_bert_config.json is 0", source.name());
+      return make_error(ErrorCode::kData, "{}: {} is 0", source.name(), source.called(formats::kSentenceTokens));
     out.max_tokens_ = static_cast<int64_t>(std::min(most, static_cast<uint64_t>(out.max_tokens_)));
   }
   return out;

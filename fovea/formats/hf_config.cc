@@ -77,25 +77,39 @@ class Writer {
   }
 
   // GGUF holds it as a float; transformers 5 refuses a float where its class says int.
-  static Json as_class_has_it(const HfRow& row, const Json& value) {
+  Json as_class_has_it(const HfRow& row, const Json& value) const {
+    const HfDefault* d = default_of(row.field);
+    if (d && !d->null.empty() && value == Json::parse(d->null)) return nullptr;
     if (row.field != "query_pre_attn_scalar" || !value.is_number_float()) return value;
     const double scalar = value.get<double>();
     return std::fabs(scalar) < 1e6 && scalar == std::trunc(scalar) ? Json(static_cast<int64_t>(scalar)) : value;
   }
 
+  const HfDefault* default_of(std::string_view field) const {
+    const auto* d = std::find_if(std::begin(kHfDefaults), std::end(kHfDefaults), [&](const HfDefault& one) {
+      return one.architecture == architecture_ && one.field == field;
+    });
+    return d == std::end(kHfDefaults) ? nullptr : d;
+  }
+
   void put_rope() {
     const double width = number("attention.key_length"), turned = number("rope.dimension_count");
     said_.insert("rope.dimension_count");
+    const std::string factor = architecture_ == "gptneox" ? "rotary_pct" : "partial_rotary_factor";
     if (turned > 0 && turned < width) {
       double part = turned / width;
       while (static_cast<int64_t>(width * part) < static_cast<int64_t>(turned)) part = std::nextafter(part, 1.0);
-      out_[architecture_ == "gptneox" ? "rotary_pct" : "partial_rotary_factor"] = part;
+      out_[factor] = part;
+    } else if (turned > 0 && default_of(factor)) {
+      out_[factor] = 1.0;
     }
     const std::string prefix = "rope.scaling.";
     const auto type = keys_.get_string(prefix + "type");
-    if (!type) return;
     said_.insert(prefix + "type");
-    if (*type == "none") return;
+    if (!type || *type == "none") {
+      if (default_of("rope_scaling")) out_["rope_scaling"] = {{"rope_type", "default"}};
+      return;
+    }
     Json scaling = {{"rope_type", *type}};
     for (const HfRow& row : kHfRopeRows) {
       const std::string key = prefix + std::string(row.key);
@@ -109,11 +123,9 @@ class Writer {
 
   // What a class would take for a field that is not there, and this model does not have.
   void put_absent() {
-    for (const HfDefault& d : kHfDefaults) {
-      if (d.architecture == architecture_ && d.field == "sliding_window" && !out_.contains(d.field))
-        out_[std::string(d.field)] = nullptr;
-    }
-    if (architecture_.starts_with("qwen")) out_["use_sliding_window"] = out_.contains("sliding_window");
+    const bool slides = out_.contains("sliding_window");
+    if (!slides && default_of("sliding_window")) out_["sliding_window"] = nullptr;
+    if (default_of("use_sliding_window")) out_["use_sliding_window"] = slides;
   }
 
   const KeyMap& keys_;

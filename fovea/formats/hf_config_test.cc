@@ -97,5 +97,26 @@ TEST(HfConfig, AWindowThatIsNotThereIsNone) {
   EXPECT_TRUE((*words)["sliding_window"].is_null());
 }
 
+TEST(HfConfig, WhatAClassWouldTakeForAnAbsentFieldIsSaid) {
+  const auto words = [](const Json& config, const char* without) {
+    KeyMap keys = bare_keys(config);
+    for (const std::string& key : keys.keys_under("")) {
+      if (key.starts_with(without)) keys.erase(key);
+    }
+    keys.put("attention.key_length", 24, "a test");
+    keys.put("rope.dimension_count", 24, "a test");
+    auto out = config_of(keys, "a test");
+    EXPECT_TRUE(out.has_value()) << out.error().message;
+    return out ? *out : Json();
+  };
+  EXPECT_EQ(words({{"model_type", "gpt_neox"}}, "rope.")["rotary_pct"], 1.0);
+  EXPECT_EQ(words({{"model_type", "stablelm"}}, "rope.")["partial_rotary_factor"], 1.0);
+  EXPECT_FALSE(words({{"model_type", "llama"}}, "rope.").contains("partial_rotary_factor"));
+  EXPECT_EQ(words({{"model_type", "gpt_oss"}}, "rope.")["rope_scaling"]["rope_type"], "default");
+  const Json gemma = words({{"model_type", "gemma2"}, {"attn_logit_softcapping", nullptr}}, "rope.");
+  EXPECT_TRUE(gemma["attn_logit_softcapping"].is_null());
+  EXPECT_EQ(gemma["final_logit_softcapping"], 30.0);
+}
+
 }  // namespace hf_config_test
 }  // namespace fovea::formats

@@ -342,13 +342,28 @@ class HfReader {
     }
     FOVEA_RETURN_IF_ERROR(read_pooling(pooling));
     FOVEA_ASSIGN_OR_RETURN(const auto limits, json("sentence_bert_config.json", HfFolder::kMaxConfigBytes));
-    if (!limits) return {};
-    if (const auto n = limits->find("max_seq_length"); n != limits->end() && !n->is_null())
+    const auto n = limits ? limits->find("max_seq_length") : Json::const_iterator();
+    if (limits && n != limits->end() && !n->is_null()) {
       out_.config_.keys.put(std::string(kSentenceTokens), *n, "max_seq_length of sentence_bert_config.json");
+    } else if (modules) {
+      FOVEA_RETURN_IF_ERROR(read_longest());
+    }
+    if (!limits) return {};
     const auto lower = limits->find("do_lower_case");
     if (lower == limits->end()) return {};
     FOVEA_ASSIGN_OR_RETURN(const bool lowers, flag("do_lower_case", *lower, "sentence_bert_config.json"));
     if (lowers) out_.config_.keys.put(std::string(kSentenceModule), "do_lower_case", "sentence_bert_config.json");
+    return {};
+  }
+
+  // What sentence-transformers goes by where that file does not say it; a huge number stands for none.
+  Status read_longest() {
+    FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, json("tokenizer_config.json", HfFolder::kMaxIndexBytes));
+    if (!tokenizer) return {};
+    const auto n = tokenizer->find("model_max_length");
+    if (n != tokenizer->end() && n->is_number() && n->get<double>() >= 1 && n->get<double>() < 1e9)
+      out_.config_.keys.put(std::string(kSentenceTokens), n->get<int64_t>(),
+                            "model_max_length of tokenizer_config.json");
     return {};
   }
 
@@ -367,17 +382,29 @@ class HfReader {
                         quote(folder));
     FOVEA_ASSIGN_OR_RETURN(const auto config, json(folder + "/config.json", HfFolder::kMaxConfigBytes));
     if (!config) return {};
-    constexpr std::pair<std::string_view, int> kKnown[] = {
-        {"pooling_mode_mean_tokens", 1}, {"pooling_mode_cls_token", 2}, {"pooling_mode_lasttoken", 3}};
+    constexpr std::pair<std::string_view, int> kKnown[] = {{"pooling_mode_mean_tokens", 1}, {"mean", 1},
+                                                           {"pooling_mode_cls_token", 2},   {"cls", 2},
+                                                           {"pooling_mode_lasttoken", 3},   {"lasttoken", 3}};
     int type = 0, n = 0;
     std::string other;
-    for (const auto& [name, value] : config->items()) {
-      if (!name.starts_with("pooling_mode_")) continue;
-      FOVEA_ASSIGN_OR_RETURN(const bool used, flag(name, value, folder + "/config.json"));
-      if (!used) continue;
+    const auto use = [&](const std::string& name) {
       ++n, other = name;
       for (const auto& [known, number] : kKnown) {
         if (name == known) type = number;
+      }
+    };
+    const std::string file = folder + "/config.json";
+    if (const auto modes = config->find("pooling_mode"); modes != config->end()) {  // sentence-transformers 6
+      for (const Json& mode : modes->is_array() ? *modes : Json::array({*modes})) {
+        if (!mode.is_string())
+          return make_error(ErrorCode::kData, "{}: {} is no name", quote(path_of(file), 4096), quote("pooling_mode"));
+        use(mode.get<std::string>());
+      }
+    } else {
+      for (const auto& [name, value] : config->items()) {
+        if (!name.starts_with("pooling_mode_")) continue;
+        FOVEA_ASSIGN_OR_RETURN(const bool used, flag(name, value, file));
+        if (used) use(name);
       }
     }
     if (n == 1 && type > 0) {

@@ -126,6 +126,9 @@ constexpr TensorRule kTensorRules[] = {
     {"gemma3", "language_model.lm_head.", "", "lm_head."},
 };
 
+// Families that may turn a part of each head; classes of the others pass over what says so, or fail.
+constexpr std::string_view kTurnPart[] = {"phi2", "phi3", "gptneox", "stablelm", "nomic-bert"};
+
 bool asks_for_nothing(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
          (value.is_number() && value.get<double>() == 0) ||
@@ -224,8 +227,10 @@ class Translator {
 
   void put_defaults() {
     for (const HfDefault& d : kHfDefaults) {
-      if (d.architecture != architecture_ || text_.contains(d.field)) continue;
-      text_[std::string(d.field)] = Json::parse(d.value);
+      if (d.architecture != architecture_) continue;
+      const bool there = text_.contains(d.field);
+      if (there && (d.null.empty() || field(text_, d.field))) continue;
+      text_[std::string(d.field)] = Json::parse(there ? d.null : d.value);
       for (const HfRow& row : kHfRows) {
         if (row.field == d.field) put_row(text_, row, architecture_ + ".");
       }
@@ -254,6 +259,11 @@ class Translator {
         out_.keys.put(scaling + std::string(row.key), *value, origin(row.field));
       }
     }
+    // transformers' own for what is not there; of gpt-oss GGUF's readers take the other.
+    if (name == "yarn" && architecture_ == "gpt-oss" && !field(rope, "truncate"))
+      out_.keys.put(scaling + "truncate", true, origin("rope_type"));
+    if (const Json* length = field(text_, "max_position_embeddings"); length && (name == "yarn" || name == "llama3"))
+      out_.keys.put(scaling + "original_context_length", *length, origin("max_position_embeddings"));
     for (const auto& [name_of, value] : rope.items()) {
       const bool known = name_of == "rope_theta" || name_of == "rope_type" || name_of == "type" ||
                          name_of == "partial_rotary_factor" ||
@@ -323,11 +333,13 @@ class Translator {
     int64_t head_dim = number("attention.key_length");
     if (head_dim == 0 && heads > 0) head_dim = width / heads;
     if (!partial_) return;
-    const bool good = partial_->is_number() && partial_->get<double>() > 0 && partial_->get<double>() <= 1;
+    const bool turns_part = std::find(std::begin(kTurnPart), std::end(kTurnPart), architecture_) != std::end(kTurnPart);
+    const bool good =
+        turns_part && partial_->is_number() && partial_->get<double>() > 0 && partial_->get<double>() <= 1;
     if (good && head_dim > 0 && partial_->get<double>() < 1) {
       const auto turned = static_cast<int64_t>(static_cast<double>(head_dim) * partial_->get<double>());
       out_.keys.put(key("rope.dimension_count"), turned, origin("partial_rotary_factor"));
-    } else if (!good) {
+    } else if (!good && *partial_ != 1) {
       out_.keys.put(key("partial_rotary_factor"), *partial_, origin("partial_rotary_factor"));
     }
   }

@@ -105,13 +105,47 @@ TEST(HfKeys, RopeOfEachTypeOfLayer) {
   EXPECT_FALSE(config.keys.has("llama.rope.scaling_swa.type"));
 }
 
-TEST(HfKeys, APartOfEachHeadIsTurned) {
-  EXPECT_EQ(translate({{"partial_rotary_factor", 0.5}}).keys.get_u64("llama.rope.dimension_count").value(), 8u);
-  EXPECT_FALSE(translate({{"partial_rotary_factor", 1.0}}).keys.has("llama.rope.dimension_count"));
-  EXPECT_EQ(translate({{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}}}})
-                .keys.get_u64("llama.rope.dimension_count")
+TEST(HfKeys, APartOfEachHeadIsTurnedWhereTheFamilyDoesThat) {
+  const auto phi = [](Json more) {
+    more["model_type"] = "phi3";
+    return translate(more).keys;
+  };
+  EXPECT_EQ(phi({{"partial_rotary_factor", 0.5}}).get_u64("phi3.rope.dimension_count").value(), 8u);
+  EXPECT_FALSE(phi({{"partial_rotary_factor", 1.0}}).has("phi3.rope.dimension_count"));
+  EXPECT_EQ(phi({{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}}}})
+                .get_u64("phi3.rope.dimension_count")
                 .value(),
             4u);
+  const HfConfig other = translate({{"partial_rotary_factor", 0.5}});  // whose class passes over it
+  EXPECT_TRUE(other.keys.has("llama.partial_rotary_factor"));          // refused by that name
+  EXPECT_FALSE(other.keys.has("llama.rope.dimension_count"));
+  EXPECT_FALSE(translate({{"partial_rotary_factor", 1.0}}).keys.has("llama.partial_rotary_factor"));
+}
+
+TEST(HfKeys, WhatIsNotThereIsAsTheClassHasIt) {
+  const auto keys = [](const char* type, Json more) {
+    more["model_type"] = type;
+    return translate(more).keys;
+  };
+  const Json window = {{"sliding_window", 32}, {"max_window_layers", 1}};
+  for (const auto& [type, name] : {std::pair{"qwen2", "qwen2"}, {"qwen3_moe", "qwen3moe"}, {"smollm3", "smollm3"}})
+    EXPECT_FALSE(keys(type, window).has(std::string(name) + ".attention.sliding_window")) << type;
+  EXPECT_EQ(keys("granite", {}).get_f64("granite.attention.scale").value(), 1);
+  const KeyMap bare = keys("gpt_oss", {{"rope_scaling", nullptr}});  // not there
+  EXPECT_EQ(bare.get_u64("gpt-oss.attention.sliding_window").value(), 128u);
+  EXPECT_EQ(bare.get_f64("gpt-oss.rope.scaling.factor").value(), 32);
+  const KeyMap yarn = keys("gpt_oss", {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}}}});
+  EXPECT_TRUE(yarn.get_bool("gpt-oss.rope.scaling.truncate").value());
+  EXPECT_EQ(yarn.get_u64("gpt-oss.rope.scaling.original_context_length").value(), 2048u);
+  EXPECT_FALSE(keys("gpt_oss", {{"rope_parameters", {{"rope_type", "default"}}}}).has("gpt-oss.rope.scaling.type"));
+  EXPECT_EQ(keys("gemma2", {}).get_f64("gemma2.attn_logit_softcapping").value(), 50);
+}
+
+TEST(HfKeys, ACapOfGemma2ThatIsNullIsNone) {
+  const auto config = translate_config(Json::parse(R"({"model_type": "gemma2", "attn_logit_softcapping": null})"), "c");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_FALSE(config->keys.get_bool("gemma2.attn_logit_softcapping").value());
+  EXPECT_EQ(config->keys.get_f64("gemma2.final_logit_softcapping").value(), 30);
 }
 
 TEST(HfKeys, AWindowThatNoLayerHasIsNone) {

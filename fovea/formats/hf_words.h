@@ -167,19 +167,31 @@ inline constexpr std::string_view kHfBools[] = {"attention_bias",
 // take for a missing key. JSON.
 struct HfDefault {
   std::string_view architecture, field, value;
+  std::string_view null = {};  // what null asks for, where that is something else
 };
 inline constexpr HfDefault kHfDefaults[] = {
     {"gptneox", "use_parallel_residual", "true"},  // GGUF's readers need the key
     {"mistral", "sliding_window", "4096"},
     {"mixtral", "rope_theta", "1000000.0"},
+    {"qwen2", "use_sliding_window", "false"},
+    {"qwen2moe", "use_sliding_window", "false"},
+    {"qwen3", "use_sliding_window", "false"},
+    {"qwen3moe", "use_sliding_window", "false"},
+    {"smollm3", "use_sliding_window", "false"},
     {"qwen3moe", "norm_topk_prob", "false"},  // GGUF's readers take it for true
     {"smollm3", "rope_theta", "2000000.0"},
     {"gemma", "head_dim", "256"},
     {"gemma2", "head_dim", "256"},
     {"gemma2", "sliding_window", "4096"},
     {"gemma2", "query_pre_attn_scalar", "256"},
-    {"gemma2", "attn_logit_softcapping", "50.0"},
-    {"gemma2", "final_logit_softcapping", "30.0"},
+    {"gemma2", "attn_logit_softcapping", "50.0", "false"},
+    {"gemma2", "final_logit_softcapping", "30.0", "false"},
+    {"granite", "attention_multiplier", "1.0"},
+    {"gpt-oss", "rope_theta", "150000.0"},
+    {"gpt-oss", "sliding_window", "128"},
+    {"gpt-oss", "rope_scaling",
+     R"({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+         "original_max_position_embeddings": 4096})"},
     {"phi2", "partial_rotary_factor", "0.5"},
     {"gptneox", "rotary_pct", "0.25"},
     {"bert", "layer_norm_eps", "1e-12"},

@@ -18,7 +18,7 @@ class Gemma2 final : public Decoder {
     return read_soft_caps(keys, config, {.scores = 50, .logits = 30});
   }
 };
-FOVEA_REGISTER_FAMILY(Gemma2, "gemma2", gemma_keys());
+FOVEA_REGISTER_FAMILY(Gemma2, "gemma2", gemma_keys({{"attn_logit_softcapping"}}));
 
 }  // namespace
 }  // namespace fovea::models

@@ -8,7 +8,7 @@ namespace {
 class Gemma3 final : public Decoder {
  public:
   static constexpr FamilyTraits kTraits{.models = "Gemma 3, its language model",
-                                        .limits = "images",
+                                        .limits = "images, soft caps of scores",
                                         .activation = tensor::Activation::kGeluTanh,
                                         .window_rope_base = 10000};
   explicit Gemma3(const Config& config)

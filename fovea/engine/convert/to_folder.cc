@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -119,6 +120,11 @@ class Facts {
       replace(field, found);
     }
     if (family_lists("use_parallel_residual")) put("use_parallel_residual", config_.decoder.parallel);
+    // What a class takes for a key that is not there is not what GGUF's readers take.
+    const double scale = static_cast<double>(s.site(0).scale), scalar = 1 / (scale * scale), whole = std::round(scalar);
+    if (family_lists("attention.scale")) put("attention.scale", shortest(scale));
+    if (family_lists("query_pre_attn_scalar"))
+      put("query_pre_attn_scalar", std::abs(scalar - whole) < 1e-4 * whole ? whole : shortest(scalar));
     if (config_.n_token_types > 0) put("type_vocab_size", config_.n_token_types);
     if (config_.experts.n > 0 && family_lists("expert_weights_norm"))
       put("expert_weights_norm", config_.experts.normalized);
@@ -131,12 +137,15 @@ class Facts {
     }
     Json types = Json::array();
     bool sliding = false;
+    int window = INT_MAX;
     for (int l = 0; l < s.n_layers; ++l) {
+      window = std::min(window, s.site(l).window);
       const bool windowed = s.site(l).window != INT_MAX;
       sliding = sliding || windowed;
       types.push_back(windowed ? "sliding_attention" : "full_attention");
     }
     if (!sliding) keys_.erase("attention.sliding_window");
+    if (sliding && s.site(0).causal) put("attention.sliding_window", window);
     if (sliding && family_lists("attention.layer_types") &&
         !formats::word_of("attention.layer_types", config_.architecture).empty())
       put("attention.layer_types", types);

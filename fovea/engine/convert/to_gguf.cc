@@ -91,7 +91,8 @@ Status Conversion::put_keys(const KeySource& source) {
     if (!put_value(keys_, to + as, key, value))
       return Error{ErrorCode::kUnsupported,
                    fmt::format("{}: key {} is a value that GGUF files do not have", source.name(), quote(name)), name};
-    if (std::find(std::begin(kOurs), std::end(kOurs), key) != std::end(kOurs))
+    const bool no_cap = key.ends_with("softcapping") && value == false;
+    if (no_cap || std::find(std::begin(kOurs), std::end(kOurs), key) != std::end(kOurs))
       notes_.push_back(fmt::format("key {}{} is known to Fovea alone: other programs take their own value", to, key));
   }
 

@@ -259,8 +259,10 @@ Result<ModelSizes> read_sizes(const ModelSource& source) {
     FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1, 1e12));
   for (const char* key : {"rope.scaling.factor", "rope.scale_linear", "logit_scale"})
     FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-6, 1e6));
-  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-    FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-3, 1e6));
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
+    const auto none = source.get_bool(prefix + key);  // false, as of a folder that says null
+    if (!none || *none) FOVEA_RETURN_IF_ERROR(float_key(source, prefix + key, 1e-3, 1e6));
+  }
   FOVEA_RETURN_IF_ERROR(read_eps(keys));
   if (source.has("tokenizer.ggml.tokens") || !keys.has("vocab_size")) {
     FOVEA_ASSIGN_OR_RETURN(const auto tokens, source.get_strings("tokenizer.ggml.tokens"));

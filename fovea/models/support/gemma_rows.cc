@@ -19,10 +19,8 @@ void scale_embeddings(Config& config) {
 }
 
 std::vector<FamilyKey> gemma_keys(std::initializer_list<FamilyKey> more) {
-  std::vector<FamilyKey> keys = with_windows(decoder_keys({{"query_pre_attn_scalar"},
-                                                           {"attn_logit_softcapping"},
-                                                           {"final_logit_softcapping"},
-                                                           {"attention_bias", FamilyKey::Use::kOnly, "false"}}));
+  std::vector<FamilyKey> keys = with_windows(decoder_keys(
+      {{"query_pre_attn_scalar"}, {"final_logit_softcapping"}, {"attention_bias", FamilyKey::Use::kOnly, "false"}}));
   keys.insert(keys.end(), more.begin(), more.end());
   return keys;
 }
@@ -38,10 +36,13 @@ Status read_query_scale(const Keys& keys, Config& config, int layers_of_27b) {
 
 Status read_soft_caps(const Keys& keys, Config& config, const SoftCaps& otherwise) {
   constexpr double kLeast = 1e-3, kMost = 1e6;
-  FOVEA_ASSIGN_OR_RETURN(const double scores,
-                         keys.number_or("attn_logit_softcapping", otherwise.scores, kLeast, kMost));
-  FOVEA_ASSIGN_OR_RETURN(const double logits,
-                         keys.number_or("final_logit_softcapping", otherwise.logits, kLeast, kMost));
+  const auto read = [&](std::string_view key, double cap) -> Result<double> {
+    if (!keys.lists(key)) return 0.0;
+    if (const auto none = keys.source().get_bool(keys.name(key)); none && !*none) return 0.0;
+    return keys.number_or(key, cap, kLeast, kMost);
+  };
+  FOVEA_ASSIGN_OR_RETURN(const double scores, read("attn_logit_softcapping", otherwise.scores));
+  FOVEA_ASSIGN_OR_RETURN(const double logits, read("final_logit_softcapping", otherwise.logits));
   for (attention::AttentionShape& site : sites(config)) site.softcap = static_cast<float>(scores);
   config.decoder.logit_softcap = static_cast<float>(logits);
   return {};

@@ -18,6 +18,7 @@ Status read_query_scale(const Keys& keys, Config& config, int layers_of_27b);
 struct SoftCaps {
   double scores = 0, logits = 0;  // 0: none
 };
+// The key false is none, too: the family would take its own cap for a key that is not there.
 Status read_soft_caps(const Keys& keys, Config& config, const SoftCaps& otherwise);
 
 }  // namespace fovea::models

@@ -38,7 +38,12 @@ TEST(GemmaRows, SoftCapsAreThoseOfTheFileOrOfTheFamily) {
   EXPECT_EQ(second->shape.site(0).softcap, 50);
   EXPECT_EQ(second->decoder.logit_softcap, 30);
   EXPECT_EQ(third->shape.site(0).softcap, 0);
+  const auto none = config_of(ModelRecipe("gemma2").set("gemma2.attn_logit_softcapping", false));
+  ASSERT_TRUE(none.has_value()) << none.error().message;
+  EXPECT_EQ(none->shape.site(0).softcap, 0);
+  EXPECT_EQ(none->decoder.logit_softcap, 30);
   EXPECT_FALSE(config_of(ModelRecipe("gemma2").set("gemma2.attn_logit_softcapping", 0.0f)).has_value());
+  EXPECT_FALSE(config_of(ModelRecipe("gemma3").set("gemma3.attn_logit_softcapping", 50.0f)).has_value());
 }
 
 }  // namespace gemma_rows_test
