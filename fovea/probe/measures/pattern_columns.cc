@@ -36,7 +36,9 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
     session.remove(sequence);
     return done ? Status() : Status(std::move(done.error()));
   };
-  PatternStatistics natural(shape.n_layers, shape.n_heads, 2 * PatternStatistics::kLocal, 0);
+  // Of a short context the second half: rows there must be.
+  const int first = std::min(2 * PatternStatistics::kLocal, static_cast<int>(tokens.size()) / 2);
+  PatternStatistics natural(shape.n_layers, shape.n_heads, first, 0);
   FOVEA_RETURN_IF_ERROR(run(natural, tokens));
   set_column(out, "sink_mass", natural.sink());
   set_column(out, "local_mass", natural.local());

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>  // setenv, mkdtemp
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -16,6 +17,7 @@
 #include "fovea/engine/vocabulary.h"
 #include "fovea/probe/capture/pattern_statistics.h"
 #include "fovea/probe/measures/needle_reader.h"
+#include "fovea/probe/measures/pattern_columns.h"
 
 namespace fovea::probe {
 namespace profile_test {
@@ -217,6 +219,19 @@ TEST(Profile, ShippedOnesAreProfiles) {
     EXPECT_EQ(json["heads"].size(), json["n_layers"].get<size_t>() * json["n_heads"].get<size_t>())
         << shipped.file_name;
     EXPECT_THAT(json["measured"]["command"].get<std::string>(), HasSubstr("fovea profile -m ")) << shipped.file_name;
+  }
+}
+
+TEST(Patterns, OfAShortContextHaveRowsToo) {
+  const auto model = tiny();
+  const auto session = engine::Session::create(model, {.n_ctx = 48}).value();
+  attention::HeadProfile profile;
+  profile.n_layers = session->shape().n_layers, profile.n_heads = session->shape().n_heads;
+  profile.n_kv_heads = session->shape().n_kv_heads;
+  ASSERT_TRUE(measure_patterns(*session, *model->tokenizer().value(), haystack().text, 1, profile).has_value());
+  for (const char* column : {"previous_token", "sink_mass", "local_mass"}) {
+    const std::vector<double>& values = *profile.find(column);
+    EXPECT_GT(*std::max_element(values.begin(), values.end()), 1.0 / 48) << column;
   }
 }
 
