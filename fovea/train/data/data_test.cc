@@ -391,7 +391,10 @@ TEST(MixData, WhatIsWrongInAPartIsNamed) {
   EXPECT_THAT(error({copy, {{"generator", "copy"}, {"weight", 0}}}), HasSubstr("mix[1].weight is 0"));
   EXPECT_THAT(error({copy, {{"generator", "copi"}}}), HasSubstr("did you mean copy?"));
   EXPECT_THAT(error({copy, {{"generator", "copy"}, {"wieght", 2}}}), HasSubstr("mix[1].wieght is no setting here"));
-  EXPECT_THAT(error({copy, {{"generator", "scenes"}, {"size", 16}}}), HasSubstr("mix[1] gives pictures"));
+  const auto scenes = [](int size) { return nlohmann::ordered_json{{"generator", "scenes"}, {"size", size}}; };
+  EXPECT_THAT(error({copy, scenes(16)}), HasSubstr("mix[1] gives other pictures than the first part"));
+  EXPECT_THAT(error({scenes(16), scenes(32)}), HasSubstr("mix[1] gives other pictures than the first part"));
+  EXPECT_EQ(error({scenes(16), {{"generator", "scenes"}, {"size", 16}, {"words", "phrase"}}}), "");
   EXPECT_THAT(error({copy, {{"text", "a.txt"}}}), HasSubstr("needs a tokenizer"));
 }
 
