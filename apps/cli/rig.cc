@@ -16,9 +16,19 @@ Status list(const Common& common) {
   nlohmann::json rows = nlohmann::json::array();
   std::string text;
   for (const auto& [name, rig] : train::rigs()) {
-    rows.push_back({{"name", name}, {"summary", rig.summary}, {"minutes", rig.minutes}, {"required", rig.required}});
-    text += fmt::format("{:16} {}; loss on held-out data of {} or less, {:.0f} minutes at most\n", name, rig.summary,
-                        rig.required, rig.minutes);
+    nlohmann::json gates = nlohmann::json::object();
+    std::string also;
+    for (const train::RigGate& gate : rig.gates) {
+      gates[std::string(gate.measure)] = gate.least;
+      also += fmt::format(", {} of {} or more", gate.measure, gate.least);
+    }
+    rows.push_back({{"name", name},
+                    {"summary", rig.summary},
+                    {"minutes", rig.minutes},
+                    {"required", rig.required},
+                    {"gates", gates}});
+    text += fmt::format("{:16} {}; loss on held-out data of {} or less{}, {:.0f} minutes at most\n", name, rig.summary,
+                        rig.required, also, rig.minutes);
   }
   if (common.json) return print_json({{"rigs", rows}});
   return print(text);
@@ -34,9 +44,12 @@ Status run(const std::string& name, const Common& common) {
     return print_json({{"name", name},
                        {"path", made->path},
                        {"gate", {{"metric", "eval_loss"}, {"required", made->required}, {"reached", made->reached}}},
+                       {"measures", made->measures},
                        {"minutes", made->minutes}});
-  return print(fmt::format("{}: loss on held-out data {:.4f} ({} required), {:.1f} minutes{}\n",
-                           escaped_line(made->path), made->reached, made->required, made->minutes,
+  std::string also;
+  for (const auto& [measure, value] : made->measures) also += fmt::format(", {} {:.4f}", measure, value);
+  return print(fmt::format("{}: loss on held-out data {:.4f} ({} required){}, {:.1f} minutes{}\n",
+                           escaped_line(made->path), made->reached, made->required, also, made->minutes,
                            made->trained ? "" : ", made before"));
 }
 

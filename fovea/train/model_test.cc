@@ -155,6 +155,18 @@ TEST_F(TrainedModelTest, OfANetIsAFolderWithItsTokenizer) {
   EXPECT_FALSE(fs::exists(out_ + "/model.part"));
 }
 
+TEST_F(TrainedModelTest, OfANetWithSinksIsAFolderWithThem) {
+  const Json net = {{"net", "gpt-oss"}, {"d_model", 32}, {"n_layers", 1}, {"n_heads", 4}, {"vocab_size", 20}};
+  const auto model = open({{"model", net}, {"init_seed", 3}});
+  ASSERT_NE(model, nullptr) << error_;
+  EXPECT_TRUE(std::any_of(model->params().begin(), model->params().end(),
+                          [](const Param& p) { return p.hf_name == "model.layers.0.self_attn.sinks"; }));
+  move(*model);
+  const auto path = save_model(*model, out_, {{"seed", 5}});
+  ASSERT_TRUE(path.has_value()) << path.error().message;
+  expect_near(logits_of_files(*path), logits(*model));
+}
+
 TEST_F(TrainedModelTest, ANetIsDrawnFromItsSeedAlone) {
   const Json net = {{"net", "llama"}, {"d_model", 32}, {"n_layers", 1}, {"n_heads", 4}, {"vocab_size", 20}};
   const auto one = open({{"model", net}, {"init_seed", 3}}), two = open({{"model", net}, {"init_seed", 3}}),

@@ -349,6 +349,28 @@ TEST(Generators, MarkovHasTheSameChainForEverySeed) {
   EXPECT_THAT(make({{"generator", "markov"}, {"states", 65}}, 12).error, HasSubstr("states is 65; it may be 1 to 64"));
 }
 
+TEST(MarkovData, BehindATriggerStandsWhatStoodBeforeIt) {
+  const nlohmann::ordered_json of = {{"generator", "markov"}, {"states", 8}, {"triggers", 2}, {"begin", true}};
+  const auto made = make(of, 12);
+  ASSERT_EQ(made.error, "");
+  int n_triggers = 0;
+  for (uint64_t i = 0; i < 50; ++i) {
+    const Sample s = made.data->sample(i);
+    EXPECT_EQ(s.tokens[0], 8);
+    for (size_t k = 1; k < s.tokens.size(); ++k) {
+      EXPECT_LT(s.targets[k], 8);
+      if (k < 2 || s.tokens[k] >= 2) continue;
+      EXPECT_EQ(s.targets[k], s.tokens[k - 1]);
+      ++n_triggers;
+    }
+  }
+  EXPECT_GT(n_triggers, 20);
+  EXPECT_THAT(make({{"generator", "markov"}, {"states", 64}, {"begin", true}}, 12).error,
+              HasSubstr("states is 64; it may be 1 to 63"));
+  EXPECT_THAT(make({{"generator", "markov"}, {"states", 8}, {"triggers", 9}}, 12).error,
+              HasSubstr("triggers is 9; it may be 0 to 8"));
+}
+
 TEST(MixData, DrawsItsPartsAsOftenAsTheirWeightsSay) {
   const nlohmann::ordered_json parts = {{{"tokens", npy("mix.npy", counted(22))}, {"weight", 3}},
                                         {{"generator", "induction"}, {"length", 2}, {"symbols", 2}}};  // a weight of 1
@@ -391,7 +413,10 @@ TEST(MixData, WhatIsWrongInAPartIsNamed) {
   EXPECT_THAT(error({copy, {{"generator", "copy"}, {"weight", 0}}}), HasSubstr("mix[1].weight is 0"));
   EXPECT_THAT(error({copy, {{"generator", "copi"}}}), HasSubstr("did you mean copy?"));
   EXPECT_THAT(error({copy, {{"generator", "copy"}, {"wieght", 2}}}), HasSubstr("mix[1].wieght is no setting here"));
-  EXPECT_THAT(error({copy, {{"generator", "scenes"}, {"size", 16}}}), HasSubstr("mix[1] gives pictures"));
+  const auto scenes = [](int size) { return nlohmann::ordered_json{{"generator", "scenes"}, {"size", size}}; };
+  EXPECT_THAT(error({copy, scenes(16)}), HasSubstr("mix[1] gives other pictures than the first part"));
+  EXPECT_THAT(error({scenes(16), scenes(32)}), HasSubstr("mix[1] gives other pictures than the first part"));
+  EXPECT_EQ(error({scenes(16), {{"generator", "scenes"}, {"size", 16}, {"words", "phrase"}}}), "");
   EXPECT_THAT(error({copy, {{"text", "a.txt"}}}), HasSubstr("needs a tokenizer"));
 }
 

@@ -3,11 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "fovea/train/data/data.h"
 
 namespace fovea::train {
 namespace {
+
+std::array<int64_t, 3> picture_size(const Data& data) {  // zeros: there are none
+  const auto picture = data.sample(0).picture;
+  return picture ? std::array{picture->channels, picture->height, picture->width} : std::array<int64_t, 3>{};
+}
 
 class Mix final : public Generator {
  public:
@@ -20,8 +26,9 @@ class Mix final : public Generator {
       ends_.push_back(sum);
       parts_.push_back(make_data(wanted[i], context));
       if (!settings.good()) break;
-      if (parts_[i]->sample(0).picture)
-        settings.wrong(fmt::format("mix[{}]", i), "gives pictures; tokens can be mixed");
+      if (picture_size(*parts_[i]) != picture_size(*parts_[0]))
+        settings.wrong(fmt::format("mix[{}]", i),
+                       "gives other pictures than the first part, or one of them gives none");
     }
   }
   std::string fingerprint() const override { return joined(&Data::fingerprint); }

@@ -21,6 +21,9 @@ class Net {
   virtual nlohmann::ordered_json config() const = 0;
 };
 
+// What decoders have in common, as a config.json has it: the settings of docs/train.md under "llama".
+nlohmann::ordered_json decoder_config(Settings& s, const Net::Context& context);
+
 using formats::FolderFile;
 // The files of a tokenizer, out of a folder of Hugging Face, or of "bytes": token i is byte i.
 Result<std::vector<FolderFile>> tokenizer_files(const std::string& from);

@@ -10,11 +10,15 @@
 namespace fovea::train {
 namespace {
 
+using attention::HookMap;
+using attention::Site;
 using tensor::Init;
 using tensor::Tensor;
 using tensor::Weight;
 
 constexpr float kMostScale = 100;  // 1 / temperature: the paper's bound
+// A picture and a caption in the space of both, not of length 1 yet: [batch, d_shared].
+constexpr Site kOfPicture = attention::own_site(0), kOfCaption = attention::own_site(1);
 
 class TwoTower final : public TransformerNet {
  public:
@@ -23,7 +27,7 @@ class TwoTower final : public TransformerNet {
     const TowerSizes vision = read_tower(s);
     Settings of_text = s.object("text");
     const TowerSizes text = read_tower(of_text, vision);
-    const int64_t d_shared = s.integer("d_shared", vision.d_model, 1, 1 << 16);
+    d_shared_ = s.integer("d_shared", vision.d_model, 1, 1 << 16);
     const double temperature = s.number("temperature", 0.07, 1.0 / kMostScale, 100);
     if (!s.good()) return;
     if (text.head_dim() % 2 != 0) {
@@ -33,12 +37,12 @@ class TwoTower final : public TransformerNet {
     patches_ = Patches(params_, "vision.", picture_, vision.d_model, true);
     vision_ = tower("vision.blocks", vision, Looks::kBothWays);
     vision_norm_ = LayerNorm(params_, "vision.norm", vision.d_model);
-    vision_proj_ = Linear(params_, "vision.proj", vision.d_model, d_shared, false);
+    vision_proj_ = Linear(params_, "vision.proj", vision.d_model, d_shared_, false);
     // The last row stands behind the words.
     words_ = Weight::from("words", params_.make("words.weight", {vocab_size_ + 1, text.d_model}, Init::normal(0.02f)));
     text_ = tower("blocks", text, Looks::kBack);
     text_norm_ = LayerNorm(params_, "norm", text.d_model);
-    text_proj_ = Linear(params_, "proj", text.d_model, d_shared, false);
+    text_proj_ = Linear(params_, "proj", text.d_model, d_shared_, false);
     log_scale_ = params_.make("log_scale", {1}, Init::constant(static_cast<float>(-std::log(temperature))));
   }
 
@@ -51,15 +55,18 @@ class TwoTower final : public TransformerNet {
   }
   int64_t count(const std::vector<Sample>& samples) const override { return static_cast<int64_t>(samples.size()); }
 
-  attention::HookMap hooks() const override {
-    attention::HookMap map(shape_);
+  HookMap hooks() const override {
+    HookMap map(shape_);
     add_hooks(map, vision_);
+    map.add_own(kOfPicture, "vision.proj.hook_out", {HookMap::kTokens, d_shared_});
     add_hooks(map, text_);
+    map.add_own(kOfCaption, "proj.hook_out", {HookMap::kTokens, d_shared_});
     return map;
   }
 
   Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const override {
-    const Tensor mean = tensor::contrastive_loss(of_pictures(samples, pass), of_captions(samples, pass), scale());
+    const Tensor pictures = of_pictures(samples, pass), captions = of_captions(samples, pass);
+    const Tensor mean = tensor::contrastive_loss(pictures, captions, scale());
     return tensor::affine(mean, static_cast<float>(samples.size()));
   }
 
@@ -75,7 +82,7 @@ class TwoTower final : public TransformerNet {
     const Tensor x = through(vision_, patches_(pixels_of(samples)), rows(batch, patches_.n()), pass);
     std::vector<int32_t> first;
     for (int64_t i = 0; i < batch; ++i) first.push_back(static_cast<int32_t>(i * patches_.n()));
-    return vision_proj_(vision_norm_(tensor::select_rows(x, first)));
+    return pass.hooks(kOfPicture, attention::kNoLayer, vision_proj_(vision_norm_(tensor::select_rows(x, first))));
   }
 
   Tensor of_captions(const std::vector<Sample>& samples, const Pass& pass) const {  // [batch, d_shared]
@@ -88,11 +95,11 @@ class TwoTower final : public TransformerNet {
       lengths.push_back(static_cast<int64_t>(sample.tokens.size()) + 1);
     }
     const Tensor x = through(text_, tensor::embed(words_, tokens), rows(lengths), pass);
-    return text_proj_(text_norm_(tensor::select_rows(x, last)));
+    return pass.hooks(kOfCaption, attention::kNoLayer, text_proj_(text_norm_(tensor::select_rows(x, last))));
   }
 
   PictureSizes picture_;
-  int64_t vocab_size_ = 0;
+  int64_t vocab_size_ = 0, d_shared_ = 0;
   Patches patches_;
   Tower vision_, text_;
   LayerNorm vision_norm_, text_norm_;

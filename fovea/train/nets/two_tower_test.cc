@@ -60,6 +60,24 @@ TEST_F(TwoTowers, ReadBothSidesAndTheirOrder) {
   EXPECT_NEAR(loss({different_[2], different_[0], different_[1]}), there, 1e-4);
 }
 
+TEST_F(TwoTowers, HooksSeeBothInTheSpaceTheyShareAndMayPutOthersThere) {
+  attention::Hooks hooks(net_->hooks());
+  std::vector<float> values(48);
+  for (size_t i = 0; i < 3; ++i) values[i * 16 + i] = 2;
+  const Tensor axes = Tensor::from({3, 16}, values);  // a picture and its caption on an axis each
+  for (const char* name : {"vision.proj.hook_out", "proj.hook_out"}) {
+    ASSERT_TRUE(hooks
+                    .attach(name,
+                            [&](const std::string&, Tensor& x) {
+                              EXPECT_EQ(x.shape(), axes.shape());
+                              x = axes;
+                            })
+                    .has_value());
+  }
+  const float sum = net_->loss_sum(different_, {hooks, nullptr, 7, nullptr}).data()[0];
+  EXPECT_NEAR(sum, 3 * std::log(1 + 2 * std::exp(-1 / 0.07)), 1e-4);  // cosines of 1 and 0 at the first temperature
+}
+
 TEST_F(TwoTowers, BeginAtTheirTemperatureAndStayAboveTheLeast) {
   EXPECT_NEAR(log_scale_.data()[0], -std::log(0.07), 1e-6);
   const auto slope_at = [&](double scale) {

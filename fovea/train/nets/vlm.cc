@@ -41,6 +41,7 @@ class Vlm final : public TransformerNet {
     norm_ = LayerNorm(params_, "norm", text.d_model);
     head_ = Linear(params_, "head", text.d_model, vocab_size_, false);
     shape_.d_model = static_cast<int>(text.d_model), shape_.d_ff = static_cast<int>(text.d_ff);
+    shape_.vocab_size = static_cast<int>(vocab_size_);
   }
 
   Wants wants() const override {
@@ -58,6 +59,7 @@ class Vlm final : public TransformerNet {
     map.add_own(kProjected, "projector.hook_out", {attention::HookMap::kTokens, shape_.d_model});
     map.add(Site::kEmbed);
     add_hooks(map, text_);
+    map.add(Site::kLogits);
     return map;
   }
 
@@ -81,7 +83,9 @@ class Vlm final : public TransformerNet {
     const Tensor both = tensor::concat({projected(samples, pass), tensor::embed(words_, tokens)}, 0);
     Tensor x = pass.hooks(Site::kEmbed, attention::kNoLayer, tensor::select_rows(both, order));
     x = through(text_, std::move(x), rows(lengths), pass);
-    return tensor::cross_entropy(head_(norm_(tensor::select_rows(x, wanted))), targets).sum;
+    const Tensor logits =  // of the rows before what is learned
+        pass.hooks(Site::kLogits, attention::kNoLayer, head_(norm_(tensor::select_rows(x, wanted))));
+    return tensor::cross_entropy(logits, targets).sum;
   }
 
  private:

@@ -67,6 +67,19 @@ TEST_F(PictureDecoder, SeesThePictureAndWhatStandsBefore) {
   EXPECT_NEAR(loss({other, sample({3, 4, 5, 6}, wanted)}), alone, 1e-5 * alone);
 }
 
+TEST_F(PictureDecoder, AHookSeesTheLogitsOfWhatIsLearned) {
+  attention::Hooks hooks(net_->hooks());
+  Tensor logits;
+  ASSERT_TRUE(hooks
+                  .attach("unembed.hook_out",
+                          [&](const std::string&, Tensor& x) { logits = Tensor::from(x.shape(), x.values()); })
+                  .has_value());
+  const Sample answer = sample({3, 4, 5}, {kNone, kNone, 7}), caption = sample({3, 4}, {4, kNone});
+  const float lost = net_->loss_sum({answer, caption}, {hooks, nullptr, 7, nullptr}).data()[0];
+  ASSERT_EQ(logits.shape(), (tensor::Shape{3, 9}));
+  EXPECT_FLOAT_EQ(tensor::cross_entropy(logits, std::vector<int32_t>{7, 3, 4}).sum.data()[0], lost);
+}
+
 TEST_F(PictureDecoder, ItsPictureStandsRightBeforeItsText) {
   // Rows of the picture may be words as well: then it is as if the text were longer.
   attention::Hooks hooks(net_->hooks());

@@ -2,8 +2,13 @@
 // anybody builds on it; its folder lies in the model store under rigs/, by a hash of the config and of the program.
 //
 //   FOVEA_RIG(tiny_copy, "tiny-copy", "copies", 0.5, 0.1, R"({"model": ...})");
+//
+// A net may begin from another rig, which is made first: "init": {"rig": "scene-clip", "tensors": ["vision.*"]}.
+// Where a loss does not say what a paper needs, a rig measures its model too: FOVEA_RIG(..., R"(...)", measure,
+// {{"retrieval", 0.9}}).
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <string_view>
@@ -15,17 +20,27 @@
 
 namespace fovea::train {
 
+// What a rig measures on its model's folder, by name: more is better.
+using Measures = std::map<std::string, double, std::less<>>;
+struct RigGate {
+  std::string_view measure;
+  double least;
+};
+
 struct Rig {
   std::string_view summary;
   double minutes;           // that it takes on two cores, at most
   double required;          // the loss on held-out data that it must reach
   std::string_view config;  // as docs/train.md says, with "eval" and without "out"
+  Result<Measures> (*measure)(const std::string& folder, const std::atomic<bool>* cancel) = nullptr;
+  std::vector<RigGate> gates = {};  // over what it measures
 };
 std::map<std::string, Rig, std::less<>>& rigs();
 
 struct MadeRig {
   std::string path;  // the model's folder
   double required = 0, reached = 0;
+  Measures measures = {};
   double minutes = 0;    // that it took
   bool trained = false;  // now, and not before
 };

@@ -19,6 +19,7 @@
 #include "fovea/train/learner.h"
 #include "fovea/train/optimizer.h"
 #include "fovea/train/schedule.h"
+#include "fovea/train/trained_net.h"
 
 namespace fovea::train {
 namespace rig_test {
@@ -32,6 +33,25 @@ constexpr std::string_view kCopies = R"({
   "eval": {"data": {"generator": "copy"}, "every": 3, "samples": 3}})";
 FOVEA_RIG(easy, "test-easy", "a test's", 1, 100, kCopies);
 FOVEA_RIG(hard, "test-hard", "a test's that nothing reaches", 1, 0, kCopies);
+
+Result<Measures> one_half(const std::string& folder, const std::atomic<bool>*) {
+  return Measures{{"half", fs::exists(folder + "/model.safetensors") ? 0.5 : 0}};
+}
+FOVEA_RIG(measured, "test-measured", "a test's that measures", 1, 100, kCopies, one_half, {{"half", 0.5}});
+FOVEA_RIG(low, "test-low", "a test's that measures too little", 1, 100, kCopies, one_half, {{"half", 0.6}});
+
+constexpr std::string_view kTowers = R"({
+  "model": {"net": "two-tower", "size": 16, "patch": 8, "vocab_size": 17, "d_model": 16, "n_layers": 1, "n_heads": 2},
+  "data": {"generator": "scenes", "size": 16}, "context": 3, "batch": 2, "steps": 2,
+  "eval": {"data": {"generator": "scenes", "size": 16}, "every": 2, "samples": 2}})";
+constexpr std::string_view kOnTowers = R"({
+  "model": {"net": "vlm", "size": 16, "patch": 8, "vocab_size": 17, "d_model": 16, "n_layers": 1, "n_heads": 2,
+            "init": {"rig": "test-towers", "tensors": ["vision.*"]}},
+  "trainable": ["*", "!vision.*"],
+  "data": {"generator": "scenes", "size": 16}, "context": 3, "steps": 1,
+  "eval": {"data": {"generator": "scenes", "size": 16}, "every": 1, "samples": 1}})";
+FOVEA_RIG(towers, "test-towers", "a test's", 1, 100, kTowers);
+FOVEA_RIG(on_towers, "test-on-towers", "a test's that begins from another", 1, 100, kOnTowers);
 
 class Rigs : public ::testing::Test {
  protected:
@@ -79,6 +99,30 @@ TEST_F(Rigs, WhatDoesNotReachItsGateIsNoRigNowAndLater) {
   }
 }
 
+TEST_F(Rigs, MeasureTheirModelsOnceAndRememberIt) {
+  for (int time = 0; time < 2; ++time) {
+    const auto made = make_rig("test-measured", {});
+    ASSERT_TRUE(made.has_value()) << made.error().message;
+    EXPECT_EQ(made->trained, time == 0);
+    EXPECT_THAT(made->measures, ::testing::ElementsAre(::testing::Pair("half", 0.5)));
+    const auto low = make_rig("test-low", {});
+    ASSERT_FALSE(low.has_value());
+    EXPECT_EQ(low.error().code, ErrorCode::kFailed);
+    EXPECT_THAT(low.error().message, HasSubstr("its half is 0.5000, and 0.6000 or more is required"));
+  }
+}
+
+TEST_F(Rigs, ARecordWithoutItsMeasuresIsMadeAnew) {
+  const auto made = make_rig("test-measured", {});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const std::string record = fs::path(made->path).parent_path().string() + "/rig.json";
+  ASSERT_TRUE(write_file_atomic(record, R"({"reached": 1, "minutes": 1})").has_value());
+  const auto again = make_rig("test-measured", {});
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_TRUE(again->trained);
+  EXPECT_EQ(again->measures, made->measures);
+}
+
 TEST_F(Rigs, GoOnWhereTheyWereBrokenOff) {
   std::atomic<bool> cancel{false};
   TrainOptions options{.cancel = &cancel};
@@ -100,6 +144,28 @@ TEST_F(Rigs, GoOnWhereTheyWereBrokenOff) {
   const auto whole = make_rig("test-easy", {.program = "another"});
   ASSERT_TRUE(whole.has_value()) << whole.error().message;
   EXPECT_EQ(made->reached, whole->reached);
+}
+
+TEST_F(Rigs, MayBeginFromAnotherWhichIsMadeFirst) {
+  const auto made = make_rig("test-on-towers", {});
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const auto other = make_rig("test-towers", {});
+  ASSERT_TRUE(other.has_value()) << other.error().message;
+  EXPECT_FALSE(other->trained);
+  const auto cls_of = [](const std::string& folder) {
+    const auto net = open_net(folder);
+    EXPECT_TRUE(net.has_value()) << net.error().message;
+    for (const Param& param : (*net)->params()) {
+      if (param.name == "vision.cls")
+        return std::vector<float>(param.value.values().begin(), param.value.values().end());
+    }
+    return std::vector<float>();
+  };
+  EXPECT_EQ(cls_of(made->path), cls_of(other->path));
+  EXPECT_FALSE(cls_of(made->path).empty());
+  const auto again = make_rig("test-on-towers", {});
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_FALSE(again->trained);
 }
 
 TEST_F(Rigs, AnUnknownNameIsSaidWithTheNearest) {
@@ -132,22 +198,41 @@ TEST(RigConfigs, SayHowTheyAreMeasuredAndNotWhereTheyLie) {
 bool has_its_texts(const nlohmann::ordered_json& config) {
   const auto flat = config.flatten();
   return std::all_of(flat.items().begin(), flat.items().end(), [](const auto& at) {
-    return at.key().find("/text/") == std::string::npos || fs::exists(at.value().template get<std::string>());
+    return at.key().find("/text/") == std::string::npos || !at.value().is_string() ||
+           fs::exists(at.value().template get<std::string>());
   });
 }
 
-TEST(RigConfigs, OpenAsTheyStand) {
+// A rig's learner, as its config stands; what it begins from is that rig before any step.
+Result<std::unique_ptr<Learner>> open_rig(const std::string& name, const std::string& folder) {
+  auto config = parse_json(rigs().find(name)->second.config, name);
+  if (!config) return config.error();
+  auto& model = (*config)["model"];
+  if (model.contains("init") && model["init"].contains("rig")) {
+    const std::string other = model["init"]["rig"];
+    auto first = open_rig(other, folder);
+    if (!first) return first.error();
+    fs::create_directories(folder + "/" + other);
+    const auto saved = (*first)->save(folder + "/" + other, {});
+    if (!saved) return saved.error();
+    model["init"].erase("rig");
+    model["init"]["folder"] = *saved;
+  }
+  (*config)["out"] = "unused";
+  Settings settings(*config, name);
+  const TrainConfig numbers(settings);
+  Settings optimizer = settings.object("optimizer"), schedule = settings.object("schedule");
+  (void)make_part<Optimizer>(optimizer, "name", optimizer.text("name", "adamw"));
+  (void)make_part<Schedule>(schedule, "name", schedule.text("name", "constant"), {.steps = numbers.steps});
+  return make_learner(settings, numbers);
+}
+
+TEST_F(Rigs, OpenAsTheirConfigsStand) {
   for (const auto& [name, rig] : rigs()) {
-    auto config = parse_json(rig.config, name);
+    const auto config = parse_json(rig.config, name);
     ASSERT_TRUE(config.has_value()) << config.error().message;
     if (!has_its_texts(*config)) continue;
-    (*config)["out"] = "unused";
-    Settings settings(*config, name);
-    const TrainConfig numbers(settings);
-    Settings optimizer = settings.object("optimizer"), schedule = settings.object("schedule");
-    (void)make_part<Optimizer>(optimizer, "name", optimizer.text("name", "adamw"));
-    (void)make_part<Schedule>(schedule, "name", schedule.text("name", "constant"), {.steps = numbers.steps});
-    const auto learner = make_learner(settings, numbers);
+    const auto learner = open_rig(name, folder_);
     ASSERT_TRUE(learner.has_value()) << learner.error().message;
     EXPECT_TRUE((*learner)->evaluates()) << name;
   }
