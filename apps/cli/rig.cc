@@ -27,7 +27,7 @@ Status list(const Common& common) {
                     {"minutes", rig.minutes},
                     {"required", rig.required},
                     {"gates", gates}});
-    text += fmt::format("{:16} {}; loss on held-out data of {} or less{}, {:.0f} minutes at most\n", name, rig.summary,
+    text += fmt::format("{:20} {}; loss on held-out data of {} or less{}, {:.0f} minutes at most\n", name, rig.summary,
                         rig.required, also, rig.minutes);
   }
   if (common.json) return print_json({{"rigs", rows}});
