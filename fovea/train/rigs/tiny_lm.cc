@@ -2,7 +2,7 @@
 // licences alone are too little text for induction heads, and of long sequences a model this small learns which bytes
 // they have and stops there; short ones, mixed in, take it further. A head of the last layer looks for what followed
 // last time from about step 1,500 on (0.05 of its mass before, 0.9 behind), once one of a layer below looks at the byte
-// before.
+// before. The held-out licence is best at step 2,000 (1.63) and worse from then on: it stops at 2,800 (1.69).
 #include "fovea/train/rigs/rig.h"
 
 namespace fovea::train {
@@ -21,12 +21,12 @@ FOVEA_RIG(tiny_lm, "tiny-lm", "a decoder of 4 layers for the bytes of licences, 
     {"generator": "induction", "length": 32, "vary": true, "symbols": 256}]},
   "context": 64,
   "batch": 64,
-  "order": "shuffled",
   "steps": 4000,
   "optimizer": {"name": "adamw", "lr": 0.003, "betas": [0.9, 0.98], "weight_decay": 0.01, "decay": "matrices"},
   "schedule": {"name": "cosine", "warmup": 50, "final": 0.1},
   "clip": 1.0,
   "eval": {"data": {"text": ["/usr/share/common-licenses/MPL-2.0"]}, "every": 400},
+  "early_stop": {"patience": 2},
   "checkpoint_every": 400,
   "keep_every": 400,
   "seed": 1
