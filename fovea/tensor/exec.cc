@@ -56,8 +56,13 @@ Storage* Storage::create(size_t bytes) {
   }
   if (!storage) {
     if (arena) arena->free.try_emplace(capacity);  // release() must find it: a destructor cannot allocate
-    storage = new Storage;
-    storage->data_ = static_cast<float*>(::operator new(capacity, kAlignment));
+    auto* data = static_cast<float*>(::operator new(capacity, kAlignment));
+    storage = new (std::nothrow) Storage;
+    if (!storage) {
+      ::operator delete(data, kAlignment);
+      throw std::bad_alloc();
+    }
+    storage->data_ = data;
     storage->capacity_ = capacity;
     storage->arena_ = arena;
     if (arena) {
