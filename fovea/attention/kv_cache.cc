@@ -157,9 +157,8 @@ void KvCache::append(SequenceId sequence, int layer, int group, std::span<const 
     for (int h = 0; h < g.n_heads(); ++h) {
       if (page.holds(h)) continue;
       std::vector<kernels::KeyBlock>& blocks = g.head(h).blocks;
-      blocks.emplace_back(),
-          blocks.pop_back();  // room first: truncate() takes a page that is open for one with a block
-      page.open(h);
+      if (blocks.size() == blocks.capacity()) blocks.reserve(2 * blocks.size() + 1);
+      page.open(h);  // behind what may fail: truncate() takes a page that is open for one with a block
       blocks.push_back(page.block(h));
     }
     for (int h = 0; h < g.n_heads(); ++h) ++g.head(h).n_keys;
