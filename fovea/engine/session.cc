@@ -154,16 +154,11 @@ bool Session::can_truncate(SequenceId sequence, int32_t n) const {
   return pipeline(sequence).can_truncate(sequence, n);
 }
 
-// Whether a method of its program lets keys go.
+// Whether a method of its program may let keys go.
 bool Session::drops_keys(SequenceId sequence) const {
-  for (const auto& method : pipeline(sequence).methods()) {
-    for (int layer = 0; layer < shape_.n_layers; ++layer) {
-      for (int kv_head = 0; kv_head < shape_.site(layer).n_kv_heads(); ++kv_head) {
-        if (method->max_keys(layer, kv_head) != std::numeric_limits<int64_t>::max()) return true;
-      }
-    }
-  }
-  return false;
+  const auto& methods = pipeline(sequence).methods();
+  return std::any_of(methods.begin(), methods.end(),
+                     [](const auto& method) { return (method->info().stages & attention::kKeep) != 0; });
 }
 
 void Session::truncate(SequenceId sequence, int32_t n) {
@@ -398,16 +393,9 @@ Result<Tensor> Session::decode(std::span<const Step> steps) {
 
 bool Session::can_verify(SequenceId sequence) const {
   const attention::Pipeline& program = pipeline(sequence);
-  if (hooks_.active() || program.keeps_state()) return false;
-  for (const auto& method : program.methods()) {
-    if (attention::allowed_distance(method->info(), "chunks") > 0) return false;
-    for (int layer = 0; layer < shape_.n_layers; ++layer) {
-      for (int kv_head = 0; kv_head < shape_.n_kv_heads; ++kv_head) {
-        if (method->max_keys(layer, kv_head) != std::numeric_limits<int64_t>::max()) return false;
-      }
-    }
-  }
-  return true;
+  if (hooks_.active() || program.keeps_state() || drops_keys(sequence)) return false;
+  return std::all_of(program.methods().begin(), program.methods().end(),
+                     [](const auto& method) { return attention::allowed_distance(method->info(), "chunks") == 0; });
 }
 
 Result<Tensor> Session::verify(SequenceId sequence, std::span<const int32_t> tokens) {

@@ -59,6 +59,7 @@ class OneLayer {
   tensor::Tensor sinks = {}, by_distance = {};  // of AttendInput
 
   const ModelShape& shape() const { return shape_; }
+  const tensor::RopeTable& rope() const { return rope_; }
   void fork(SequenceId from, SequenceId to) {
     cache.fork(from, to);
     for (int layer = 0; layer < shape_.n_layers; ++layer) next_[{to, layer}] = next_[{from, layer}];

@@ -1,0 +1,24 @@
+// How much the last rows of a text look at each cached key of a KV head, for methods that keep what is looked at most.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fovea/attention/kv_cache.h"
+#include "fovea/attention/shape.h"
+#include "fovea/tensor/tensor.h"
+
+namespace fovea::attention {
+
+struct KeySums {
+  std::vector<int32_t> positions;  // of the live keys, rising
+  std::vector<float> sums;         // of each: the weights after softmax, over the rows and the group's query heads
+};
+
+// q [n, n_heads, k_dim], turned, of the rows at `q_pos`, rising; the layer's window holds, what sinks a head has learnt
+// does not. Scratch memory is the caller's thread's: KV heads may go in parallel.
+KeySums key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape& shape, int layer, int kv_head,
+                 const float* q, std::span<const int32_t> q_pos);
+
+}  // namespace fovea::attention
