@@ -104,6 +104,7 @@ Tensor Attend::turn(const Tensor& x, int rope) {
 }
 
 Call Attend::call(const Run& run, int layer) const {
+  const int rope = c_.model.site(layer).rope;
   return {.model = c_.model,
           .layer = layer,
           .sequence = run.sequence,
@@ -111,7 +112,8 @@ Call Attend::call(const Run& run, int layer) const {
           .phase = run.phase,
           .state = nullptr,
           .spans = run.spans,
-          .tokens = std::span(c_.batch.tokens).subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n()))};
+          .tokens = std::span(c_.batch.tokens).subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n())),
+          .rope = rope == AttentionShape::kNoRope ? nullptr : &c_.ropes[static_cast<size_t>(rope)]};
 }
 
 Call Attend::call(const Run& run, int layer, size_t method) const {

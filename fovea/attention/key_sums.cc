@@ -1,5 +1,8 @@
 #include "fovea/attention/key_sums.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "fovea/kernels/attention.h"
 #include "fovea/tensor/scratch.h"
 
@@ -45,6 +48,22 @@ KeySums key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape
     out.sums.push_back(slots[i]);
   }
   return out;
+}
+
+std::vector<int32_t> highest(std::span<const int32_t> positions, std::span<const float> scores, size_t n) {
+  std::vector<size_t> order(positions.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  order.resize(std::min(n, order.size()));
+  std::vector<int32_t> out;
+  for (const size_t i : order) out.push_back(positions[i]);
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+void retain_only(KvCache& cache, SequenceId sequence, int layer, int kv_head, std::span<const int32_t> positions) {
+  cache.retain(sequence, layer, kv_head,
+               [&](int32_t position) { return std::binary_search(positions.begin(), positions.end(), position); });
 }
 
 }  // namespace fovea::attention

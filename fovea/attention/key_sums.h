@@ -21,4 +21,9 @@ struct KeySums {
 KeySums key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape& shape, int layer, int kv_head,
                  const float* q, std::span<const int32_t> q_pos);
 
+// The positions of the n highest scores, rising; of equal ones the earlier.
+std::vector<int32_t> highest(std::span<const int32_t> positions, std::span<const float> scores, size_t n);
+// Keeps these keys of a KV head and drops the rest. `positions` rises.
+void retain_only(KvCache& cache, SequenceId sequence, int layer, int kv_head, std::span<const int32_t> positions);
+
 }  // namespace fovea::attention

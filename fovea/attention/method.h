@@ -22,6 +22,7 @@
 #include "fovea/attention/kv_cache.h"
 #include "fovea/attention/shape.h"
 #include "fovea/kernels/attention.h"
+#include "fovea/tensor/ops/attention/rope.h"
 #include "fovea/tensor/parameter.h"
 #include "fovea/tensor/tensor.h"
 
@@ -88,6 +89,7 @@ struct Call {
   // [n, d_model] of the rows: what the block reads of the residual stream, and its norm; undefined where nobody gave
   // them.
   tensor::Tensor x = {}, h = {};
+  const tensor::RopeTable* rope = nullptr;  // how q and k are turned by their positions; null: they are not
 
   bool decoding() const { return phase == Phase::kDecode; }
 };

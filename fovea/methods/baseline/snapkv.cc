@@ -6,7 +6,6 @@
 // whole text, so that the prompts of a conversation take no share of a share.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <vector>
 
 #include "fovea/attention/key_sums.h"
@@ -75,11 +74,8 @@ class SnapKv final : public Method {
           key_sums(cache, call.sequence, shape, call.layer, static_cast<int>(kv), rows.q.data(), rows.positions);
       kept[static_cast<size_t>(kv)] = best(looked, rows.positions.front(), n_kept);
     });
-    for (int kv = 0; kv < n_kv_heads; ++kv) {
-      const std::vector<int32_t>& stay = kept[static_cast<size_t>(kv)];
-      cache.retain(call.sequence, call.layer, kv,
-                   [&](int32_t position) { return std::binary_search(stay.begin(), stay.end(), position); });
-    }
+    for (int kv = 0; kv < n_kv_heads; ++kv)
+      retain_only(cache, call.sequence, call.layer, kv, kept[static_cast<size_t>(kv)]);
   }
 
  private:
@@ -102,12 +98,8 @@ class SnapKv final : public Method {
         static_cast<size_t>(std::lower_bound(positions.begin(), positions.end(), first_row) - positions.begin());
     const size_t n_rows = positions.size() - n_old, n = std::min(n_old, n_kept > n_rows ? n_kept - n_rows : 0);
     const std::vector<float> smooth = smoothed(std::span(looked.sums).first(n_old));
-    std::vector<size_t> order(n_old);
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return smooth[a] > smooth[b]; });
-    std::vector<int32_t> stay(positions.begin() + static_cast<ptrdiff_t>(n_old), positions.end());
-    for (size_t i = 0; i < n; ++i) stay.push_back(positions[order[i]]);
-    std::sort(stay.begin(), stay.end());
+    std::vector<int32_t> stay = highest(std::span(positions).first(n_old), smooth, n);
+    stay.insert(stay.end(), positions.begin() + static_cast<ptrdiff_t>(n_old), positions.end());
     return stay;
   }
   // Beyond both ends are zeros.
