@@ -514,6 +514,25 @@ TEST_F(CliTrain, DataShowsSamplesThatTrainingReads) {
   EXPECT_THAT(fails(2, {"data", "copy", "--set", "lenght=3"}), HasSubstr("the nearest is length"));
 }
 
+TEST_F(CliTrain, DataOfAConfigAreShownForPeople) {
+  Json c = config();
+  c["model"] = kTiny;
+  c["data"] = {{"jsonl", file("d.jsonl", "{\"prompt\": \"Who?\", \"answer\": \" Ada.\"}\n")}};
+  c["trainable"] = {{"lora", Json::object()}};
+  c.erase("eval");
+  const std::string text = run({"data", write(c), "--show", "1"}).out;
+  EXPECT_THAT(text, HasSubstr("Who? Ada."));
+  EXPECT_THAT(text, ::testing::ContainsRegex("learns +Ada"));
+  // A picture, which has no tokens, in shades.
+  const Json net = {{"model", {{"net", "unet"}, {"size", 16}, {"width", 8}}},
+                    {"data", {{"generator", "scenes"}, {"size", 16}}},
+                    {"steps", 1},
+                    {"out", path("run")}};
+  EXPECT_THAT(run({"data", write(net, "net.json"), "--show", "1"}).out, HasSubstr("label "));
+  EXPECT_THAT(run({"data"}).out, HasSubstr("induction\n"));
+  EXPECT_THAT(json({"data", "--json"})["generators"].dump(), HasSubstr("\"scenes\""));
+}
+
 TEST_F(CliTrain, ModelsAreKeptOnTheWayAndTheirHeadsAreMeasured) {
   Json c = config();
   c["model"]["tokenizer"] = "bytes";
