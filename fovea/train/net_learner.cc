@@ -97,7 +97,10 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
                                                 .vocab_size = wants.vocab_size,
                                                 .context = config.context > 0 ? config.context : 1 << 20,
                                                 .seed = config.seed,
-                                                .n_labels = wants.n_labels}));
+                                                .n_labels = wants.n_labels,
+                                                .channels = wants.channels,
+                                                .height = wants.height,
+                                                .width = wants.width}));
   if (out->data_.eval && out->data_.n_eval < wants.batch)
     settings.wrong("eval", fmt::format("has {} sample, and this net tells {} or more of a pass apart",
                                        out->data_.n_eval, wants.batch));

@@ -89,7 +89,8 @@ TEST(TokenData, WhatDoesNotFitIsRefusedByName) {
   EXPECT_THAT(make({{"tokens", "no-such.npy"}}, 4).error, HasSubstr("no-such.npy"));
   EXPECT_THAT(make({{"text", "x.txt"}}, 4).error, HasSubstr("needs a tokenizer, and this model has none"));
   EXPECT_THAT(make({{"tokns", "x.npy"}}, 4).error, HasSubstr("the nearest is tokens"));
-  EXPECT_THAT(make(nlohmann::ordered_json::object(), 4).error, HasSubstr("data are one of generator, images, jsonl"));
+  EXPECT_THAT(make(nlohmann::ordered_json::object(), 4).error,
+              HasSubstr("data are one of generator, image_folder, images, jsonl"));
   EXPECT_THAT(make({{"tokens", "x"}, {"jsonl", "y"}}, 4).error, HasSubstr("stands beside"));
   EXPECT_THAT(make({{"generator", "inductoin"}}, 4).error, HasSubstr("did you mean induction?"));
 }

@@ -1,6 +1,6 @@
 // {"images": FILE}: pictures of a .npy file [n, channels, height, width], of float32 as they are, or of uint8, of which
-// 0 to 255 become -1 to 1; with "labels" [n], "captions" [n, words] of ids, and what a denoising net should find instead
-// of what it would draw: "noise", like the images, and "times" [n].
+// 0 to 255 become -1 to 1; with "labels" [n], "captions" [n, words] of ids, and what a denoising net should find
+// instead of what it would draw: "noise", like the images, and "times" [n].
 #include <fmt/ranges.h>
 
 #include <cmath>
