@@ -406,6 +406,13 @@ TEST(MixData, OtherTokensInAPartAreOtherData) {
   EXPECT_NE(of(npy("mix-a.npy", counted(22))), of(npy("mix-b.npy", counted(23))));
 }
 
+TEST(MixData, SaysWhatShareOfTheSamplesEachPartHas) {
+  const auto made = make({{"mix", {{{"generator", "copy"}, {"weight", 3}}, {{"generator", "sorting"}}}}}, 6);
+  ASSERT_EQ(made.error, "");
+  EXPECT_THAT(made.data->summary(), HasSubstr("a mix: 75 % {"));
+  EXPECT_THAT(made.data->summary(), HasSubstr("; 25 % {"));
+}
+
 TEST(MixData, WhatIsWrongInAPartIsNamed) {
   const auto error = [](const nlohmann::ordered_json& mix) { return make({{"mix", mix}}, 4).error; };
   const nlohmann::ordered_json copy = {{"generator", "copy"}};
