@@ -403,7 +403,10 @@ TEST_F(CliTrain, BadConfigsGetOneSentenceEach) {
       {"batch_size", 3, 2, "batch_size is no setting here; it is batch"},
       {"warmup_steps", 3, 2, "warmup_steps is no setting here; it is schedule.warmup"},
       {"model.hidden_size", 3, 2, "model.hidden_size is no setting here; it is model.d_model"},
-      {"optimizer", "adamw", 2, "optimizer is \"adamw\"; an object is needed"},
+      {"weight_decay", 0.1, 2, "weight_decay is no setting here; it is optimizer.weight_decay"},
+      {"model", {{"net", "llama"}, {"hidden_size", 8}}, 2, "model.hidden_size is no setting here; it is model.d_model"},
+      {"model.dropout", 0.1, 2, "model.dropout is no setting here: nothing is dropped out here"},
+      {"optimizer", "adamw", 2, "optimizer is \"adamw\"; an object is needed, such as {\"name\": \"adamw\"}"},
       {"schedule.name", "cosin", 2, "did you mean cosine?"},
       {"schedule.warmup", -3, 2, "schedule.warmup is -3"},
       {"steps", 0, 2, "steps is 0"},
@@ -509,6 +512,25 @@ TEST_F(CliTrain, DataShowsSamplesThatTrainingReads) {
   EXPECT_THAT(fails(66, {"data", path("none.json")}), HasSubstr("none.json"));
   EXPECT_THAT(fails(2, {"data", "inductoin"}), HasSubstr("did you mean induction?"));
   EXPECT_THAT(fails(2, {"data", "copy", "--set", "lenght=3"}), HasSubstr("the nearest is length"));
+}
+
+TEST_F(CliTrain, DataOfAConfigAreShownForPeople) {
+  Json c = config();
+  c["model"] = kTiny;
+  c["data"] = {{"jsonl", file("d.jsonl", "{\"prompt\": \"Who?\", \"answer\": \" Ada.\"}\n")}};
+  c["trainable"] = {{"lora", Json::object()}};
+  c.erase("eval");
+  const std::string text = run({"data", write(c), "--show", "1"}).out;
+  EXPECT_THAT(text, HasSubstr("Who? Ada."));
+  EXPECT_THAT(text, ::testing::ContainsRegex("learns +Ada"));
+  // A picture, which has no tokens, in shades.
+  const Json net = {{"model", {{"net", "unet"}, {"size", 16}, {"width", 8}}},
+                    {"data", {{"generator", "scenes"}, {"size", 16}}},
+                    {"steps", 1},
+                    {"out", path("run")}};
+  EXPECT_THAT(run({"data", write(net, "net.json"), "--show", "1"}).out, HasSubstr("label "));
+  EXPECT_THAT(run({"data"}).out, HasSubstr("induction\n"));
+  EXPECT_THAT(json({"data", "--json"})["generators"].dump(), HasSubstr("\"scenes\""));
 }
 
 TEST_F(CliTrain, ModelsAreKeptOnTheWayAndTheirHeadsAreMeasured) {

@@ -30,12 +30,13 @@ Status run(const Options& options, const Common& common) {
                           {"step", trained->step}, {"loss", trained->loss},
                           {"eval_loss", nullptr},  {"tokens_per_second", trained->tokens_per_second}};
     if (trained->eval_loss) out["eval_loss"] = *trained->eval_loss;
+    if (trained->eval_accuracy) out["eval_accuracy"] = *trained->eval_accuracy;
     return print_json(out);
   }
-  return print(
-      fmt::format("{}: {} steps, loss {:.4f}{}{}\n", escaped_line(trained->model), trained->step, trained->loss,
-                  trained->eval_loss ? fmt::format(", held out {:.4f}", *trained->eval_loss) : "",
-                  trained->tokens_per_second > 0 ? fmt::format(", {:.0f} tokens/s", trained->tokens_per_second) : ""));
+  return print(fmt::format(
+      "{}: {} steps, loss {:.4f}{}{}\n", escaped_line(trained->model), trained->step, trained->loss,
+      trained->eval_loss ? held_out(*trained->eval_loss, trained->eval_accuracy) : "",
+      trained->tokens_per_second > 0 ? fmt::format(", {:.0f} {}/s", trained->tokens_per_second, trained->unit) : ""));
 }
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {

@@ -15,6 +15,10 @@ std::string time_left(double seconds) {
 
 }  // namespace
 
+std::string held_out(double loss, std::optional<double> accuracy) {
+  return fmt::format(", held out {:.4f}{}", loss, accuracy ? fmt::format(", {:.1f} % right", 100 * *accuracy) : "");
+}
+
 train::TrainOptions TrainProgress::options() {
   train::TrainOptions out;
   out.cancel = &Interrupt::flag();
@@ -26,10 +30,10 @@ train::TrainOptions TrainProgress::options() {
   out.on_step = [this](const train::StepReport& at) {
     if (at.eval_loss && !common_.quiet) {
       bar_.clear();
-      tell("step {}: loss {:.4f}, held out {:.4f}", at.step, at.loss, *at.eval_loss);
+      tell("step {}: loss {:.4f}{}", at.step, at.loss, held_out(*at.eval_loss, at.eval_accuracy));
     }
     bar_.set_total(static_cast<uint64_t>(at.steps));
-    bar_.set_label(fmt::format("loss {:.4f}, {:.0f} tokens/s, {:.0f} MB, {} left", at.loss, at.tokens_per_second,
+    bar_.set_label(fmt::format("loss {:.4f}, {:.0f} {}/s, {:.0f} MB, {} left", at.loss, at.tokens_per_second, at.unit,
                                static_cast<double>(at.memory_bytes) / 1e6, time_left(at.seconds_left)));
     bar_.update(static_cast<uint64_t>(at.step));
   };

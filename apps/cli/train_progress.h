@@ -1,11 +1,17 @@
 // What a person sees while something trains: a bar, and a line for each evaluation.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "apps/cli/command.h"
 #include "apps/cli/progress.h"
 #include "fovea/train/loop.h"
 
 namespace fovea::cli {
+
+// ", held out 0.0496, 98.3 % right", the latter where there are classes.
+std::string held_out(double loss, std::optional<double> accuracy);
 
 class TrainProgress {
  public:

@@ -112,7 +112,7 @@ Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const st
 
 Result<NpyFloats> parse_npy_floats(std::string_view bytes, const std::string& name) {
   FOVEA_ASSIGN_OR_RETURN(const Array array, parse(bytes, name, "fiu", "numbers"));
-  NpyFloats out{array.dims, std::vector<float>(array.n)};
+  NpyFloats out{array.dims, std::vector<float>(array.n), array.kind == 'u' && array.width == 1};
   if (array.kind == 'f' && array.width == 4) {
     if (array.n > 0) std::memcpy(out.values.data(), array.data, array.n * sizeof(float));
     return out;

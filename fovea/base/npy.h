@@ -19,6 +19,7 @@ Result<std::vector<int64_t>> parse_npy_integers(std::string_view bytes, const st
 struct NpyFloats {
   std::vector<int64_t> dims;
   std::vector<float> values;
+  bool of_bytes = false;  // the file has uint8, as pixels mostly are
 };
 Result<NpyFloats> parse_npy_floats(std::string_view bytes, const std::string& name);
 

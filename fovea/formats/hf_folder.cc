@@ -142,6 +142,12 @@ class HfReader {
     if (const std::string gguf = first_with({".gguf"}); !gguf.empty())
       return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; there is {}", out_.name_,
                         quote(gguf, 4096));
+    for (const char* file : {"model/config.json", "model/adapter_config.json"}) {  // what a training leaves
+      std::error_code ignored;
+      if (fs::exists(path_of(file), ignored))
+        return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json; what was trained is in {}",
+                          out_.name_, quote(path_of("model"), 4096));
+    }
     return make_error(ErrorCode::kData, "{}: not a model: the folder has no config.json", out_.name_);
   }
 

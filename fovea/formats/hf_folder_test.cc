@@ -243,6 +243,10 @@ TEST_F(Folder, SaysWhatIsThereInsteadOfAModel) {
   refuses(ErrorCode::kNotFound, HasSubstr("neither model.safetensors nor"));
   fs::remove(path("config.json"));
   refuses(ErrorCode::kData, HasSubstr("no config.json"));
+  fs::create_directories(path("model"));
+  put("model/config.json", "{}");
+  refuses(ErrorCode::kData, HasSubstr("what was trained is in \"" + path("model") + "\""));
+  fs::remove_all(path("model"));
   put("x.gguf", "GGUF");
   refuses(ErrorCode::kData, HasSubstr("x.gguf"));
   put("adapter_config.json", "{}");

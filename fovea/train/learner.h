@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fovea/base/result.h"
@@ -21,12 +23,16 @@ class Learner {
   virtual const std::vector<Param>& params() const = 0;
   virtual const tensor::Adapters* adapters() const { return nullptr; }
   virtual const Data& data() const = 0;
+  virtual const tokenizers::Tokenizer* tokenizer() const { return nullptr; }  // null: there is none
   // Step `number` of the trainer, over the samples that belong to it; throws attention::Cancelled.
   virtual Trainer::Outcome step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) = 0;
   virtual int64_t tokens_of_step() const = 0;  // of the last one; pictures count one each
   virtual bool evaluates() const = 0;
   // The mean loss over held-out data, with the weights as they are averaged.
   virtual double evaluate(Trainer& trainer, const std::atomic<bool>* cancel) = 0;
+  // Of what the last evaluation wanted, the share whose class had the largest output; none where a net has no classes.
+  virtual std::optional<double> eval_accuracy() const { return {}; }
+  virtual std::string_view unit() const { return "tokens"; }  // of tokens_of_step()
   // The first value of the last step's forward pass that is not finite: a parameter or a hook's name; empty if all are.
   virtual std::string first_bad(Trainer& trainer) const = 0;
   // Writes the model into `out`, with what is known of its training -> its path.

@@ -16,6 +16,7 @@ class LmLearner final : public Learner {
   const std::vector<Param>& params() const override { return model_->params(); }
   const tensor::Adapters* adapters() const override { return model_->adapters(); }
   const Data& data() const override { return *data_.train; }
+  const tokenizers::Tokenizer* tokenizer() const override { return model_->tokenizer(); }
   Trainer::Outcome step(Trainer& trainer, int64_t number, const std::atomic<bool>* cancel) override;
   int64_t tokens_of_step() const override;
   bool evaluates() const override { return data_.eval != nullptr; }

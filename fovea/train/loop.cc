@@ -62,12 +62,18 @@ class Run {
   Result<TrainResult> go() {
     FOVEA_RETURN_IF_ERROR(prepare());
     FOVEA_RETURN_IF_ERROR(begin());
+    if (trainer_->steps_done() < last_step()) {
+      int64_t n = 0;
+      for (const Param& param : learner_->params()) n += param.value.elements();
+      tell(fmt::format("trains {} parameters in {} steps on {}", n, last_step() - trainer_->steps_done(),
+                       learner_->data().summary()));
+    }
     FOVEA_ASSIGN_OR_RETURN(FileAppender log, FileAppender::open(log_path()));
     start_ = Clock::now();
     const int64_t first = trainer_->steps_done();
     double busy = 0;
     uint64_t tokens = 0;
-    TrainResult result{.out = config_.out};
+    TrainResult result{.out = config_.out, .unit = learner_->unit()};
     while (trainer_->steps_done() < last_step() && !progress_.ended) {
       if (const Status kept = keep(); !kept)
         return kept.error().code == ErrorCode::kCancelled ? stopped() : kept.error();
@@ -89,7 +95,7 @@ class Run {
                    {"grad_norm", outcome.grad_norm},
                    {"lr", outcome.lr},
                    {"tokens_per_second", std::round(speed * 10) / 10}};
-      StepReport report{.step = step + 1, .steps = last_step(), .loss = outcome.loss};
+      StepReport report{.step = step + 1, .steps = last_step(), .loss = outcome.loss, .unit = learner_->unit()};
       const int64_t done = trainer_->steps_done();
       if (learner_->evaluates() && (done % config_.eval.every == 0 || done == last_step())) {
         try {
@@ -100,6 +106,8 @@ class Run {
         }
         line["eval_loss"] = number(progress_.eval_loss);
         report.eval_loss = progress_.eval_loss;
+        report.eval_accuracy = result.eval_accuracy = learner_->eval_accuracy();
+        if (report.eval_accuracy) line["eval_accuracy"] = *report.eval_accuracy;
         weigh_stop();
       }
       FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
@@ -191,9 +199,11 @@ class Run {
     FOVEA_RETURN_IF_ERROR(restore(*state));
     FOVEA_RETURN_IF_ERROR(cut_log());
     const int64_t done = trainer_->steps_done();
-    tell(done < last_step() ? fmt::format("goes on from step {} of {}", done, last_step())
-                            : fmt::format("step {} is reached already and the run ends at {}: no step is left to train",
-                                          done, last_step()));
+    tell(done < last_step()
+             ? fmt::format("goes on from step {} of {}", done, last_step())
+             : fmt::format("step {} is reached already and the run ends at {}: no step is left to train; "
+                           "greater \"steps\" go on",
+                           done, last_step()));
     return {};
   }
 

@@ -15,7 +15,8 @@ namespace fovea::train {
 struct StepReport {
   int64_t step = 0, steps = 0;  // done, and those of the whole run
   double loss = 0;
-  std::optional<double> eval_loss = {};
+  std::optional<double> eval_loss = {}, eval_accuracy = {};  // the latter of nets with classes, 0 to 1
+  std::string_view unit = "tokens";                          // of what is counted in a second
   double tokens_per_second = 0, seconds_left = 0;
   uint64_t memory_bytes = 0;  // of the process, at its highest
 };
@@ -35,7 +36,8 @@ struct TrainResult {
   std::string out = {}, model = {};  // the folder, and what lies in it
   int64_t step = 0;                  // steps done, of all runs together
   double loss = 0;                   // of the last step
-  std::optional<double> eval_loss = {};
+  std::optional<double> eval_loss = {}, eval_accuracy = {};
+  std::string_view unit = "tokens";
   double tokens_per_second = 0;  // of this run, without evaluations
   double seconds = 0;            // of all runs together, as far as they count: from checkpoint to checkpoint
 };

@@ -97,7 +97,10 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
                                                 .vocab_size = wants.vocab_size,
                                                 .context = config.context > 0 ? config.context : 1 << 20,
                                                 .seed = config.seed,
-                                                .n_labels = wants.n_labels}));
+                                                .n_labels = wants.n_labels,
+                                                .channels = wants.channels,
+                                                .height = wants.height,
+                                                .width = wants.width}));
   if (out->data_.eval && out->data_.n_eval < wants.batch)
     settings.wrong("eval", fmt::format("has {} sample, and this net tells {} or more of a pass apart",
                                        out->data_.n_eval, wants.batch));
@@ -175,7 +178,7 @@ double NetLearner::evaluate(Trainer& trainer, const std::atomic<bool>* cancel) {
   const Trainer::Averaged averaged(trainer);
   attention::Hooks none(net_->hooks());
   double sum = 0;
-  int64_t count = 0;
+  int64_t count = 0, right = -1;
   for (int64_t begin = 0; begin < data_.n_eval; begin += batch_) {
     std::vector<Sample> samples;
     for (int64_t i = begin; i < std::min(data_.n_eval, begin + batch_); ++i)
@@ -186,11 +189,16 @@ double NetLearner::evaluate(Trainer& trainer, const std::atomic<bool>* cancel) {
     tensor::Exec exec{.arena = &trainer.arena(), .numerics = tensor::Numerics::kExact};
     const tensor::ExecScope scope(exec);
     // What is drawn on the way is the same at every evaluation.
-    const auto loss =
-        net_->loss_sum(samples, {none, pipeline_.dense() ? nullptr : &pipeline_, key(begin, 0) ^ 0x5deece66du, cancel});
+    const auto loss = net_->loss_sum(samples, {.hooks = none,
+                                               .pipeline = pipeline_.dense() ? nullptr : &pipeline_,
+                                               .key = key(begin, 0) ^ 0x5deece66du,
+                                               .cancel = cancel,
+                                               .n_right = &right});
     sum += double{loss.data()[0]};
     count += here;
   }
+  eval_accuracy_.reset();
+  if (right >= 0 && count > 0) eval_accuracy_ = static_cast<double>(right) / static_cast<double>(count);
   return count > 0 ? sum / static_cast<double>(count) : 0;
 }
 

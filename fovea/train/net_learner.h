@@ -23,6 +23,8 @@ class NetLearner final : public Learner {
   int64_t tokens_of_step() const override;
   bool evaluates() const override { return data_.eval != nullptr; }
   double evaluate(Trainer& trainer, const std::atomic<bool>* cancel) override;
+  std::optional<double> eval_accuracy() const override { return eval_accuracy_; }
+  std::string_view unit() const override { return net_->wants().channels > 0 ? "pictures" : "tokens"; }
   std::string first_bad(Trainer& trainer) const override;
   // OUT/model: model.safetensors with the names of the net's parameters, and config.json with its sizes.
   Result<std::string> save(const std::string& out, const nlohmann::ordered_json& training) const override;
@@ -41,6 +43,7 @@ class NetLearner final : public Learner {
   std::unique_ptr<Order> order_;
   int64_t batch_ = 1, accumulate_ = 1, step_ = 0;
   uint64_t seed_ = 0;
+  std::optional<double> eval_accuracy_ = {};
   std::vector<std::vector<Sample>> batches_;  // of the last step
 };
 

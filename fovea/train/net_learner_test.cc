@@ -55,6 +55,13 @@ TEST_F(NetRun, LearnsTheColoursOfScenes) {
   EXPECT_NEAR(losses[0], std::log(6.0), 0.5);
   ASSERT_TRUE(result->eval_loss.has_value());
   EXPECT_LT(*result->eval_loss, 0.8);
+  ASSERT_TRUE(result->eval_accuracy.has_value());
+  EXPECT_GT(*result->eval_accuracy, 0.7);  // of 64 samples
+  EXPECT_LE(*result->eval_accuracy, 1);
+  EXPECT_EQ(*result->eval_accuracy * 64, std::round(*result->eval_accuracy * 64));
+  EXPECT_EQ(result->unit, "pictures");
+  EXPECT_THAT(read_file(folder_ + "/out/log.jsonl").value(), HasSubstr("\"eval_accuracy\":"));
+  EXPECT_THAT(read_file(folder_ + "/out/report.html").value(), HasSubstr("share that is right"));
   const Json config = Json::parse(read_file(result->model + "/config.json").value());
   EXPECT_EQ(config["net"]["net"], "cnn");
   EXPECT_EQ(config["fovea"]["steps"], 40);

@@ -109,7 +109,7 @@ pre { overflow-x: auto; background: #8881; padding: .8rem; font-size: 13px; }
 
 std::string report_page(const std::string& log, const Json& training) {
   Curve loss{"training", {}}, eval{"held out", {}}, norm{"grad_norm", {}}, rate{"lr", {}},
-      speed{"tokens_per_second", {}};
+      speed{"tokens_per_second", {}}, right{"held out", {}};
   Json last;
   for (size_t at = 0; at < log.size();) {
     const size_t end = std::min(log.find('\n', at), log.size());
@@ -121,6 +121,7 @@ std::string report_page(const std::string& log, const Json& training) {
       if (line->contains(key) && (*line)[key].is_number()) curve.points.emplace_back(step, (*line)[key].get<double>());
     };
     add(loss, "loss"), add(eval, "eval_loss"), add(norm, "grad_norm"), add(rate, "lr"), add(speed, "tokens_per_second");
+    add(right, "eval_accuracy");
     last = *line;
   }
   std::string out(kHead);
@@ -132,6 +133,7 @@ std::string report_page(const std::string& log, const Json& training) {
   }
   out += "</table>\n";
   out += plot("loss", eval.points.empty() ? std::vector<Curve>{loss} : std::vector<Curve>{loss, eval});
+  if (!right.points.empty()) out += plot("share that is right", {right});
   out += plot("norm of the gradient, before clipping", {norm});
   out += plot("learning rate", {rate});
   out += plot("tokens a second", {speed});

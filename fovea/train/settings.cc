@@ -105,6 +105,9 @@ constexpr std::pair<std::string_view, std::string_view> kSynonyms[] = {
     {"max_position_embeddings", "n_ctx"},
     {"tie_word_embeddings", "tied"},
     {"num_classes", "classes"},
+    {"num_labels", "classes"},
+    {"num_virtual_tokens", "tokens"},
+    {"prompt_tuning_init_text", "text"},
     {"image_size", "size"},
     {"patch_size", "patch"},
     // values
@@ -127,6 +130,29 @@ constexpr std::pair<std::string_view, std::string_view> kSynonyms[] = {
     {"resnet", "cnn"},
     {"convnet", "cnn"},
     {"rnn", "lstm"},
+};
+
+// What other trainers have and this one has not, and why nobody misses it.
+constexpr std::string_view kNoDropout = "nothing is dropped out here; weight_decay, ema and early_stop are there";
+constexpr std::string_view kFloat32 = "all is computed in float32";
+constexpr std::string_view kCpu = "training runs on the CPU, with as many threads as -t says";
+constexpr std::string_view kAlwaysLogged = "every step is in log.jsonl, and the curves are in report.html";
+constexpr std::pair<std::string_view, std::string_view> kAbsent[] = {
+    {"dropout", kNoDropout},
+    {"attention_dropout", kNoDropout},
+    {"lora_dropout", kNoDropout},
+    {"bf16", kFloat32},
+    {"fp16", kFloat32},
+    {"dtype", kFloat32},
+    {"torch_dtype", kFloat32},
+    {"mixed_precision", kFloat32},
+    {"device", kCpu},
+    {"num_workers", kCpu},
+    {"dataloader_num_workers", kCpu},
+    {"logging_steps", kAlwaysLogged},
+    {"log_every", kAlwaysLogged},
+    {"report_to", kAlwaysLogged},
+    {"save_total_limit", "the last checkpoint alone is kept; keep_every keeps models"},
 };
 
 // What is called so here; empty: nothing that is known.
@@ -152,7 +178,8 @@ struct Settings::Shared {
 
   // The setting that other trainers call `key`: of this object before those of another. Empty: none.
   std::string setting_for(std::string_view key, const Object& here) const {
-    const auto meant = meant_by(key);
+    auto meant = meant_by(key);
+    if (here.prefix.empty() && key != "name") meant.push_back(key);  // "lr", which is one of the optimizer
     std::string found;
     for (const std::string_view ours : meant) {
       if (here.asked.contains(ours)) return here.prefix + std::string(ours);
@@ -209,10 +236,19 @@ void Settings::unknown_name(std::string_view key, std::string_view name, const s
                          near ? fmt::format("; did you mean {}?", *near) : ""));
 }
 
+void Settings::missing(std::string_view key, const std::string& wanted) {
+  for (const auto& [theirs, value] : json_->items()) {
+    const auto meant = meant_by(theirs);
+    if (std::find(meant.begin(), meant.end(), key) != meant.end())
+      return wrong(escaped_line(theirs), fmt::format("is no setting here; it is {}", path_of(key)));
+  }
+  wrong(key, fmt::format("is missing; {} is needed", wanted));
+}
+
 double Settings::number(std::string_view key, std::optional<double> otherwise, double min, double max) {
   const Json* value = find(key);
   if (!value) {
-    if (!otherwise) wrong(key, fmt::format("is missing; a number, {}, is needed", range(min, max)));
+    if (!otherwise) missing(key, fmt::format("a number, {},", range(min, max)));
     return otherwise.value_or(min);
   }
   if (!value->is_number()) {
@@ -228,7 +264,7 @@ int64_t Settings::integer(std::string_view key, std::optional<int64_t> otherwise
   const Json* value = find(key);
   if (!value) {
     if (!otherwise) {
-      wrong(key, fmt::format("is missing; a whole number from {} to {} is needed", min, max));
+      missing(key, fmt::format("a whole number from {} to {}", min, max));
     } else if (max < min) {  // what depends on another size: symbols, on the vocabulary of a net that reads no tokens
       wrong(key, fmt::format("has no value that fits this model: it would be {} to {}", min, max));
     }
@@ -263,7 +299,7 @@ bool Settings::flag(std::string_view key, bool otherwise) {
 std::string Settings::text(std::string_view key, std::optional<std::string> otherwise) {
   const Json* value = find(key);
   if (!value) {
-    if (!otherwise) wrong(key, "is missing; a text is needed");
+    if (!otherwise) missing(key, "a text");
     return otherwise.value_or("");
   }
   if (!value->is_string()) {
@@ -330,7 +366,11 @@ Settings Settings::object(std::string_view key) {
   Settings out;
   out.shared_ = shared_;
   out.prefix_ = path_of(key) + ".";
-  if (value && !value->is_object()) wrong(key, fmt::format("is {}; an object is needed", shown(*value)));
+  if (value && !value->is_object()) {
+    const bool named = value->is_string() && (key == "optimizer" || key == "schedule");
+    wrong(key, fmt::format("is {}; an object is needed{}", shown(*value),
+                           named ? fmt::format(", such as {{\"name\": {}}}", shown(*value)) : ""));
+  }
   for (size_t i = 0; i < shared_->objects.size(); ++i) {  // asked for before: what was read of it counts
     if (shared_->objects[i].prefix != out.prefix_) continue;
     out.json_ = shared_->objects[i].json;
@@ -374,6 +414,11 @@ Status Settings::finish() const {
             ErrorCode::kUsage,
             fmt::format("{}: {} is no setting here; it is {}", shared_->name, object.prefix + escaped_line(key), meant),
             object.prefix + escaped_line(key)};
+      for (const auto& [theirs, why] : kAbsent) {
+        if (key != theirs) continue;
+        const std::string at = object.prefix + key;
+        return Error{ErrorCode::kUsage, fmt::format("{}: {} is no setting here: {}", shared_->name, at, why), at};
+      }
       const std::vector<std::string> known(object.asked.begin(), object.asked.end());
       const auto nearest = nearest_names(key, known, 1);
       const std::string path = object.prefix + escaped_line(key);

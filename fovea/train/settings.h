@@ -49,6 +49,7 @@ class Settings {
   struct Shared;
   Settings() = default;
   const nlohmann::ordered_json* find(std::string_view key);
+  void missing(std::string_view key, const std::string& wanted);  // or another trainer's name stands in its place
   std::shared_ptr<Shared> shared_;
   std::shared_ptr<const nlohmann::ordered_json> json_;
   std::string prefix_;

@@ -35,6 +35,27 @@ TEST(Settings, NameTheKeyThatNobodyReadAndTheNearest) {
   EXPECT_THAT(end.error().message, HasSubstr("optimizer.weight_deacy is no setting here; the nearest is weight_decay"));
 }
 
+TEST(Settings, KnowWhatOtherTrainersCallAKeyThatIsMissing) {
+  Settings s = of(R"({"model": {"hidden_size": 64}})");
+  (void)s.object("model").integer("d_model", std::nullopt, 1, 99);
+  EXPECT_EQ(s.finish().error().message, "f.json: model.hidden_size is no setting here; it is model.d_model");
+}
+
+TEST(Settings, SayWhereAKeyOfTheTopBelongsAndWhatIsNotThere) {
+  const auto problem = [](const char* text) {
+    Settings s = of(text);
+    (void)s.object("optimizer").number("weight_decay", 0, 0, 1);
+    return s.finish().error().message;
+  };
+  EXPECT_EQ(problem(R"({"weight_decay": 0.1})"),
+            "f.json: weight_decay is no setting here; it is optimizer.weight_decay");
+  EXPECT_EQ(problem(R"({"bf16": true})"), "f.json: bf16 is no setting here: all is computed in float32");
+  EXPECT_EQ(problem(R"({"optimizer": {"dropout": 1}})").substr(0, 54),
+            "f.json: optimizer.dropout is no setting here: nothing ");
+  EXPECT_EQ(problem(R"({"optimizer": "sgd"})"),
+            "f.json: optimizer is \"sgd\"; an object is needed, such as {\"name\": \"sgd\"}");
+}
+
 TEST(Settings, AnObjectAskedForTwiceIsOne) {
   Settings s = of(R"({"eval": {"every": 1, "data": 2}})");
   (void)s.object("eval").any("every");

@@ -145,7 +145,10 @@ Result<TrainedNet> open_net(const std::string& folder, const std::string& data) 
   out.data = make_data(settings, {.no_tokenizer = "this net has none",
                                   .vocab_size = wants.vocab_size,
                                   .context = context > 0 ? context : 1 << 20,
-                                  .n_labels = wants.n_labels});
+                                  .n_labels = wants.n_labels,
+                                  .channels = wants.channels,
+                                  .height = wants.height,
+                                  .width = wants.width});
   FOVEA_RETURN_IF_ERROR(settings.finish());
   return out;
 }

@@ -45,9 +45,10 @@ class Data {
     std::string no_tokenizer = {};                     // why
     const formats::ModelSource* source = nullptr;      // with the chat template; null: messages are refused
     int64_t vocab_size = 0;
-    int64_t context = 0;   // tokens of a sample at most
-    uint64_t seed = 0;     // where the settings say no other
-    int64_t n_labels = 0;  // labels of pictures are below this; 0: nobody asks
+    int64_t context = 0;                          // tokens of a sample at most
+    uint64_t seed = 0;                            // where the settings say no other
+    int64_t n_labels = 0;                         // labels of pictures are below this; 0: nobody asks
+    int64_t channels = 0, height = 0, width = 0;  // of the pictures that are wanted; 0: none are, or any
   };
   virtual ~Data() = default;
   // Samples of one round; generators have as many as anybody asks for.
@@ -120,7 +121,8 @@ class Generator : public Data {
   std::string fingerprint_;
 };
 
-// {"tokens": FILE}, {"text": ...}, {"jsonl": FILE}, {"images": FILE, ...}, {"generator": NAME, ...}. Null, and the
+// {"tokens": FILE}, {"text": ...}, {"jsonl": FILE}, {"images": FILE, ...}, {"image_folder": FOLDER},
+// {"generator": NAME, ...}. Null, and the
 // settings know why.
 std::unique_ptr<Data> make_data(Settings& settings, const Data::Context& context);
 std::vector<std::string> generator_names();

@@ -89,7 +89,8 @@ TEST(TokenData, WhatDoesNotFitIsRefusedByName) {
   EXPECT_THAT(make({{"tokens", "no-such.npy"}}, 4).error, HasSubstr("no-such.npy"));
   EXPECT_THAT(make({{"text", "x.txt"}}, 4).error, HasSubstr("needs a tokenizer, and this model has none"));
   EXPECT_THAT(make({{"tokns", "x.npy"}}, 4).error, HasSubstr("the nearest is tokens"));
-  EXPECT_THAT(make(nlohmann::ordered_json::object(), 4).error, HasSubstr("data are one of generator, images, jsonl"));
+  EXPECT_THAT(make(nlohmann::ordered_json::object(), 4).error,
+              HasSubstr("data are one of generator, image_folder, images, jsonl"));
   EXPECT_THAT(make({{"tokens", "x"}, {"jsonl", "y"}}, 4).error, HasSubstr("stands beside"));
   EXPECT_THAT(make({{"generator", "inductoin"}}, 4).error, HasSubstr("did you mean induction?"));
 }
@@ -403,6 +404,13 @@ TEST(MixData, OtherTokensInAPartAreOtherData) {
     return make({{"mix", {{{"tokens", file}}, {{"generator", "copy"}}}}}, 4).data->fingerprint();
   };
   EXPECT_NE(of(npy("mix-a.npy", counted(22))), of(npy("mix-b.npy", counted(23))));
+}
+
+TEST(MixData, SaysWhatShareOfTheSamplesEachPartHas) {
+  const auto made = make({{"mix", {{{"generator", "copy"}, {"weight", 3}}, {{"generator", "sorting"}}}}}, 6);
+  ASSERT_EQ(made.error, "");
+  EXPECT_THAT(made.data->summary(), HasSubstr("a mix: 75 % {"));
+  EXPECT_THAT(made.data->summary(), HasSubstr("; 25 % {"));
 }
 
 TEST(MixData, WhatIsWrongInAPartIsNamed) {

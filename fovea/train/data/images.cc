@@ -1,6 +1,6 @@
-// {"images": FILE}: pictures of a .npy file [n, channels, height, width] of float32, with "labels" [n], "captions"
-// [n, words] of ids, and what a denoising net should find instead of what it would draw: "noise", like the images, and
-// "times" [n].
+// {"images": FILE}: pictures of a .npy file [n, channels, height, width], of float32 as they are, or of uint8, of which
+// 0 to 255 become -1 to 1; with "labels" [n], "captions" [n, words] of ids, and what a denoising net should find
+// instead of what it would draw: "noise", like the images, and "times" [n].
 #include <fmt/ranges.h>
 
 #include <cmath>
@@ -29,7 +29,9 @@ class Images final : public Data {
     const std::string path = s.text(key, "");
     if (!s.good() || path.empty()) return {};
     if (std::error_code error; std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
-      s.wrong(key, fmt::format("is {}, which is no regular file", quote(path, 4096)));
+      const bool folder = key == "images" && std::filesystem::is_directory(path, error);
+      s.wrong(key, fmt::format("is {}, which is no regular file{}", quote(path, 4096),
+                               folder ? "; of a folder with pictures, \"image_folder\" is the key" : ""));
       return {};
     }
     auto bytes = read_file(path, kMaxBytes);
@@ -82,7 +84,10 @@ class Images final : public Data {
   }
 
   void read(Settings& s, const Context& context) {
-    const NpyFloats images = floats(s, "images");
+    NpyFloats images = floats(s, "images");
+    if (images.of_bytes) {
+      for (float& level : images.values) level = level / 127.5f - 1;
+    }
     if (!s.good()) return;
     if (images.dims.size() != 4 || images.values.empty())
       return s.wrong("images", "is no array [n, channels, height, width]");

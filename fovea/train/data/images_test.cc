@@ -302,6 +302,13 @@ std::string npy(const std::string& name, const std::string& type, const std::str
   return path;
 }
 
+TEST(Images, OfBytesGoFromMinusOneToOne) {
+  const Made made = make({{"images", npy<uint8_t>("u.npy", "|u1", "(1, 1, 1, 3)", {0, 51, 255})}});
+  ASSERT_EQ(made.error, "");
+  EXPECT_THAT(made.data->sample(0).picture->pixels, ElementsAre(-1, 51 / 127.5f - 1, 1));
+  EXPECT_THAT(make({{"images", ::testing::TempDir()}}).error, HasSubstr("\"image_folder\" is the key"));
+}
+
 TEST(Images, AreReadWithAllThatBelongsToThem) {
   const std::string images = npy<float>("i.npy", "<f4", "(2, 1, 1, 2)", {1, 2, 3, 4});
   const Json all = {{"images", images},

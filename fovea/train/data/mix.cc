@@ -31,8 +31,19 @@ class Mix final : public Generator {
                        "gives other pictures than the first part, or one of them gives none");
     }
   }
-  std::string fingerprint() const override { return joined(&Data::fingerprint); }
-  std::string summary() const override { return joined(&Data::summary); }
+  std::string fingerprint() const override {
+    std::string out = fmt::format("a mix, seed {}", seed());
+    for (size_t i = 0; i < parts_.size(); ++i)
+      out += fmt::format("; up to {} of {}: {}", ends_[i], ends_.back(), parts_[i]->fingerprint());
+    return out;
+  }
+  std::string summary() const override {
+    std::string out;
+    for (size_t i = 0; i < parts_.size(); ++i)
+      out += fmt::format("{}{:.3g} % {}", i == 0 ? "a mix: " : "; ",
+                         100 * (ends_[i] - (i == 0 ? 0 : ends_[i - 1])) / ends_.back(), parts_[i]->summary());
+    return out;
+  }
 
  private:
   Sample draw(Rng& rng) const override {
@@ -40,12 +51,6 @@ class Mix final : public Generator {
     const auto end = std::upper_bound(ends_.begin(), ends_.end() - 1, at);
     const Data& part = *parts_[static_cast<size_t>(end - ends_.begin())];
     return part.sample(rng.below(part.size()));
-  }
-  std::string joined(std::string (Data::*of)() const) const {
-    std::string out = fmt::format("a mix, seed {}", seed());
-    for (size_t i = 0; i < parts_.size(); ++i)
-      out += fmt::format("; up to {} of {}: {}", ends_[i], ends_.back(), ((*parts_[i]).*of)());
-    return out;
   }
   std::vector<std::unique_ptr<Data>> parts_;
   std::vector<double> ends_;  // sums of the weights up to each part

@@ -1,6 +1,5 @@
 // {"net": "cnn", ...}: stages of convolution, group norm, ReLU and a pool that halves the picture, then the mean over
 // all places; trained on labels.
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/task_net.h"
 
 namespace fovea::train {
@@ -27,6 +26,7 @@ class Cnn final : public TaskNet {
       in = width;
     }
     head_ = Linear(params_, "head", in, classes_);
+    shape_.vocab_size = static_cast<int>(classes_);
   }
 
   Wants wants() const override {
@@ -34,12 +34,12 @@ class Cnn final : public TaskNet {
   }
   int64_t count(const std::vector<Sample>& samples) const override { return static_cast<int64_t>(samples.size()); }
 
-  Tensor loss_sum(const std::vector<Sample>& samples, const Pass&) const override {
+  Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const override {
     Tensor x = pixels_of(samples);
     for (const Stage& stage : stages_)
       x = tensor::max_pool(tensor::relu(stage.norm(stage.conv(x))), {.size = 2, .stride = 2});
     x = tensor::mean(tensor::reshape(x, {x.dim(0), x.dim(1), x.dim(2) * x.dim(3)}), 2);  // [batch, width]
-    return tensor::cross_entropy(head_(x), labels_of(samples)).sum;
+    return class_loss(head_(x), labels_of(samples), pass);
   }
 
  private:

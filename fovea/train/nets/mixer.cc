@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <string>
 
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/task_net.h"
 
 namespace fovea::train {
@@ -36,6 +35,7 @@ class Mixer final : public TaskNet {
     for (int64_t l = 0; l < layers; ++l) blocks_.push_back(block("blocks." + std::to_string(l) + ".", ff));
     norm_ = LayerNorm(params_, "norm", d_model_);
     head_ = Linear(params_, "head", d_model_, vocab_size_);
+    shape_.vocab_size = static_cast<int>(vocab_size_);
   }
 
   Wants wants() const override { return {.n_labels = vocab_size_, .vocab_size = vocab_size_}; }
@@ -61,7 +61,7 @@ class Mixer final : public TaskNet {
       x = tensor::add(x, b.out(mixed(b, b.norm1(x), batch, steps)));
       x = tensor::add(x, b.fc2(tensor::gelu(b.fc1(b.norm2(x)))));
     }
-    return tensor::cross_entropy(head_(norm_(tensor::select_rows(x, wanted))), targets).sum;
+    return class_loss(head_(norm_(tensor::select_rows(x, wanted))), targets, pass);
   }
 
  private:

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "fovea/base/check.h"
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/transformer.h"
 
 namespace fovea::train {
@@ -74,7 +73,7 @@ class Pointer final : public TransformerNet {
     const Tensor encoded = encoder_norm_(through(encoder_, points, rows(read.n_points), pass));
     Tensor x = tensor::select_rows(tensor::concat({points, begin_}, 0), read.steps);
     x = norm_(decoded(std::move(x), encoded, read, pass));
-    return tensor::cross_entropy(scores(tensor::select_rows(x, read.wanted), encoded, read), read.targets).sum;
+    return class_loss(scores(tensor::select_rows(x, read.wanted), encoded, read), read.targets, pass);
   }
 
  private:

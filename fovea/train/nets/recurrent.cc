@@ -2,7 +2,6 @@
 // something is wanted at. A classifier is one whose samples want something at their last row alone.
 #include <algorithm>
 
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/task_net.h"
 
 namespace fovea::train {
@@ -36,6 +35,7 @@ class Recurrent : public TaskNet {
       layers_.push_back(std::move(layer));
     }
     head_ = Linear(params_, "head", d_model_, outputs_);
+    shape_.vocab_size = static_cast<int>(outputs_);
   }
 
   Wants wants() const override { return {.n_labels = outputs_, .vocab_size = vocab_size_}; }
@@ -62,7 +62,7 @@ class Recurrent : public TaskNet {
       if (pass.cancel && pass.cancel->load()) throw attention::Cancelled();
       x = run(layer, x, steps, batch);
     }
-    return tensor::cross_entropy(head_(tensor::select_rows(x, wanted)), targets).sum;
+    return class_loss(head_(tensor::select_rows(x, wanted)), targets, pass);
   }
 
  protected:

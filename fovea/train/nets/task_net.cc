@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fovea/base/check.h"
+#include "fovea/tensor/ops/loss/cross_entropy.h"
 
 namespace fovea::train {
 
@@ -47,6 +48,12 @@ int64_t TaskNet::count(const std::vector<Sample>& samples) const {
   int64_t n = 0;
   for (const Sample& sample : samples) n += sample.n_targets();
   return n;
+}
+
+attention::HookMap TaskNet::hooks() const {
+  attention::HookMap map(shape_);
+  if (shape_.vocab_size > 0) map.add(attention::Site::kLogits);
+  return map;
 }
 
 void TaskNet::add_attention(int64_t n_heads, int64_t head_dim, Looks looks) {
@@ -111,6 +118,20 @@ std::vector<int32_t> labels_of(const std::vector<Sample>& samples) {
   std::vector<int32_t> labels;
   for (const Sample& sample : samples) labels.push_back(sample.picture ? sample.picture->label : -1);
   return labels;
+}
+
+Tensor class_loss(const Tensor& made, const std::vector<int32_t>& wanted, const TaskNet::Pass& pass) {
+  const bool fires = pass.hooks.model().index(attention::Site::kLogits, attention::kNoLayer) >= 0;
+  const Tensor outputs = fires ? pass.hooks(attention::Site::kLogits, attention::kNoLayer, made) : made;
+  if (pass.n_right) {
+    const int64_t n = outputs.dim(1);
+    *pass.n_right = std::max<int64_t>(*pass.n_right, 0);
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const float* row = outputs.data() + static_cast<int64_t>(i) * n;
+      *pass.n_right += std::max_element(row, row + n) - row == wanted[i];
+    }
+  }
+  return tensor::cross_entropy(outputs, wanted).sum;
 }
 
 }  // namespace fovea::train

@@ -74,6 +74,7 @@ class TaskNet {
     uint64_t key = 0;                         // of all that is drawn on the way
     const std::atomic<bool>* cancel = nullptr;
     attention::KvCache* cache = nullptr;  // with one, and no tape, hooks see rows of attention; for one pass
+    int64_t* n_right = nullptr;           // class_loss() adds to it; -1: no net has yet
   };
   // What its samples must be; channels 0: it looks at no picture, height 0: they may have any.
   struct Wants {
@@ -90,7 +91,7 @@ class TaskNet {
   // What the mean of the loss is over: the targets, unless a net says otherwise.
   virtual int64_t count(const std::vector<Sample>& samples) const;
   virtual tensor::Tensor loss_sum(const std::vector<Sample>& samples, const Pass& pass) const = 0;  // [1]
-  virtual attention::HookMap hooks() const { return attention::HookMap(shape_); }
+  virtual attention::HookMap hooks() const;                      // by default what class_loss() fires
   const attention::ModelShape& shape() const { return shape_; }  // its attention; n_layers 0: it has none
   const std::vector<Param>& params() const { return params_.all(); }
 
@@ -114,5 +115,9 @@ class TaskNet {
 // [batch, channels, height, width] of all samples.
 tensor::Tensor pixels_of(const std::vector<Sample>& samples);
 std::vector<int32_t> labels_of(const std::vector<Sample>& samples);
+// The sum of the cross entropies of rows of outputs; a pass that asks is told in how many rows the class that is wanted
+// has the largest. Fires unembed.hook_out with the outputs, where the net's hooks have it; shape().vocab_size is how
+// many.
+tensor::Tensor class_loss(const tensor::Tensor& outputs, const std::vector<int32_t>& wanted, const TaskNet::Pass& pass);
 
 }  // namespace fovea::train

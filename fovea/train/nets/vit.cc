@@ -1,6 +1,5 @@
 // {"net": "vit", ...}: a transformer over patches of an image with a class token and learned positions (Dosovitskiy et
 // al., arXiv:2010.11929), pre-norm, trained on labels.
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/transformer.h"
 
 namespace fovea::train {
@@ -19,6 +18,7 @@ class Vit final : public TransformerNet {
     blocks_ = tower("blocks", sizes, Looks::kBothWays);
     norm_ = LayerNorm(params_, "norm", sizes.d_model);
     head_ = Linear(params_, "head", sizes.d_model, classes_);
+    shape_.vocab_size = static_cast<int>(classes_);
   }
 
   Wants wants() const override {
@@ -30,6 +30,7 @@ class Vit final : public TransformerNet {
     attention::HookMap map(shape_);
     map.add(Site::kEmbed);
     add_hooks(map, blocks_);
+    map.add(Site::kLogits);
     return map;
   }
 
@@ -39,7 +40,7 @@ class Vit final : public TransformerNet {
     x = through(blocks_, x, rows(batch, patches_.n()), pass);
     std::vector<int32_t> first;
     for (int64_t i = 0; i < batch; ++i) first.push_back(static_cast<int32_t>(i * patches_.n()));
-    return tensor::cross_entropy(head_(norm_(tensor::select_rows(x, first))), labels_of(samples)).sum;
+    return class_loss(head_(norm_(tensor::select_rows(x, first))), labels_of(samples), pass);
   }
 
  private:

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "fovea/tensor/ops/loss/cross_entropy.h"
 #include "fovea/train/nets/transformer.h"
 
 namespace fovea::train {
@@ -83,9 +82,7 @@ class Vlm final : public TransformerNet {
     const Tensor both = tensor::concat({projected(samples, pass), tensor::embed(words_, tokens)}, 0);
     Tensor x = pass.hooks(Site::kEmbed, attention::kNoLayer, tensor::select_rows(both, order));
     x = through(text_, std::move(x), rows(lengths), pass);
-    const Tensor logits =  // of the rows before what is learned
-        pass.hooks(Site::kLogits, attention::kNoLayer, head_(norm_(tensor::select_rows(x, wanted))));
-    return tensor::cross_entropy(logits, targets).sum;
+    return class_loss(head_(norm_(tensor::select_rows(x, wanted))), targets, pass);  // the rows before what is learned
   }
 
  private:
