@@ -115,6 +115,23 @@ std::string values(const std::string& path) {
   return bytes.substr(sizeof(n_header) + n_header);
 }
 
+// All experts of a layer have one name.
+TEST_F(Loop, GoesOnWithExperts) {
+  Json config = Json::parse(read_file(path()).value());
+  config["model"] = {{"net", "gpt-oss"}, {"d_model", 16},    {"n_layers", 1},  {"n_heads", 2},
+                     {"d_ff", 24},       {"vocab_size", 32}, {"n_experts", 3}, {"n_used", 2}};
+  config["ema"] = 0.5;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto whole = train(path(), {});
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  const std::string weights = values(whole->model + "/model.safetensors");
+  ASSERT_TRUE(train(path(), {.restart = true, .steps = 3}).has_value());
+  EXPECT_NE(values(whole->model + "/model.safetensors"), weights);
+  const auto resumed = train(path(), {.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(values(resumed->model + "/model.safetensors"), weights);
+}
+
 // What is no weight goes on with the bits of an unbroken run too.
 TEST_F(Loop, GoesOnWithASoftPrompt) {
   Json config = Json::parse(read_file(path()).value());

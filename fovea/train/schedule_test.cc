@@ -53,6 +53,15 @@ TEST(Schedule, OneCycleGoesUpOnceAndDown) {
   EXPECT_LT(s->factor(10), s->factor(20));
 }
 
+// torch.optim.lr_scheduler.OneCycleLR(lr 1, total_steps 3 and 1, pct_start 0.1 and 0.3, div_factor 10, final_div_factor
+// 100).
+TEST(Schedule, OneCycleOfFewStepsIsPastItsPeak) {
+  const auto few = make(R"({"name": "one-cycle", "up": 0.1, "div": 10, "final_div": 100})", 3);
+  const double expected[] = {0.8432776981154325, 0.3026581568634414, 0.001};
+  for (int s = 0; s < 3; ++s) EXPECT_NEAR(few->factor(s), expected[s], 1e-12) << s;
+  EXPECT_NEAR(make(R"({"name": "one-cycle", "div": 10, "final_div": 100})", 1)->factor(0), 0.001, 1e-12);
+}
+
 TEST(Schedule, AnUnknownNameIsRefusedWithTheNearest) {
   Settings s(nlohmann::ordered_json::parse(R"({"name": "cosin"})"), "f.json");
   EXPECT_EQ(make_part<Schedule>(s, "name", s.text("name", "")), nullptr);

@@ -74,12 +74,14 @@ Trainer::Outcome Trainer::step(int n_shares, const std::function<Tensor(int)>& s
 
 std::vector<std::pair<std::string, Tensor>> Trainer::state() const {
   std::vector<std::pair<std::string, Tensor>> out;
+  std::map<std::string, int> seen;  // experts are parameters each, of one name
   for (size_t i = 0; i < params_.size(); ++i) {
-    out.emplace_back("param/" + params_[i].name, params_[i].value);
-    const auto names = optimizer_->slots(params_[i]);
-    for (size_t s = 0; s < names.size(); ++s)
-      out.emplace_back(std::string(names[s]) + "/" + params_[i].name, slots_[i][s]);
-    if (!average_.empty()) out.emplace_back("ema/" + params_[i].name, average_[i]);
+    const int before = seen[params_[i].name]++;
+    const std::string name = params_[i].name + (before > 0 ? "#" + std::to_string(before) : "");
+    out.emplace_back("param/" + name, params_[i].value);
+    const auto slots = optimizer_->slots(params_[i]);
+    for (size_t s = 0; s < slots.size(); ++s) out.emplace_back(std::string(slots[s]) + "/" + name, slots_[i][s]);
+    if (!average_.empty()) out.emplace_back("ema/" + name, average_[i]);
   }
   return out;
 }

@@ -43,7 +43,8 @@ class Trainer {
   tensor::Arena& arena() { return arena_; }
   const tensor::Adapters* adapters() const { return options_.adapters; }
 
-  // All that the next step depends on but its number: "param/NAME", "v/NAME", "ema/NAME". They share the values.
+  // All that the next step depends on but its number: "param/NAME", "v/NAME", "ema/NAME", of further ones of a name
+  // "param/NAME#1". They share the values.
   std::vector<std::pair<std::string, tensor::Tensor>> state() const;
   void resume(int64_t steps_done) { done_ = steps_done; }
   // The averages stand in the parameters' place while it lives; without one it does nothing.

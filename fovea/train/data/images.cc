@@ -105,6 +105,7 @@ class Images final : public Data {
     for (const float id : captions.values) {
       if (id < 0 || static_cast<int64_t>(id) >= std::max<int64_t>(1, context.vocab_size))
         return s.wrong("captions", fmt::format("has the id {}; the vocabulary has {}", id, context.vocab_size));
+      if (id != std::floor(id)) return s.wrong("captions", fmt::format("has {}; ids are whole numbers", id));
     }
     for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
       auto picture = std::make_shared<Picture>();

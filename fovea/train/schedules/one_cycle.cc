@@ -1,7 +1,6 @@
 // One cycle: from 1 / div up to 1 over the share `up` of the run, then down to 1 / (div final_div) at the last step,
-// both along a half cosine; the peak is at step up * steps - 1, as in PyTorch. Smith & Topin, arXiv:1708.07120. It has
-// no warm-up besides.
-#include <algorithm>
+// both along a half cosine; the peak is at step up * steps - 1, as in PyTorch, also where that is before the first:
+// the run is then on its way down from the start. Smith & Topin, arXiv:1708.07120. It has no warm-up besides.
 #include <cmath>
 #include <numbers>
 
@@ -21,9 +20,8 @@ class OneCycle final : public Schedule {
   }
   double after(int64_t step) const override {
     const auto s = static_cast<double>(step), last = static_cast<double>(steps() - 1);
-    const double peak = std::clamp(up_ * static_cast<double>(steps()) - 1, 0.0, last);
-    if (s < peak) return between(low_, 1, s / peak);
-    return last > peak ? between(1, last_, (s - peak) / (last - peak)) : 1;
+    const double peak = up_ * static_cast<double>(steps()) - 1;  // before the last: up_ is below 1
+    return s < peak ? between(low_, 1, s / peak) : between(1, last_, (s - peak) / (last - peak));
   }
 
  private:

@@ -29,10 +29,10 @@ Result<Matrix> ridge(const Matrix& x, const Matrix& y, double lambda) {
   Eigen::MatrixXd gram = a.transpose() * a;
   gram.diagonal().array() += lambda;
   const Eigen::LLT<Eigen::MatrixXd> cholesky(gram);
-  // The square root of what rounding leaves of a column that the others make up.
-  const double least = gram.size() == 0 ? 1 : gram.diagonal().maxCoeff() * 1e-13 * static_cast<double>(x.cols);
+  // What of a column the others do not make up, beside the column itself: the units it is measured in do not count.
   const Eigen::MatrixXd factor = cholesky.matrixL();
-  if (cholesky.info() != Eigen::Success || (x.cols > 0 && factor.diagonal().array().square().minCoeff() <= least))
+  const Eigen::ArrayXd own = factor.diagonal().array().square(), whole = gram.diagonal().array();
+  if (cholesky.info() != Eigen::Success || (own <= 1e-13 * static_cast<double>(x.cols) * whole).any())
     return make_error(ErrorCode::kData, "ridge: the columns of x depend on each other; take a lambda above {}", lambda);
   return to_matrix(cholesky.solve(a.transpose() * view(y)));
 }

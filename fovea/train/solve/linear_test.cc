@@ -41,10 +41,28 @@ TEST(Ridge, LeavesNoGradient) {
   }
 }
 
+TEST(Ridge, TakesColumnsOfAnyUnits) {
+  const Matrix x = random_matrix(20, 3, 3), y = random_matrix(20, 2, 4);
+  const Matrix w = ridge(x, y, 0).value();
+  for (const double unit : {1e4, 1e8, 1e20}) {
+    const double units[] = {1, unit, 1 / unit};
+    Matrix scaled = x;
+    for (int64_t i = 0; i < scaled.rows * 3; ++i) scaled.values[static_cast<size_t>(i)] *= units[i % 3];
+    const auto same = ridge(scaled, y, 0);
+    ASSERT_TRUE(same.has_value()) << unit << ": " << same.error().message;
+    for (int64_t i = 0; i < 3; ++i) {
+      for (int64_t o = 0; o < 2; ++o) EXPECT_NEAR((*same)(i, o) * units[i], w(i, o), 1e-12) << unit;
+    }
+  }
+}
+
 TEST(Ridge, RefusesWhatHasNoAnswer) {
   const Matrix twice(3, 2, {1, 2, 2, 4, 3, 6}), y(3, 1, {1, 1, 1});
   EXPECT_THAT(ridge(twice, y, 0).error().message, HasSubstr("depend on each other"));
   EXPECT_TRUE(ridge(twice, y, 1e-3).has_value());
+  const Matrix apart(3, 2, {1e-6, 2e6, 2e-6, 4e6, 3e-6, 6e6}), empty(3, 2, {1, 0, 2, 0, 3, 0});
+  EXPECT_THAT(ridge(apart, y, 0).error().message, HasSubstr("depend on each other"));
+  EXPECT_THAT(ridge(empty, y, 0).error().message, HasSubstr("depend on each other"));
   EXPECT_THAT(ridge(twice, Matrix(2, 1), 0).error().message, HasSubstr("3 rows and y has 2"));
   EXPECT_THAT(ridge(twice, y, -1).error().message, HasSubstr("lambda is -1"));
   EXPECT_THAT(ridge(twice, y, NAN).error().message, HasSubstr("lambda"));
