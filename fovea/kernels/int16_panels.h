@@ -1,4 +1,4 @@
-// Products of F16 and BF16 weights as int16 codes, for `fast`; for matmul.cc only. 64 columns share a scale, of a row
+// Products of float weights as int16 codes, for `fast`; for matmul.cc only. 64 columns share a scale, of a row
 // and of a token each. A panel is
 //   codes   [cols / 2][16][2]  int16: step j holds columns 2j and 2j + 1 of row r
 //   scales  [cols / 64][16]    BF16, rounded up; then zeros to whole lines
@@ -39,23 +39,62 @@ inline float bf16_value(uint16_t half) {
   return value;
 }
 
+// Codes of a block under its scale, 1 / scale being `by`.
+inline void write_codes16(const float* x, float scale, float by, float* to_scale, int16_t* to) {
+  *to_scale = scale <= kLeast16 ? 0.0f : scale;  // NaN stays
+  if (!(scale > kLeast16)) {
+    std::memset(to, 0, kBlock16 * sizeof *to);
+    return;
+  }
+  for (int i = 0; i < kBlock16; i += 2 * F32::kLanes)
+    store_codes(F32::load(x + i) * F32::all(by), F32::load(x + i + F32::kLanes) * F32::all(by), to + i);
+}
+
+#if FOVEA_ISA_LEVEL == 2
+// largest_of() of four blocks that lie one after the other: what is a register for one of them is a lane for four.
+inline __m128 largest_of_four(const float* x) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i m[4];
+  FOVEA_UNROLL
+  for (int b = 0; b < 4; ++b) {
+    m[b] = _mm512_setzero_si512();
+    FOVEA_UNROLL
+    for (int i = 0; i < kBlock16; i += 16)
+      m[b] = _mm512_max_epu32(m[b], _mm512_and_si512(_mm512_loadu_si512(x + b * kBlock16 + i), magnitude));
+  }
+  const __m512i m01 = _mm512_max_epu32(_mm512_unpacklo_epi32(m[0], m[1]), _mm512_unpackhi_epi32(m[0], m[1]));
+  const __m512i m23 = _mm512_max_epu32(_mm512_unpacklo_epi32(m[2], m[3]), _mm512_unpackhi_epi32(m[2], m[3]));
+  const __m512i all = _mm512_max_epu32(_mm512_unpacklo_epi64(m01, m23), _mm512_unpackhi_epi64(m01, m23));
+  const __m256i half = _mm256_max_epu32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  const __m128i most = _mm_max_epu32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  const __mmask8 not_finite = _mm_cmpge_epu32_mask(most, _mm_set1_epi32(0x7f800000));
+  return _mm_mask_mov_ps(_mm_castsi128_ps(most), not_finite, _mm_set1_ps(__builtin_nanf("")));
+}
+#endif
+
 void quantize_columns16(const float* x, int64_t ld_x, int64_t n_tokens, int64_t cols, int64_t token_begin,
                         int64_t token_end, int64_t col_begin, int64_t col_end, void* out) {
   auto* codes = static_cast<int16_t*>(out);
   auto* scales = reinterpret_cast<float*>(codes + n_tokens * cols);
   for (int64_t t = token_begin; t < token_end; ++t) {
-    for (int64_t c = col_begin; c < col_end; c += kBlock16) {
-      const float* from = x + t * ld_x + c;
-      int16_t* to = codes + t * cols + c;
-      const float scale = largest_of(from, kBlock16) * (1.0f / kMostActivation16);
-      scales[(t * cols + c) / kBlock16] = scale <= kLeast16 ? 0.0f : scale;  // NaN stays
-      if (!(scale > kLeast16)) {
-        std::memset(to, 0, kBlock16 * sizeof *to);
-        continue;
-      }
-      const F32 by = F32::all(1.0f / scale);
-      for (int i = 0; i < kBlock16; i += 2 * F32::kLanes)
-        store_codes(F32::load(from + i) * by, F32::load(from + i + F32::kLanes) * by, to + i);
+    const float* from = x + t * ld_x;
+    int64_t c = col_begin;
+    const auto write = [&](float scale, float by) {
+      write_codes16(from + c, scale, by, scales + (t * cols + c) / kBlock16, codes + t * cols + c);
+      c += kBlock16;
+    };
+#if FOVEA_ISA_LEVEL == 2
+    while (c + 4 * kBlock16 <= col_end) {
+      alignas(16) float scale[4], by[4];
+      const __m128 four = _mm_mul_ps(largest_of_four(from + c), _mm_set1_ps(1.0f / kMostActivation16));
+      _mm_store_ps(scale, four);
+      _mm_store_ps(by, _mm_div_ps(_mm_set1_ps(1.0f), four));
+      for (int b = 0; b < 4; ++b) write(scale[b], by[b]);
+    }
+#endif
+    while (c < col_end) {
+      const float scale = largest_of(from + c, kBlock16) * (1.0f / kMostActivation16);
+      write(scale, 1.0f / scale);
     }
   }
 }
@@ -73,7 +112,7 @@ void pack_int16(const WeightView& w, int64_t panel_begin, int64_t panel_end, voi
       for (int64_t begin = 0; begin < w.cols; begin += kStep) {
         const int64_t n = w.cols - begin < kStep ? w.cols - begin : kStep;
         float x[kStep];
-        kernels::dequantize(w.dtype, row + begin * 2, n, x);
+        kernels::dequantize(w.dtype, row + begin * stride / w.cols, n, x);
         for (int64_t c = 0; c < n; c += kBlock16) {
           uint16_t scale = rounded_up_bf16(largest_of(x + c, kBlock16) * (1.0f / kMostWeight16));
           if (bf16_value(scale) <= kLeast16) scale = 0;

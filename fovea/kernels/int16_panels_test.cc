@@ -1,4 +1,4 @@
-// F16 and BF16 weights as int16 codes, against the rule of int16_panels.h in plain loops: the same bits.
+// Float weights as int16 codes, against the rule of int16_panels.h in plain loops: the same bits.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -46,8 +46,12 @@ float float_of(uint32_t bits) {
 // A weight [rows, cols] of random normals in its type, and the same as floats.
 struct Case {
   Case(DType dtype, int64_t rows, int64_t cols, std::vector<float> from)
-      : view{dtype, rows, cols, nullptr}, values(from), bytes(static_cast<size_t>(rows * cols) * 2) {
+      : view{dtype, rows, cols, nullptr}, values(from), bytes(row_bytes(dtype, rows * cols)) {
     for (size_t i = 0; i < from.size(); ++i) {
+      if (dtype == DType::kF32) {
+        std::memcpy(bytes.data() + 4 * i, &from[i], 4);
+        continue;
+      }
       uint16_t half = static_cast<uint16_t>(bits_of(from[i]) >> 16);  // cut, and of F16 any number that it has
       if (dtype == DType::kF16 && std::isfinite(from[i]))
         half = static_cast<uint16_t>((half & 0x8000u) | (half & 0x3fffu));
