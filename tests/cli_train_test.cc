@@ -298,6 +298,29 @@ TEST_F(CliTrain, ALoraLearnsAndOtherCommandsTakeIt) {
 }
 
 // The same with rows before the prompt, and with masks.
+TEST_F(CliTrain, GatesOfHeadsAreFitted) {
+  Json fit = config("gates");
+  fit["model"] = kTiny;
+  fit["attention"] = "head-gate";
+  fit["trainable"] = {"head-gate.*"};
+  fit["optimizer"]["lr"] = 0.1;
+  json({"train", write(fit), "--json", "-q"});
+  EXPECT_LT(log("gates").back()["loss"].get<double>(), log("gates").front()["loss"].get<double>());
+  const std::string model = path("gates/model.gguf");
+  const auto logits = [&](const std::string& of, const std::string& attention) {
+    const Ended ended = run({"logits", "-m", of, "--ids", file("ids.json", "[3, 4, 5, 6]"), "--attention", attention,
+                             "--numerics", "exact", "-o", path("l.npy")});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return std::pair(read_file(path("l.npy")).value(), ended.err);
+  };
+  const std::string before = logits(kTiny, "dense").first;
+  const auto [gated, gated_err] = logits(model, "head-gate");
+  const std::string warned = logits(model, "dense").second;
+  EXPECT_NE(gated, before);
+  EXPECT_THAT(gated_err, ::testing::Not(HasSubstr("--attention")));
+  EXPECT_THAT(warned, HasSubstr("has weights of head-gate, which are not used without --attention head-gate"));
+}
+
 TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
   Json c = config();
   c["model"] = kTiny;

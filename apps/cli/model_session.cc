@@ -14,6 +14,7 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/lora.h"
+#include "fovea/engine/method_weights.h"
 #include "fovea/engine/soft_prompt.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/kernels/isa.h"
@@ -285,6 +286,12 @@ Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engi
                                                       const ModelFlags& flags) {
   FOVEA_ASSIGN_OR_RETURN(const engine::SessionOptions options, session_options(*model, common, flags));
   FOVEA_ASSIGN_OR_RETURN(auto session, engine::Session::create(std::move(model), options));
+  const auto& used = session->pipeline().methods();
+  for (const std::string& name : engine::methods_with_weights(session->model().source())) {
+    if (std::none_of(used.begin(), used.end(), [&](const auto& method) { return method->info().name == name; }))
+      log_warning("{} has weights of {}, which are not used without --attention {}", session->model().source().name(),
+                  name, name);
+  }
   if (!flags.decodes) {
     for (const std::string_view name : session->pipeline().only_while_decoding(session->shape()))
       log_warning("{} acts while an answer is decoded; nothing is decoded here, so it changes nothing", name);

@@ -1,8 +1,5 @@
 #include "fovea/engine/method_weights.h"
 
-#include <set>
-#include <string>
-
 #include "fovea/models/support/weights.h"
 
 namespace fovea::engine {
@@ -44,6 +41,15 @@ Status bind_method_weights(const formats::ModelSource& source, const attention::
     }
   }
   return {};
+}
+
+std::set<std::string> methods_with_weights(const formats::ModelSource& source) {
+  std::set<std::string> out;
+  for (const formats::TensorInfo& tensor : source.tensors()) {
+    const std::string prefix = tensor.name.substr(0, tensor.name.find('.'));
+    if (prefix != tensor.name && attention::make_method(prefix)) out.insert(prefix);
+  }
+  return out;
 }
 
 }  // namespace fovea::engine

@@ -38,12 +38,7 @@ void check_values(const ModelSource& source, std::vector<Error>& out) {
 
 // Weights under a method's name, as they would be bound where it runs with the knobs it has by default.
 void check_method_weights(const ModelSource& source, const attention::ModelShape& shape, std::vector<Error>& out) {
-  std::set<std::string> methods;
-  for (const auto& tensor : source.tensors()) {
-    const std::string prefix = tensor.name.substr(0, tensor.name.find('.'));
-    if (prefix != tensor.name && attention::make_method(prefix)) methods.insert(prefix);
-  }
-  for (const std::string& method : methods) {
+  for (const std::string& method : methods_with_weights(source)) {
     const auto pipeline = attention::Pipeline::parse(method, shape);
     if (!pipeline) continue;  // it wants a profile, or knobs
     if (const Status bound = bind_method_weights(source, *pipeline); !bound) out.push_back(bound.error());
