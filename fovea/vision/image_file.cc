@@ -14,8 +14,8 @@ constexpr uint64_t kMaxSide = 16384, kMaxPixels = uint64_t{1} << 26;  // what a 
 
 Status check_size(uint64_t width, uint64_t height, const std::string& name) {
   if (width > 0 && height > 0 && width <= kMaxSide && height <= kMaxSide && width * height <= kMaxPixels) return {};
-  return make_error(ErrorCode::kData, "{}: a picture of {} x {} pixels; sides of 1 to {}, and {} in all, are read", name,
-                    width, height, kMaxSide, kMaxPixels);
+  return make_error(ErrorCode::kData, "{}: a picture of {} x {} pixels; sides of 1 to {}, and {} in all, are read",
+                    name, width, height, kMaxSide, kMaxPixels);
 }
 
 Result<Image> decode_png(std::string_view bytes, const std::string& name) {
