@@ -352,6 +352,13 @@ TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
         run({"ask", "-m", kTiny, "-f", file("a.txt", "Ada wrote.\n"), "Who wrote?", "-n", "2", "--json", flag, at});
     EXPECT_EQ(asked.code, 0) << asked.err;
     const Json shown = json({"show", at, "--json"});
+    const auto estimated = [&](const std::vector<std::string>& args) {
+      std::vector<std::string> all = args;
+      all.push_back("--estimate");
+      return json(all)["prompt_tokens"].get<int64_t>();
+    };
+    const int64_t n_rows = name == "masks" ? 0 : shown["tensors"][0]["shape"][0].get<int64_t>();
+    EXPECT_EQ(estimated(with(flag.c_str(), at)), estimated(ask) + n_rows) << shown["tensors"][0].dump();
     EXPECT_EQ(shown["kind"], name == "masks" ? "masks" : "soft prompt");
     EXPECT_EQ(shown["tensors"][0].contains("kept"), name == "masks");
     EXPECT_EQ(shown["training"]["config"]["steps"], 60);

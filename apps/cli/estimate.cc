@@ -11,6 +11,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/log.h"
 #include "fovea/engine/head_profile.h"
+#include "fovea/engine/soft_prompt.h"
 #include "fovea/formats/requantize.h"
 #include "fovea/kernels/matmul.h"
 #include "fovea/kernels/wide_form.h"
@@ -109,6 +110,10 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
   const attention::ModelShape& shape = config.shape;
   FOVEA_RETURN_IF_ERROR(check_context(flags, shape));
+  if (!flags.soft_prompt.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(const tensor::Tensor rows, engine::read_soft_prompt(flags.soft_prompt, shape));
+    n_prompt += rows.dim(0);
+  }
   const int64_t n_ctx = flags.n_ctx > 0 ? flags.n_ctx : context_of(flags, shape);
   if (n_prompt > n_ctx)
     return make_error(ErrorCode::kLimit, "the prompt is {} tokens long and the context holds {}", n_prompt, n_ctx);
