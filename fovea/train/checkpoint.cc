@@ -23,6 +23,16 @@ using Json = nlohmann::ordered_json;
 
 constexpr uint64_t kMaxStateBytes = uint64_t{16} << 20;
 
+constexpr int kStateVersion = 1;
+constexpr const char* kOwnHash = "state_sha256";
+
+// Of what is beside it. A step that is off by one bit is as bad as a weight.
+std::string state_hash(Json state) {
+  state.erase(kOwnHash);
+  const std::string text = state.dump();
+  return sha256_of(std::as_bytes(std::span<const char>(text)));
+}
+
 // Files of other steps, and what a killed save left.
 void remove_others(const std::string& folder, const std::string& kept) {
   std::error_code ignored;
@@ -63,6 +73,7 @@ Status save_checkpoint(const std::string& folder, int64_t step, const NamedTenso
     FOVEA_RETURN_IF_ERROR(written->check_intact());
     state["tensors"] = name;
     state["sha256"] = hash;
+    state[kOwnHash] = state_hash(state);
     return write_file_atomic(folder + "/state.json", state.dump(1) + "\n", WriteTo::kOwnFile);
   }();
   if (!saved) {
@@ -82,6 +93,15 @@ Result<std::optional<Json>> read_checkpoint(const std::string& folder) {
     if (!state.is_object() || !state.contains(key) || !state[key].is_string())
       return make_error(ErrorCode::kData, "{}: it is no checkpoint: {} is missing", quote(path, 4096), key);
   }
+  if (const Json version = state.value("version", Json(kStateVersion)); version != kStateVersion)
+    return make_error(ErrorCode::kUnsupported, "{}: a checkpoint of version {}; this program reads version {}",
+                      quote(path, 4096), version.dump(), kStateVersion);
+  // One of an earlier program has no hash.
+  const bool whole = state.contains("step") && state["step"].is_number_integer() && state["step"] >= 0 &&
+                     state["step"] <= INT64_MAX && state.value(kOwnHash, Json(state_hash(state))) == state_hash(state);
+  if (!whole)
+    return make_error(ErrorCode::kData, "{}: the checkpoint was cut or changed: it is not what was saved",
+                      quote(path, 4096));
   const auto& name = state["tensors"].get_ref<const std::string&>();
   if (!name.starts_with("step-") || name.find('/') != name.npos)
     return make_error(ErrorCode::kData, "{}: it is no checkpoint: its tensors are in {}", quote(path, 4096),

@@ -1,5 +1,6 @@
 #include "fovea/train/learner.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "fovea/train/lm_learner.h"
@@ -24,6 +25,14 @@ Result<LearnerData> read_data(Settings& settings, const TrainConfig& config, Dat
   out.n_eval = endless ? 64 : static_cast<int64_t>(out.eval->size());
   if (config.eval.samples > 0) out.n_eval = endless ? config.eval.samples : std::min(out.n_eval, config.eval.samples);
   return out;
+}
+
+Status check_wanted(const Data& data, const std::string& what, const std::function<int64_t(const Sample&)>& count) {
+  constexpr uint64_t kLooked = 256;
+  for (uint64_t i = 0; i < std::min(data.size(), kLooked); ++i) {
+    if (count(data.sample(i)) > 0) return {};
+  }
+  return make_error(ErrorCode::kUsage, "{}: its samples want nothing that could be learned", what);
 }
 
 std::vector<std::vector<Sample>> samples_of_step(Order& order, int64_t number, int64_t batch, int64_t accumulate) {

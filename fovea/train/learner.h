@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -50,6 +51,8 @@ struct LearnerData {
 };
 // The samples of step `number`: `accumulate` parts of `batch` each, in that order from where the step before ended.
 std::vector<std::vector<Sample>> samples_of_step(Order& order, int64_t number, int64_t batch, int64_t accumulate);
+// Refuses data whose first samples want nothing, by a count of what one does.
+Status check_wanted(const Data& data, const std::string& what, const std::function<int64_t(const Sample&)>& count);
 Result<LearnerData> read_data(Settings& settings, const TrainConfig& config, Data::Context context);
 
 }  // namespace fovea::train

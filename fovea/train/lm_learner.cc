@@ -34,9 +34,13 @@ Result<std::unique_ptr<Learner>> LmLearner::open(Settings& settings, const Train
   }
   FOVEA_RETURN_IF_ERROR(settings.finish());
   for (const Data* data : {out->data_.train.get(), out->data_.eval.get()}) {
-    if (data && data->sample(0).tokens.empty())
-      return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads",
-                        settings.path_of(data == out->data_.train.get() ? "data" : "eval"));
+    if (!data) continue;
+    const std::string what = settings.path_of(data == out->data_.train.get() ? "data" : "eval");
+    for (const Data* part : data->parts()) {
+      if (part->sample(0).tokens.empty())
+        return make_error(ErrorCode::kUsage, "{}: its samples have no tokens, which this net reads", what);
+      FOVEA_RETURN_IF_ERROR(check_wanted(*part, what, [](const Sample& sample) { return sample.n_targets(); }));
+    }
   }
   out->lm_ = std::make_unique<LmStep>(model, std::move(losses), config.recompute);
   out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);

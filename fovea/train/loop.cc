@@ -22,6 +22,7 @@
 #include "fovea/train/checkpoint.h"
 #include "fovea/train/config.h"
 #include "fovea/train/learner.h"
+#include "fovea/train/params.h"
 #include "fovea/train/report.h"
 #include "fovea/train/settings.h"
 #include "fovea/train/trainer.h"
@@ -45,12 +46,34 @@ uint64_t peak_memory() {
 // JSON has no word for what is not a number.
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
+// Whether what is held out is the same in two configs, as they are written.
+bool same_held_out(const Json& then, const Json& now) {
+  const auto of = [](const Json& config, const char* key) {
+    const Json eval = config.value("eval", Json());
+    return eval.is_object() ? eval.value(key, Json()) : Json();
+  };
+  return of(then, "data") == of(now, "data") && of(then, "samples") == of(now, "samples");
+}
+
+// What a killed process was writing.
+void remove_parts(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    for (const char* ours :
+         {"log.jsonl", "report.html", "model", "model.gguf", "soft_prompt.safetensors", "masks.safetensors"}) {
+      if (name.starts_with(std::string(ours) + ".part-")) fs::remove_all(entry.path(), ignored);
+    }
+  }
+}
+
 // What must outlive a run from one program to the next, besides tensors.
 struct Progress {
   double seconds = 0, loss = 0;
   double first_loss = std::numeric_limits<double>::quiet_NaN();
   double eval_loss = std::numeric_limits<double>::quiet_NaN(), best = std::numeric_limits<double>::infinity();
   int64_t without_better = 0;  // evaluations
+  int64_t evaluated = -1;      // steps done at the last evaluation
   bool ended = false;          // an early stop
 };
 
@@ -70,10 +93,15 @@ class Run {
     }
     FOVEA_ASSIGN_OR_RETURN(FileAppender log, FileAppender::open(log_path()));
     start_ = Clock::now();
+    TrainResult result{.out = config_.out, .unit = learner_->unit()};
+    if (!held_back_.is_null()) {
+      const bool looked = evaluate(held_back_, result.eval_accuracy);
+      FOVEA_RETURN_IF_ERROR(log.write(held_back_.dump() + "\n"));
+      if (!looked) return stopped();
+    }
     const int64_t first = trainer_->steps_done();
     double busy = 0;
     uint64_t tokens = 0;
-    TrainResult result{.out = config_.out, .unit = learner_->unit()};
     while (trainer_->steps_done() < last_step() && !progress_.ended) {
       if (const Status kept = keep(); !kept)
         return kept.error().code == ErrorCode::kCancelled ? stopped() : kept.error();
@@ -97,20 +125,13 @@ class Run {
                    {"tokens_per_second", std::round(speed * 10) / 10}};
       StepReport report{.step = step + 1, .steps = last_step(), .loss = outcome.loss, .unit = learner_->unit()};
       const int64_t done = trainer_->steps_done();
-      if (learner_->evaluates() && (done % config_.eval.every == 0 || done == last_step())) {
-        try {
-          progress_.eval_loss = learner_->evaluate(*trainer_, options_.cancel);
-        } catch (const attention::Cancelled&) {
-          FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
-          return stopped();
-        }
-        line["eval_loss"] = number(progress_.eval_loss);
-        report.eval_loss = progress_.eval_loss;
-        report.eval_accuracy = result.eval_accuracy = learner_->eval_accuracy();
-        if (report.eval_accuracy) line["eval_accuracy"] = *report.eval_accuracy;
-        weigh_stop();
+      bool looked = true;
+      if (evaluates_at(done)) {
+        looked = evaluate(line, result.eval_accuracy);
+        if (looked) report.eval_loss = progress_.eval_loss, report.eval_accuracy = result.eval_accuracy;
       }
       FOVEA_RETURN_IF_ERROR(log.write(line.dump() + "\n"));
+      if (!looked) return stopped();
       if (done % config_.checkpoint_every == 0 && done < last_step()) FOVEA_RETURN_IF_ERROR(save());
       if (options_.on_step) {
         report.tokens_per_second = static_cast<double>(tokens) / busy;
@@ -149,6 +170,24 @@ class Run {
     if (options_.tell) options_.tell(sentence);
   }
 
+  bool evaluates_at(int64_t done) const {
+    return learner_->evaluates() && done > 0 && (done % config_.eval.every == 0 || done == last_step());
+  }
+  // Adds the loss over held-out data to the line of a step. False: Ctrl+C came first.
+  bool evaluate(Json& line, std::optional<double>& accuracy) {
+    try {
+      progress_.eval_loss = learner_->evaluate(*trainer_, options_.cancel);
+    } catch (const attention::Cancelled&) {
+      return false;
+    }
+    progress_.evaluated = trainer_->steps_done();
+    accuracy = learner_->eval_accuracy();
+    line["eval_loss"] = number(progress_.eval_loss);
+    if (accuracy) line["eval_accuracy"] = *accuracy;
+    weigh_stop();
+    return true;
+  }
+
   // Everything that the config names, before anything is written.
   Status prepare() {
     if (!settings_.good()) return settings_.finish();
@@ -184,6 +223,8 @@ class Run {
                                                          fmt::format("{}: out: another training is at work in {}",
                                                                      quote(path_, 4096), quote(config_.out, 4096))));
     lock_.emplace(std::move(lock));
+    remove_parts(config_.out);
+    for (const auto& kept : fs::directory_iterator(kept_path(), error)) remove_parts(kept.path().string());
     FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
     if (state && !options_.resume && !options_.restart)
       return make_error(ErrorCode::kUsage,
@@ -209,14 +250,17 @@ class Run {
 
   Status restore(const Json& state) {
     const std::string where = quote(checkpoint_path(), 4096);
-    if (state.value("data", "") != learner_->data().fingerprint() &&
-        settings_.json()["data"] == state["config"]["data"])
-      return make_error(ErrorCode::kData, "{}: the data are not those that the checkpoint was made with", where);
-    const std::string other = other_setting(state.value("config", Json::object()), settings_.json());
+    for (const auto& [key, good] : {std::pair("config", state.value("config", Json()).is_object()),
+                                    std::pair("data", state.value("data", Json()).is_string())}) {
+      if (!good) return make_error(ErrorCode::kData, "{}: it is no checkpoint: {} is missing", where, key);
+    }
+    const std::string other = other_setting(state["config"], settings_.json());
     if (!other.empty())
       return make_error(ErrorCode::kUsage,
                         "{}: the checkpoint is of another config: {}; take that back, or begin anew with --restart",
                         where, other);
+    if (state["data"] != learner_->data().fingerprint())
+      return make_error(ErrorCode::kData, "{}: the data are not those that the checkpoint was made with", where);
     FOVEA_RETURN_IF_ERROR(load_tensors(checkpoint_path(), state, trainer_->state()));
     trainer_->resume(state.value("step", int64_t{0}));
     const auto get = [&](const char* key, double otherwise) {
@@ -228,13 +272,23 @@ class Run {
                  .eval_loss = get("eval_loss", progress_.eval_loss),
                  .best = get("best", progress_.best),
                  .without_better = static_cast<int64_t>(get("without_better", 0)),
+                 .evaluated = static_cast<int64_t>(get("evaluated", static_cast<double>(trainer_->steps_done()))),
                  .ended = false};
+    if (!same_held_out(state["config"], settings_.json())) {  // losses over other data say nothing
+      const Progress none;
+      progress_.eval_loss = none.eval_loss, progress_.best = none.best;
+      progress_.without_better = none.without_better, progress_.evaluated = none.evaluated;
+    }
     progress_.ended = config_.early_stop.patience > 0 && progress_.without_better >= config_.early_stop.patience;
     return {};
   }
 
-  // Lines of steps that the checkpoint does not have will be written again.
+  // Lines of steps that the checkpoint does not have will be written again; so is that of its own step where Ctrl+C
+  // came before its evaluation.
   Status cut_log() {
+    const int64_t done = trainer_->steps_done();
+    if (evaluates_at(done) && progress_.evaluated != done)
+      held_back_ = Json{{"step", done - 1}, {"loss", number(progress_.loss)}};
     std::error_code ignored;
     std::string log, kept;
     if (fs::exists(log_path(), ignored)) {
@@ -244,8 +298,14 @@ class Run {
       const size_t end = log.find('\n', at);
       if (end == log.npos) break;  // a part of a line
       const auto line = parse_json(std::string_view(log).substr(at, end - at), "log");
-      if (line && line->is_object() && line->value("step", INT64_MAX) < trainer_->steps_done())
+      const int64_t step = line && line->is_object() && line->contains("step") && (*line)["step"].is_number_integer()
+                               ? (*line)["step"].get<int64_t>()
+                               : INT64_MAX;
+      if (!held_back_.is_null() && step == done - 1) {
+        held_back_ = *line;
+      } else if (step < done) {
         kept += log.substr(at, end + 1 - at);
+      }
       at = end + 1;
     }
     return write_file_atomic(log_path(), kept);
@@ -264,12 +324,24 @@ class Run {
                          : forward    ? "the loss itself"
                                       : "the gradient of " + outcome.bad);
     }
+    return exploded(step, what);
+  }
+  Error exploded(int64_t step, const std::string& what) const {
     const auto saved = read_checkpoint(checkpoint_path());
     const std::string last = saved && *saved
                                  ? fmt::format("the checkpoint of step {} in {} is whole",
                                                (*saved)->value("step", int64_t{0}), quote(checkpoint_path(), 4096))
                                  : std::string("no checkpoint was saved yet");
     return make_error(ErrorCode::kFailed, "step {}: {}; {}; a smaller lr, a warmup or clip may help", step, what, last);
+  }
+  // The next step would find it, but what is saved takes the place of what was good.
+  Status check_weights() const {
+    for (const Param& param : learner_->params()) {
+      if (!all_finite(param.value))
+        return exploded(trainer_->steps_done() - 1,
+                        fmt::format("the optimizer left {} with numbers that are not finite", param.name));
+    }
+    return {};
   }
 
   void weigh_stop() {
@@ -285,6 +357,7 @@ class Run {
   }
 
   Status save() {
+    FOVEA_RETURN_IF_ERROR(check_weights());
     Json state = {{"version", 1},
                   {"step", trainer_->steps_done()},
                   {"seconds", progress_.seconds + seconds_since(start_)},
@@ -293,6 +366,7 @@ class Run {
                   {"eval_loss", number(progress_.eval_loss)},
                   {"best", number(progress_.best)},
                   {"without_better", progress_.without_better},
+                  {"evaluated", progress_.evaluated},
                   {"data", learner_->data().fingerprint()},
                   {"program", options_.program},
                   {"build", store::build_id()},
@@ -304,6 +378,7 @@ class Run {
   Status keep() {
     const int64_t done = trainer_->steps_done();
     if (config_.keep_every == 0 || done % config_.keep_every != 0) return {};
+    if (done > 0) FOVEA_RETURN_IF_ERROR(check_weights());
     const std::string folder = fmt::format("{}/{}", kept_path(), done);
     std::error_code error;
     fs::create_directories(folder, error);
@@ -348,6 +423,7 @@ class Run {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<Trainer> trainer_;
   Progress progress_;
+  Json held_back_;                // the line of the last step, which was broken off before its evaluation
   std::optional<FileLock> lock_;  // of the folder
   Clock::time_point start_ = Clock::now();
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -113,6 +114,95 @@ std::string values(const std::string& path) {
   uint64_t n_header = 0;
   std::memcpy(&n_header, bytes.data(), sizeof(n_header));
   return bytes.substr(sizeof(n_header) + n_header);
+}
+
+TEST_F(Loop, TheLastStepIsEvaluatedWhereAStopCameBefore) {
+  const auto whole = train(path(), {.steps = 3});
+  ASSERT_TRUE(whole.has_value()) << whole.error().message;
+  ASSERT_TRUE(whole->eval_loss.has_value());
+  std::atomic<bool> stop{false};
+  TrainOptions options{.restart = true};
+  options.cancel = &stop;
+  options.on_step = [&](const StepReport& step) { stop = step.step == 3; };
+  ASSERT_FALSE(train(path(), options).has_value());
+  const auto resumed = train(path(), {.resume = true, .steps = 3});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(resumed->eval_loss, whole->eval_loss);
+  const std::string log = read_file(folder_ + "/out/log.jsonl").value();
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 3);
+  EXPECT_THAT(log, HasSubstr("\"eval_loss\""));
+}
+
+TEST_F(Loop, LossesOverOtherHeldOutDataDoNotCountForAnEarlyStop) {
+  Json config = Json::parse(read_file(path()).value());
+  config["eval"]["every"] = 1;
+  config["early_stop"] = {{"patience", 2}, {"min_delta", 100}};  // the first loss stays the best
+  config["steps"] = 2;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  ASSERT_TRUE(train(path(), {}).has_value());
+  config["steps"] = 4;
+  config["eval"]["data"]["seed"] = 99;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto resumed = train(path(), {.resume = true});
+  ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
+  EXPECT_EQ(resumed->step, 4);
+}
+
+TEST_F(Loop, WeightsThatAnOptimizerMadeNotFiniteAreNotSaved) {
+  Json config = Json::parse(read_file(path()).value());
+  config["optimizer"] = {{"name", "adamw"}, {"eps", 0}};  // rows of the vocabulary that were not read: 0 / 0
+  config["steps"] = 1;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  const auto bad = train(path(), {});
+  ASSERT_FALSE(bad.has_value());
+  EXPECT_THAT(bad.error().message, HasSubstr("step 0: the optimizer left token_embd.weight with numbers that are not"));
+  EXPECT_FALSE(fs::exists(folder_ + "/out/model"));
+  EXPECT_FALSE(fs::exists(folder_ + "/out/checkpoint"));
+}
+
+TEST_F(Loop, WhatAKilledRunLeftIsTakenAway) {
+  for (const char* left : {"log.jsonl.part-abcdef", "model.part-12", "kept/0/model.part-12"})
+    fs::create_directories(folder_ + "/out/" + left);
+  fs::create_directories(folder_ + "/out/model-of-mine");
+  ASSERT_TRUE(train(path(), {.steps = 2}).has_value());
+  ASSERT_TRUE(train(path(), {.resume = true}).has_value());
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ + "/out"))
+    EXPECT_EQ(entry.path().string().find(".part-"), std::string::npos) << entry.path();
+  EXPECT_TRUE(fs::exists(folder_ + "/out/model-of-mine"));
+}
+
+TEST_F(Loop, AStateThatWasChangedIsRefused) {
+  ASSERT_TRUE(train(path(), {.steps = 2}).has_value());
+  const std::string state = folder_ + "/out/checkpoint/state.json", log = folder_ + "/out/log.jsonl";
+  const Json whole = Json::parse(read_file(state).value());
+  const auto problem = [&](const char* key, const Json& value, bool hashed) {
+    Json changed = whole;
+    changed[key] = value;
+    if (value.is_null()) changed.erase(key);
+    if (!hashed) changed.erase("state_sha256");  // as an earlier program wrote it
+    EXPECT_TRUE(write_file_atomic(state, changed.dump()).has_value());
+    const auto resumed = train(path(), {.resume = true});
+    return resumed ? "" : resumed.error().message;
+  };
+  for (const bool hashed : {true, false}) {
+    EXPECT_THAT(problem("step", "2", hashed), HasSubstr("was cut or changed"));
+    EXPECT_THAT(problem("step", -2, hashed), HasSubstr("was cut or changed"));
+    EXPECT_THAT(problem("step", nullptr, hashed), HasSubstr("was cut or changed"));
+    EXPECT_THAT(problem("version", 2, hashed), HasSubstr("a checkpoint of version 2"));
+  }
+  EXPECT_THAT(problem("step", 3, true), HasSubstr("was cut or changed"));
+  EXPECT_THAT(problem("config", nullptr, false), HasSubstr("config is missing"));
+  EXPECT_THAT(problem("data", 3, false), HasSubstr("data is missing"));
+  ASSERT_TRUE(write_file_atomic(log, "{\"step\": \"x\"}\n[1]\n").has_value());
+  EXPECT_EQ(problem("step", 2, true), "");
+}
+
+TEST_F(Loop, OfAChangedContextItIsSaidSo) {
+  ASSERT_TRUE(train(path(), {.steps = 2}).has_value());
+  Json config = Json::parse(read_file(path()).value());
+  config["context"] = 6, config["model"]["n_ctx"] = 8;
+  ASSERT_TRUE(write_file_atomic(path(), config.dump()).has_value());
+  EXPECT_THAT(train(path(), {.resume = true}).error().message, HasSubstr("is of another config: "));
 }
 
 // All experts of a layer have one name.

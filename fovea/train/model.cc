@@ -103,6 +103,8 @@ Result<std::unique_ptr<TrainedModel>> TrainedModel::open_frozen(const std::strin
   std::unique_ptr<TrainedModel> model(new TrainedModel());
   model->context_ = context;
   FOVEA_RETURN_IF_ERROR(model->open_files(path));
+  if (!model->family_->makes_text())
+    return make_error(ErrorCode::kUnsupported, "{}: an encoder gives no logits to learn from", model->source_->name());
   return model;
 }
 

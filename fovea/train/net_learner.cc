@@ -105,11 +105,16 @@ Result<std::unique_ptr<Learner>> NetLearner::open(Settings& settings, const Trai
     settings.wrong("eval", fmt::format("has {} sample, and this net tells {} or more of a pass apart",
                                        out->data_.n_eval, wants.batch));
   FOVEA_RETURN_IF_ERROR(settings.finish());
-  FOVEA_RETURN_IF_ERROR(check_sample(*out->net_, out->data_.train->sample(0), settings.path_of("data")));
-  if (out->data_.eval)
-    FOVEA_RETURN_IF_ERROR(check_sample(*out->net_, out->data_.eval->sample(0), settings.path_of("eval")));
-  FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.train, settings.path_of("data")));
-  if (out->data_.eval) FOVEA_RETURN_IF_ERROR(out->check_targets(*out->data_.eval, settings.path_of("eval")));
+  const TaskNet& task = *out->net_;
+  for (const Data* data : {out->data_.train.get(), out->data_.eval.get()}) {
+    if (!data) continue;
+    const std::string what = settings.path_of(data == out->data_.train.get() ? "data" : "eval");
+    for (const Data* part : data->parts()) {
+      FOVEA_RETURN_IF_ERROR(check_sample(task, part->sample(0), what));
+      FOVEA_RETURN_IF_ERROR(out->check_targets(*part, what));
+      FOVEA_RETURN_IF_ERROR(check_wanted(*part, what, [&](const Sample& sample) { return task.count({sample}); }));
+    }
+  }
   out->order_ = std::make_unique<Order>(*out->data_.train, config.shuffled, config.seed);
   out->batch_ = config.batch, out->accumulate_ = config.accumulate, out->seed_ = config.seed;
   return std::unique_ptr<Learner>(std::move(out));

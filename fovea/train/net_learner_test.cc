@@ -41,6 +41,17 @@ class NetRun : public ::testing::Test {
     EXPECT_TRUE(write_file_atomic(folder_ + "/config.json", config_.dump()).has_value());
     return train(folder_ + "/config.json", options);
   }
+  // A .npy file of float32.
+  std::string zeros(const std::string& name, const std::string& shape, size_t n) const {
+    std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + ", }";
+    header.append(63 - (10 + header.size()) % 64, ' ');
+    std::string bytes("\x93NUMPY\x01\x00", 8);
+    bytes += static_cast<char>(header.size() + 1);
+    bytes += '\0';
+    EXPECT_TRUE(write_file_atomic(folder_ + "/" + name, bytes + header + "\n" + std::string(n * sizeof(float), '\0'))
+                    .has_value());
+    return folder_ + "/" + name;
+  }
   std::string weights() const { return read_file(folder_ + "/out/model/model.safetensors").value(); }
   std::string folder_;
   Json config_;
@@ -77,6 +88,41 @@ TEST_F(NetRun, GoesOnWithTheBitsOfAnUnbrokenRun) {
   const auto resumed = run({.resume = true});
   ASSERT_TRUE(resumed.has_value()) << resumed.error().message;
   EXPECT_EQ(weights(), whole);
+}
+
+// The first sample of a mix is of one part alone.
+TEST_F(NetRun, EveryPartOfAMixMustFit) {
+  const Json labelled = {{"generator", "scenes"}, {"size", 16}, {"label", "colour"}, {"weight", 1000}};
+  config_["data"] = {{"mix", {labelled, labelled}}};
+  config_["steps"] = 1;
+  EXPECT_TRUE(run().has_value());
+  const std::string pictures = zeros("x.npy", "(1, 3, 16, 16)", 3 * 16 * 16);
+  config_["data"] = {{"mix", {labelled, {{"images", pictures}}}}};
+  auto bad = run({.restart = true});
+  ASSERT_FALSE(bad.has_value());
+  EXPECT_THAT(bad.error().message, HasSubstr("data: its pictures have no labels"));
+  config_ = {{"model", {{"net", "lstm"}, {"vocab_size", 20}, {"d_model", 8}, {"outputs", 2}}},
+             {"data", {{"mix", {{{"generator", "match3"}, {"weight", 1e6}}, {{"generator", "uniform"}}}}}},
+             {"context", 8},
+             {"steps", 1},
+             {"out", folder_ + "/lstm"}};
+  bad = run();
+  ASSERT_FALSE(bad.has_value());
+  EXPECT_THAT(bad.error().message, HasSubstr("and the net has 2 outputs"));
+}
+
+TEST_F(NetRun, DataThatWantNothingAreRefused) {
+  config_["data"] = {{"images", zeros("x.npy", "(1, 3, 16, 16)", 3 * 16 * 16)},
+                     {"captions", zeros("c.npy", "(1, 2)", 2)}};
+  config_["context"] = 4;
+  config_.erase("eval");
+  for (const char* net : {"lstm", "llama"}) {
+    config_["model"] = {{"net", net}, {"vocab_size", 8}, {"d_model", 8}};
+    if (net == std::string("llama")) config_["model"].update({{"n_layers", 1}, {"n_heads", 1}});
+    const auto bad = run();
+    ASSERT_FALSE(bad.has_value()) << net;
+    EXPECT_THAT(bad.error().message, HasSubstr("data: its samples want nothing that could be learned"));
+  }
 }
 
 TEST_F(NetRun, BeginsFromAFolderAndTrainsWhatGlobsName) {

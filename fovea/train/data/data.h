@@ -57,6 +57,8 @@ class Data {
   virtual Sample sample(uint64_t index) const = 0;  // index < size()
   // Number i of the whole run in the order "sequential".
   virtual Sample sequential(uint64_t i) const { return sample(i % size()); }
+  // What is drawn from: these data alone, or the parts of a mix. Samples of one are of one kind.
+  virtual std::vector<const Data*> parts() const { return {this}; }
   // Tells these data from others.
   virtual std::string fingerprint() const = 0;
   // In one line for people: "12,345 tokens of 2 files".

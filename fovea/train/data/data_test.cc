@@ -194,6 +194,16 @@ TEST(Generators, GiveTheSameSamplesForASeed) {
   }
 }
 
+TEST(Generators, AContextOfOneTokenHasNoRoomToRepeat) {
+  for (const char* name : {"copy", "sorting", "induction"}) {
+    EXPECT_THAT(make({{"generator", name}}, 1).error, HasSubstr("needs a context of 2 or more")) << name;
+    const Made two = make({{"generator", name}}, 2);
+    ASSERT_EQ(two.error, "");
+    EXPECT_LE(two.data->sample(0).tokens.size(), 2u) << name;
+    EXPECT_GT(two.data->sample(0).n_targets(), 0) << name;
+  }
+}
+
 TEST(Generators, CopyWantsTheSymbolsAgain) {
   const Sample s = make({{"generator", "copy"}, {"length", 3}}, 12).data->sample(0);
   ASSERT_EQ(s.tokens.size(), 6u);

@@ -102,6 +102,8 @@ class Images final : public Data {
     if (!captions.values.empty() && (captions.dims.size() != 2 || captions.dims[0] != n))
       return s.wrong("captions", "is no array [n, words]");
     const size_t words = captions.values.size() / static_cast<size_t>(n);
+    if (static_cast<int64_t>(words) > context.context)
+      return s.wrong("captions", fmt::format("are of {} words; the context is {}", words, context.context));
     for (const float id : captions.values) {
       if (id < 0 || static_cast<int64_t>(id) >= std::max<int64_t>(1, context.vocab_size))
         return s.wrong("captions", fmt::format("has the id {}; the vocabulary has {}", id, context.vocab_size));

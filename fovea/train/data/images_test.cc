@@ -339,6 +339,8 @@ TEST(Images, AreReadWithAllThatBelongsToThem) {
       {"noise",
        {npy<double>("w8.npy", "<f8", "(2, 1, 1, 2)", {0, 1e300, 2, 3}), "w8.npy\": inf stands at [0, 0, 0, 1]"}},
       {"captions", {npy<float>("w9.npy", "<f4", "(2, 1)", {0, NAN}), "w9.npy\": nan stands at [1, 0]"}},
+      {"captions",
+       {npy<float>("w13.npy", "<f4", "(2, 17)", std::vector<float>(34)), "are of 17 words; the context is 16"}},
       {"captions", {npy<float>("w12.npy", "<f4", "(2, 1)", {0, 2.5F}), "has 2.5; ids are whole numbers"}},
       {"images", {npy<float>("w10.npy", "<f4", "(2, 1, 1, 3)", {0, 1, 2}), "w10.npy\": 12 bytes follow"}},
       {"labels", {npy<float>("w11.npy", "<f4", "(2,)", {0, 1}), "w11.npy\": it holds"}}};

@@ -37,6 +37,13 @@ class Mix final : public Generator {
       out += fmt::format("; up to {} of {}: {}", ends_[i], ends_.back(), parts_[i]->fingerprint());
     return out;
   }
+  std::vector<const Data*> parts() const override {
+    std::vector<const Data*> out;
+    for (const auto& part : parts_) {
+      for (const Data* one : part->parts()) out.push_back(one);
+    }
+    return out;
+  }
   std::string summary() const override {
     std::string out;
     for (size_t i = 0; i < parts_.size(); ++i)

@@ -26,6 +26,9 @@ class Teacher {
     const int64_t theirs = model_->config().shape.vocab_size, ours = student.config().shape.vocab_size;
     if (theirs != ours)
       settings.wrong("teacher", fmt::format("has a vocabulary of {}, and the model one of {}", theirs, ours));
+    const int64_t positions = model_->config().shape.n_ctx;
+    if (student.context() > positions)
+      settings.wrong("teacher", fmt::format("has {} positions, and the context is {}", positions, student.context()));
   }
   const TrainedModel& model() const { return *model_; }
   explicit operator bool() const { return model_ != nullptr; }

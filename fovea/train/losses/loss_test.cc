@@ -95,6 +95,17 @@ TEST_F(ConfigLoss, RegularisersSumOverNamedParameters) {
   EXPECT_THAT(error_, HasSubstr("\"blk.7.*\" fits no parameter"));
 }
 
+TEST_F(ConfigLoss, RegularisersLeaveOutWhatAGlobTakesAway) {
+  const MicroBatch batch({{{1}, {2}}});
+  const auto of = [&](const Json& globs) {
+    const auto loss = make({{"name", "l2"}, {"parameters", globs}});
+    return loss && error_.empty() ? loss->sum({.batch = batch, .logits = {}, .hidden = {}}).data()[0] : -1;
+  };
+  EXPECT_NEAR(of({"*"}) - of({"*", "!blk.0.attn_norm.weight"}), 16, 1e-3);
+  EXPECT_EQ(of({"!blk.0.attn_norm.weight"}), -1);
+  EXPECT_THAT(error_, HasSubstr("leaves no parameter"));
+}
+
 TEST_F(ConfigLoss, L0IsTheShareThatStays) {
   (void)make({{"name", "l0"}});
   EXPECT_THAT(error_, HasSubstr("name is l0, and no masks are trained"));
@@ -116,9 +127,22 @@ TEST_F(ConfigLoss, L0IsTheShareThatStays) {
   tensor::expect_gradients({scores}, sum);
 }
 
+TEST_F(ConfigLoss, RefusesATeacherOfFewerPositions) {
+  Json config = {{"model", {{"net", "llama"}, {"d_model", 16}, {"n_layers", 1}, {"n_heads", 2}, {"vocab_size", 96}}}};
+  config["model"]["n_ctx"] = 1024;
+  settings_.emplace(config, "f.json");
+  auto opened = TrainedModel::open(*settings_, 193);
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  model_ = std::move(*opened);
+  (void)make({{"name", "distill"}, {"teacher", source_dir() + "/tests/data/families/gpt2"}});
+  EXPECT_THAT(error_, HasSubstr("teacher has 192 positions, and the context is 193"));
+}
+
 TEST_F(ConfigLoss, RefusesATeacherOfOtherWords) {
   (void)make({{"name", "distill"}, {"teacher", source_dir() + "/tests/data/tiny-llama.gguf"}});
   EXPECT_THAT(error_, HasSubstr("and the model one of 5"));
+  (void)make({{"name", "distill"}, {"teacher", source_dir() + "/tests/data/encoders/bert"}});
+  EXPECT_THAT(error_, HasSubstr("an encoder gives no logits to learn from"));
   (void)make({{"name", "distil"}});
   EXPECT_THAT(error_, HasSubstr("did you mean distill?"));
 }

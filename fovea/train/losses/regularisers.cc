@@ -18,12 +18,9 @@ class Regulariser : public Loss {
     if (const Status all = check_globs(globs, names, settings.path_of("parameters")); !all)
       settings.refuse(all.error());
     for (const Param& param : context.model->params()) {
-      for (const std::string& glob : globs) {
-        if (!names_param(glob, param.name, param.hf_name)) continue;
-        values_.push_back(param.value);
-        break;
-      }
+      if (globs_choose(globs, param.name, param.hf_name)) values_.push_back(param.value);
     }
+    if (settings.good() && values_.empty()) settings.wrong("parameters", "leaves no parameter");
   }
   bool of_parameters() const override { return true; }
   int64_t count(const MicroBatch&) const override { return 0; }

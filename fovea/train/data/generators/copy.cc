@@ -11,7 +11,9 @@ class Copy final : public Generator {
         length_(settings.integer("length", std::max<int64_t>(1, context.context / 2), 1,
                                  std::max<int64_t>(1, context.context / 2))),
         symbols_(settings.integer("symbols", context.vocab_size - 1, 1, context.vocab_size - 1)),
-        mark_(static_cast<int32_t>(context.vocab_size - 1)) {}
+        mark_(static_cast<int32_t>(context.vocab_size - 1)) {
+    if (context.context < 2) settings.wrong("generator", "copy needs a context of 2 or more");
+  }
 
  private:
   Sample draw(Rng& rng) const override {

@@ -13,7 +13,9 @@ class Induction final : public Generator {
         n_(context.context + 1),
         length_(settings.integer("length", std::max<int64_t>(1, n_ / 2), 1, std::max<int64_t>(1, n_ - 2))),
         symbols_(settings.integer("symbols", context.vocab_size, 2, context.vocab_size)),
-        vary_(settings.flag("vary", false)) {}
+        vary_(settings.flag("vary", false)) {
+    if (context.context < 2) settings.wrong("generator", "induction needs a context of 2 or more");
+  }
 
  private:
   Sample draw(Rng& rng) const override {

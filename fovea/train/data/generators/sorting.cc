@@ -18,6 +18,7 @@ class Sorting final : public Generator {
     distinct_ = settings.flag("distinct", false);
     const int64_t longest = distinct_ ? std::min(most, values_) : most;
     length_ = settings.integer("length", longest, 1, longest);
+    if (context.context < 2) settings.wrong("generator", "sorting needs a context of 2 or more");
   }
 
  private:
