@@ -225,19 +225,27 @@ class Run {
     lock_.emplace(std::move(lock));
     remove_parts(config_.out);
     for (const auto& kept : fs::directory_iterator(kept_path(), error)) remove_parts(kept.path().string());
-    FOVEA_ASSIGN_OR_RETURN(const auto state, read_checkpoint(checkpoint_path()));
-    if (state && !options_.resume && !options_.restart)
-      return make_error(ErrorCode::kUsage,
-                        "{}: there is a checkpoint of step {} here: --resume goes on with it, --restart begins anew",
-                        quote(config_.out, 4096), state->value("step", int64_t{0}));
-    if (!state && options_.resume)
-      tell(fmt::format("no checkpoint in {}: the run begins at its first step", config_.out));
-    if (!state || !options_.resume) {
-      if (state) fs::remove_all(checkpoint_path(), error);
+    const auto from_nothing = [&] {
+      fs::remove_all(checkpoint_path(), error);
       fs::remove_all(kept_path(), error);
       return write_file_atomic(log_path(), "");
+    };
+    if (options_.restart) return from_nothing();
+    const auto state = read_checkpoint(checkpoint_path());
+    if (!state) {
+      Error damaged = state.error();
+      damaged.message += "; --restart begins anew";
+      return damaged;
     }
-    FOVEA_RETURN_IF_ERROR(restore(*state));
+    if (*state && !options_.resume)
+      return make_error(ErrorCode::kUsage,
+                        "{}: there is a checkpoint of step {} here: --resume goes on with it, --restart begins anew",
+                        quote(config_.out, 4096), (*state)->value("step", int64_t{0}));
+    if (!*state) {
+      if (options_.resume) tell(fmt::format("no checkpoint in {}: the run begins at its first step", config_.out));
+      return from_nothing();
+    }
+    FOVEA_RETURN_IF_ERROR(restore(**state));
     FOVEA_RETURN_IF_ERROR(cut_log());
     const int64_t done = trainer_->steps_done();
     tell(done < last_step()
