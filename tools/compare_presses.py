@@ -23,12 +23,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 import kvpress
 from kvpress.utils import compute_n_kept
 
-PRESSES = {
-    "snapkv": kvpress.SnapKVPress,
-    "expected-attention": kvpress.ExpectedAttentionPress,
-    "h2o": kvpress.ObservedAttentionPress,
+METHODS = {  # as ours has it, and theirs
+    "snapkv": ("snapkv:keep={}", kvpress.SnapKVPress),
+    "expected-attention": ("expected-attention:keep={}", kvpress.ExpectedAttentionPress),
+    "h2o": ("h2o:heavy={}:recent=0:by=mean", kvpress.ObservedAttentionPress),
 }
-KNOBS = {"h2o": "by=mean:recent=0"}  # where the defaults are not those of the press
 
 
 @torch.inference_mode()
@@ -47,8 +46,7 @@ def theirs(model, ids, press):
     return [kept[layer] for layer in sorted(kept)]
 
 
-def ours(args, ids, method, keep):
-    spec = ":".join(filter(None, [method, f"keep={keep}", KNOBS.get(method)]))
+def ours(args, ids, spec):
     done = subprocess.run([args.kept_keys, args.model, spec], input=json.dumps(ids), capture_output=True, text=True)
     answer = json.loads(done.stdout)
     if "error" in answer:
@@ -62,7 +60,7 @@ def main():
     parser.add_argument("-f", "--file", default="README.md", help="the text")
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--keep", default="0.25,0.5,0.75")
-    parser.add_argument("--methods", default=",".join(PRESSES))
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--kept-keys", default="build/kept_keys")
     parser.add_argument("--attention", default="eager", help="of the model there")
     args = parser.parse_args()
@@ -75,8 +73,9 @@ def main():
     print(f"{Path(args.model).name}, {len(ids)} tokens of {args.file}")
     for method in args.methods.split(","):
         for keep in map(float, args.keep.split(",")):
-            a = theirs(model.eval(), ids, PRESSES[method](compression_ratio=1 - keep))
-            b = ours(args, ids, method, keep)
+            spec, press = METHODS[method]
+            a = theirs(model.eval(), ids, press(compression_ratio=1 - keep))
+            b = ours(args, ids, spec.format(keep))
             shares = [len(set(x) & set(y)) / max(len(x), len(y)) for m, n in zip(a, b, strict=True)
                       for x, y in zip(m, n, strict=True)]
             mean = sum(shares) / len(shares)

@@ -21,6 +21,16 @@ struct KeySums {
 KeySums key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape& shape, int layer, int kv_head,
                  const float* q, std::span<const int32_t> q_pos);
 
+// Over all rows so far, of each query head of the group.
+struct AllSums {
+  std::vector<int32_t> positions;  // rising
+  std::vector<float> sums;         // [group, positions]
+};
+// Adds what the rows at `q_pos` give to those of the rows before them: of the keys that are live now. Row by row, so
+// that how the rows are fed changes no bit. q as above.
+void add_key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape& shape, int layer, int kv_head,
+                  const float* q, std::span<const int32_t> q_pos, AllSums& all);
+
 // The positions of the n highest scores, rising; of equal ones the earlier.
 std::vector<int32_t> highest(std::span<const int32_t> positions, std::span<const float> scores, size_t n);
 // Keeps these keys of a KV head and drops the rest. `positions` rises.
