@@ -366,7 +366,8 @@ FOVEA_KERNEL(pack_file_types)
 
 WeightForm form_of(DType dtype, int64_t cols, Numerics numerics) {
   const bool fast = numerics == Numerics::kFast;
-  if (is_float_dtype(panel_float(dtype))) return fast && cols % 64 == 0 ? WeightForm::kInt16 : WeightForm::kFloats;
+  if (fast && is_float_dtype(dtype) && cols % 64 == 0) return WeightForm::kInt16;
+  if (is_float_dtype(panel_float(dtype))) return WeightForm::kFloats;
   return fast && kind_of(dtype).bits > 0 && cols % 32 == 0 ? WeightForm::kInt8 : WeightForm::kFile;
 }
 
