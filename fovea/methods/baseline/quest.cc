@@ -161,8 +161,8 @@ class Quest final : public Method {
   static std::vector<float> bounds_of(const tensor::Tensor& q, const AttentionShape& shape, int group, int kv,
                                       int64_t row, const Bounds::Head& head, std::span<const size_t> pages) {
     const auto d = static_cast<size_t>(shape.k_dim), width = 2 * d, n_heads = static_cast<size_t>(group);
-    std::vector<float> halves(n_heads *
-                              width);  // of each query what is above 0, which meets the largest; what is below
+    // Of each query what is above 0, which meets the largest; what is below.
+    std::vector<float> halves(n_heads * width);
     for (size_t g = 0; g < n_heads; ++g) {
       const float* from = q.data() + (row * shape.n_heads + int64_t{kv} * group) * shape.k_dim + g * d;
       for (size_t i = 0; i < d; ++i) {
