@@ -1,6 +1,7 @@
 #include "fovea/attention/key_sums.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "fovea/kernels/attention.h"
@@ -98,6 +99,10 @@ void add_key_sums(const KvCache& cache, SequenceId sequence, const AttentionShap
   for (size_t g = 0; g < group; ++g) {
     for (const size_t i : live) all.sums.push_back(slots[g * n_slots + i]);
   }
+}
+
+size_t n_kept(double keep, int budget, int64_t n_text) {
+  return static_cast<size_t>(budget > 0 ? budget : std::llround(std::ceil(keep * static_cast<double>(n_text))));
 }
 
 std::vector<int32_t> highest(std::span<const int32_t> positions, std::span<const float> scores, size_t n) {

@@ -31,6 +31,8 @@ struct AllSums {
 void add_key_sums(const KvCache& cache, SequenceId sequence, const AttentionShape& shape, int layer, int kv_head,
                   const float* q, std::span<const int32_t> q_pos, AllSums& all);
 
+// How many keys of a text stay: `budget`, or if that is 0 the share `keep` of them, rounded up.
+size_t n_kept(double keep, int budget, int64_t n_text);
 // The positions of the n highest scores, rising; of equal ones the earlier.
 std::vector<int32_t> highest(std::span<const int32_t> positions, std::span<const float> scores, size_t n);
 // Keeps these keys of a KV head and drops the rest. `positions` rises.

@@ -84,16 +84,16 @@ class ExpectedAttention final : public Method {
     if (seen.n == 0) return;  // sinks only
     const AttentionShape shape = call.model.site(call.layer);
     const int32_t n_text = call.q_pos.back() + 1;
-    const auto n_kept = static_cast<size_t>(budget_ > 0 ? budget_ : std::llround(std::ceil(keep_ * n_text)));
+    const size_t n_stay = n_kept(keep_, budget_, n_text);
     const Expected expected = expect(seen, shape, call.rope, n_text);
     for (int kv = 0; kv < shape.n_kv_heads(); ++kv) {
       const std::vector<int32_t> positions = cache.positions(call.sequence, call.layer, kv);
       const auto n_sinks =
           static_cast<size_t>(std::lower_bound(positions.begin(), positions.end(), n_sink_) - positions.begin());
-      if (positions.size() <= n_kept || positions.size() == n_sinks) continue;
+      if (positions.size() <= n_stay || positions.size() == n_sinks) continue;
       const std::vector<float> scores = score(cache, call, shape, kv, n_sinks, expected);
       const std::span<const int32_t> others = std::span(positions).subspan(n_sinks);
-      const std::vector<int32_t> best = highest(others, scores, n_kept > n_sinks ? n_kept - n_sinks : 0);
+      const std::vector<int32_t> best = highest(others, scores, n_stay > n_sinks ? n_stay - n_sinks : 0);
       std::vector<int32_t> stay(positions.begin(), positions.begin() + static_cast<ptrdiff_t>(n_sinks));
       stay.insert(stay.end(), best.begin(), best.end());
       retain_only(cache, call.sequence, call.layer, kv, stay);

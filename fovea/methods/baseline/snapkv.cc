@@ -66,13 +66,12 @@ class SnapKv final : public Method {
     const AttentionShape shape = call.model.site(call.layer);
     const int n_kv_heads = shape.n_kv_heads();
     const int64_t n_text = int64_t{call.q_pos.back()} + 1;
-    const auto n_kept =
-        static_cast<size_t>(budget_ > 0 ? budget_ : std::llround(std::ceil(keep_ * static_cast<double>(n_text))));
+    const size_t n_stay = n_kept(keep_, budget_, n_text);
     std::vector<std::vector<int32_t>> kept(static_cast<size_t>(n_kv_heads));
     pool().for_each(n_kv_heads, [&](int64_t kv, int) {
       const KeySums looked =
           key_sums(cache, call.sequence, shape, call.layer, static_cast<int>(kv), rows.q.data(), rows.positions);
-      kept[static_cast<size_t>(kv)] = best(looked, rows.positions.front(), n_kept);
+      kept[static_cast<size_t>(kv)] = best(looked, rows.positions.front(), n_stay);
     });
     for (int kv = 0; kv < n_kv_heads; ++kv)
       retain_only(cache, call.sequence, call.layer, kv, kept[static_cast<size_t>(kv)]);
@@ -91,12 +90,12 @@ class SnapKv final : public Method {
   };
 
   bool drops() const { return budget_ > 0 || keep_ < 1; }
-  // The positions that stay, rising: those from `first_row` on, and the highest of the others up to n_kept in all.
-  std::vector<int32_t> best(const KeySums& looked, int32_t first_row, size_t n_kept) const {
+  // The positions that stay, rising: those from `first_row` on, and the highest of the others up to n_stay in all.
+  std::vector<int32_t> best(const KeySums& looked, int32_t first_row, size_t n_stay) const {
     const std::vector<int32_t>& positions = looked.positions;
     const auto n_old =
         static_cast<size_t>(std::lower_bound(positions.begin(), positions.end(), first_row) - positions.begin());
-    const size_t n_rows = positions.size() - n_old, n = std::min(n_old, n_kept > n_rows ? n_kept - n_rows : 0);
+    const size_t n_rows = positions.size() - n_old, n = std::min(n_old, n_stay > n_rows ? n_stay - n_rows : 0);
     const std::vector<float> smooth = smoothed(std::span(looked.sums).first(n_old));
     std::vector<int32_t> stay = highest(std::span(positions).first(n_old), smooth, n);
     stay.insert(stay.end(), positions.begin() + static_cast<ptrdiff_t>(n_old), positions.end());
