@@ -56,18 +56,19 @@ def check_loaded(model, path):
     arch = field(reader, "general.architecture")
     config = model.config
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    angles = config.rope_parameters.get("full_attention", config.rope_parameters)  # layers with windows have their own
     expected = {
         "block_count": config.num_hidden_layers, "embedding_length": config.hidden_size,
         "feed_forward_length": config.intermediate_size, "attention.head_count": heads,
         "attention.head_count_kv": kv_heads, "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.freq_base": config.rope_parameters["rope_theta"],
+        "rope.freq_base": angles["rope_theta"],
     }
     for key, used in expected.items():
         stored = field(reader, f"{arch}.{key}")
         if stored is not None and not np.isclose(stored, used, rtol=1e-6, atol=0):
             raise SystemExit(f"{path}: {arch}.{key} is {stored} in the file but transformers uses {used}")
     scaling = field(reader, f"{arch}.rope.scaling.type", "none")
-    if config.rope_parameters["rope_type"] != "default" or scaling != "none":
+    if angles["rope_type"] != "default" or scaling != "none":
         raise SystemExit(f"{path}: rope scaling ({scaling}) is not covered by this oracle")
 
     stored = {t.name: t for t in reader.tensors}
@@ -88,6 +89,8 @@ def check_loaded(model, path):
             # In the file the two halves of a head are interleaved (pairs 2i, 2i+1); transformers wants halves.
             n = heads if "attn_q" in name else kv_heads
             w = w.reshape(n, w.shape[0] // n // 2, 2, -1).swapaxes(1, 2).reshape(w.shape)
+        if arch.startswith("gemma") and "norm" in name:
+            w = w - 1  # transformers adds it again
         if not np.array_equal(w, state[theirs].numpy()):
             raise SystemExit(f"{path}: {name} dequantised by gguf differs from what transformers loaded")
 
