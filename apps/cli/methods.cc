@@ -82,7 +82,10 @@ std::string page(attention::Method& method) {
   std::vector<std::string> needs;
   for (const attention::Need& need : attention::needs_of(info)) {
     const auto column = probe::profile_columns().find(need.column);
-    needs.push_back(fmt::format("{}{}{} (fovea profile: {})", need.column, need.knob.empty() ? "" : " for ", need.knob,
+    const std::string when = need.knob.empty()    ? ""
+                             : need.value.empty() ? fmt::format(" for {}", need.knob)
+                                                  : fmt::format(" for {}={}", need.knob, need.value);
+    needs.push_back(fmt::format("{}{} (fovea profile: {})", need.column, when,
                                 column == probe::profile_columns().end() ? "?" : column->second.help));
   }
   std::string out = fmt::format("{}: {}\n  {}\n\n", info.name, info.title, info.summary);

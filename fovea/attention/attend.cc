@@ -341,7 +341,6 @@ void Attend::count_keys(const Run& run, const KeyPlan& plan, bool causal) {
   const auto group = static_cast<size_t>(plan.group());
   const int64_t n_keys = int64_t{run.positions.back()} + 1;
   for (int kv = 0; kv < plan.n_kv_heads(); ++kv) {
-    const std::span<const KeyBlock> pages = plan.pages(kv);
     for (const int32_t p : run.positions)
       keys_.dense += static_cast<uint64_t>(causal ? int64_t{p} + 1 : n_keys) * group;
     if (!plan.touched(kv)) {
@@ -355,7 +354,7 @@ void Attend::count_keys(const Run& run, const KeyPlan& plan, bool causal) {
       const auto tile_first = static_cast<size_t>(tile.first);
       for (const KeyPlan::Part& part : tile.parts) {
         for (const KeyPlan::Page& page : part.pages) {
-          const KeyBlock& keys = pages[static_cast<size_t>(page.index)];
+          const KeyBlock& keys = plan.page(kv, page.index);
           uint64_t seen = 0;
           for (size_t g = 0; g < group; ++g) {
             if (part.head != KeyPlan::kAllHeads && part.head != static_cast<int>(g)) continue;

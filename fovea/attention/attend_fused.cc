@@ -2,7 +2,6 @@
 // head, tile of queries) and the rows that are made beside it, cut at the segments of the keys too where tiles are few,
 // so that the number of barriers does not grow with the number of sequences.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -18,7 +17,6 @@ namespace {
 
 using kernels::AttentionArgs;
 using kernels::KeyBlock;
-using kernels::kNoPosition;
 using kernels::kPageKeys;
 using kernels::kTilePages;
 using tensor::Tensor;
@@ -39,12 +37,7 @@ int64_t segments_seen(std::span<const KeyBlock> blocks, int64_t last) {
 
 // Stands where a list has left a page out, so that the others stay in their places.
 const KeyBlock& no_page(const KeyBlock& beside, KeyBlock& room) {
-  static const std::array<int32_t, kPageKeys> kDead = [] {
-    std::array<int32_t, kPageKeys> positions;
-    positions.fill(kNoPosition);
-    return positions;
-  }();
-  room = {beside.k, beside.v, kDead.data()};
+  room = {beside.k, beside.v, no_positions()};
   return room;
 }
 
@@ -110,14 +103,14 @@ struct Attend::Fused {
     bool masked = false;
     for (int64_t at = piece.begin; at < piece.end;) {
       const int32_t group = part.pages[static_cast<size_t>(at)].index / kTilePages * kTilePages;
-      const KeyBlock& any = pages[static_cast<size_t>(part.pages[static_cast<size_t>(at)].index)];
+      const KeyBlock& any = plan.page(task.kv_head, part.pages[static_cast<size_t>(at)].index);
       for (int32_t index = group; index < group + kTilePages; ++index, ++n) {
         if (at == piece.end || part.pages[static_cast<size_t>(at)].index != index) {
           no_page(any, list[n]);
           continue;
         }
         const KeyPlan::Page& page = part.pages[static_cast<size_t>(at++)];
-        list[n] = pages[static_cast<size_t>(index)];
+        list[n] = plan.page(task.kv_head, index);
         if (page.bits) masks[n] = page.bits + head * task.n, masked = true;
       }
     }

@@ -11,10 +11,6 @@
 
 namespace fovea::attention {
 
-// Keys are cut into segments of the page list whose partial results are joined in order: decode can
-// then use more threads than there are KV heads. Prefill makes the same cut, for the same bits.
-inline constexpr int64_t kSegmentPages = 32;
-
 // Throws, naming the method, if it wrote into a value that has a gradient.
 void check_not_edited(const tensor::EditGuard& guard, const Method& method);
 

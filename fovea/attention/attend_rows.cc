@@ -37,12 +37,24 @@ void each_block(const KeyPlan& plan, const Work& work) {
 
 }  // namespace
 
-std::vector<int32_t> Attend::Rows::slot_positions(const RowTask& task) const {
+// Those of the cache, then those that methods have added, by their index in the plan.
+std::vector<KeyBlock> Attend::Rows::pages_of(const RowTask& task) const {
   const KeyPlan& plan = attend.memory_.plans[static_cast<size_t>(task.run)];
-  const std::span<const KeyBlock> pages = plan.pages(task.head / layer.shape.group());
+  const int kv = task.head / layer.shape.group();
+  const std::span<const KeyBlock> cached = plan.pages(kv), added = plan.added(kv);
+  std::vector<KeyBlock> pages(cached.begin(), cached.end());
+  if (added.empty()) return pages;
+  KeyBlock none = added[0];
+  none.positions = no_positions();
+  pages.resize(static_cast<size_t>(plan.first_added(kv)), none);
+  pages.insert(pages.end(), added.begin(), added.end());
+  return pages;
+}
+
+std::vector<int32_t> Attend::Rows::slot_positions(const RowTask& task) const {
   std::vector<int32_t> positions;
-  positions.reserve(pages.size() * kPageKeys);
-  for (const KeyBlock& page : pages) positions.insert(positions.end(), page.positions, page.positions + kPageKeys);
+  for (const KeyBlock& page : pages_of(task))
+    positions.insert(positions.end(), page.positions, page.positions + kPageKeys);
   return positions;
 }
 
@@ -61,10 +73,10 @@ void Attend::Rows::products(const RowTask& task, int64_t first, int64_t n, float
   const auto run_index = static_cast<size_t>(task.run);
   const KeyPlan& plan = attend.memory_.plans[run_index];
   const int group = layer.shape.group(), kv = task.head / group, g = task.head % group;
-  const std::span<const KeyBlock> pages = plan.pages(kv);
   AttentionArgs args = layer.rows(attend, run_index, kv, g, 1, first, n, 0);
   args.scratch = scratch.at_least(kernels::attention_scratch_bytes(args));
   if (!plan.touched(kv)) {
+    const std::span<const KeyBlock> pages = plan.pages(kv);
     args.blocks = pages.data();
     args.n_blocks = static_cast<int64_t>(pages.size());
     args.rule = plan.rules(kv)[static_cast<size_t>(g)];
@@ -84,7 +96,7 @@ void Attend::Rows::products(const RowTask& task, int64_t first, int64_t n, float
     bits.assign(part.pages.size() * static_cast<size_t>(n), 0);
     for (size_t p = 0; p < part.pages.size(); ++p) {
       const KeyPlan::Page& page = part.pages[p];
-      list.push_back(pages[static_cast<size_t>(page.index)]);
+      list.push_back(plan.page(kv, page.index));
       uint32_t* mine = bits.data() + p * static_cast<size_t>(n);
       if (page.bits) std::copy_n(page.bits + g * tile.n + (first - tile.first), n, mine);
       masks.push_back(page.bits ? mine : nullptr);
@@ -119,7 +131,7 @@ void Attend::Rows::weigh(const RowTask& task, int64_t first, int64_t n, const fl
   const auto run_index = static_cast<size_t>(task.run);
   const Run& run = attend.memory_.runs[run_index];
   const int group = layer.shape.group(), kv = task.head / group;
-  const std::span<const KeyBlock> pages = attend.memory_.plans[run_index].pages(kv);
+  const std::vector<KeyBlock> pages = pages_of(task);
   AttentionArgs args = layer.rows(attend, run_index, kv, task.head % group, 1, first, n, 0);
   args.blocks = pages.data();
   args.n_blocks = static_cast<int64_t>(pages.size());

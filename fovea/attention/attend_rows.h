@@ -31,6 +31,7 @@ struct Attend::Rows {
                 tensor::Scratch& scratch) const;
   void softmax(int head, std::span<float> row) const;  // of a row's scores, beside the head's sink
   void weigh(const RowTask& task, int64_t first, int64_t n, const float* pattern, int64_t slots) const;  // z
+  std::vector<kernels::KeyBlock> pages_of(const RowTask& task) const;
   std::vector<int32_t> slot_positions(const RowTask& task) const;
 };
 

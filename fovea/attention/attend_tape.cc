@@ -126,6 +126,9 @@ Tensor Attend::planned_on_tape(Layer& layer, size_t index, const Tensor& k, cons
       std::span(c_.batch.positions).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
   const tensor::FloatPages pages = tensor::float_pages(keys, values, positions);
   make_plan(layer, index, &pages);
+  for (int kv = 0; kv < layer.shape.n_kv_heads(); ++kv) {
+    FOVEA_CHECK(memory_.plans[index].added(kv).empty(), "attend: a page that a method has made has no gradient");
+  }
 
   AttentionPlan plan{.n_parts = 1,
                      .scale = layer.shape.scale,

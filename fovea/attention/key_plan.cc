@@ -1,6 +1,7 @@
 #include "fovea/attention/key_plan.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <utility>
 
@@ -26,6 +27,15 @@ constexpr size_t kWidest = 256;
 
 }  // namespace
 
+const int32_t* no_positions() {
+  static const std::array<int32_t, kPageKeys> kDead = [] {
+    std::array<int32_t, kPageKeys> positions;
+    positions.fill(kNoPosition);
+    return positions;
+  }();
+  return kDead.data();
+}
+
 uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& page) {
   uint32_t bits = 0;
   for (int slot = 0; slot < kPageKeys; ++slot)
@@ -42,6 +52,7 @@ void KeyPlan::begin(std::span<const int32_t> positions, int n_kv_heads, int grou
     Head& head = heads_[static_cast<size_t>(kv)];
     head.rules.assign(static_cast<size_t>(group), rule);
     head.touched = false;
+    head.added.clear();
     for (Tile& tile : head.tiles) tile.parts.clear(), tile.n_masks = tile.n_looked_through = 0;
   }
   cuts_.clear();
@@ -64,6 +75,18 @@ void KeyPlan::read_value(const KeyBlock& page, int slot, std::span<float> v) con
   float whole[kWidest];
   kernels::value_read(page.v, layout_.v_type, layout_.v_dim, slot, whole);
   std::copy_n(whole, v.size(), v.begin());
+}
+
+// Behind the end of the last segment, so that they share none of the sums of what is cached.
+int32_t KeyPlan::first_added(int kv_head) const {
+  const auto n = static_cast<int32_t>(heads_[static_cast<size_t>(kv_head)].pages.size());
+  return (n + kSegmentPages - 1) / kSegmentPages * kSegmentPages;
+}
+
+int32_t KeyPlan::add_page(int kv_head, const KeyBlock& page) {
+  std::vector<KeyBlock>& added = heads_[static_cast<size_t>(kv_head)].added;
+  added.push_back(page);
+  return first_added(kv_head) + static_cast<int32_t>(added.size()) - 1;
 }
 
 void KeyPlan::cut(int64_t row) {
@@ -231,7 +254,7 @@ void KeyPlan::narrow(int kv_head, int g, const KeyRule& rule) {
       }
       if (is_inside(mine, rule)) continue;
       for (Page& page : part.pages) {
-        const KeyBlock& keys = head.pages[static_cast<size_t>(page.index)];
+        const KeyBlock& keys = this->page(kv_head, page.index);
         for (int64_t i = 0; i < tile.n; ++i) {
           const uint32_t seen = seen_slots(rule, positions_[static_cast<size_t>(tile.first + i)], keys);
           if (seen != ~uint32_t{0} || page.bits) mask(tile, page)[static_cast<size_t>(g * tile.n + i)] &= seen;

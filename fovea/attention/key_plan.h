@@ -19,6 +19,10 @@ namespace fovea::attention {
 using kernels::KeyBlock;
 using kernels::KeyRule;
 
+// Keys are cut into segments of the page list whose partial results are joined in order: decode can
+// then use more threads than there are KV heads. Prefill makes the same cut, for the same bits.
+inline constexpr int32_t kSegmentPages = 32;
+
 class KeyPlan {
  public:
   static constexpr int64_t kTileQueries = 64;
@@ -26,7 +30,7 @@ class KeyPlan {
   static constexpr size_t kMasks = 32;
 
   struct Page {
-    int32_t index;             // of the head's pages
+    int32_t index;             // of the head's pages, or of one that a method added
     uint32_t* bits = nullptr;  // [group, n] bits of keys that a row may see; null: all. See mask().
   };
   struct Part {
@@ -68,6 +72,19 @@ class KeyPlan {
   // the rounding that attention sees. Not of a slot at kNoPosition.
   void read_key(const KeyBlock& page, int slot, std::span<float> k) const;
   void read_value(const KeyBlock& page, int slot, std::span<float> v) const;
+  const Layout& layout() const { return layout_; }
+
+  // A page that a method has made (OwnPage), beside those of the cache -> its index for the parts that read it. Its
+  // keys are as far as rules, masks and observers go at the positions it says, in any order. The caller keeps it until
+  // the call is over; heads may add theirs in parallel. There is no gradient through one.
+  int32_t add_page(int kv_head, const KeyBlock& page);
+  std::span<const KeyBlock> added(int kv_head) const { return heads_[static_cast<size_t>(kv_head)].added; }
+  int32_t first_added(int kv_head) const;  // their indices start here
+  const KeyBlock& page(int kv_head, int32_t index) const {
+    const Head& head = heads_[static_cast<size_t>(kv_head)];
+    const auto at = static_cast<size_t>(index);
+    return at < head.pages.size() ? head.pages[at] : head.added[at - static_cast<size_t>(first_added(kv_head))];
+  }
   // Narrows the rule of a query head. Where neither rule holds the other, masks say what both let through.
   void narrow(int kv_head, int g, const KeyRule& rule);
 
@@ -99,6 +116,7 @@ class KeyPlan {
  private:
   struct Head {
     std::span<const KeyBlock> pages;
+    std::vector<KeyBlock> added;
     std::vector<KeyRule> rules;
     std::vector<Tile> tiles;
     bool touched = false;
@@ -115,6 +133,8 @@ class KeyPlan {
   std::vector<int64_t> cuts_;
   std::vector<std::vector<int32_t>> turns_;
 };
+
+const int32_t* no_positions();  // of a page without keys: kernels::kPageKeys times kNoPosition
 
 // The keys of a page that a row at q_pos sees by a rule, as bits; dead slots see nothing.
 uint32_t seen_slots(const KeyRule& rule, int32_t q_pos, const KeyBlock& page);

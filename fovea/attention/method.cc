@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <tuple>
+#include <utility>
 
 #include "fovea/base/bytes.h"
 #include "fovea/base/nearest.h"
@@ -48,12 +50,17 @@ std::vector<std::string_view> stage_names(uint32_t stages) {
 }
 
 std::vector<Need> needs_of(const MethodInfo& info) {
+  const auto cut = [](std::string_view text, char at) {  // what stands before and behind
+    for (size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == at) return std::pair(text.substr(0, i), text.substr(i + 1));
+    }
+    return std::pair(text, std::string_view());
+  };
   std::vector<Need> out;
-  for (std::string_view rest = info.needs; !rest.empty();) {
-    const std::string_view word = rest.substr(0, rest.find(' '));
-    rest.remove_prefix(std::min(word.size() + 1, rest.size()));
-    const size_t colon = std::min(word.find(':'), word.size());
-    if (!word.empty()) out.push_back({word.substr(0, colon), word.substr(std::min(colon + 1, word.size()))});
+  for (auto [word, rest] = cut(info.needs, ' '); !word.empty(); std::tie(word, rest) = cut(rest, ' ')) {
+    const auto [column, when] = cut(word, ':');
+    const auto [knob, value] = cut(when, '=');
+    out.push_back({column, knob, value});
   }
   return out;
 }

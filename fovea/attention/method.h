@@ -35,7 +35,8 @@ struct MethodInfo {
   std::string_view title;  // as the paper calls it: "StreamingLLM"
   std::string_view paper;  // "arXiv:2309.17453, sec. 3.2"
   uint32_t stages = 0;     // Stage bits it may act on
-  // Space-separated columns of the head profile; "COLUMN:KNOB" is needed only where the knob is not at its default.
+  // Space-separated columns of the head profile; "COLUMN:KNOB" is needed only where the knob is not at its default,
+  // "COLUMN:KNOB=VALUE" only where it has that value.
   std::string_view needs = {};
   std::string_view summary;  // one line for the catalogue
   // Knobs as a spec has them ("value=1:heads=0"). With `neutral` it equals dense attention bit for bit
@@ -53,6 +54,7 @@ struct MethodInfo {
 std::vector<std::string_view> stage_names(uint32_t stages);  // "choose", "keep"
 struct Need {
   std::string_view column, knob;  // knob empty: always
+  std::string_view value = {};    // of the knob; empty: any but its default
 };
 std::vector<Need> needs_of(const MethodInfo& info);
 bool can_compose(const MethodInfo& a, const MethodInfo& b);
@@ -106,7 +108,8 @@ struct Inputs {
   std::vector<int32_t> positions;
 };
 
-// One row of one head: scores or pattern over the cached keys, in order of position.
+// One row of one head: scores or pattern over the cached keys, in order of position, then
+// over those that methods have added.
 struct RowView {
   const Call& call;
   int head;

@@ -31,19 +31,21 @@ std::optional<std::vector<bool>> heads_of(Method& method, const ModelShape& mode
   return std::nullopt;
 }
 
-bool at_default(Method& method, std::string_view knob) {
-  const auto value_in = [knob](Method& of) {
+bool is_needed(Method& method, const Need& need) {
+  const auto value_in = [&](Method& of) {
     const auto knobs = list_knobs(of);
-    const auto it = std::find_if(knobs.begin(), knobs.end(), [knob](const KnobInfo& k) { return k.name == knob; });
+    const auto it = std::find_if(knobs.begin(), knobs.end(), [&](const KnobInfo& k) { return k.name == need.knob; });
     return it == knobs.end() ? std::string() : it->value;
   };
-  return value_in(method) == value_in(*make_method(method.info().name));
+  if (need.knob.empty()) return true;
+  if (!need.value.empty()) return value_in(method) == need.value;
+  return value_in(method) != value_in(*make_method(method.info().name));
 }
 
 // The columns of the head profile that the method reads with these knobs.
 Status check_needs(Method& method, const ModelShape& model) {
   for (const Need& need : needs_of(method.info())) {
-    if (!need.knob.empty() && at_default(method, need.knob)) continue;
+    if (!is_needed(method, need)) continue;
     if (model.profile && model.profile->columns.contains(need.column)) continue;
     return make_error(ErrorCode::kUsage,
                       "{} needs the {} values of a head profile{}; make one with: fovea profile -m MODEL{}",

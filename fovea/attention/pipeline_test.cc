@@ -174,7 +174,7 @@ class Needing final : public Method {
                                     .title = "Needing",
                                     .paper = "none",
                                     .stages = kGate,
-                                    .needs = "entropy retrieval:deep",
+                                    .needs = "entropy retrieval:deep sinks:deep=4",
                                     .summary = "for tests"};
   const MethodInfo& info() const override { return kInfo; }
   void visit_knobs(KnobVisitor& knobs) override { knobs.add("deep", deep_, {.min = 0, .help = "reads retrieval"}); }
@@ -203,6 +203,7 @@ TEST(Pipeline, AMethodWhoseColumnWasNotMeasuredIsRefusedByName) {
   EXPECT_THAT(message("test-needing:deep=3"), missing("retrieval", " --again"));
   profile.columns["retrieval"] = {};
   EXPECT_EQ(message("test-needing:deep=3"), "accepted");
+  EXPECT_THAT(message("test-needing:deep=4"), missing("sinks", " --again"));
 }
 
 TEST(RegisterMethod, RefusesADoubleName) {

@@ -11,6 +11,7 @@
 #include "fovea/engine/lora.h"
 #include "fovea/probe/measures/needle_columns.h"
 #include "fovea/probe/measures/pattern_columns.h"
+#include "fovea/probe/measures/repeat_columns.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::probe {
@@ -113,6 +114,7 @@ Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> mod
   out.heads.n_kv_heads = model->shape().n_kv_heads;
   FOVEA_RETURN_IF_ERROR(measure_retrieval(*session, tokenizer, options, out));
   FOVEA_RETURN_IF_ERROR(measure_patterns(*session, tokenizer, haystacks[0].text, options.needle.seed + 2, out.heads));
+  FOVEA_RETURN_IF_ERROR(measure_repeats(*session, tokenizer, options.needle.seed + 3, out.heads));
   out.json = to_json(out, options, haystacks);
   return out;
 }

@@ -51,8 +51,8 @@ struct MeasuredProfile {
   std::vector<ProfileSample> samples;
   std::string json;  // the file
 };
-// The needle task for retrieval heads (needle_columns.h), then two short runs for the other columns
-// (pattern_columns.h).
+// The needle task for retrieval heads (needle_columns.h), then short runs for the other columns (pattern_columns.h,
+// repeat_columns.h).
 Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
                                         const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options);
 
