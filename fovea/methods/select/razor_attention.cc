@@ -8,7 +8,6 @@
 // columns razor_induction and razor_echo of the profile, which are measured on the attention that the model has.
 // Not done: the bound of distances for models with ALiBi.
 #include <algorithm>
-#include <climits>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -35,7 +34,8 @@ class RazorAttention final : public Method {
       .neutral = "ratio=1:protect=heads",
       .example = "ratio=4:buffer=8:sinks=2:protect=heads:heads=0.1",
       .more_examples = "ratio=4:buffer=8:sinks=2:protect=heads:compensation=off",
-      .excludes = "snapkv expected-attention h2o"};
+      .excludes = "snapkv expected-attention h2o",
+      .exceptions = "windows: a layer's own window leaves nothing to drop, sec. 4"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
@@ -77,10 +77,6 @@ class RazorAttention final : public Method {
         whole[i - 1] = whole[other], whole[other] = mine;
       }
     }
-    for (int layer = 0; layer < model.n_layers; ++layer) {  // a window of its own drops more
-      for (int kv = 0; kv < n_kv && model.site(layer).window != INT_MAX; ++kv)
-        whole[static_cast<size_t>(layer * n_kv + kv)] = true;
-    }
     protected_ = std::move(whole);
     return {};
   }
@@ -106,8 +102,7 @@ class RazorAttention final : public Method {
       const KeyPlan::Page page{plan.add_page(kv, head.page->block())};
       for (int t = 0; t < plan.n_tiles(); ++t) {
         KeyPlan::Tile& tile = plan.tile(kv, t);
-        const KeyRule rule{0, KeyRule().window, plan.rules(kv)[0].ahead};
-        KeyPlan::Part part{.pages = {page}, .rules = std::vector<KeyRule>(static_cast<size_t>(plan.group()), rule)};
+        KeyPlan::Part part{.pages = {page}, .rules = plan.rules(kv)};
         if (compensation_ == kOn) part.bias = static_cast<float>(std::log(static_cast<double>(head.n)));
         tile.parts.push_back(std::move(part));
       }
@@ -142,8 +137,8 @@ class RazorAttention final : public Method {
   struct Dropped final : SequenceState {
     struct Head {
       int64_t n = 0;
-      int32_t last = 0;                     // position of the latest
-      std::vector<double> k, v;             // sums
+      int32_t first = 0;         // position of the earliest, where the mean stands for rules: a layer's window hides it
+      std::vector<double> k, v;  // sums
       std::shared_ptr<const OwnPage> page;  // their means; null: to be made
     };
     std::vector<Head> heads;  // [n_layers, n_kv_heads]
@@ -175,7 +170,7 @@ class RazorAttention final : public Method {
     for (size_t d = 0; d < k.size(); ++d) k[d] = static_cast<float>(head.k[d] / n);
     for (size_t d = 0; d < v.size(); ++d) v[d] = static_cast<float>(head.v[d] / n);
     auto page = std::make_shared<OwnPage>(layout);
-    page->put(0, head.last, k, v);
+    page->put(0, head.first, k, v);
     return page;
   }
 
@@ -194,7 +189,8 @@ class RazorAttention final : public Method {
         kernels::value_read(page.v, shape.v_type, layer.v_dim, slot, v.data());
         for (size_t d = 0; d < k.size(); ++d) head.k[d] += static_cast<double>(k[d]);
         for (size_t d = 0; d < v.size(); ++d) head.v[d] += static_cast<double>(v[d]);
-        ++head.n, head.last = position, head.page = nullptr;
+        if (head.n++ == 0) head.first = position;
+        head.page = nullptr;
       }
     }
   }
