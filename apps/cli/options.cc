@@ -86,6 +86,7 @@ CommandLine CommandLine::add_command(const std::string& name, const std::string&
 }
 void CommandLine::set_version(const std::string& text) { app_->set_version_flag("--version", text); }
 void CommandLine::set_footer(const std::string& text) { app_->footer(text); }
+void CommandLine::extend_footer(const std::string& text) { app_->footer(app_->get_footer() + "\n\n" + text); }
 
 template <typename T>
 Option CommandLine::add_option(const std::string& names, T& variable, const std::string& help) {

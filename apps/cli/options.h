@@ -67,6 +67,7 @@ class CommandLine {
   CommandLine add_command(const std::string& name, const std::string& description);  // a part of this one
   void set_version(const std::string& text);                                         // for --version
   void set_footer(const std::string& text);                                          // below the help
+  void extend_footer(const std::string& text);  // below that, an empty line between
 
   // `names`: "-f,--file", or "TEXT" of what stands without a flag. T: std::string, int, uint64_t, float, or a vector
   // of the first two.

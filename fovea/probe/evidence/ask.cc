@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "fovea/engine/key_bytes.h"
 #include "fovea/probe/evidence/answer.h"
 
 namespace fovea::probe {
@@ -35,10 +36,8 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, engine::
   FOVEA_ASSIGN_OR_RETURN(out.answer, answer_with_evidence(session, sequence, prompt, evidence, options));
   out.evidence = evidence.spans(documents);
   out.prefill_seconds = seconds + out.answer.prompt_seconds;
-  const attention::ModelShape& shape = session.shape();
-  out.kv_bytes = session.cache().bytes(sequence);
-  out.kv_bytes_dense = session.cache().ideal_bytes(0, session.length(sequence)) *
-                       static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads);
+  const engine::KeyBytes bytes = engine::key_bytes(session, sequence);
+  out.kv_bytes = bytes.kept, out.kv_bytes_dense = bytes.dense;
   return out;
 }
 
@@ -59,9 +58,7 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, std::spa
   session.remove(sequence);
   if (!out) return out;
   out->n_stored = n_stored;
-  const attention::KeyCount& after = session.key_count();
-  if (after.dense > before.dense)
-    out->key_share = static_cast<double>(after.seen - before.seen) / static_cast<double>(after.dense - before.dense);
+  out->key_share = engine::key_share(session, before);
   return out;
 }
 
