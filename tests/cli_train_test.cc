@@ -322,6 +322,43 @@ TEST_F(CliTrain, GatesOfHeadsAreFitted) {
   EXPECT_THAT(warned, HasSubstr("has weights of head-gate, which are not used without --attention head-gate"));
 }
 
+// Of a quantised file, whose other weights stay as they lie; the file itself finds them in its profile.
+TEST_F(CliTrain, GatesOfDuoAttentionAreFittedAndGoIntoTheProfile) {
+  Json fit = config("duo");
+  fit["model"] = kTiny;
+  fit["attention"] = "duo-attention:mix=true:sink=1:recent=4";
+  fit["trainable"] = {"duo-attention.gate"};
+  fit["losses"] = {{{"name", "distill-final"}, {"teacher", kTiny}},
+                   {{"name", "l1"}, {"parameters", {"duo-attention.gate"}}, {"mean", true}, {"weight", 0.05}}};
+  fit["optimizer"] = {{"name", "adamw"}, {"lr", 0.3}, {"weight_decay", 0}};
+  fit["schedule"] = {{"name", "trapezoid"}};
+  json({"train", write(fit), "--json", "-q"});
+  EXPECT_NEAR(log("duo").front()["loss"].get<double>(), 0.05, 1e-6) << "gates of 1 change nothing";
+  const auto logits = [&](const std::string& of, const std::string& attention) {
+    const Ended ended = run({"logits", "-m", of, "--ids", file("ids.json", "[3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]"),
+                             "--attention", attention, "--numerics", "exact", "-o", path("l.npy")});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return read_file(path("l.npy")).value();
+  };
+  const std::string trained = path("duo/model.gguf"), few = "duo-attention:sink=1:recent=4";
+  EXPECT_THAT(fails(2, {"run", "-m", kTiny, "-n", "2", "--attention", few, "Hello"}), HasSubstr("no gates"));
+  Json profile = {{"version", 1}, {"model_sha256", sha256_of_file(kTiny).value()}, {"heads", Json::array()}};
+  for (int i = 0; i < 8; ++i) profile["heads"].push_back({{"layer", i / 4}, {"head", i % 4}, {"retrieval", 0.1 * i}});
+  fs::create_directories(path("store/profiles"));
+  const std::string kept = "store/profiles/" + profile["model_sha256"].get<std::string>() + ".json";
+  file(kept, profile.dump());
+  EXPECT_THAT(fails(65, {"profile", "-q", "-m", kTiny, "--gates", kTiny}), HasSubstr("duo-attention.gate"));
+  const Json with_gates = json({"profile", "-m", kTiny, "--gates", trained, "--json", "-q"});
+  EXPECT_EQ(with_gates["kv_heads"].size(), 4u);
+  for (const Json& head : with_gates["kv_heads"]) {
+    EXPECT_GE(head["duo_gate"].get<double>(), 0);
+    EXPECT_LT(head["duo_gate"].get<double>(), 1);
+  }
+  EXPECT_NEAR(with_gates["heads"][3]["retrieval"].get<double>(), 0.3, 1e-9);
+  EXPECT_EQ(logits(kTiny, few), logits(trained, few));
+  EXPECT_NE(logits(kTiny, few), logits(kTiny, "dense"));
+}
+
 TEST_F(CliTrain, WhatStandsBesideAModelIsLearntAndTaken) {
   Json c = config();
   c["model"] = kTiny;

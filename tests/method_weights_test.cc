@@ -34,6 +34,13 @@ TEST(MethodWeights, HaveTheGradientOfTheLoss) {
   model.expect_gradients_meet_finite_differences(16, &*pipeline);
 }
 
+TEST(MethodWeights, GatesBetweenTwoWaysOfAHeadHaveTheGradientOfTheLoss) {
+  models::TinyModel model("tiny-llama");
+  auto pipeline = Pipeline::parse("duo-attention:sink=1:recent=4:mix=true:start=0.6", model.shape());
+  ASSERT_TRUE(pipeline.has_value()) << pipeline.error().message;
+  model.expect_gradients_meet_finite_differences(24, &*pipeline);
+}
+
 TEST(MethodWeights, TrainWhileTheModelStaysWhatItIs) {
   models::TinyModel model("tiny-llama");
   auto pipeline = Pipeline::parse("test-temperature", model.shape());

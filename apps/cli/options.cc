@@ -127,7 +127,7 @@ void CommandLine::finish() {
     const auto& names = option->get_lnames();
     constexpr std::string_view kFiles[] = {"output",   "file",       "ids",  "profile",   "messages",
                                            "log-file", "importance", "html", "documents", "chat-template-file",
-                                           "against"};
+                                           "against",  "gates"};
     constexpr std::string_view kFileArguments[] = {"CONFIG", "FILE", "PATH", "OUT"};
     const bool is_file = std::any_of(std::begin(kFiles), std::end(kFiles),
                                      [&](auto file) { return !names.empty() && names[0] == file; }) ||

@@ -20,7 +20,9 @@
 #include "fovea/base/text_file.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
+#include "fovea/formats/source.h"
 #include "fovea/probe/measures/compare_profiles.h"
+#include "fovea/probe/measures/trained_columns.h"
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
@@ -32,7 +34,7 @@ struct Options {
   std::vector<std::string> files;
   int n_depths = 6;
   Seed seed;
-  std::string output, against, run;
+  std::string output, against, run, gates;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
 };
@@ -123,6 +125,7 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
     bar.set_label(fmt::format("hiding needles, {} found", accepted));
     bar.update(static_cast<uint64_t>(done));
   };
+  if (auto before = probe::find_profile(*model, profile.adapters.get())) profile.before = std::move(before->heads);
   FOVEA_ASSIGN_OR_RETURN(probe::MeasuredProfile measured, probe::measure_profile(model, *tokenizer, profile));
   bar.clear();
   FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(measured.heads.model_sha256));
@@ -141,6 +144,20 @@ Result<std::string> measure(const std::shared_ptr<const engine::Model>& model, c
   if (!kept) log_warning("the profile is not kept: {}", kept.error().message);
   if (kept && !common.quiet) tell("kept in {}", quote(path, 4096));
   return std::move(measured.json);
+}
+
+// Puts the gates of a trained copy of the model into the model's profile.
+Result<std::string> take_gates(const engine::Model& model, const Options& options, const Common& common) {
+  FOVEA_ASSIGN_OR_RETURN(const auto adapters, load_adapters(model, options.model));
+  FOVEA_ASSIGN_OR_RETURN(const probe::FoundProfile found, probe::find_profile(model, adapters.get()));
+  FOVEA_ASSIGN_OR_RETURN(const auto trained, formats::open_model(options.gates));
+  FOVEA_ASSIGN_OR_RETURN(std::string json, probe::with_trained_columns(found, *trained));
+  FOVEA_ASSIGN_OR_RETURN(const std::string path, probe::profile_cache_path(found.heads->model_sha256));
+  std::error_code ignored;  // write_file_atomic says why if the folder is not there
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+  FOVEA_RETURN_IF_ERROR(write_file_atomic(path, json));
+  if (!common.quiet) tell("kept in {}", quote(path, 4096));
+  return json;
 }
 
 // How far the profile agrees with the one in a file, of this model or of another of its architecture.
@@ -179,7 +196,9 @@ Status profile(const Options& options, const Common& common) {
   }
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   std::string json;
-  if (!options.again && !options.measures) {
+  if (!options.gates.empty()) {
+    FOVEA_ASSIGN_OR_RETURN(json, take_gates(*model, options, common));
+  } else if (!options.again && !options.measures) {
     FOVEA_ASSIGN_OR_RETURN(const auto adapters, load_adapters(*model, options.model));
     auto found = probe::find_profile(*model, adapters.get());
     if (!found && found.error().code != ErrorCode::kNotFound) return found.error();
@@ -234,6 +253,9 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
       sub.add_option("--file", options->files,
                      "a text to hide needles in, may be repeated; default: this machine's licences")
           .one_value_each_time()};
+  sub.add_option("--gates", options->gates,
+                 "put the gates of duo-attention that this trained copy of the model has into the model's profile")
+      .excludes(run);
   sub.add_flag("--again", options->again, "measure though this model file has been measured before").excludes(run);
   return [options, measuring, run, &common]() -> Status {
     for (const Option option : measuring) options->measures = options->measures || option.count() > 0;

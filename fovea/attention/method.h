@@ -131,6 +131,8 @@ class Method {
   // Weights of its own, once bound: tensors of the model's file under tensor_name(), else drawn as `init` says.
   // float32; trained and saved with the model's.
   virtual std::vector<tensor::Parameter> parameters() { return {}; }
+  // Called once they have the values of the model's file, or fresh ones if it has none: for what hangs on them.
+  virtual Status weights_bound(bool /*from_file*/) { return {}; }
 
   // inputs: q, k, v and the positions to rotate by.
   virtual bool edits_inputs(int /*layer*/) const { return false; }

@@ -39,6 +39,9 @@ Status bind_method_weights(const formats::ModelSource& source, const attention::
                           method->info().name, tensor.name);
       }
     }
+    if (known.empty()) continue;
+    if (const Status bound = method->weights_bound(n_found > 0); !bound)
+      return make_error(bound.error().code, "{}: {}", method->info().name, bound.error().message);
   }
   return {};
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct Parameter {
   // Where folders may hold it under another name instead, packed in another way: read if hf_name is not there.
   std::string hf_packed_name = {};
   Stored hf_packed = {};
+  bool fixed = false;  // read from files, never trained: what it does has no gradient
+  // What training keeps its values within: they are put back after every step.
+  float least = -std::numeric_limits<float>::infinity(), most = std::numeric_limits<float>::infinity();
 };
 
 }  // namespace fovea::tensor

@@ -1,7 +1,5 @@
 #include "fovea/train/lm_step.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <set>
 
@@ -19,8 +17,7 @@ LmStep::LmStep(const TrainedModel& model, std::vector<std::unique_ptr<Loss>> los
     for (const int layer : loss->layers()) layers.insert(layer);
   }
   for (const int layer : layers)
-    (void)hooks_.attach(fmt::format("blocks.{}.hook_resid_post", layer),
-                        [this, layer](const std::string&, Tensor& x) { hidden_[layer] = x; });
+    (void)hooks_.attach(Loss::hook_of(layer), [this, layer](const std::string&, Tensor& x) { hidden_[layer] = x; });
 }
 
 Trainer::Outcome LmStep::step(Trainer& trainer, const std::vector<MicroBatch>& batches,

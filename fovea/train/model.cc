@@ -200,7 +200,8 @@ Status TrainedModel::choose(Settings& config) {
 
 Status TrainedModel::train_values(const std::vector<std::string>& globs, const std::string& what) {
   std::vector<std::pair<std::string, std::string>> names;
-  const auto all = table();
+  std::vector<Parameter> all = table();
+  std::erase_if(all, [](const Parameter& p) { return p.fixed; });
   for (const Parameter& p : all) names.emplace_back(p.name, p.hf_name);
   FOVEA_RETURN_IF_ERROR(check_globs(globs, names, what));
   for (const Parameter& p : all) {
@@ -212,7 +213,12 @@ Status TrainedModel::train_values(const std::vector<std::string>& globs, const s
                         what, p.name, kernels::dtype_info(p.target->view.dtype).name);
     const Tensor value = p.target->value.defined() ? p.target->value : tensor::weight_values(*p.target);
     *p.target = Weight::from(p.name, value);
-    params_.push_back({.name = p.name, .hf_name = p.hf_name, .value = value, .table = is_table(p.name)});
+    params_.push_back({.name = p.name,
+                       .hf_name = p.hf_name,
+                       .value = value,
+                       .table = is_table(p.name),
+                       .least = p.least,
+                       .most = p.most});
   }
   if (params_.empty()) return make_error(ErrorCode::kUsage, "{}: no parameter is left to train", what);
   return {};

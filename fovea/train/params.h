@@ -1,6 +1,7 @@
 // What is trained: float32 tensors under the names of the model's files.
 #pragma once
 
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct Param {
   tensor::Tensor value;
   // Tables that are looked up and the unembedding: what works on the directions of a matrix leaves them out.
   bool table = false;
+  // Its values stay within: those beyond after a step become the nearest.
+  float least = -std::numeric_limits<float>::infinity(), most = std::numeric_limits<float>::infinity();
   bool matrix() const { return value.shape().rank() == 2 && value.dim(0) > 1; }
 };
 

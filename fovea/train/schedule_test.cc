@@ -53,6 +53,24 @@ TEST(Schedule, OneCycleGoesUpOnceAndDown) {
   EXPECT_LT(s->factor(10), s->factor(20));
 }
 
+TEST(Schedule, TrapezoidRisesStaysAndFalls) {
+  const auto s = make(R"({"name": "trapezoid"})", 100);
+  EXPECT_DOUBLE_EQ(s->factor(0), 0.1);
+  EXPECT_DOUBLE_EQ(s->factor(10), 0.55);
+  for (const int64_t step : {20, 50, 80}) EXPECT_DOUBLE_EQ(s->factor(step), 1);
+  EXPECT_DOUBLE_EQ(s->factor(90), 0.55);
+  EXPECT_NEAR(s->factor(99), 0.145, 1e-12);
+  const auto cliff = make(R"({"name": "trapezoid", "from": 0.5, "up": 0, "down": 1})", 10);
+  EXPECT_DOUBLE_EQ(cliff->factor(0), 1);
+  EXPECT_DOUBLE_EQ(cliff->factor(5), 0.75);
+}
+
+TEST(Schedule, TrapezoidOfMoreThanTheRunIsRefused) {
+  Settings s(nlohmann::ordered_json::parse(R"({"name": "trapezoid", "up": 0.7, "down": 0.5})"), "f.json");
+  (void)make_part<Schedule>(s, "name", s.text("name", ""), {.steps = 10});
+  EXPECT_THAT(s.finish().error().message, HasSubstr("down and up are more than the run"));
+}
+
 // torch.optim.lr_scheduler.OneCycleLR(lr 1, total_steps 3 and 1, pct_start 0.1 and 0.3, div_factor 10, final_div_factor
 // 100).
 TEST(Schedule, OneCycleOfFewStepsIsPastItsPeak) {

@@ -9,6 +9,20 @@ namespace fovea::train {
 
 using tensor::Tensor;
 
+namespace {
+
+void keep_within(const Param& param) {
+  if (std::isinf(param.least) && std::isinf(param.most)) return;
+  Tensor value = param.value;
+  for (int64_t i = 0; i < value.elements(); ++i) {
+    // Not clamp(): what is no number must stay one that the trainer finds.
+    if (value.data()[i] < param.least) value.data()[i] = param.least;
+    if (value.data()[i] > param.most) value.data()[i] = param.most;
+  }
+}
+
+}  // namespace
+
 Trainer::Trainer(std::vector<Param> params, std::unique_ptr<Optimizer> optimizer, std::unique_ptr<Schedule> schedule,
                  const TrainerOptions& options)
     : params_(std::move(params)), optimizer_(std::move(optimizer)), schedule_(std::move(schedule)), options_(options) {
@@ -62,6 +76,7 @@ Trainer::Outcome Trainer::step(int n_shares, const std::function<Tensor(int)>& s
   for (size_t i = 0; i < params_.size(); ++i) {
     optimizer_->update(params_[i], tape.grad(params_[i].value), slots_[i],
                        {.number = done_, .factor = factor, .scale = scale});
+    keep_within(params_[i]);
     if (average_.empty()) continue;
     const auto keep = static_cast<float>(options_.ema), add = static_cast<float>(1 - options_.ema);
     float* to = average_[i].data();

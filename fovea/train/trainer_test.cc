@@ -81,6 +81,15 @@ TEST(Trainer, KeepsAnAverageThatTakesTheWeightsPlaceForAWhile) {
   EXPECT_FLOAT_EQ(w.value.data()[0], 0.5f);
 }
 
+TEST(Trainer, KeepsValuesWithinTheirBounds) {
+  Param w = param("w", {0.9f, 0.1f, 0.5f}), free = param("free", {0.9f});
+  w.least = 0, w.most = 1;
+  Trainer trainer = make({w, free}, {}, R"({"name": "sgd", "lr": 1})");
+  trainer.step(1, [&](int) { return tensor::add(loss_of(w.value, {3, -3, 0.75f}), loss_of(free.value, {3})); });
+  EXPECT_THAT(w.value.values(), ::testing::ElementsAre(1.0f, 0.0f, 0.75f));
+  EXPECT_THAT(free.value.values(), ::testing::ElementsAre(3.0f));
+}
+
 TEST(Trainer, ChangesNothingWhereANumberIsBad) {
   Param good = param("good", {1}), bad = param("bad", {-1});
   Trainer trainer = make({good, bad}, {}, R"({"name": "adamw"})");

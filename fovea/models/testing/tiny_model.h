@@ -118,7 +118,7 @@ class TinyModel {
       table.insert(table.end(), own.begin(), own.end());
     }
     for (const tensor::Parameter& spec : table) {
-      if (!spec.target->defined()) continue;
+      if (!spec.target->defined() || spec.fixed) continue;
       parameters.emplace_back(spec.name, tensor::weight_values(*spec.target));
       *spec.target = tensor::Weight::from(spec.name, parameters.back().second);
     }

@@ -17,6 +17,7 @@ namespace fovea::probe {
 struct ColumnInfo {
   attention::Granularity of;
   std::string_view help;  // one line
+  bool trained = false;   // not measured: with_trained_columns() (trained_columns.h)
 };
 using Columns = std::map<std::string, ColumnInfo, std::less<>>;
 inline Columns& column_registry() {  // read it by profile_columns() (profile.h), which links every measure

@@ -32,7 +32,7 @@ std::string dumped(const Json& json) {  // names of files need not be UTF-8
 std::string section(const char* key, Granularity of, const HeadProfile& profile) {
   Json unknown = Json::object();
   for (const auto& [name, info] : profile_columns()) {
-    if (info.of == of) unknown[name] = nullptr;
+    if (info.of == of && !info.trained) unknown[name] = nullptr;
   }
   if (unknown.empty() && of != Granularity::kHead) return "";
   const size_t n = profile.size(of);
@@ -45,7 +45,7 @@ std::string section(const char* key, Granularity of, const HeadProfile& profile)
     if (of == Granularity::kKvHead) row["kv_head"] = i % each;
     row.update(unknown);
     for (const auto& [name, column] : profile.columns) {
-      if (column.of == of) row[name] = rounded(column.values[i]);
+      if (column.of == of) row[name] = column.values[i];
     }
     out += dumped(row) + (i + 1 < n ? ",\n" : "");
   }
@@ -54,7 +54,12 @@ std::string section(const char* key, Granularity of, const HeadProfile& profile)
 
 std::string to_json(const MeasuredProfile& profile, const ProfileOptions& options,
                     const std::vector<engine::Document>& haystacks) {
-  const HeadProfile& heads = profile.heads;
+  HeadProfile heads = profile.heads;
+  for (auto& [name, column] : heads.columns) {
+    const auto info = profile_columns().find(name);
+    if (info != profile_columns().end() && info->second.trained) continue;
+    for (double& value : column.values) value = rounded(value);
+  }
   Json names = Json::array();
   for (const engine::Document& text : haystacks) names.push_back(text.name);
   int64_t accepted = 0;
@@ -74,12 +79,7 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
                     {"numerics", options.numerics == kernels::Numerics::kExact ? "exact" : "fast"},
                     {"engine", "fovea " + options.engine_version},
                     {"command", options.command}};
-  return fmt::format(
-      "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"n_kv_heads\": "
-      "{},\n\"measured\": {}{}{}{}{}\n}}\n",
-      dumped(heads.model_sha256), heads.n_layers, heads.n_heads, heads.n_kv_heads, dumped(how),
-      section("heads", Granularity::kHead, heads), section("kv_heads", Granularity::kKvHead, heads),
-      section("layers", Granularity::kLayer, heads), section("model", Granularity::kModel, heads));
+  return profile_json(heads, how);
 }
 
 Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model,
@@ -115,11 +115,24 @@ Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> mod
   FOVEA_RETURN_IF_ERROR(measure_retrieval(*session, tokenizer, options, out));
   FOVEA_RETURN_IF_ERROR(measure_patterns(*session, tokenizer, haystacks[0].text, options.needle.seed + 2, out.heads));
   FOVEA_RETURN_IF_ERROR(measure_repeats(*session, tokenizer, options.needle.seed + 3, out.heads));
+  for (const auto& [name, column] : profile_columns()) {
+    const auto* kept = column.trained && options.before ? options.before->find(name, column.of) : nullptr;
+    if (kept) set_column(out.heads, name, *kept);
+  }
   out.json = to_json(out, options, haystacks);
   return out;
 }
 
 const Columns& profile_columns() { return column_registry(); }
+
+std::string profile_json(const HeadProfile& heads, const Json& measured) {
+  return fmt::format(
+      "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"n_kv_heads\": "
+      "{},\n\"measured\": {}{}{}{}{}\n}}\n",
+      dumped(heads.model_sha256), heads.n_layers, heads.n_heads, heads.n_kv_heads, dumped(measured),
+      section("heads", Granularity::kHead, heads), section("kv_heads", Granularity::kKvHead, heads),
+      section("layers", Granularity::kLayer, heads), section("model", Granularity::kModel, heads));
+}
 
 Result<std::string> profile_cache_path(std::string_view model_sha256) {
   FOVEA_ASSIGN_OR_RETURN(const std::string dir, store::models_dir());

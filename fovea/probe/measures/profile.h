@@ -28,7 +28,8 @@ struct ProfileOptions {
   std::string engine_version, command;  // written into the profile
   std::function<void(int64_t done, int64_t total, int64_t accepted)> progress;
   const std::atomic<bool>* cancel = nullptr;
-  std::shared_ptr<const tensor::Adapters> adapters = nullptr;  // of the model: what is measured is another one
+  std::shared_ptr<const tensor::Adapters> adapters = nullptr;      // of the model: what is measured is another one
+  std::shared_ptr<const attention::HeadProfile> before = nullptr;  // whose trained columns stay
 };
 
 // What one prompt of the needle task showed.
@@ -55,6 +56,9 @@ struct MeasuredProfile {
 // repeat_columns.h).
 Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> model,
                                         const tokenizers::Tokenizer& tokenizer, const ProfileOptions& options);
+
+// The text of a profile's file. `measured`: how, an object.
+std::string profile_json(const attention::HeadProfile& heads, const nlohmann::ordered_json& measured);
 
 // Where the profile of a model is cached: in the folder `profiles` of the model store.
 Result<std::string> profile_cache_path(std::string_view model_sha256);

@@ -1,6 +1,8 @@
 // distill: the divergence of the model's words from a teacher's, KL(teacher || model) of both at a temperature, times
 // its square. Hinton et al., arXiv:1503.02531.
 // distill-hidden: the mean squared distance of the residual streams behind "layers" from the teacher's.
+// distill-final: that of what the unembedding reads, of the tokens behind which something is wanted: with the model
+// itself as teacher, what a method changes in the end. Xiao et al., arXiv:2410.10819, eq. 2.
 #include <fmt/format.h>
 
 #include "fovea/tensor/exec.h"
@@ -41,7 +43,7 @@ class Teacher {
     const tensor::ExecScope scope(exec);
     attention::Hooks hooks(model_->hooks());
     for (const int layer : layers)
-      (void)hooks.attach(fmt::format("blocks.{}.hook_resid_post", layer),
+      (void)hooks.attach(Loss::hook_of(layer),
                          [hidden, layer](const std::string&, Tensor& x) { (*hidden)[layer] = x; });
     return model_->forward(batch, hooks, {});
   }
@@ -108,6 +110,28 @@ class DistillHidden final : public Loss {
   int64_t width_ = 1;
 };
 FOVEA_TRAIN_PART(Loss, "distill-hidden", DistillHidden);
+
+class DistillFinal final : public Loss {
+ public:
+  DistillFinal(Settings& settings, const Context& context) : Loss(settings), teacher_(settings, *context.model) {
+    if (!teacher_) return;
+    width_ = context.model->config().shape.d_model;
+    if (const int theirs = teacher_.model().config().shape.d_model; theirs != width_)
+      settings.wrong("teacher", fmt::format("is {} wide, and the model {}", theirs, width_));
+  }
+  std::vector<int> layers() const override { return {kFinal}; }
+  int64_t count(const MicroBatch& batch) const override { return std::ssize(batch.targets) * width_; }
+  Tensor sum(const View& view) const override {
+    std::map<int, Tensor> theirs;
+    (void)teacher_.logits(view.batch, layers(), &theirs);
+    return tensor::squared_error(view.hidden.at(kFinal), theirs.at(kFinal));
+  }
+
+ private:
+  Teacher teacher_;
+  int64_t width_ = 1;
+};
+FOVEA_TRAIN_PART(Loss, "distill-final", DistillFinal);
 
 }  // namespace
 }  // namespace fovea::train

@@ -23,11 +23,16 @@ class Loss {
   struct View {
     const MicroBatch& batch;
     const tensor::Tensor& logits;                 // of batch.batch.logit_rows
-    const std::map<int, tensor::Tensor>& hidden;  // [rows, d_model] behind the layers that it asked for
+    const std::map<int, tensor::Tensor>& hidden;  // of the layers that it asked for: hook_of()
   };
   virtual ~Loss() = default;
   double weight() const { return weight_; }
   virtual std::vector<int> layers() const { return {}; }
+  static constexpr int kFinal = -1;  // among layers: what the unembedding reads
+  // What is seen of a layer: the residual stream behind it, [rows, d_model], of kFinal [logit rows, d_model].
+  static std::string hook_of(int layer) {
+    return layer == kFinal ? "unembed.hook_in" : "blocks." + std::to_string(layer) + ".hook_resid_post";
+  }
   // What the mean is over; 0: nothing. One that looks at parameters alone is 1 of the whole step.
   virtual int64_t count(const MicroBatch& batch) const = 0;
   virtual bool of_parameters() const { return false; }

@@ -106,6 +106,66 @@ TEST_F(ConfigLoss, RegularisersLeaveOutWhatAGlobTakesAway) {
   EXPECT_THAT(error_, HasSubstr("leaves no parameter"));
 }
 
+TEST_F(ConfigLoss, AMeanOfARegulariserIsOverAllElements) {
+  const MicroBatch batch({{{1}, {2}}});
+  const auto of = [&](bool mean) {
+    const auto loss = make({{"name", "l1"}, {"parameters", {"blk.*.attn_norm.weight"}}, {"mean", mean}});
+    return loss->sum({.batch = batch, .logits = {}, .hidden = {}}).data()[0];
+  };
+  EXPECT_FLOAT_EQ(of(false), 32);
+  EXPECT_FLOAT_EQ(of(true), 1);
+}
+
+// With the model itself as teacher: nothing, and with a method the distance that it makes in what is unembedded.
+TEST_F(ConfigLoss, DistillFinalIsTheDistanceOfWhatIsUnembedded) {
+  const std::string tiny = source_dir() + "/tests/data/tiny-llama.gguf";
+  const auto open = [&](const char* attention) {
+    settings_.emplace(Json{{"model", tiny}, {"attention", attention}, {"trainable", {"*norm.weight"}}}, "f.json");
+    auto opened = TrainedModel::open(*settings_, 40);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    model_ = std::move(*opened);
+  };
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 40; ++i) ids.push_back(5 + i * i % 60);
+  Sample sample = Sample::next_token(ids);
+  std::fill_n(sample.targets.begin(), 30, kNoTarget);
+  const MicroBatch batch({sample});
+  ASSERT_EQ(batch.targets.size(), 9u);
+  const auto final_of = [&](const TrainedModel& model) {
+    attention::Hooks hooks(model.hooks());
+    std::map<int, Tensor> seen;
+    EXPECT_TRUE(
+        hooks
+            .attach(Loss::hook_of(Loss::kFinal),
+                    [&](const std::string&, Tensor& x) { seen[Loss::kFinal] = Tensor::from(x.shape(), x.values()); })
+            .has_value());
+    tensor::Tape tape;
+    tensor::Exec exec{.numerics = tensor::Numerics::kExact, .tape = &tape};
+    const tensor::ExecScope scope(exec);
+    (void)model.forward(batch, hooks, {});
+    return seen;
+  };
+  std::map<int, Tensor> dense;
+  for (const char* attention :
+       {"dense", "duo-attention:mix=true", "duo-attention:mix=true:sink=1:recent=4:start=0.5"}) {
+    open(attention);
+    const auto loss = make({{"name", "distill-final"}, {"teacher", tiny}});
+    ASSERT_NE(loss, nullptr) << error_;
+    ASSERT_EQ(error_, "");
+    const auto hidden = final_of(*model_);
+    const Tensor& mine = hidden.at(Loss::kFinal);
+    EXPECT_EQ(mine.dim(0), 9);
+    EXPECT_EQ(loss->count(batch), mine.elements());
+    if (dense.empty()) dense = hidden;
+    double twin = 0;
+    for (int64_t i = 0; i < mine.elements(); ++i)
+      twin += std::pow(double{mine.data()[i]} - dense.at(Loss::kFinal).data()[i], 2);
+    const float found = loss->sum({.batch = batch, .logits = {}, .hidden = hidden}).data()[0];
+    EXPECT_NEAR(found, twin, 1e-5 * twin);
+    EXPECT_EQ(found > 0, std::string(attention).ends_with("0.5")) << attention << " " << found;
+  }
+}
+
 TEST_F(ConfigLoss, L0IsTheShareThatStays) {
   (void)make({{"name", "l0"}});
   EXPECT_THAT(error_, HasSubstr("name is l0, and no masks are trained"));
@@ -143,6 +203,8 @@ TEST_F(ConfigLoss, RefusesATeacherOfOtherWords) {
   EXPECT_THAT(error_, HasSubstr("and the model one of 5"));
   (void)make({{"name", "distill"}, {"teacher", source_dir() + "/tests/data/encoders/bert"}});
   EXPECT_THAT(error_, HasSubstr("an encoder gives no logits to learn from"));
+  (void)make({{"name", "distill-final"}});
+  EXPECT_THAT(error_, HasSubstr("teacher"));
   (void)make({{"name", "distil"}});
   EXPECT_THAT(error_, HasSubstr("did you mean distill?"));
 }

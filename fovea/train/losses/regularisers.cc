@@ -1,4 +1,5 @@
-// l1, l2: the sum of absolute values, of squares, of the parameters that fit one of the globs of "parameters".
+// l1, l2: the sum of absolute values, of squares, of the parameters that fit one of the globs of "parameters"; with
+// "mean" the mean over all their elements.
 #include <fmt/format.h>
 
 #include "fovea/tensor/ops/ops.h"
@@ -12,6 +13,7 @@ using tensor::Tensor;
 class Regulariser : public Loss {
  public:
   Regulariser(Settings& settings, const Context& context) : Loss(settings) {
+    const bool mean = settings.flag("mean", false);
     const std::vector<std::string> globs = settings.texts("parameters", {"*"});
     std::vector<std::pair<std::string, std::string>> names;
     for (const Param& param : context.model->params()) names.emplace_back(param.name, param.hf_name);
@@ -21,13 +23,16 @@ class Regulariser : public Loss {
       if (globs_choose(globs, param.name, param.hf_name)) values_.push_back(param.value);
     }
     if (settings.good() && values_.empty()) settings.wrong("parameters", "leaves no parameter");
+    int64_t n = 0;
+    for (const Tensor& value : values_) n += value.elements();
+    if (mean && n > 0) factor_ = static_cast<float>(1.0 / static_cast<double>(n));
   }
   bool of_parameters() const override { return true; }
   int64_t count(const MicroBatch&) const override { return 0; }
   Tensor sum(const View&) const override {
     Tensor all;
     for (const Tensor& value : values_) all = all.defined() ? tensor::add(all, of(value)) : of(value);
-    return all;
+    return factor_ == 1 ? all : tensor::affine(all, factor_);
   }
 
  protected:
@@ -35,6 +40,7 @@ class Regulariser : public Loss {
 
  private:
   std::vector<Tensor> values_;
+  float factor_ = 1;
 };
 
 class L1 final : public Regulariser {
