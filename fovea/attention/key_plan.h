@@ -61,6 +61,7 @@ class KeyPlan {
     int k_dim = 0, v_dim = 0;  // multiples of 8
   };
   void set_layout(const Layout& layout) { layout_ = layout; }
+  const Layout& layout() const { return layout_; }
   void set_pages(int kv_head, std::span<const KeyBlock> pages) { heads_[static_cast<size_t>(kv_head)].pages = pages; }
 
   int n_kv_heads() const { return n_heads_; }
