@@ -73,7 +73,6 @@ class KeyPlan {
   // the rounding that attention sees. Not of a slot at kNoPosition.
   void read_key(const KeyBlock& page, int slot, std::span<float> k) const;
   void read_value(const KeyBlock& page, int slot, std::span<float> v) const;
-  const Layout& layout() const { return layout_; }
 
   // A page that a method has made (OwnPage), beside those of the cache -> its index for the parts that read it. Its
   // keys are as far as rules, masks and observers go at the positions it says, in any order. The caller keeps it until
