@@ -19,7 +19,7 @@ class Eval : public Cli {
 };
 
 TEST_F(Eval, GivesTheKeysThatScriptsRelyOn) {
-  const Json result = json(command("niah", {"--length", "440", "--samples", "2", "-s", "3", "--json"}));
+  const Json result = json(command("niah", {"--length", "440", "--samples", "2", "-s", "3", "--json", "--prompts"}));
   for (const char* key : {"task", "length", "samples", "score", "score_interval", "per_sample", "attention", "seed",
                           "cost", "questions", "haystack", "model"})
     EXPECT_TRUE(result.contains(key)) << key;
@@ -33,6 +33,8 @@ TEST_F(Eval, GivesTheKeysThatScriptsRelyOn) {
     for (const char* key : {"answer", "expected", "asked", "score", "depth", "length", "seconds"})
       EXPECT_TRUE(row.contains(key)) << key;
     EXPECT_EQ(row["length"], 440);
+    EXPECT_THAT(row["prompt"].get<std::string>(),
+                AllOf(HasSubstr(row["expected"][0].get<std::string>()), HasSubstr(row["asked"].get<std::string>())));
   }
   EXPECT_EQ(result["per_sample"][0]["depth"], 0);
   EXPECT_EQ(result["per_sample"][1]["depth"], 1);

@@ -29,7 +29,7 @@ struct Options {
   int length = 1024, samples = 10;
   Seed seed;
   std::vector<std::string> haystacks;
-  bool paired = false;
+  bool paired = false, prompts = false;
 };
 
 struct Haystacks {
@@ -182,6 +182,14 @@ Status eval(const Options& options, const Common& common) {
   FOVEA_RETURN_IF_ERROR(printed);
   if (!common.json) return print(summary(*task, *result, options.length, seconds));
   setting.update(result_json(*result, samples));
+  for (json& row : setting["per_sample"]) {
+    if (!options.prompts) break;
+    const tasks::Sample& sample = samples[row["sample"].get<size_t>()];
+    std::vector<int32_t> ids = sample.context;
+    const auto& asked = sample.questions[row["question"].get<size_t>()].tokens;
+    ids.insert(ids.end(), asked.begin(), asked.end());
+    FOVEA_ASSIGN_OR_RETURN(row["prompt"], tokenizer->decode(ids, /*special=*/true));
+  }
   setting.update({{"task", task->info().name},
                   {"length", options.length},
                   {"samples", options.samples},
@@ -217,6 +225,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
       .one_value_each_time()
       .show_default("debian");
   sub.add_flag("--paired", options->paired, "run dense attention on the same samples, and give the difference");
+  sub.add_flag("--prompts", options->prompts, "with --json: what the model read, as text, in per_sample[].prompt");
   std::string list = "Tasks:\n";
   for (const auto& [name, task] : tasks::all_tasks())
     list += fmt::format("  {:14} {} ({})\n", name, task->info().summary, task->info().source);

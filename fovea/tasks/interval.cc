@@ -28,7 +28,8 @@ Interval wilson_interval(int64_t n_right, int64_t n) {
   const double p = static_cast<double>(n_right) / count, z2 = kZ * kZ;
   const double middle = p + z2 / (2 * count), half = kZ * std::sqrt(p * (1 - p) / count + z2 / (4 * count * count));
   const double scale = 1 + z2 / count;
-  return {std::max(0.0, (middle - half) / scale), std::min(1.0, (middle + half) / scale)};
+  // At 0 and n one end is where it must be but for rounding.
+  return {n_right == 0 ? 0 : (middle - half) / scale, n_right == n ? 1 : (middle + half) / scale};
 }
 
 Interval bootstrap_interval(std::span<const double> values, uint64_t seed) {

@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "fovea/base/interrupt.h"
-#include "fovea/engine/testing/models.h"
+#include "fovea/engine/testing/golden.h"
 
 namespace fovea::tasks {
 namespace prompt_test {
@@ -81,7 +81,7 @@ TEST_P(EveryTask, HidesWhatIsAskedForAtItsDepth) {
   SampleOptions fixed = options(4000, 3);
   fixed.depth = 0.25;
   for (const Sample& sample : make(fixed)) {
-    if (sample.questions[0].depth) EXPECT_NEAR(*sample.questions[0].depth, 0.25, 0.06);
+    EXPECT_NEAR(sample.questions[0].depth.value_or(0.25), 0.25, 0.06);
   }
 }
 
@@ -116,10 +116,10 @@ TEST_P(EveryTask, DrawsTheSameFromASeedAndOthersFromAnother) {
 }
 
 TEST_P(EveryTask, RefusesALengthThatDoesNotHoldItAndStopsWhenAsked) {
-  const auto refused = make_samples(*task_, model_->source(), *tokenizer_, options(16, 1));
+  const auto refused = make_samples(*task_, model_->source(), *tokenizer_, options(12, 1));
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kUsage);
-  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("16 tokens"), HasSubstr("--length")));
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("12 tokens"), HasSubstr("--length")));
   interrupt_flag() = true;
   const auto stopped = make_samples(*task_, model_->source(), *tokenizer_, options(3000, 1));
   interrupt_flag() = false;
@@ -133,7 +133,7 @@ std::vector<std::string> names() {
   return out;
 }
 INSTANTIATE_TEST_SUITE_P(Tasks, EveryTask, ::testing::ValuesIn(names()),
-                         [](const auto& info) { return engine::test_name(info.param); });
+                         [](const auto& task) { return engine::test_name(task.param); });
 
 class Counted : public EveryTask {};
 TEST_P(Counted, AsksForTheWordsThatComeMost) {

@@ -34,7 +34,7 @@ class CommonWords final : public Task {
     out.before =
         "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that "
         "appear most often.\n";
-    out.next = [&draw, words, shares = std::make_shared<Shares>(weights), n = 0]() mutable {
+    out.next = [&draw, words, shares = std::make_shared<Shares>(weights, draw.rng), n = 0]() mutable {
       ++n;
       return fmt::format("{}{}. {}", n == 1 ? "" : " ", n, words[shares->next(draw.rng)]);
     };

@@ -43,7 +43,7 @@ class FrequentWords final : public Task {
          "frequently appeared words in the above coded text?",
          "According to the coded text above, the three most frequently appeared words are:",
          {words.begin() + 1, words.begin() + 1 + kAsked}});
-    out.next = [&draw, words, shares = std::make_shared<Shares>(weights)] {
+    out.next = [&draw, words, shares = std::make_shared<Shares>(weights, draw.rng)] {
       return " " + words[shares->next(draw.rng)];
     };
     return out;

@@ -1,6 +1,7 @@
-// Draws items such that, however many were drawn, each came as often as its share says, to one or two.
+// Draws items such that, however many were drawn, each came as often as its share says, to about one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <utility>
@@ -10,30 +11,25 @@
 
 namespace fovea::tasks {
 
+// An item of share w is due once in each stretch of 1 / w draws, anywhere in it.
 class Shares {
  public:
-  explicit Shares(std::vector<double> weights) : weights_(std::move(weights)), counts_(weights_.size()) {
-    const double sum = std::accumulate(weights_.begin(), weights_.end(), 0.0);
-    for (double& w : weights_) w /= sum;
+  Shares(std::vector<double> weights, Rng& rng) : shares_(std::move(weights)), counts_(shares_.size()) {
+    const double sum = std::accumulate(shares_.begin(), shares_.end(), 0.0);
+    for (double& share : shares_) share /= sum;
+    for (const double share : shares_) due_.push_back(rng.uniform() / share);
   }
-  // One of those that have come less often than their share of the draws with this one; there is one always.
   size_t next(Rng& rng) {
-    ++n_;
-    behind_.clear();
-    for (size_t i = 0; i < weights_.size(); ++i) {
-      if (static_cast<double>(counts_[i]) < weights_[i] * static_cast<double>(n_)) behind_.push_back(i);
-    }
-    const size_t drawn = behind_[rng.below(behind_.size())];
-    ++counts_[drawn];
-    return drawn;
+    const auto first = static_cast<size_t>(std::min_element(due_.begin(), due_.end()) - due_.begin());
+    ++counts_[first];
+    due_[first] = (static_cast<double>(counts_[first]) + rng.uniform()) / shares_[first];
+    return first;
   }
-  int64_t count(size_t item) const { return counts_[item]; }
 
  private:
-  std::vector<double> weights_;
+  std::vector<double> shares_;
   std::vector<int64_t> counts_;
-  std::vector<size_t> behind_;
-  int64_t n_ = 0;
+  std::vector<double> due_;
 };
 
 }  // namespace fovea::tasks

@@ -36,8 +36,8 @@ class VariableTracking final : public Task {
                                      names.begin() + static_cast<ptrdiff_t>((c + 1) * (kHops + 1)));
       for (size_t i = 0; i <= kHops; ++i) {
         const double depth = begin + (1 - begin) * static_cast<double>(i) / kHops;
-        out.hidden.push_back({fmt::format(" VAR {} = {}.", chain[i], i == 0 ? values[c] : "VAR " + chain[i - 1]), depth,
-                              i == 0 ? question : -1});
+        out.hidden.push_back({fmt::format("\nVAR {} = {}.", chain[i], i == 0 ? values[c] : "VAR " + chain[i - 1]),
+                              depth, i == 0 ? question : -1});
       }
       out.questions.push_back(
           {fmt::format("Find all variables that are assigned the value {} in the text above.", values[c]),
