@@ -156,6 +156,27 @@ TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
   EXPECT_NE(read->find("induction"), nullptr);
 }
 
+TEST(Profile, MeasuredAnewKeepsTrainedColumns) {
+  const auto model = tiny();
+  auto before = std::make_shared<attention::HeadProfile>();
+  before->n_layers = model->shape().n_layers, before->n_heads = model->shape().n_heads;
+  before->n_kv_heads = model->shape().n_kv_heads;
+  std::vector<double> gates(before->size(Granularity::kKvHead), 0.123456);
+  set_column(*before, "duo_gate", gates);
+  set_column(*before, "kv_group_max", gates);  // measured: of another time
+  ProfileOptions options;
+  options.needle = short_task();
+  options.haystacks = {haystack()};
+  options.before = before;
+  const auto measured = measure_profile(model, *model->tokenizer().value(), options);
+  ASSERT_TRUE(measured.has_value()) << measured.error().message;
+  const auto read = engine::parse_head_profile(measured->json, "it", model->shape());
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  ASSERT_NE(read->find("duo_gate", Granularity::kKvHead), nullptr);
+  EXPECT_EQ(*read->find("duo_gate", Granularity::kKvHead), gates) << "not rounded";
+  EXPECT_EQ(read->find("kv_group_max", Granularity::kKvHead), nullptr);
+}
+
 TEST(ProfileColumns, ADoubleNameIsRefused) {
   ASSERT_TRUE(profile_columns().contains("retrieval"));
   EXPECT_THROW(register_column("retrieval", {Granularity::kHead, "again"}), CheckFailed);

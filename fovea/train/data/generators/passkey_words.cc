@@ -1,8 +1,8 @@
 // passkey-words: prose with "keys" (10) passkeys of "words" (32) words of the spelling alphabet each, told at random
-// places between 5 and 95 % of it and asked for behind it, one after the other; for models with a tokenizer. The prose
-// is that of the files in "prose", from anywhere in them on. A sample is "least" (the context) to context + 1 tokens
-// long. Learned are the "answers", or with "learn" "tail" the questions as well. Xiao et al., arXiv:2410.10819,
-// sec. 2.3 and the authors' data.py, whose sentences these are.
+// places between 5 and 95 % of it and asked for behind it, one after the other. The prose is that of the files in
+// "prose" (this machine's licences), from anywhere in them on. A sample is "least" (the context) to context + 1 tokens
+// long. Learned are the "answers", or with "learn" "tail" the questions as well. Without a tokenizer a token is a byte
+// of ASCII. Xiao et al., arXiv:2410.10819, sec. 2.3 and the authors' data.py, whose sentences these are.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 
 #include "fovea/base/check.h"
 #include "fovea/base/text_file.h"
+#include "fovea/tasks/needle.h"  // default_haystacks
 #include "fovea/train/data/data.h"
 
 namespace fovea::train {
@@ -33,13 +34,16 @@ class PasskeyWords final : public Generator {
         words_(s.integer("words", 32, 1, 1024)),
         least_(s.integer("least", context.context, 1, std::max<int64_t>(1, context.context))),
         learns_tail_(s.one_of("learn", "answers", {"answers", "tail"}) == "tail") {
-    const std::vector<std::string> files = s.texts("prose", {});
-    if (files.empty()) s.wrong("prose", "is missing; a file or a list of them is needed");
-    if (!tokenizer_) s.wrong("generator", fmt::format("passkey-words needs a tokenizer, and {}", context.no_tokenizer));
+    if (!tokenizer_ && context.vocab_size < 128) {
+      s.wrong("generator", fmt::format("passkey-words needs a tokenizer, {}or a vocabulary of 128 bytes",
+                                       context.no_tokenizer.empty() ? "" : "and " + context.no_tokenizer + ", "));
+      return;
+    }
+    const auto texts = texts_of(s);
+    if (!texts) s.refuse(texts.error());
     if (!s.good()) return;
-    for (const std::string& file : files) {
-      const auto text = read_text_file(file);
-      const auto ids = text ? encode(*text) : Result<std::vector<int32_t>>(text.error());
+    for (const std::string& text : *texts) {
+      const auto ids = encode(text);
       if (!ids) {
         s.refuse(ids.error());
         return;
@@ -65,7 +69,27 @@ class PasskeyWords final : public Generator {
   static std::string question(const char* ordinal) {
     return fmt::format("\n\nBased on the content of the book, what is the {} passkey to the vault?\nPasskey:", ordinal);
   }
+  static Result<std::vector<std::string>> texts_of(Settings& s) {
+    std::vector<std::string> texts;
+    if (s.has("prose")) {
+      for (const std::string& file : s.texts("prose", {})) {
+        FOVEA_ASSIGN_OR_RETURN(std::string text, read_text_file(file));
+        texts.push_back(std::move(text));
+      }
+      return texts;
+    }
+    FOVEA_ASSIGN_OR_RETURN(std::vector<engine::Document> licences, tasks::default_haystacks());
+    for (engine::Document& one : licences) texts.push_back(std::move(one.text));
+    return texts;
+  }
   Result<std::vector<int32_t>> encode(const std::string& text) const {
+    if (!tokenizer_) {
+      std::vector<int32_t> bytes;
+      for (const char c : text) {
+        if (static_cast<unsigned char>(c) < 128) bytes.push_back(c);
+      }
+      return bytes;
+    }
     return tokenizer_->encode(text, {.add_special = false, .continues = true});
   }
   std::vector<int32_t> must_encode(const std::string& text) const {

@@ -37,7 +37,7 @@ class PasskeyWords : public ::testing::Test {
     Settings s(settings, "data");
     auto data = make_data(s, {.tokenizer = with_tokenizer ? tokenizer_.get() : nullptr,
                               .no_tokenizer = "this model has none",
-                              .vocab_size = tokenizer_->vocab_size(),
+                              .vocab_size = with_tokenizer ? tokenizer_->vocab_size() : 100,
                               .context = context,
                               .seed = 1});
     const Status end = s.finish();
@@ -109,7 +109,9 @@ TEST_F(PasskeyWords, TheWholeTailIsLearntWhereItIsAskedFor) {
 
 TEST_F(PasskeyWords, WhatDoesNotFitIsRefusedByName) {
   make({}, 400, /*with_tokenizer=*/false);
-  EXPECT_THAT(error_, HasSubstr("passkey-words needs a tokenizer, and this model has none"));
+  EXPECT_THAT(error_, HasSubstr("passkey-words needs a tokenizer, and this model has none, or a vocabulary of 128"));
+  make({{"prose", "none.txt"}}, 400);
+  EXPECT_THAT(error_, HasSubstr("none.txt"));
   make({{"prose", Json::array()}}, 400);
   EXPECT_THAT(error_, HasSubstr("prose is empty"));
   make({{"prose", 7}}, 400);
