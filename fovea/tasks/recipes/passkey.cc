@@ -1,6 +1,6 @@
 // A number that is told twice in a row in a text of no account.
-// Mohtashami & Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", arXiv:2305.16300,
-// app. C. There the rest is one sentence over and over; here it is a haystack. Where several are asked for, each is
+// Mohtashami & Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", arXiv:2305.16300.
+// There the rest is one sentence over and over; here it is a haystack. Where several are asked for, each is
 // the key of a gate.
 #include <fmt/format.h>
 
