@@ -32,10 +32,12 @@ class MInference final : public Method {
       .summary = "heads read prompts by a pattern: sinks and a window, columns and diagonals, or the best pages",
       .neutral = "pattern=dense",
       .example = "n_sink=0:window=1:vertical=0:slash=0:a_window=1:blocks=0",
-      .more_examples = "pattern=a-shape:n_sink=0:a_window=1 pattern=vertical-slash:n_sink=0:window=1:vertical=0:slash=0 "
-                       "pattern=block-sparse:n_sink=0:window=1:blocks=0",
-      .exceptions = "causal: a call's last rows choose for all of its rows (sec. 3.2, algorithm 2); chunks: each "
-                    "chunk has last rows of its own (sec. 3.2, algorithm 2)"};
+      .more_examples =
+          "pattern=a-shape:n_sink=0:a_window=1 pattern=vertical-slash:n_sink=0:window=1:vertical=0:slash=0 "
+          "pattern=block-sparse:n_sink=0:window=1:blocks=0",
+      .exceptions =
+          "causal: a call's last rows choose for all of its rows (sec. 3.2, algorithm 2); chunks: each "
+          "chunk has last rows of its own (sec. 3.2, algorithm 2)"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
@@ -71,7 +73,8 @@ class MInference final : public Method {
       std::vector<std::vector<uint32_t>> keys;
       for (size_t g = 0; g < group; ++g) {
         const Lines& of_head = lines[static_cast<size_t>(kv) * group + g];
-        const std::vector<char> reads = pages_of(of_head.pattern, of_head, call, queries, plan, kv, static_cast<int>(g), rows);
+        const std::vector<char> reads =
+            pages_of(of_head.pattern, of_head, call, queries, plan, kv, static_cast<int>(g), rows);
         std::vector<uint32_t>& bits = keys.emplace_back();
         for (const int32_t page : rows.pages) bits.push_back(reads[static_cast<size_t>(page)] ? ~uint32_t{0} : 0);
       }
@@ -86,7 +89,8 @@ class MInference final : public Method {
     std::vector<int32_t> columns;    // pages
     std::vector<int32_t> diagonals;  // i: those that lie 32 i .. 32 i + 31 slots before a row's own
   };
-  // Rows [first, first + n) of a call, and the pages that they may see. Slot s of the head is slot s % 32 of page s / 32.
+  // Rows [first, first + n) of a call, and the pages that they may see. Slot s of the head is slot s % 32 of page s
+  // / 32.
   struct Rows {
     int64_t first, n;
     std::vector<int32_t> pages;
@@ -152,9 +156,8 @@ class MInference final : public Method {
     const auto score = [&](size_t i) {
       return scores[i] == scores[i] ? scores[i] : -std::numeric_limits<float>::infinity();
     };
-    std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(n), order.end(), [&](size_t a, size_t b) {
-      return score(a) != score(b) ? score(a) > score(b) : a < b;
-    });
+    std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(n), order.end(),
+                      [&](size_t a, size_t b) { return score(a) != score(b) ? score(a) > score(b) : a < b; });
     std::vector<int32_t> out;
     for (size_t i = 0; i < n; ++i) out.push_back(of[order[i]]);
     return out;

@@ -155,7 +155,7 @@ class XAttention final : public Method {
   }
 
   double threshold_ = 0.9;
-  int stride_ = 4, block_ = 1;  // powers of two: of keys, of pages
+  int stride_ = 4, block_ = 2;  // powers of two: of keys, of pages
   int n_sink_ = 4, dense_layers_ = 0;
 };
 FOVEA_REGISTER_METHOD(XAttention);
