@@ -51,7 +51,7 @@ class AttentionCalibration final : public Method {
       .example = "skip=0:threshold=0:min_rows=8",
       .more_examples =
           "skip=0:compare=length:alpha=0:min_rows=8:recipients=later:means=row:heads=0.1+1 "
-          "skip=0:threshold=0:min_rows=8:control=sinks:exclude_first=off",
+          "skip=0:threshold=0:min_rows=10:control=sinks:exclude_first=off",
       .exceptions =
           "causal: means are over the rows of the whole prompt, sec. 4; "
           "chunks: a chunk knows no rows behind its own, and means are over all, sec. 4"};

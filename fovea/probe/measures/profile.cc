@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/lora.h"
+#include "fovea/probe/measures/moa_plan.h"
 #include "fovea/probe/measures/needle_columns.h"
 #include "fovea/probe/measures/pattern_columns.h"
 #include "fovea/store/model_store.h"
@@ -51,6 +53,15 @@ std::string section(const char* key, Granularity of, const HeadProfile& profile)
   return out + (of == Granularity::kModel ? "" : "\n]");
 }
 
+std::string file_of(const HeadProfile& heads, const Json& how) {
+  return fmt::format(
+      "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"n_kv_heads\": "
+      "{},\n\"measured\": {}{}{}{}{}\n}}\n",
+      dumped(heads.model_sha256), heads.n_layers, heads.n_heads, heads.n_kv_heads, dumped(how),
+      section("heads", Granularity::kHead, heads), section("kv_heads", Granularity::kKvHead, heads),
+      section("layers", Granularity::kLayer, heads), section("model", Granularity::kModel, heads));
+}
+
 std::string to_json(const MeasuredProfile& profile, const ProfileOptions& options,
                     const std::vector<engine::Document>& haystacks) {
   const HeadProfile& heads = profile.heads;
@@ -73,12 +84,7 @@ std::string to_json(const MeasuredProfile& profile, const ProfileOptions& option
                     {"numerics", options.numerics == kernels::Numerics::kExact ? "exact" : "fast"},
                     {"engine", "fovea " + options.engine_version},
                     {"command", options.command}};
-  return fmt::format(
-      "{{\n\"version\": 1,\n\"model_sha256\": {},\n\"n_layers\": {},\n\"n_heads\": {},\n\"n_kv_heads\": "
-      "{},\n\"measured\": {}{}{}{}{}\n}}\n",
-      dumped(heads.model_sha256), heads.n_layers, heads.n_heads, heads.n_kv_heads, dumped(how),
-      section("heads", Granularity::kHead, heads), section("kv_heads", Granularity::kKvHead, heads),
-      section("layers", Granularity::kLayer, heads), section("model", Granularity::kModel, heads));
+  return file_of(heads, how);
 }
 
 Result<FoundProfile> checked(std::string name, std::string json, const engine::Model& model,
@@ -118,6 +124,15 @@ Result<MeasuredProfile> measure_profile(std::shared_ptr<const engine::Model> mod
 }
 
 const Columns& profile_columns() { return column_registry(); }
+
+Result<std::string> with_plan(const FoundProfile& profile, const MoaPlan& plan) {
+  FOVEA_ASSIGN_OR_RETURN(const Json document, parse_json(profile.json, profile.name));
+  HeadProfile heads = *profile.heads;
+  set_spans(heads, plan.rules, plan.options.block);
+  Json how = document.value("measured", Json::object());
+  how["moa"] = plan.how();
+  return file_of(heads, how);
+}
 
 Result<std::string> profile_cache_path(std::string_view model_sha256) {
   FOVEA_ASSIGN_OR_RETURN(const std::string dir, store::models_dir());
