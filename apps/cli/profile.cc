@@ -1,4 +1,5 @@
-// fovea profile -m MODEL [-o FILE] [--against FILE], fovea profile --run RUN [-o PAGE]
+// fovea profile -m MODEL [-o FILE] [--against FILE], fovea profile -m MODEL --measure moa [-o FILE], fovea profile
+// --run RUN [-o PAGE]
 #include "fovea/probe/measures/profile.h"
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/model_session.h"
+#include "apps/cli/profile_moa.h"
 #include "apps/cli/profile_run.h"
 #include "fovea/base/bytes.h"
 #include "fovea/base/file.h"
@@ -34,7 +36,9 @@ struct Options {
   std::vector<std::string> files;
   int n_depths = 6;
   Seed seed;
-  std::string output, against, run, gates;
+  std::string output, against, run, gates, measure = "heads";
+  probe::MoaOptions moa;
+  float density = 0.5f;
   bool again = false;
   bool measures = false;  // an option that only a measurement can follow was given
 };
@@ -228,6 +232,22 @@ Status profile(const Options& options, const Common& common) {
                            how_many("accepted"), summary(heads)));
 }
 
+// The plan of spans, with the options that it shares with the needle task.
+Status moa(const Options& options, const Common& common) {
+  if (options.again || !options.against.empty() || !options.model.loras.empty() || !options.model.masks.empty())
+    return make_error(ErrorCode::kUsage, "--again, --against, --lora and --masks do not go with --measure moa");
+  probe::MoaOptions moa = options.moa;
+  if (!options.lengths.empty()) moa.lengths = options.lengths;
+  std::sort(moa.lengths.begin(), moa.lengths.end());
+  moa.seed = options.seed.value;
+  moa.density = static_cast<double>(options.density);
+  for (const std::string& path : options.files) {
+    FOVEA_ASSIGN_OR_RETURN(std::string text, read_text_file(path));
+    moa.haystacks.push_back({std::filesystem::path(path).filename().string(), std::move(text)});
+  }
+  return profile_moa(options.model, moa, options.output, common);
+}
+
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
   add_model_options(sub, common, false);
@@ -256,12 +276,34 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   sub.add_option("--gates", options->gates,
                  "put the gates of duo-attention that this trained copy of the model has into the model's profile")
       .excludes(run);
+  sub.add_option(
+         "--measure", options->measure,
+         "heads: what each head does. moa: a plan of spans for --attention moa:plan=profile, by gradients and an "
+         "integer program, which becomes part of the profile (--lengths; default: 512,1024)")
+      .one_of({"heads", "moa"})
+      .show_default()
+      .excludes(run);
+  sub.add_option("--density", options->density, "of --measure moa: mean span over the length")
+      .transform(in_range(0.01, 1.0))
+      .show_default()
+      .excludes(run);
+  sub.add_option("--block", options->moa.block, "of --measure moa: tokens that spans are multiples of")
+      .transform(in_range(int64_t{1}, int64_t{1024}))
+      .show_default()
+      .excludes(run);
+  sub.add_option("--samples", options->moa.samples, "of --measure moa: prompts of each length")
+      .transform(in_range(int64_t{1}, int64_t{1000}))
+      .show_default()
+      .excludes(run);
+  sub.add_flag("--shuffled", options->moa.shuffled,
+               "of --measure moa: a control, in which each head has another's influence")
+      .excludes(run);
   sub.add_flag("--again", options->again, "measure though this model file has been measured before").excludes(run);
   return [options, measuring, run, &common]() -> Status {
     for (const Option option : measuring) options->measures = options->measures || option.count() > 0;
     if (common.model.empty() == options->run.empty())
       return make_error(ErrorCode::kUsage, "one of -m MODEL and --run RUN is needed");
-    if (run.count() == 0) return profile(*options, common);
+    if (run.count() == 0) return options->measure == "moa" ? moa(*options, common) : profile(*options, common);
     if (options->files.size() > 1) return make_error(ErrorCode::kUsage, "--run reads one --file");
     if (!options->model.loras.empty() || !options->model.masks.empty())
       return make_error(ErrorCode::kUsage, "--lora and --masks are of one model; --run has several");

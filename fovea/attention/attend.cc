@@ -56,14 +56,21 @@ Attend::Attend(const Context& context) : c_(context), memory_(context.memory ? *
            batch.phases[static_cast<size_t>(end)] == batch.phases[at]) {
       ++end;
     }
-    AttendMemory::Run run{
-        batch.sequences[at], begin,       end, std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
-        batch.phases[at],    c_.pipeline, {},  {}};
+    AttendMemory::Run run{batch.sequences[at],
+                          begin,
+                          end,
+                          std::span(batch.positions).subspan(at, static_cast<size_t>(end - begin)),
+                          batch.phases[at],
+                          c_.pipeline,
+                          {},
+                          {},
+                          batch.positions[static_cast<size_t>(end - 1)] + 1};
     for (const SequenceContext& own : c_.sequences) {
       if (own.sequence != run.sequence) continue;
       run.pipeline = own.pipeline;
       run.observers = own.observers;
       run.spans = own.spans;
+      if (own.n_prompt > 0) run.n_prompt = own.n_prompt;
     }
     memory_.runs.push_back(run);
     if (c_.cache) c_.cache->create(run.sequence);
@@ -112,6 +119,7 @@ Call Attend::call(const Run& run, int layer) const {
           .phase = run.phase,
           .state = nullptr,
           .spans = run.spans,
+          .n_prompt = run.n_prompt,
           .tokens = std::span(c_.batch.tokens).subspan(static_cast<size_t>(run.begin), static_cast<size_t>(run.n())),
           .rope = rope == AttentionShape::kNoRope ? nullptr : &c_.ropes[static_cast<size_t>(rope)]};
 }

@@ -60,6 +60,7 @@ struct SequenceContext {
   Pipeline* pipeline = nullptr;
   std::span<RowObserver* const> observers = {};
   std::span<const Span> spans = {};
+  int32_t n_prompt = 0;  // of Call; 0: nobody said
 };
 
 // What one forward pass leaves for the next, so that a decode step reaches the heap never. For one Attend at a time.
@@ -74,6 +75,7 @@ class AttendMemory {
     Pipeline* pipeline;                       // null: dense
     std::span<RowObserver* const> observers;  // of the sequence alone
     std::span<const Span> spans;
+    int32_t n_prompt = 0;
     int64_t n() const { return end - begin; }
     bool decoding() const { return phase == Phase::kDecode; }
   };

@@ -401,7 +401,9 @@ Tensor Attend::weights_of_parts(Layer& layer, size_t index, const Tensor& lse) {
     const tensor::EditGuard guard(weights);
     std::vector<float> before;
     if (!method.weighs_parts(layer.index)) before.assign(weights.values().begin(), weights.values().end());
-    method.join(call(run, layer.index, m, layer.x, layer.h), lse, weights);
+    Call of_method = call(run, layer.index, m, layer.x, layer.h);
+    of_method.plan = &memory_.plans[index];
+    method.join(of_method, lse, weights);
     check_not_edited(guard, method);
     FOVEA_CHECK(before.empty() || std::ranges::equal(before, weights.values()),
                 "attend: {} changed weights of parts, and says that it only looks at them", method.info().name);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fovea/attention/plan_scores.h"
 #include "fovea/base/check.h"
 #include "fovea/base/threads.h"
 #include "fovea/kernels/vector.h"
@@ -71,53 +72,15 @@ void Attend::Rows::scores(const RowTask& task, int64_t first, int64_t n, float* 
 void Attend::Rows::products(const RowTask& task, int64_t first, int64_t n, float* to, int64_t slots,
                             tensor::Scratch& scratch) const {
   const auto run_index = static_cast<size_t>(task.run);
-  const KeyPlan& plan = attend.memory_.plans[run_index];
   const int group = layer.shape.group(), kv = task.head / group, g = task.head % group;
-  AttentionArgs args = layer.rows(attend, run_index, kv, g, 1, first, n, 0);
-  args.scratch = scratch.at_least(kernels::attention_scratch_bytes(args));
-  if (!plan.touched(kv)) {
-    const std::span<const KeyBlock> pages = plan.pages(kv);
-    args.blocks = pages.data();
-    args.n_blocks = static_cast<int64_t>(pages.size());
-    args.rule = plan.rules(kv)[static_cast<size_t>(g)];
-    return kernels::attention_scores(args, 0, to, slots);
-  }
-  std::fill_n(to, n * slots, kUnseen);
-  int t = 0;
-  while (first >= plan.first_row(t) + plan.n_rows(t)) ++t;
-  const KeyPlan::Tile& tile = plan.tile(kv, t);
-  std::vector<KeyBlock> list;
-  std::vector<uint32_t> bits;
-  std::vector<const uint32_t*> masks;
-  std::vector<float> part_scores;
-  for (const KeyPlan::Part& part : tile.parts) {
-    if (part.head != KeyPlan::kAllHeads && part.head != g) continue;
-    list.clear(), masks.clear();
-    bits.assign(part.pages.size() * static_cast<size_t>(n), 0);
-    for (size_t p = 0; p < part.pages.size(); ++p) {
-      const KeyPlan::Page& page = part.pages[p];
-      list.push_back(plan.page(kv, page.index));
-      uint32_t* mine = bits.data() + p * static_cast<size_t>(n);
-      if (page.bits) std::copy_n(page.bits + g * tile.n + (first - tile.first), n, mine);
-      masks.push_back(page.bits ? mine : nullptr);
-    }
-    const auto n_slots = static_cast<int64_t>(list.size()) * kPageKeys;
-    part_scores.resize(static_cast<size_t>(n * n_slots));
-    AttentionArgs of_part = layer.rows(attend, run_index, kv, g, 1, first, n, part.turn);
-    of_part.scratch = args.scratch;
-    of_part.blocks = list.data();
-    of_part.n_blocks = static_cast<int64_t>(list.size());
-    of_part.rule = part.rules[static_cast<size_t>(g)];
-    of_part.masks = masks.data();
-    kernels::attention_scores(of_part, 0, part_scores.data(), n_slots);
-    for (int64_t i = 0; i < n; ++i) {
-      for (size_t p = 0; p < part.pages.size(); ++p) {
-        const float* from = part_scores.data() + i * n_slots + static_cast<int64_t>(p) * kPageKeys;
-        float* row = to + i * slots + int64_t{part.pages[p].index} * kPageKeys;
-        for (int slot = 0; slot < kPageKeys; ++slot) row[slot] = std::max(row[slot], from[slot] + part.bias);
-      }
-    }
-  }
+  plan_scores(
+      attend.memory_.plans[run_index], kv, g, first, n,
+      [&](int turn) {
+        AttentionArgs args = layer.rows(attend, run_index, kv, g, 1, first, n, turn);
+        args.scratch = scratch.at_least(kernels::attention_scratch_bytes(args));
+        return args;
+      },
+      to, slots);
 }
 
 void Attend::Rows::softmax(int head, std::span<float> row) const {

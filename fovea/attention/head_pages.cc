@@ -51,6 +51,7 @@ std::vector<int32_t> pages_within(const KeyPlan& plan, int kv_head, const KeyPla
     const bool windowed = std::all_of(part.rules.begin(), part.rules.end(),
                                       [](const KeyRule& rule) { return rule.window != KeyRule().window; });
     for (const KeyPlan::Page& page : part.pages) {
+      if (static_cast<size_t>(page.index) >= cached.size()) continue;  // of a method's own
       const KeyBlock& keys = cached[static_cast<size_t>(page.index)];
       int32_t first = kNoPosition, last = -1;
       for (int slot = 0; slot < kPageKeys; ++slot) {

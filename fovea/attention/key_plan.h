@@ -6,6 +6,7 @@
 // that leaving a page out changes no bit of what the rest gives.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -39,6 +40,9 @@ class KeyPlan {
     int head = kAllHeads;        // the one query head of the group (0..) that reads it
     int turn = 0;                // how q is turned for it: turn(); 0: by its position in the text
     float bias = 0;              // added to its scores, behind scale and soft cap; so it is in the log-sum-exp
+    // By which a method that joins knows the parts it made again: addresses of its own. Copies of the part keep them.
+    std::vector<const void*> marks = {};
+    bool has(const void* mark) const { return std::find(marks.begin(), marks.end(), mark) != marks.end(); }
   };
   struct Tile {
     int64_t first, n;         // rows of the call

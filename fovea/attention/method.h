@@ -85,13 +85,17 @@ struct Call {
   SequenceId sequence;
   std::span<const int32_t> q_pos;  // of this call's rows, rising
   Phase phase;
-  SequenceState* state;                  // of this method; null if it has none
-  std::span<const Span> spans = {};      // what was named of the sequence
+  SequenceState* state;              // of this method; null if it has none
+  std::span<const Span> spans = {};  // what was named of the sequence
+  // Tokens of the text up to the end of the prompt that is read, or was read last: each chunk knows the whole, and
+  // generated tokens do not count. Where no session feeds: up to the last row.
+  int32_t n_prompt = 0;
   std::span<const int32_t> tokens = {};  // of the rows
   // [n, d_model] of the rows: what the block reads of the residual stream, and its norm; undefined where nobody gave
   // them.
   tensor::Tensor x = {}, h = {};
   const tensor::RopeTable* rope = nullptr;  // how q and k are turned by their positions; null: they are not
+  const KeyPlan* plan = nullptr;            // in join: whose parts are joined
 
   bool decoding() const { return phase == Phase::kDecode; }
 };
@@ -148,7 +152,8 @@ class Method {
   virtual void edit_scores(const RowView&, std::span<float>) const {}   // scaled, -inf where masked
   virtual void edit_pattern(const RowView&, std::span<float>) const {}  // after softmax
   // join: weights of the parts of each row, [n, n_heads, parts]. They come as the softmax over lse (the same shape;
-  // -inf for a part that a row does not have), which makes all parts one softmax; z is their weighted sum.
+  // -inf for a part that a row does not have), which makes all parts one softmax; z is their weighted sum. Parts have
+  // the numbers of their tile's in Call::plan; others may have cut those that choose made (Part::marks).
   virtual bool joins(int /*layer*/) const { return false; }
   // Where it joins: false if it only looks at the weights, so that z of every part need not be kept.
   virtual bool weighs_parts(int /*layer*/) const { return true; }

@@ -76,7 +76,7 @@ SequenceId Session::fork(SequenceId sequence) {
   if (cache_.has(sequence)) cache_.fork(sequence, copy);
   pipeline_of(sequence).fork(sequence, copy);
   if (const auto own = own_.find(sequence); own != own_.end())
-    own_[copy] = {own->second.pipeline, {}, own->second.spans, own->second.adapters};
+    own_[copy] = {own->second.pipeline, {}, own->second.spans, own->second.n_prompt, own->second.adapters};
   lengths_[copy] = length(sequence);
   return copy;
 }
@@ -302,7 +302,7 @@ Result<Tensor> Session::pass(std::span<const Feed> feeds, bool to_hidden, const 
     for (int32_t row = first; row < end && feed.logits == Logits::kAll; ++row) batch.logit_rows.push_back(row);
     if (const auto own = own_.find(feed.sequence); own != own_.end()) {
       contexts_.push_back({feed.sequence, own->second.pipeline ? own->second.pipeline.get() : &pipeline_,
-                           own->second.observers, own->second.spans});
+                           own->second.observers, own->second.spans, own->second.n_prompt});
     }
     stateful = stateful || pipeline(feed.sequence).keeps_state();
   }
@@ -343,6 +343,7 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
   const auto total = static_cast<int64_t>(tokens.size());
   FOVEA_RETURN_IF_ERROR(check_room(sequence, total));
   const int32_t before = length(sequence);
+  own_[sequence].n_prompt = before + static_cast<int32_t>(total);
   std::vector<attention::Pipeline::States> states(1);
   if (total > options_.chunk && pipeline(sequence).keeps_state()) states[0] = pipeline(sequence).copy_states(sequence);
   const auto take_back = [&] {

@@ -159,6 +159,7 @@ class Session {
     std::shared_ptr<attention::Pipeline> pipeline;  // null: the session's
     std::vector<attention::RowObserver*> observers;
     std::vector<attention::Span> spans;
+    int32_t n_prompt = 0;                                             // of attention::Call
     std::optional<std::shared_ptr<const tensor::Adapters>> adapters;  // none: the session's
   };
   std::map<SequenceId, Own> own_;

@@ -285,6 +285,43 @@ TEST(Session, T5_IdsOutsideTheVocabularyAreNamedWithTheirIndex) {
   }
 }
 
+// Where each call of the first layer begins, and how long the prompt is for it.
+std::vector<std::pair<int32_t, int32_t>> prompts_seen;
+class SeesPrompts final : public attention::Method {
+ public:
+  static constexpr attention::MethodInfo kInfo{.name = "test-sees-prompts",
+                                               .title = "Sees prompts",
+                                               .paper = "none",
+                                               .stages = attention::kGate,
+                                               .summary = "for tests"};
+  const attention::MethodInfo& info() const override { return kInfo; }
+  bool gates(int layer, bool) const override { return layer == 0; }
+  void gate(const attention::Call& call, tensor::Tensor&) const override {
+    prompts_seen.emplace_back(call.q_pos[0], call.n_prompt);
+  }
+};
+FOVEA_REGISTER_METHOD(SeesPrompts);
+
+TEST(Session, EveryChunkKnowsTheWholePromptAndGeneratedTokensTheLastOne) {
+  using ::testing::ElementsAre;
+  using ::testing::Pair;
+  const auto model = Model::load(source_dir() + "/tests/data/tiny-llama.gguf").value();
+  const auto session = Session::create(model, {.chunk = 4, .attention = "test-sees-prompts"}).value();
+  prompts_seen.clear();
+  const SequenceId s = session->begin();
+  const std::vector<int32_t> ids(10, 5);
+  ASSERT_TRUE(session->prefill(s, ids).has_value());
+  const Session::Step step{s, 7};
+  ASSERT_TRUE(session->decode({&step, 1}).has_value());
+  EXPECT_THAT(prompts_seen, ElementsAre(Pair(0, 10), Pair(4, 10), Pair(8, 10), Pair(10, 10)));
+  prompts_seen.clear();
+  const SequenceId fork = session->fork(s);
+  const Session::Step next{fork, 7};
+  ASSERT_TRUE(session->decode({&next, 1}).has_value());
+  ASSERT_TRUE(session->prefill(s, std::span(ids).first(3)).has_value());  // of a conversation: with what was before
+  EXPECT_THAT(prompts_seen, ElementsAre(Pair(11, 10), Pair(11, 14)));
+}
+
 TEST(Session, IsCancelledBetweenChunks) {
   auto session = session_of(tiny("tiny-llama"), {.chunk = 4});
   std::atomic<bool> cancel{false};

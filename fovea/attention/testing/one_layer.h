@@ -54,6 +54,8 @@ class OneLayer {
   // What the token at a position holds: that of the position it gives.
   std::function<int32_t(int32_t position)> content = [](int32_t position) { return position; };
 
+  int32_t n_prompt = 0;  // of SequenceContext, for every sequence
+
   // So many neighbouring heads hold the same keys, and the same values.
   int same_keys = 1, same_values = 1;
   tensor::Tensor sinks = {}, by_distance = {};  // of AttendInput
@@ -87,13 +89,19 @@ class OneLayer {
   }
   std::vector<float> run(const Batch& batch, int layer) {
     const auto [q, k, v] = inputs(batch, layer);
+    std::vector<SequenceContext> contexts;
+    for (const SequenceId sequence : batch.sequences) {
+      if (n_prompt > 0 && (contexts.empty() || contexts.back().sequence != sequence))
+        contexts.push_back({.sequence = sequence, .pipeline = &pipeline, .n_prompt = n_prompt});
+    }
     Attend attend({.model = shape_,
                    .ropes = {&rope_, 1},
                    .batch = batch,
                    .cache = &cache,
                    .pipeline = &pipeline,
                    .hooks = &hooks,
-                   .observers = observers});
+                   .observers = observers,
+                   .sequences = contexts});
     const tensor::Tensor x = stream(batch, layer);
     const tensor::Tensor z = attend(layer, {q, k, v, x, x, sinks, by_distance});
     keys.seen += attend.key_count().seen;

@@ -130,6 +130,7 @@ class Quest final : public Method {
     for (const KeyPlan::Part& part : tile.parts) {
       const int32_t q_pos = call.q_pos[static_cast<size_t>(tile.first)];
       for (const KeyPlan::Page& page : part.pages) {
+        if (static_cast<size_t>(page.index) >= pages.size()) continue;  // of another method's own
         char& here = reads[static_cast<size_t>(page.index)];
         for (const KeyRule& rule : part.rules) {
           if (!here)
@@ -155,7 +156,9 @@ class Quest final : public Method {
                      [&](size_t a, size_t b) { return highest[a] != highest[b] ? highest[a] > highest[b] : a < b; });
     for (size_t i = n; i < order.size(); ++i) reads[inner[order[i]]] = 0;
     for (KeyPlan::Part& part : tile.parts)
-      std::erase_if(part.pages, [&](const KeyPlan::Page& page) { return !reads[static_cast<size_t>(page.index)]; });
+      std::erase_if(part.pages, [&](const KeyPlan::Page& page) {
+        return static_cast<size_t>(page.index) < pages.size() && !reads[static_cast<size_t>(page.index)];
+      });
   }
   // Of these pages, the maximum over the group's query heads.
   static std::vector<float> bounds_of(const tensor::Tensor& q, const AttentionShape& shape, int group, int kv,

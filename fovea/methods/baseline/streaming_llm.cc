@@ -129,9 +129,8 @@ class StreamingLlm final : public Method {
   // The sinks' pages and rule of a part of the tile, or those of the window, whose oldest key is behind `oldest`.
   KeyPlan::Part narrowed(KeyPlan::Part part, const Call& call, const KeyPlan& plan, int kv, KeyPlan::Tile& tile,
                          bool sinks, int32_t oldest) const {
-    const std::span<const KeyBlock> pages = plan.pages(kv);
     std::erase_if(part.pages, [&](const KeyPlan::Page& page) {
-      const int32_t* keys = pages[static_cast<size_t>(page.index)].positions;
+      const int32_t* keys = plan.page(kv, page.index).positions;
       const auto here = [&](int32_t key) {
         return key != kernels::kNoPosition && (sinks ? key < n_sink_ : key > oldest);
       };
@@ -155,7 +154,7 @@ class StreamingLlm final : public Method {
       const std::span<uint32_t> bits = plan.mask(tile, page);
       for (size_t i = 0; i < bits.size(); ++i) {
         const size_t row = static_cast<size_t>(tile.first) + i % static_cast<size_t>(tile.n);
-        const uint32_t seen = seen_slots(own, call.q_pos[row], pages[static_cast<size_t>(page.index)]);
+        const uint32_t seen = seen_slots(own, call.q_pos[row], plan.page(kv, page.index));
         bits[i] = (before ? before[i] : ~uint32_t{0}) & seen;
       }
     }

@@ -213,7 +213,7 @@ class DuoAttention final : public Method {
       for (KeyRule& rule : few.rules) rule = {sink_, recent_};
       const int32_t oldest = call.q_pos[static_cast<size_t>(tile.first)] - recent_;
       std::erase_if(few.pages, [&](const KeyPlan::Page& page) {
-        const int32_t* keys = plan.pages(kv)[static_cast<size_t>(page.index)].positions;
+        const int32_t* keys = plan.page(kv, page.index).positions;
         return std::none_of(keys, keys + kernels::kPageKeys,
                             [&](int32_t key) { return key != kernels::kNoPosition && (key < sink_ || key > oldest); });
       });

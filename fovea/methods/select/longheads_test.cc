@@ -33,7 +33,8 @@ std::vector<double> key_of(const OneLayer& layer, int chunk, int head, bool pool
     double sum = 0;
     for (int j = 0; j < kChunk; ++j) {
       double dot = 0;
-      for (size_t d = 0; d < dim; ++d) dot += static_cast<double>(query[d]) * static_cast<double>(at(kl, j, head / 2)[d]);
+      for (size_t d = 0; d < dim; ++d)
+        dot += static_cast<double>(query[d]) * static_cast<double>(at(kl, j, head / 2)[d]);
       sum += weights[static_cast<size_t>(j)] = std::exp(dot / std::sqrt(static_cast<double>(dim)));
     }
     for (double& w : weights) w /= sum;
@@ -53,7 +54,8 @@ std::vector<double> key_of(const OneLayer& layer, int chunk, int head, bool pool
   }
   std::vector<double> key(dim, 0);
   for (int j = 0; j < kChunk; ++j) {
-    for (size_t d = 0; d < dim; ++d) key[d] += weights[static_cast<size_t>(j)] * static_cast<double>(at(kl, j, head / 2)[d]);
+    for (size_t d = 0; d < dim; ++d)
+      key[d] += weights[static_cast<size_t>(j)] * static_cast<double>(at(kl, j, head / 2)[d]);
   }
   return key;
 }
@@ -71,7 +73,8 @@ std::vector<int32_t> chunks_of(const OneLayer& layer, int head, int32_t row, int
   for (int32_t chunk = 1; chunk <= own - 2; ++chunk) {
     const std::vector<double> key = key_of(layer, chunk, head, pooled);
     double dot = 0;
-    for (size_t d = 0; d < key.size(); ++d) dot += key[d] * static_cast<double>(q.data()[head * q.dim(2) + static_cast<int64_t>(d)]);
+    for (size_t d = 0; d < key.size(); ++d)
+      dot += key[d] * static_cast<double>(q.data()[head * q.dim(2) + static_cast<int64_t>(d)]);
     scores.push_back(dot);
   }
   std::vector<int32_t> order(all.begin() + 1, all.begin() + own - 1);
@@ -84,7 +87,8 @@ std::vector<int32_t> chunks_of(const OneLayer& layer, int head, int32_t row, int
   return order;
 }
 
-void expect_row(OneLayer& layer, const std::vector<float>& z, int index, int32_t row, int n_chunks, bool pooled = true) {
+void expect_row(OneLayer& layer, const std::vector<float>& z, int index, int32_t row, int n_chunks,
+                bool pooled = true) {
   for (int head = 0; head < 4; ++head) {
     const std::vector<int32_t> chunks = chunks_of(layer, head, row, n_chunks, pooled);
     const auto place = [&](int32_t key) {
@@ -92,9 +96,7 @@ void expect_row(OneLayer& layer, const std::vector<float>& z, int index, int32_t
     };
     const auto sees = [&](int32_t key) { return std::binary_search(chunks.begin(), chunks.end(), key / kChunk); };
     const int32_t n = (static_cast<int32_t>(chunks.size()) - 1) * kChunk + row % kChunk;  // where the query stands
-    const auto stands = [&](int32_t key) {
-      return key + n - static_cast<int32_t>(place(key)) * kChunk - key % kChunk;
-    };
+    const auto stands = [&](int32_t key) { return key + n - static_cast<int32_t>(place(key)) * kChunk - key % kChunk; };
     layer.expect_head(z, index, head, layer.weighed(head, layer.pattern_at(head, row, sees, stands)), 3e-5);
   }
 }

@@ -314,6 +314,7 @@ class TokenSelect final : public Method {
     } else {
       for (size_t page = 0; page * kPageKeys < static_cast<size_t>(end); ++page)
         blocks.push_back((page < keys.full->size() ? *(*keys.full)[page] : *keys.last).block());
+      for (KeyBlock& block : blocks) block.v = plan.pages(kv)[0].v;  // the kernel opens a page as a whole
     }
     kernels::AttentionArgs args{.k_type = plan.layout().k_type,
                                 .v_type = plan.layout().v_type,

@@ -21,11 +21,15 @@ class PatternStatistics final : public attention::RowObserver {
   std::vector<double> local() const { return mean(&Sums::local); }
   std::vector<double> previous() const { return mean(&Sums::previous); }
   std::vector<double> induction() const { return mean(&Sums::induction); }
+  // Of each head, the share of the keys behind the first whose mean weight over all rows that see them, kLocal of them
+  // or more, is over `threshold`: hidden sinks of arXiv:2406.15765.
+  std::vector<double> hidden_sinks(double threshold) const;
 
  private:
   struct Sums {
     double sink = 0, local = 0, previous = 0, induction = 0;
     int64_t rows = 0;
+    std::vector<double> columns = {};  // by position of the key, over all rows
   };
   std::vector<double> mean(double Sums::*sum) const;
 

@@ -15,6 +15,8 @@ namespace {
 FOVEA_PROFILE_COLUMN(sink_mass, kHead, "mean mass of the first key, over 512 tokens of text");
 FOVEA_PROFILE_COLUMN(local_mass, kHead, "mean mass of the last 32 keys, over 512 tokens of text");
 FOVEA_PROFILE_COLUMN(previous_token, kHead, "mean mass of the key before, over 512 tokens of text");
+FOVEA_PROFILE_COLUMN(act_sinks, kHead,
+                     "share of later keys whose mean weight is over 0.1 (hidden sinks), over 512 tokens of text");
 FOVEA_PROFILE_COLUMN(induction, kHead,
                      "mean mass of the token after the last occurrence of the current one, in repeated random tokens");
 
@@ -43,6 +45,7 @@ Status measure_patterns(engine::Session& session, const tokenizers::Tokenizer& t
   set_column(out, "sink_mass", natural.sink());
   set_column(out, "local_mass", natural.local());
   set_column(out, "previous_token", natural.previous());
+  set_column(out, "act_sinks", natural.hidden_sinks(0.1));
 
   Rng random(seed);
   std::vector<int32_t> repeated;

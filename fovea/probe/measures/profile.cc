@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "fovea/base/file.h"
+#include "fovea/base/json.h"
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/lora.h"
+#include "fovea/probe/measures/moa_plan.h"
 #include "fovea/probe/measures/needle_columns.h"
 #include "fovea/probe/measures/pattern_columns.h"
 #include "fovea/probe/measures/repeat_columns.h"
@@ -132,6 +134,15 @@ std::string profile_json(const HeadProfile& heads, const Json& measured) {
       dumped(heads.model_sha256), heads.n_layers, heads.n_heads, heads.n_kv_heads, dumped(measured),
       section("heads", Granularity::kHead, heads), section("kv_heads", Granularity::kKvHead, heads),
       section("layers", Granularity::kLayer, heads), section("model", Granularity::kModel, heads));
+}
+
+Result<std::string> with_plan(const FoundProfile& profile, const MoaPlan& plan) {
+  FOVEA_ASSIGN_OR_RETURN(const Json document, parse_json(profile.json, profile.name));
+  HeadProfile heads = *profile.heads;
+  set_spans(heads, plan.rules, plan.options.block);
+  Json how = document.value("measured", Json::object());
+  how["moa"] = plan.how();
+  return profile_json(heads, how);
 }
 
 Result<std::string> profile_cache_path(std::string_view model_sha256) {

@@ -77,4 +77,8 @@ struct FoundProfile {
 };
 Result<FoundProfile> find_profile(const engine::Model& model, const tensor::Adapters* adapters = nullptr);
 
+// The file again, with a plan of spans as columns.
+struct MoaPlan;  // moa_plan.h
+Result<std::string> with_plan(const FoundProfile& profile, const MoaPlan& plan);
+
 }  // namespace fovea::probe

@@ -16,6 +16,7 @@
 #include "fovea/engine/head_profile.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/probe/capture/pattern_statistics.h"
+#include "fovea/probe/measures/moa_plan.h"
 #include "fovea/probe/measures/needle_reader.h"
 #include "fovea/probe/measures/pattern_columns.h"
 
@@ -147,8 +148,10 @@ TEST(Profile, OfAModelThatFindsNoNeedleHoldsNoRetrievalScores) {
   EXPECT_TRUE(json["heads"][0]["retrieval"].is_null());
   EXPECT_TRUE(json["heads"][0]["sink_mass"].is_number());
   ASSERT_EQ(json["kv_heads"].size(), static_cast<size_t>(model->shape().n_layers * model->shape().n_kv_heads));
-  EXPECT_EQ(json["kv_heads"][1], Json({{"layer", 0}, {"kv_head", 1}, {"kv_group_max", nullptr}}));
-  EXPECT_FALSE(json.contains("layers") || json.contains("model"));  // no column of theirs is measured
+  EXPECT_EQ(
+      json["kv_heads"][1],
+      Json({{"layer", 0}, {"kv_head", 1}, {"kv_group_max", nullptr}, {"moa_alpha", nullptr}, {"moa_beta", nullptr}}));
+  EXPECT_FALSE(json.contains("layers"));  // no column of theirs is measured
 
   const auto read = engine::parse_head_profile(measured->json, "it", model->shape());
   ASSERT_TRUE(read.has_value()) << read.error().message;
@@ -273,6 +276,46 @@ TEST(PatternStatistics, AreMeansOverTheRowsOfAPrompt) {
   EXPECT_EQ(statistics.previous()[0], (0.25 + 0.125) / 2);
   EXPECT_EQ(statistics.local()[0], 1.0);
   EXPECT_EQ(statistics.induction()[0], (0.5 + 0.5) / 2);  // of query 2 key 0, of query 3 key 1
+}
+
+TEST(PatternStatistics, HiddenSinksAreLaterKeysThatAllRowsLookAt) {
+  const attention::ModelShape shape{.n_layers = 1, .n_heads = 1, .n_kv_heads = 1};
+  PatternStatistics statistics(1, 1, /*first_query=*/40, 0);
+  std::vector<int32_t> positions(42);
+  std::iota(positions.begin(), positions.end(), 0);
+  for (int32_t q = 0; q < 42; ++q) {  // half of each row is the first key's, the third has 0.2 from its own row on
+    std::vector<float> row(static_cast<size_t>(q) + 1, 0.0f);
+    row[0] = 0.5f;
+    if (q >= 2) row[2] = 0.2f;
+    const std::vector<int32_t> q_pos = {q};
+    const attention::Call view{shape, 0, 0, q_pos, attention::Phase::kPrompt, nullptr};
+    statistics.see({view, 0, q, std::span(positions).first(row.size())}, row);
+  }
+  EXPECT_EQ(statistics.hidden_sinks(0.1)[0], 0.1);  // one of the ten keys that 32 rows or more see
+  EXPECT_EQ(statistics.hidden_sinks(0.3)[0], 0);
+}
+
+TEST(Profile, APlanOfSpansIsPartOfTheFile) {
+  const auto model = tiny();
+  const attention::ModelShape& shape = model->shape();
+  auto heads = std::make_shared<attention::HeadProfile>();
+  heads->model_sha256 = std::string(64, 'a');
+  heads->n_layers = shape.n_layers, heads->n_heads = shape.n_heads, heads->n_kv_heads = shape.n_kv_heads;
+  set_column(*heads, "induction", std::vector<double>(heads->size(Granularity::kHead), 0.25));
+  MoaPlan plan;
+  plan.options.block = 8;
+  for (size_t i = 0; i < heads->size(Granularity::kKvHead); ++i) plan.rules.push_back({static_cast<int>(i) - 2, 0.375});
+  const auto json = with_plan({"it", R"({"measured": {"samples": 7}})", heads}, plan);
+  ASSERT_TRUE(json.has_value()) << json.error().message;
+  const Json document = Json::parse(*json);
+  EXPECT_EQ(document["measured"]["samples"], 7);
+  EXPECT_EQ(document["measured"]["moa"]["block"], 8);
+  const auto read = engine::parse_head_profile(*json, "it", shape);
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(read->find("induction")->at(1), 0.25);
+  EXPECT_EQ(read->find("moa_alpha", Granularity::kKvHead)->at(1), -1);
+  EXPECT_EQ(read->find("moa_beta", Granularity::kKvHead)->at(1), 0.375);
+  EXPECT_EQ(read->find("moa_block", Granularity::kModel)->at(0), 8);
 }
 
 }  // namespace profile_test
