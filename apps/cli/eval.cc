@@ -234,7 +234,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 }
 
 FOVEA_COMMAND("eval", "how well a model does a task at a length, with any attention",
-              "fovea eval niah -m qwen2.5-coder-0.5b --length 1024 --samples 5", setup)
+              "fovea eval passkey -m smollm2-135m --length 400 --samples 3", setup)
 
 }  // namespace eval_command
 }  // namespace fovea::cli
