@@ -4,7 +4,8 @@
 // The queries so far, as projected, are taken for draws of one Gaussian; turned by the mean of the rotations of the
 // next `n_future` positions it says what exp(q.k) is on average: exp(mean.k + k cov k / 2). Those weights, averaged
 // over the group's query heads and multiplied with the size of the value, order the keys. What stays is counted of the
-// whole text, so that the prompts of a conversation take no share of a share.
+// whole text, so that the prompts of a conversation take no share of a share. Not beside methods that drop keys within
+// a prompt: which of its keys are there would depend on how it is fed.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -28,7 +29,8 @@ class ExpectedAttention final : public Method {
       .summary = "after a prompt, the keys that later rows are expected to look at; the rest leaves the cache",
       .neutral = "keep=1",
       .example = "keep=0.05:n_sink=1:n_future=8",
-      .more_examples = "budget=8:n_sink=1:n_future=8:covariance=off:value_norm=off"};
+      .more_examples = "budget=8:n_sink=1:n_future=8:covariance=off:value_norm=off",
+      .excludes = "duo-attention moa streaming-llm"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

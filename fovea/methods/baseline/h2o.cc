@@ -6,6 +6,7 @@
 // query head). Rows of a prompt see all keys before them, and nothing leaves within a prompt: a budget holds from its
 // end on. `by=mean` divides by the rows that could see a key: with `recent=0` that is ObservedAttentionPress of
 // NVIDIA's kvpress.
+// Not beside methods that drop keys within a prompt: what is looked at would depend on how the prompt is fed.
 // Costs the attention of each row a second time and its scores a third, since the fused path shows no weights, and a
 // float32 for each query head and live key, which are copied in each pass.
 #include <algorithm>
@@ -29,7 +30,8 @@ class H2o final : public Method {
       .summary = "the keys that all rows so far look at most, and the last ones; the rest leaves the cache",
       .neutral = "heavy=1",
       .example = "budget=8",
-      .more_examples = "heavy=0.05:recent=0.05:by=mean"};
+      .more_examples = "heavy=0.05:recent=0.05:by=mean",
+      .excludes = "duo-attention moa streaming-llm"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

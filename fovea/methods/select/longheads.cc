@@ -39,7 +39,7 @@ class LongHeads final : public Method {
       .neutral = "n_chunks=16777216",
       .example = "chunk=32:n_chunks=3:begin=0",
       .more_examples = "chunk=32:n_chunks=3:begin=0:by=kv-head:key=mean chunk=32:n_chunks=3:begin=70:key=last",
-      .excludes = "quest streaming-llm duo-attention razor-attention snapkv h2o expected-attention token-select",
+      .excludes = "quest streaming-llm duo-attention razor-attention moa snapkv h2o expected-attention token-select",
       .exceptions = "windows: layers with a window of their own stay as they are, sec. 3"};
   const MethodInfo& info() const override { return kInfo; }
 
