@@ -270,7 +270,8 @@ void sum_up(EvalResult& out, bool has_tokens, bool paired, uint64_t seed) {
   };
   if (has_tokens) out.nll = mean([](const EvalRow& row) { return *row.nll; });
   if (!paired) return;
-  auto& dense = out.paired.emplace();
+  out.paired = EvalResult::Paired{};
+  EvalResult::Paired& dense = *out.paired;
   dense.score = mean([](const EvalRow& row) { return *row.dense_score; });
   const auto differences = by_sample(out.rows, [](const EvalRow& row) { return row.score - *row.dense_score; });
   dense.difference = mean_of(differences);

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -59,14 +60,15 @@ TEST(RazorAttention, PutsTheMeanOfWhatItDroppedInItsPlaceWithItsNumber) {
     dense.feed(61);
     // The twin: softmax over the kept keys and the mean one, in plain loops.
     const auto dim = static_cast<size_t>(dense.shape().head_dim);
-    const auto [q, keys, values] = [&] {
+    const std::array<tensor::Tensor, 3> in = [&] {
       Batch batch;
       batch.add(std::vector<int32_t>(61, 0), 0, 0);
-      auto in = dense.inputs(batch, 0);
-      in[0] = tensor::rope(in[0], batch.positions, dense.rope());
-      in[1] = tensor::rope(in[1], batch.positions, dense.rope());
-      return in;
+      auto all = dense.inputs(batch, 0);
+      all[0] = tensor::rope(all[0], batch.positions, dense.rope());
+      all[1] = tensor::rope(all[1], batch.positions, dense.rope());
+      return all;
     }();
+    const tensor::Tensor &q = in[0], &keys = in[1], &values = in[2];
     for (int head = 2; head < 4; ++head) {
       const auto key = [&](int i) { return keys.data() + (i * 2 + 1) * static_cast<int64_t>(dim); };
       const auto value = [&](int i) { return values.data() + (i * 2 + 1) * static_cast<int64_t>(dim); };
