@@ -29,7 +29,8 @@ class H2o final : public Method {
       .summary = "the keys that all rows so far look at most, and the last ones; the rest leaves the cache",
       .neutral = "heavy=1",
       .example = "budget=8",
-      .more_examples = "heavy=0.05:recent=0.05:by=mean"};
+      .more_examples = "heavy=0.05:recent=0.05:by=mean",
+      .budgets = "heavy=0.25:recent=0.25 heavy=0.125:recent=0.125"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
