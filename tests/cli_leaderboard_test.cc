@@ -12,7 +12,7 @@ using Json = nlohmann::json;
 class Leaderboard : public Cli {
  protected:
   std::vector<std::string> command(const std::vector<std::string>& more) {
-    std::vector<std::string> out = {"leaderboard", "-m", kTiny,     "--length", "400", "--samples", "1",
+    std::vector<std::string> out = {"leaderboard", "-m", kTiny,     "--length", "400", "--samples",      "1",
                                     "-r",          "1",  "--tasks", "passkey",  "-o",  path("rows.json")};
     out.insert(out.end(), more.begin(), more.end());
     return out;
@@ -35,7 +35,8 @@ TEST_F(Leaderboard, GivesTheKeysThatScriptsRelyOnAndKeepsRows) {
   const Json second = json(as_json);
   EXPECT_EQ(second["kept"], 3);
   EXPECT_EQ(second["rows"], first["rows"]);
-  EXPECT_THAT(run(command({"--methods", "snapkv:keep=0.25", "-q"})).out, AllOf(HasSubstr("METHOD"), HasSubstr("passkey?")));
+  EXPECT_THAT(run(command({"--methods", "snapkv:keep=0.25", "-q"})).out,
+              AllOf(HasSubstr("METHOD"), HasSubstr("passkey?")));
 }
 
 TEST_F(Leaderboard, RefusesRowsOfAnotherSettingAndUnknownTasks) {

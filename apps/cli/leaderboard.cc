@@ -84,7 +84,8 @@ std::string table(const tasks::Board& board) {
                        row.decode_speedup(), row.kv_ratio());
   }
   if (silent)
-    out += fmt::format("?: dense scores under {}, so the task tells nothing and is not in SCORE\n", tasks::kEnoughOfDense);
+    out +=
+        fmt::format("?: dense scores under {}, so the task tells nothing and is not in SCORE\n", tasks::kEnoughOfDense);
   for (const tasks::LeftOut& each : board.left_out)
     out += fmt::format("left out: {}: {}\n", escaped_line(each.method), escaped_line(each.why));
   return out;
@@ -125,8 +126,8 @@ Status leaderboard(const Options& options, const Common& common) {
   if (!options.html.empty()) {
     const std::string name = store::describe_model(model->path(), model->source()).name;
     FOVEA_ASSIGN_OR_RETURN(FileWriter out, open_output(options.html, common, OutputIs::kText));
-    FOVEA_RETURN_IF_ERROR(out.write(leaderboard_page(
-        board, fmt::format("Attention methods on {} at {} tokens", name, run.length), key.dump())));
+    FOVEA_RETURN_IF_ERROR(out.write(
+        leaderboard_page(board, fmt::format("Attention methods on {} at {} tokens", name, run.length), key.dump())));
     FOVEA_RETURN_IF_ERROR(out.commit());
   }
   if (!common.json) return print(table(board));
@@ -153,8 +154,9 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
       .transform(in_range(int64_t{1}, int64_t{1000}))
       .show_default();
   add_seed_option(sub, options->seed, "of all that is drawn: same seed, same prompts");
-  sub.add_option("--methods", options->methods,
-                 "rows besides dense: SPEC;SPEC, as --attention takes them; default: what the methods say of themselves");
+  sub.add_option(
+      "--methods", options->methods,
+      "rows besides dense: SPEC;SPEC, as --attention takes them; default: what the methods say of themselves");
   sub.add_option("--tasks", options->board.tasks,
                  "tasks of `fovea eval`, joined by commas; NAME@later: five questions behind the context")
       .split_at(',')
@@ -166,7 +168,8 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
 }
 
 FOVEA_COMMAND("leaderboard", "attention methods beside one another on a model: scores, loss, speed, bytes",
-              "fovea leaderboard -m smollm2-135m --length 400 --samples 1 --tasks passkey --methods snapkv:keep=0.25", setup)
+              "fovea leaderboard -m smollm2-135m --length 400 --samples 1 --tasks passkey --methods snapkv:keep=0.25",
+              setup)
 
 }  // namespace leaderboard_command
 }  // namespace fovea::cli

@@ -147,7 +147,8 @@ class BoardRunner {
 // The file: {"key": ..., "rows": [...]}, written whole after each row.
 class BoardFile {
  public:
-  BoardFile(std::string path, json key) : path_(std::move(path)), file_{{"key", std::move(key)}, {"rows", json::array()}} {}
+  BoardFile(std::string path, json key)
+      : path_(std::move(path)), file_{{"key", std::move(key)}, {"rows", json::array()}} {}
 
   Status read() {
     if (path_.empty()) return {};
@@ -157,8 +158,8 @@ class BoardFile {
     if (!found.is_object() || !found.contains("key") || !found.contains("rows") || !found["rows"].is_array())
       return make_error(ErrorCode::kData, "{} holds no leaderboard (--again writes over it)", path_);
     if (found["key"] != file_["key"])
-      return make_error(ErrorCode::kUsage, "{} holds rows of another model, setting or program (--again writes over it)",
-                        path_);
+      return make_error(ErrorCode::kUsage,
+                        "{} holds rows of another model, setting or program (--again writes over it)", path_);
     file_ = found;
     return {};
   }

@@ -32,10 +32,10 @@ struct BoardRow {
     bool tells() const { return dense_score >= kEnoughOfDense; }
   };
   std::vector<Cell> cells;
-  double nll = 0, nll_delta = 0;                             // nats a token, and less dense's
-  double prefill_seconds = 0, decode_seconds = 0;            // medians; decode: of a token
+  double nll = 0, nll_delta = 0;                               // nats a token, and less dense's
+  double prefill_seconds = 0, decode_seconds = 0;              // medians; decode: of a token
   double dense_prefill_seconds = 0, dense_decode_seconds = 0;  // timed in turn with them
-  uint64_t kv_bytes = 0, dense_kv_bytes = 0;                 // of the cache, when the timed tokens are decoded
+  uint64_t kv_bytes = 0, dense_kv_bytes = 0;                   // of the cache, when the timed tokens are decoded
 
   std::optional<double> score() const;  // mean over the tasks that tell; none where none does
   double prefill_speedup() const { return dense_prefill_seconds / prefill_seconds; }

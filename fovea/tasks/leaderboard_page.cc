@@ -80,9 +80,9 @@ std::string pareto_plot(const std::vector<BoardPoint>& points, const std::string
         at_x(point.cost), at_y(point.loss), board_escaped(point.name), at_x(point.cost) + 7, at_y(point.loss) + 4,
         board_escaped(point.name.substr(0, 28)));
   }
-  return out + fmt::format(
-                   "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text><text x=\"4\" y=\"12\">{}</text></svg>\n",
-                   (kLeft + kWidth - kRight) / 2, kHeight - 6, board_escaped(x_name), board_escaped(y_name));
+  return out +
+         fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text><text x=\"4\" y=\"12\">{}</text></svg>\n",
+                     (kLeft + kWidth - kRight) / 2, kHeight - 6, board_escaped(x_name), board_escaped(y_name));
 }
 
 std::string board_table(const Board& board) {
@@ -91,11 +91,12 @@ std::string board_table(const Board& board) {
   out += "<th>NLL less dense's<th>Prefill speed-up<th>Decode speed-up<th>KV bytes, of dense's</tr>\n";
   for (const BoardRow& row : board.rows) {
     const auto score = row.score();
-    out += fmt::format("<tr><td>{}<td class=n>{}", board_escaped(row.method), score ? fmt::format("{:.3f}", *score) : "-");
+    out +=
+        fmt::format("<tr><td>{}<td class=n>{}", board_escaped(row.method), score ? fmt::format("{:.3f}", *score) : "-");
     for (const BoardRow::Cell& cell : row.cells)
       out += fmt::format("<td class=\"n{}\">{:.3f}", cell.tells() ? "" : " mute", cell.score);
-    out += fmt::format("<td class=n>{:+.4f}<td class=n>{:.2f}<td class=n>{:.2f}<td class=n>{:.3f}</tr>\n", row.nll_delta,
-                       row.prefill_speedup(), row.decode_speedup(), row.kv_ratio());
+    out += fmt::format("<td class=n>{:+.4f}<td class=n>{:.2f}<td class=n>{:.2f}<td class=n>{:.3f}</tr>\n",
+                       row.nll_delta, row.prefill_speedup(), row.decode_speedup(), row.kv_ratio());
   }
   return out + "</table></div>\n";
 }
@@ -109,9 +110,10 @@ std::string leaderboard_page(const Board& board, const std::string& title, const
       board_escaped(title), kBoardStyle, board_escaped(setting));
   if (!board.rows.empty()) {
     out += board_table(board) +
-           fmt::format("<p>Tasks in grey tell nothing here: dense solves less than {:.0f} % of them. The score is the "
-                       "mean over the others.</p>\n",
-                       100 * kEnoughOfDense);
+           fmt::format(
+               "<p>Tasks in grey tell nothing here: dense solves less than {:.0f} % of them. The score is the "
+               "mean over the others.</p>\n",
+               100 * kEnoughOfDense);
     const bool tells = board.rows[0].score().has_value();
     std::vector<BoardPoint> nll_time, nll_bytes, score_time, score_bytes;
     for (const BoardRow& row : board.rows) {
