@@ -49,6 +49,11 @@ struct MethodInfo {
   // Laws of every_method_test that it breaks by design, with the section that says so, joined by ';':
   // "LAW: why", or "LAW~1e-4: why" where the law holds within that distance of the logits.
   std::string_view exceptions = {};
+  // Of one that makes long texts cheaper, the settings that `fovea leaderboard` measures, space-separated, knobs as a
+  // spec has them; "{0.25}" is a quarter of the length in tokens, at least 1. `pair`: the one with which it stands in
+  // pairs of methods.
+  std::string_view budgets = {};
+  std::string_view pair = {};
 };
 
 std::vector<std::string_view> stage_names(uint32_t stages);  // "choose", "keep"

@@ -30,7 +30,9 @@ class ExpectedAttention final : public Method {
       .neutral = "keep=1",
       .example = "keep=0.05:n_sink=1:n_future=8",
       .more_examples = "budget=8:n_sink=1:n_future=8:covariance=off:value_norm=off",
-      .excludes = "duo-attention moa streaming-llm"};
+      .excludes = "duo-attention moa streaming-llm",
+      .budgets = "keep=0.5 keep=0.25 keep=0.1",
+      .pair = "keep=0.25"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -31,7 +31,8 @@ class H2o final : public Method {
       .neutral = "heavy=1",
       .example = "budget=8",
       .more_examples = "heavy=0.05:recent=0.05:by=mean",
-      .excludes = "duo-attention moa streaming-llm"};
+      .excludes = "duo-attention moa streaming-llm",
+      .budgets = "heavy=0.25:recent=0.25 heavy=0.125:recent=0.125"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -37,7 +37,11 @@ class MInference final : public Method {
           "pattern=block-sparse:n_sink=0:window=1:blocks=0",
       .exceptions =
           "causal: a call's last rows choose for all of its rows (sec. 3.2, algorithm 2); chunks: each "
-          "chunk has last rows of its own (sec. 3.2, algorithm 2)"};
+          "chunk has last rows of its own (sec. 3.2, algorithm 2)",
+      .budgets =
+          "vertical={0.125}:slash={0.25}:a_window={0.25}:blocks={0.25}:window={0.05} "
+          "vertical={0.05}:slash={0.1}:a_window={0.1}:blocks={0.1}:window={0.05}",
+      .pair = "vertical={0.125}:slash={0.25}:a_window={0.25}:blocks={0.25}:window={0.05}"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -29,7 +29,8 @@ class Quest final : public Method {
                                     .stages = kChoose,
                                     .summary = "generated tokens read the pages of keys with the highest bound of q.k",
                                     .neutral = "budget=0",
-                                    .example = "budget=32:dense_layers=0"};
+                                    .example = "budget=32:dense_layers=0",
+                                    .budgets = "budget={0.25} budget={0.1}"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -25,7 +25,9 @@ class SnapKv final : public Method {
       .summary = "after a prompt, the keys that its last rows look at most; the rest leaves the cache",
       .neutral = "keep=1",
       .example = "keep=0.05:window=4:kernel=3",
-      .more_examples = "budget=8:window=4:kernel=5:pool=max"};
+      .more_examples = "budget=8:window=4:kernel=5:pool=max",
+      .budgets = "keep=0.5 keep=0.25 keep=0.1",
+      .pair = "keep=0.25"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

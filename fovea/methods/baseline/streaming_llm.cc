@@ -29,7 +29,8 @@ class StreamingLlm final : public Method {
       .more_examples = "n_sink=2:window=6:positions=text n_sink=2:window=6:heads=0.1+1",
       .exceptions =
           "chunks~1e-1: dropped keys (sec. 3.2) move page borders, so sums are cut elsewhere by about 1e-5, and in "
-          "fast that moves some activation by one int8 code"};
+          "fast that moves some activation by one int8 code",
+      .budgets = "window={0.5} window={0.25} full=0.5:window={0.1}"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

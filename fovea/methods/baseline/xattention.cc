@@ -34,7 +34,9 @@ class XAttention final : public Method {
       .example = "threshold=0.2:block=32:stride=8:n_sink=0",
       .exceptions =
           "causal: the rows of a tile share the blocks that the sums of all of them choose (sec. 2.1); "
-          "chunks: a tile that is read in parts is summed over the rows that are there (sec. 2.1)"};
+          "chunks: a tile that is read in parts is summed over the rows that are there (sec. 2.1)",
+      .budgets = "threshold=0.9 threshold=0.7",
+      .pair = "threshold=0.9"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -43,7 +43,8 @@ class DuoAttention final : public Method {
       .exceptions =
           "chunks~1e-1: dropped keys (sec. 2.4) move page borders, so sums are cut elsewhere by about 1e-5, and in "
           "fast that moves some activation by one int8 code, and with prefill_first_dense the first chunk sees "
-          "everything"};
+          "everything",
+      .budgets = "sparsity=0.25 sparsity=0.5 sparsity=0.75"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

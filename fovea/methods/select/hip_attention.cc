@@ -36,7 +36,8 @@ class HipAttention final : public Method {
       .exceptions =
           "causal: the rows of a block of queries share the keys that the highest of their scores finds "
           "(sec. 3.2); chunks: a block that is read in parts is searched with the rows that are there "
-          "(sec. 3.2)"};
+          "(sec. 3.2)",
+      .budgets = "k={0.25}:window={0.05} k={0.1}:window={0.05}"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -36,7 +36,8 @@ class Moa final : public Method {
       .more_examples = "plan=profile:block=4 alpha=8:beta=0:block=2",
       .exceptions =
           "chunks~2e-1: dropped keys (sec. 3) move page borders, so sums are cut elsewhere by about 1e-5, and in fast "
-          "that moves some activation by one int8 code"};
+          "that moves some activation by one int8 code",
+      .budgets = "plan=profile"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -35,7 +35,8 @@ class RazorAttention final : public Method {
       .example = "ratio=4:buffer=8:sinks=2:protect=heads:heads=0.1",
       .more_examples = "ratio=4:buffer=8:sinks=2:protect=heads:compensation=off",
       .excludes = "snapkv expected-attention h2o",
-      .exceptions = "windows: a layer's own window leaves nothing to drop, sec. 4"};
+      .exceptions = "windows: a layer's own window leaves nothing to drop, sec. 4",
+      .budgets = "ratio=4:buffer={0.1} ratio=8:buffer={0.1}"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
