@@ -84,6 +84,7 @@ Result<Gates> gates_of(Run& run) {
   const auto session = engine::Session::create(
       run.model(), {.numerics = run.numerics(), .attention = "duo-attention", .profile = out.profile});
   if (!session) {
+    if (session.error().code != ErrorCode::kUsage) return session.error();
     out.why = session.error().message;
     return out;
   }

@@ -49,17 +49,18 @@ Result<Outcome> on_tiny_model(const std::function<Result<Outcome>(Run&)>& measur
 }
 
 TEST(DecodeRun, SameBitsThroughoutSeesAMethodThatDropsKeys) {
-  const auto same = on_tiny_model([](Run& run) { return same_bits_throughout(run, "streaming-llm:window=1020"); });
+  const auto same =
+      on_tiny_model([](papers::Run& run) { return same_bits_throughout(run, "streaming-llm:window=1020"); });
   ASSERT_TRUE(same.has_value()) << same.error().message;
   EXPECT_TRUE(same->passed) << same->measured;
   const auto other =
-      on_tiny_model([](Run& run) { return same_bits_throughout(run, "streaming-llm:n_sink=0:window=20"); });
+      on_tiny_model([](papers::Run& run) { return same_bits_throughout(run, "streaming-llm:n_sink=0:window=20"); });
   ASSERT_TRUE(other.has_value()) << other.error().message;
   EXPECT_FALSE(other->passed) << other->measured;
 }
 
 TEST(DecodeRun, TimesNoStepsOfAModelThatReadsFewKeys) {
-  const auto time = on_tiny_model([](Run& run) { return attention_time(run, "dense", 8192); });
+  const auto time = on_tiny_model([](papers::Run& run) { return attention_time(run, "dense", 8192); });
   ASSERT_TRUE(time.has_value()) << time.error().message;
   EXPECT_FALSE(time->has_data);
   EXPECT_THAT(time->measured, HasSubstr("512 keys are too few"));
