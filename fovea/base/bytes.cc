@@ -92,4 +92,19 @@ std::string escaped_text(std::string_view text) {
   return out;
 }
 
+std::string escaped_html(std::string_view text) {
+  std::string out;
+  for (const char c : escaped_text(text)) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
 }  // namespace fovea

@@ -51,5 +51,6 @@ std::string quote(std::string_view text, size_t max_bytes = 120);
 std::string escaped_line(std::string_view text);
 // Lines of a text: newlines and tabs stay.
 std::string escaped_text(std::string_view text);
+std::string escaped_html(std::string_view text);  // the same, for text and attributes of a page
 
 }  // namespace fovea

@@ -56,5 +56,10 @@ TEST(Quoted, CutsLongTextBetweenCharacters) {
   EXPECT_EQ(quote("abc", 3), "\"abc\"");
 }
 
+TEST(EscapedHtml, LeavesNothingThatAPageWouldRead) {
+  EXPECT_EQ(escaped_html("a<b> & \"c\" 'd'"), "a&lt;b&gt; &amp; &quot;c&quot; &#39;d&#39;");
+  EXPECT_EQ(escaped_html("x\ny\x1b"), escaped_text("x\ny\x1b"));
+}
+
 }  // namespace bytes_test
 }  // namespace fovea

@@ -17,20 +17,6 @@ constexpr const char* kBoardStyle =
     "#d8dee4}td.n{text-align:right;font-variant-numeric:tabular-nums}td.mute{color:#8c959f}.wide{overflow-x:auto}"
     "svg{max-width:100%;height:auto;font:11px system-ui,sans-serif}";
 
-std::string board_escaped(std::string_view text) {
-  std::string out;
-  for (const char c : escaped_line(text)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
 struct BoardPoint {
   std::string name;
   double cost, loss;  // both better where less
@@ -61,7 +47,7 @@ std::string pareto_plot(const std::vector<BoardPoint>& points, const std::string
   std::string out = fmt::format(
       "<h2>{1} against {0}</h2>\n<svg viewBox=\"0 0 {2} {3}\" width=\"{2}\" role=\"img\" aria-label=\"{1} against "
       "{0}\">\n",
-      board_escaped(x_name), board_escaped(y_name), kWidth, kHeight);
+      escaped_html(x_name), escaped_html(y_name), kWidth, kHeight);
   for (int i = 0; i <= 4; ++i) {
     const double x = most_x * i / 4, y = y0 + (y1 - y0) * i / 4;
     out += fmt::format(
@@ -77,22 +63,22 @@ std::string pareto_plot(const std::vector<BoardPoint>& points, const std::string
     out += fmt::format(
         "<circle cx=\"{0:.1f}\" cy=\"{1:.1f}\" r=\"4\" fill=\"#bc4c00\"><title>{2}</title></circle><text x=\"{3:.1f}\" "
         "y=\"{4:.1f}\">{5}</text>\n",
-        at_x(point.cost), at_y(point.loss), board_escaped(point.name), at_x(point.cost) + 7, at_y(point.loss) + 4,
-        board_escaped(point.name.substr(0, 28)));
+        at_x(point.cost), at_y(point.loss), escaped_html(point.name), at_x(point.cost) + 7, at_y(point.loss) + 4,
+        escaped_html(point.name.substr(0, 28)));
   }
   return out +
          fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text><text x=\"4\" y=\"12\">{}</text></svg>\n",
-                     (kLeft + kWidth - kRight) / 2, kHeight - 6, board_escaped(x_name), board_escaped(y_name));
+                     (kLeft + kWidth - kRight) / 2, kHeight - 6, escaped_html(x_name), escaped_html(y_name));
 }
 
 std::string board_table(const Board& board) {
   std::string out = "<div class=wide><table><tr><th>Method<th>Score";
-  for (const BoardRow::Cell& cell : board.rows[0].cells) out += "<th>" + board_escaped(cell.task);
+  for (const BoardRow::Cell& cell : board.rows[0].cells) out += "<th>" + escaped_html(cell.task);
   out += "<th>NLL less dense's<th>Prefill speed-up<th>Decode speed-up<th>KV bytes, of dense's</tr>\n";
   for (const BoardRow& row : board.rows) {
     const auto score = row.score();
     out +=
-        fmt::format("<tr><td>{}<td class=n>{}", board_escaped(row.method), score ? fmt::format("{:.3f}", *score) : "-");
+        fmt::format("<tr><td>{}<td class=n>{}", escaped_html(row.method), score ? fmt::format("{:.3f}", *score) : "-");
     for (const BoardRow::Cell& cell : row.cells)
       out += fmt::format("<td class=\"n{}\">{:.3f}", cell.tells() ? "" : " mute", cell.score);
     out += fmt::format("<td class=n>{:+.4f}<td class=n>{:.2f}<td class=n>{:.2f}<td class=n>{:.3f}</tr>\n",
@@ -107,7 +93,7 @@ std::string leaderboard_page(const Board& board, const std::string& title, const
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">"
       "<title>{0}</title><style>{1}</style></head><body>\n<h1>{0}</h1>\n<p>{2}</p>\n",
-      board_escaped(title), kBoardStyle, board_escaped(setting));
+      escaped_html(title), kBoardStyle, escaped_html(setting));
   if (!board.rows.empty()) {
     out += board_table(board) +
            fmt::format(
@@ -132,7 +118,7 @@ std::string leaderboard_page(const Board& board, const std::string& title, const
   }
   if (!board.left_out.empty()) out += "<h2>Left out</h2>\n";
   for (const LeftOut& each : board.left_out)
-    out += fmt::format("<p>{}: {}</p>\n", board_escaped(each.method), board_escaped(each.why));
+    out += fmt::format("<p>{}: {}</p>\n", escaped_html(each.method), escaped_html(each.why));
   return out + "</body></html>\n";
 }
 

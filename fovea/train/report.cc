@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "fovea/base/bytes.h"
 #include "fovea/base/json.h"
 
 namespace fovea::train {
@@ -21,20 +22,6 @@ struct Curve {
   std::string name;
   std::vector<std::pair<double, double>> points;  // step, value
 };
-
-std::string html(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
 
 // At most `most` of them: the means of neighbours.
 std::vector<std::pair<double, double>> thinned(const std::vector<std::pair<double, double>>& points, size_t most) {
@@ -62,7 +49,8 @@ std::string plot(const std::string& title, const std::vector<Curve>& curves) {
   if (y1 == y0) y1 = y0 + std::max(1e-12, std::abs(y0) * 0.1);
   const auto px = [&](double x) { return kLeft + (x - x0) / (x1 - x0) * (kWidth - kLeft - kRight); };
   const auto py = [&](double y) { return kHeight - kBottom - (y - y0) / (y1 - y0) * (kHeight - kTop - kBottom); };
-  std::string out = fmt::format("<h2>{}</h2><svg viewBox=\"0 0 {} {}\" role=\"img\">", html(title), kWidth, kHeight);
+  std::string out =
+      fmt::format("<h2>{}</h2><svg viewBox=\"0 0 {} {}\" role=\"img\">", escaped_html(title), kWidth, kHeight);
   for (int i = 0; i <= 4; ++i) {
     const double y = y0 + (y1 - y0) * i / 4, x = x0 + (x1 - x0) * i / 4;
     out += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>", kLeft, kWidth - kRight,
@@ -74,14 +62,14 @@ std::string plot(const std::string& title, const std::vector<Curve>& curves) {
     std::string path;
     for (const auto& [x, y] : thinned(curves[c].points, 1200))
       path += fmt::format("{}{:.1f},{:.1f} ", path.empty() ? "M" : "L", px(x), py(y));
-    out +=
-        fmt::format("<path class=\"c{}\" d=\"{}\"><title>{}</title></path>", c % kColours, path, html(curves[c].name));
+    out += fmt::format("<path class=\"c{}\" d=\"{}\"><title>{}</title></path>", c % kColours, path,
+                       escaped_html(curves[c].name));
   }
   out += "</svg>";
   if (curves.size() > 1) {
     out += "<p class=\"key\">";
     for (size_t c = 0; c < curves.size(); ++c)
-      out += fmt::format("<span class=\"k{}\">&#9632;</span> {} ", c % kColours, html(curves[c].name));
+      out += fmt::format("<span class=\"k{}\">&#9632;</span> {} ", c % kColours, escaped_html(curves[c].name));
     out += "</p>";
   }
   return out + "\n";
@@ -128,8 +116,8 @@ std::string report_page(const std::string& log, const Json& training) {
   out += "<h1>Training run</h1>\n<table>";
   for (const auto& [key, value] : training.items()) {
     if (!value.is_structured())
-      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", html(key),
-                         html(value.is_string() ? value.get<std::string>() : value.dump()));
+      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escaped_html(key),
+                         escaped_html(value.is_string() ? value.get<std::string>() : value.dump()));
   }
   out += "</table>\n";
   out += plot("loss", eval.points.empty() ? std::vector<Curve>{loss} : std::vector<Curve>{loss, eval});
@@ -137,7 +125,8 @@ std::string report_page(const std::string& log, const Json& training) {
   out += plot("norm of the gradient, before clipping", {norm});
   out += plot("learning rate", {rate});
   out += plot("tokens a second", {speed});
-  if (training.contains("config")) out += "<h2>config</h2><pre>" + html(training["config"].dump(2)) + "</pre>\n";
+  if (training.contains("config"))
+    out += "<h2>config</h2><pre>" + escaped_html(training["config"].dump(2)) + "</pre>\n";
   return out + "</body></html>\n";
 }
 
@@ -158,7 +147,7 @@ std::string heads_page(const Json& run) {
     }
   }
   std::string out(kHead);
-  out += fmt::format("<h1>How heads formed</h1>\n<p>{}</p>\n", html(run.value("run", "")));
+  out += fmt::format("<h1>How heads formed</h1>\n<p>{}</p>\n", escaped_html(run.value("run", "")));
   out += plot("loss, held out", {loss});
   for (const auto& [name, layers] : measures) out += plot(fmt::format("{}: the best head of each layer", name), layers);
   return out + "</body></html>\n";

@@ -20,21 +20,6 @@ constexpr const char* kStyle =
     "font:12px system-ui,sans-serif}.wide{overflow-x:auto}";
 constexpr const char* kColors[] = {"#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#57606a"};
 
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : escaped_line(text)) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
 std::string number_text(double value) { return fmt::format("{:.4g}", value); }
 
 std::string value_text(const Json& value) {
@@ -53,15 +38,16 @@ std::string checks_table(const Report& report) {
   for (const CheckResult& check : report.checks) {
     const char* look = check.passed ? "good" : check.kind == Kind::kShape ? "open" : "bad";
     out += fmt::format("<tr><td class=n>{}<td>{}<td>{}<br><code>{}</code><td>{}<td>{}<td class={}>{}</tr>\n",
-                       check.item, name_of(check.kind), escaped(check.name), escaped(check.command),
-                       escaped(check.measured), escaped(check.expected), look, verdict_of(check));
+                       check.item, name_of(check.kind), escaped_html(check.name), escaped_html(check.command),
+                       escaped_html(check.measured), escaped_html(check.expected), look, verdict_of(check));
   }
   out +=
       "</table>\n<p>An <i>exact</i> check is what the code must do and a <i>control</i> what must not show: one that "
       "fails fails the run. A <i>shape</i> is what the paper says of models: one that does not show is a "
       "finding.</p>\n";
   for (const Skipped& each : report.skipped)
-    out += fmt::format("<p>Left out: item {}, {}: {}</p>\n", each.item, escaped(each.name), escaped(each.why));
+    out +=
+        fmt::format("<p>Left out: item {}, {}: {}</p>\n", each.item, escaped_html(each.name), escaped_html(each.why));
   return out;
 }
 
@@ -77,13 +63,13 @@ std::vector<std::string> value_names(const Report& report) {
 
 std::string cells_table(const Report& report, const std::vector<std::string>& names) {
   std::string out = "<h2>Arms</h2>\n<div class=wide><table><tr><th>Arm and setting";
-  for (const std::string& name : names) out += "<th>" + escaped(name);
+  for (const std::string& name : names) out += "<th>" + escaped_html(name);
   out += "<th>seconds</tr>\n";
   for (const Cell& cell : report.cells) {
-    out += "<tr><td>" + escaped(label_of(cell));
+    out += "<tr><td>" + escaped_html(label_of(cell));
     for (const std::string& name : names) {
       const auto it = cell.values.find(name);
-      out += "<td class=n>" + (it == cell.values.end() ? "" : escaped(value_text(*it)));
+      out += "<td class=n>" + (it == cell.values.end() ? "" : escaped_html(value_text(*it)));
     }
     out += fmt::format("<td class=n>{:.1f}</tr>\n", cell.seconds);
   }
@@ -108,11 +94,11 @@ std::string bars(const Report& report, const std::string& name) {
     rows += fmt::format(
         "<text x=\"0\" y=\"{}\">{}</text><rect x=\"0\" y=\"{}\" width=\"{:.1f}\" height=\"14\" fill=\"{}\"/>"
         "<text x=\"{:.1f}\" y=\"{}\">{}</text>\n",
-        y + 13, escaped(label_of(cell)), y + 18, width, kColors[0], width + 6, y + 30, number_text(value));
+        y + 13, escaped_html(label_of(cell)), y + 18, width, kColors[0], width + 6, y + 30, number_text(value));
   }
   if (n < 2) return "";
   return fmt::format("<h2>{}</h2>\n<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
-                     escaped(name), kBar + 70, kRow * n + 6, kBar + 70, escaped(name), rows);
+                     escaped_html(name), kBar + 70, kRow * n + 6, kBar + 70, escaped_html(name), rows);
 }
 
 std::string lines(const Plot& plot) {
@@ -129,7 +115,7 @@ std::string lines(const Plot& plot) {
   const auto at_y = [&](double y) { return kHeight - kBottom - (y - y0) / (y1 - y0) * (kHeight - kBottom - kTop); };
   std::string out =
       fmt::format("<h2>{}</h2>\n<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"{}\">\n",
-                  escaped(plot.title), kWidth, kHeight, kWidth, escaped(plot.title));
+                  escaped_html(plot.title), kWidth, kHeight, kWidth, escaped_html(plot.title));
   for (int i = 0; i <= 4; ++i) {
     const double x = x0 + (x1 - x0) * i / 4, y = y0 + (y1 - y0) * i / 4;
     out += fmt::format(
@@ -146,12 +132,12 @@ std::string lines(const Plot& plot) {
     out += fmt::format(
         "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"{}\"/><text x=\"{}\" y=\"{}\" "
         "text-anchor=\"end\" fill=\"{}\">{}</text>\n",
-        color, points, kWidth - 24, kTop + 14 + 16 * static_cast<int>(n), color, escaped(series.name));
+        color, points, kWidth - 24, kTop + 14 + 16 * static_cast<int>(n), color, escaped_html(series.name));
     ++n;
   }
   return out +
          fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text><text x=\"4\" y=\"12\">{}</text></svg>\n",
-                     (kLeft + kWidth) / 2, kHeight - 6, escaped(plot.x), escaped(plot.y));
+                     (kLeft + kWidth) / 2, kHeight - 6, escaped_html(plot.x), escaped_html(plot.y));
 }
 
 }  // namespace
@@ -163,7 +149,7 @@ std::string to_html(const Report& report) {
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">"
       "<title>{0}</title><style>{1}</style></head><body>\n<h1>{2}</h1>\n<p>{3}; {4}</p>\n",
-      escaped(report.slug), kStyle, escaped(report.title), escaped(report.source),
+      escaped_html(report.slug), kStyle, escaped_html(report.title), escaped_html(report.source),
       report.failed().empty() ? "no exact check and no control failed"
                               : fmt::format("<span class=bad>{} failed</span>", report.failed().size()));
   out += "<table>\n";
@@ -176,7 +162,7 @@ std::string to_html(const Report& report) {
            {"Build", report.build},
            {"Machine", fmt::format("{}, {} cores, {}", machine["cpu"].get<std::string>(), machine["cores"].get<int>(),
                                    machine["isa"].get<std::string>())}})
-    out += fmt::format("<tr><th>{}<td><code>{}</code></tr>\n", name, escaped(value));
+    out += fmt::format("<tr><th>{}<td><code>{}</code></tr>\n", name, escaped_html(value));
   out += "</table>\n" + checks_table(report);
   if (!report.cells.empty()) {
     const std::vector<std::string> names = value_names(report);
