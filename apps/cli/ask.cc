@@ -86,6 +86,10 @@ Status ask(const Options& options, const Common& common) {
     whole.tokens.insert(whole.tokens.begin(), n_rows, 0);
     whole.places.insert(whole.places.begin(), n_rows, engine::DocumentPrompt::Place{});
     whole.n_shared += n_rows;
+    for (attention::Span& segment : whole.segments) {
+      segment.begin += static_cast<int32_t>(n_rows);
+      segment.end += static_cast<int32_t>(n_rows);
+    }
     prefix.dir = "off";  // what is kept is found by ids
   }
   engine::PrefixStore store = open_prefix_store(prefix);

@@ -304,11 +304,21 @@ void Attend::keep(const Run& run, int layer) {
     c_.cache->drop(run.sequence, layer, kv, 0, static_cast<int32_t>(end));
 }
 
+// Whether a method has rows of this call see keys behind them.
+bool Attend::looks_ahead(const Run& run, int layer) const {
+  const auto looks = [&](const auto& method) {
+    if (!method->chooses(layer)) return false;
+    const Result<Together> rows = method->read_together(run.spans);
+    return rows && !rows->empty() && rows->begin <= run.positions.back() && run.positions.front() < rows->end;
+  };
+  return std::any_of(methods(run).begin(), methods(run).end(), looks);
+}
+
 void Attend::make_plan(Layer& layer, size_t index, const tensor::FloatPages* pages) {
   const Run& run = memory_.runs[index];
   const AttentionShape& shape = layer.shape;
   KeyPlan& plan = memory_.plans[index];
-  const KeyRule whole{0, shape.window, shape.ahead()};
+  const KeyRule whole{0, shape.window, looks_ahead(run, layer.index) ? INT_MAX : shape.ahead()};
   plan.begin(run.positions, shape.n_kv_heads(), shape.group(), whole);
   if (pages) {
     plan.set_layout({.k_dim = pages->k_dim(), .v_dim = pages->v_dim()});

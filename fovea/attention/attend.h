@@ -168,6 +168,7 @@ class Attend {
   tensor::Tensor run_paths(Layer& layer);
   void make_plan(Layer& layer, size_t run, const tensor::FloatPages* pages);  // null: the cache's
   void count_keys(const Run& run, const KeyPlan& plan, bool causal);
+  bool looks_ahead(const Run& run, int layer) const;
   bool edits_rows(const Run& run, const Layer& layer, int head) const;
   bool observes(const Run& run, int layer, int head) const;
   bool shows_rows(int layer) const;  // to a hook

@@ -83,6 +83,12 @@ struct Span {
   int32_t begin, end;
 };
 
+// Rows [begin, end) of a sequence that one pass reads, for they see one another both ways.
+struct Together {
+  int32_t begin = 0, end = 0;
+  bool empty() const { return begin >= end; }
+};
+
 // One layer of one sequence during one forward pass.
 struct Call {
   const ModelShape& model;
@@ -151,6 +157,9 @@ class Method {
   virtual KeyRule rule(int /*layer*/, int /*head*/) const { return {}; }
   virtual bool chooses(int /*layer*/) const { return false; }
   virtual void choose(const Call&, const Queries&, KeyPlan&) const {}
+  // Rows that may see keys of their own call behind them, in layers where it chooses: there it is choose that keeps all
+  // others causal, and no other method may run that reads the plan as if it were. kUsage where it lacks a span.
+  virtual Result<Together> read_together(std::span<const Span>) const { return Together(); }
   // score, reweight: rows of the heads for which edits_rows is true are materialised. Calls for
   // different heads or sequences come from different threads.
   virtual bool edits_rows(int /*layer*/, int /*head*/, bool /*decoding*/) const { return false; }

@@ -210,6 +210,16 @@ void Pipeline::restore(SequenceId sequence, States states) {
 
 void Pipeline::fork(SequenceId from, SequenceId to) { restore(to, copy_states(from)); }
 
+Result<Together> Pipeline::read_together(std::span<const Span> spans) const {
+  Together out;
+  for (const auto& method : methods_) {
+    FOVEA_ASSIGN_OR_RETURN(const Together rows, method->read_together(spans));
+    if (rows.empty()) continue;
+    out = out.empty() ? rows : Together{std::min(out.begin, rows.begin), std::max(out.end, rows.end)};
+  }
+  return out;
+}
+
 int64_t Pipeline::reach() const {
   int64_t least = std::numeric_limits<int64_t>::max();
   for (const auto& method : methods_) least = std::min(least, method->reach());

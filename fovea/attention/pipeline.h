@@ -38,6 +38,8 @@ class Pipeline {
   void restore(SequenceId sequence, States states);
   // The furthest that a row looks back (Method::reach): what every row sees lies within the least of them.
   int64_t reach() const;
+  // What its methods want read in one pass (Method::read_together): from the first row of any to the last.
+  Result<Together> read_together(std::span<const Span> spans) const;
   // The methods that do something only while tokens are decoded one by one, by name.
   std::vector<std::string_view> only_while_decoding(const ModelShape& model) const;
 

@@ -23,12 +23,14 @@ constexpr const char* kSystem =
 struct Content {
   std::string text;
   std::vector<std::pair<size_t, size_t>> documents;  // bytes of `text`
+  std::vector<size_t> begins;                        // where each begins, with its name
   size_t question = 0;                               // where it begins
 };
 
 Content write_content(std::span<const Document> documents, const std::string& question) {
   Content out;
   for (const Document& document : documents) {
+    out.begins.push_back(out.text.size());
     // Names tell files apart; one alone reads better without.
     if (documents.size() > 1) out.text += fmt::format("File {}:\n", document.name);
     out.documents.emplace_back(out.text.size(), out.text.size() + document.text.size());
@@ -62,6 +64,18 @@ size_t tokens_before(std::span<const uint32_t> offsets, size_t byte) {
   return next == offsets.begin() ? 0 : static_cast<size_t>(next - offsets.begin()) - 1;
 }
 
+std::vector<attention::Span> segments_of(std::span<const uint32_t> offsets, size_t content_begin,
+                                         const Content& content) {
+  std::vector<attention::Span> out;
+  for (size_t d = 0; d < content.begins.size(); ++d) {
+    const size_t end = d + 1 < content.begins.size() ? content.begins[d + 1] : content.question;
+    out.push_back({fmt::format("segment {}", d),
+                   static_cast<int32_t>(tokens_before(offsets, content_begin + content.begins[d])),
+                   static_cast<int32_t>(tokens_before(offsets, content_begin + end))});
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, const tokenizers::Tokenizer& tokenizer,
@@ -85,6 +99,7 @@ Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, 
   if (!chat && (asked || chat.error().code == ErrorCode::kLimit)) return std::move(chat.error());
   if (chat && chat->contents[1].first != std::string::npos) {
     out.places = place_tokens(chat->offsets, chat->text.size(), chat->contents[1].first, content.documents);
+    out.segments = segments_of(chat->offsets, chat->contents[1].first, content);
     out.n_shared = tokens_before(chat->offsets, chat->contents[1].first + content.question);
     out.tokens = std::move(chat->tokens);
     return out;
@@ -96,6 +111,7 @@ Result<DocumentPrompt> make_document_prompt(const formats::ModelSource& source, 
   std::vector<uint32_t> offsets;
   FOVEA_ASSIGN_OR_RETURN(out.tokens, tokenizer.encode(text, {}, &offsets));
   out.places = place_tokens(offsets, text.size(), before.size(), content.documents);
+  out.segments = segments_of(offsets, before.size(), content);
   out.n_shared = tokens_before(offsets, before.size() + content.question);
   return out;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "fovea/attention/method.h"  // for Span
 #include "fovea/base/result.h"
 #include "fovea/engine/chat.h"
 #include "fovea/engine/document.h"
@@ -24,6 +25,8 @@ struct DocumentPrompt {
   std::vector<int32_t> tokens;
   std::vector<Place> places;  // [tokens]
   size_t n_shared = 0;        // tokens before the question: another question's prompt begins with them too
+  // "segment 0", "segment 1"...: each document with its name and what parts it from the next, one after the other.
+  std::vector<attention::Span> segments = {};
 };
 
 // The documents, then the question, in the chat template of the file; as plain text where the file has

@@ -86,6 +86,16 @@ TEST(DocumentPrompt, PlacesEveryByteOfEveryDocumentOnce) {
     for (size_t d = 0; d < n; ++d) EXPECT_EQ(texts[d], documents[d].text);
     EXPECT_EQ(prompt->places.front().document, DocumentPrompt::kNoDocument);
     EXPECT_EQ(prompt->places.back().document, DocumentPrompt::kNoDocument);
+    ASSERT_EQ(prompt->segments.size(), n);
+    for (size_t d = 0; d < n; ++d) {
+      const attention::Span& segment = prompt->segments[d];
+      EXPECT_EQ(segment.name, "segment " + std::to_string(d));
+      EXPECT_EQ(segment.end, d + 1 < n ? prompt->segments[d + 1].begin : static_cast<int32_t>(prompt->n_shared));
+      for (size_t i = 0; i < prompt->places.size(); ++i) {
+        if (prompt->places[i].document != static_cast<int32_t>(d)) continue;
+        EXPECT_TRUE(static_cast<int32_t>(i) >= segment.begin && static_cast<int32_t>(i) < segment.end) << i;
+      }
+    }
     const std::string all = (*tokenizer)->decode(prompt->tokens).value();
     EXPECT_THAT(all, HasSubstr("Question: Which?"));
     if (n == 2) {

@@ -292,6 +292,7 @@ Result<Tensor> Session::pass(std::span<const Feed> feeds, bool to_hidden, const 
                 "step: {} rows for {} tokens of sequence {}", feed.x.dim(0), feed.tokens.size(), feed.sequence);
     FOVEA_RETURN_IF_ERROR(check_tokens(feed.tokens));
     FOVEA_RETURN_IF_ERROR(check_room(feed.sequence, static_cast<int64_t>(feed.tokens.size())));
+    FOVEA_RETURN_IF_ERROR(check_together(feed));
     for (size_t j = 0; j < i; ++j)
       FOVEA_CHECK(feeds[j].sequence != feed.sequence, "step: sequence {} twice", feed.sequence);
     const auto first = static_cast<int32_t>(batch.size());
@@ -366,13 +367,30 @@ Result<std::vector<float>> Session::prefill(SequenceId sequence, std::span<const
   }
 }
 
+Result<attention::Together> Session::read_together(SequenceId sequence) const {
+  const auto own = own_.find(sequence);
+  return pipeline(sequence).read_together(own == own_.end() ? std::span<const attention::Span>() : own->second.spans);
+}
+
+Status Session::check_together(const Feed& feed) const {
+  FOVEA_ASSIGN_OR_RETURN(const attention::Together rows, read_together(feed.sequence));
+  const int32_t first = length(feed.sequence), end = first + static_cast<int32_t>(feed.tokens.size());
+  if (rows.empty() || first >= rows.end || end <= rows.begin || (first <= rows.begin && end >= rows.end)) return {};
+  return make_error(ErrorCode::kUsage, "with {} tokens {} to {} are read in one pass, and this one has {} to {}",
+                    pipeline(feed.sequence).spec(), rows.begin, rows.end - 1, first, end - 1);
+}
+
 Result<Tensor> Session::prefill_chunks(SequenceId sequence, std::span<const int32_t> tokens,
                                        const PrefillOptions& options) {
   const auto total = static_cast<int64_t>(tokens.size());
+  FOVEA_ASSIGN_OR_RETURN(const attention::Together together, read_together(sequence));
+  const int64_t before = length(sequence);
   Tensor logits;
-  for (int64_t first = 0; first < total; first += options_.chunk) {
+  for (int64_t first = 0, n; first < total; first += n) {
     if (options.cancel && options.cancel->load()) return make_error(ErrorCode::kCancelled, "interrupted");
-    const int64_t n = std::min<int64_t>(options_.chunk, total - first);
+    n = std::min<int64_t>(options_.chunk, total - first);
+    if (const int64_t end = before + first + n; !together.empty() && end > together.begin && end < together.end)
+      n = std::min(total, together.end - before) - first;
     const bool last = first + n == total;
     const Feed feed{sequence, tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(n)),
                     options.on_logits ? Logits::kAll

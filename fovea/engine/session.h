@@ -141,6 +141,8 @@ class Session {
   Result<Tensor> pass(std::span<const Feed> feeds, bool to_hidden, const std::atomic<bool>* cancel);
   Result<Tensor> forward(const attention::Batch& batch, std::span<const models::GivenRows> given, bool to_hidden,
                          const std::atomic<bool>* cancel);
+  Result<attention::Together> read_together(SequenceId sequence) const;
+  Status check_together(const Feed& feed) const;
   Result<Tensor> prefill_chunks(SequenceId sequence, std::span<const int32_t> tokens, const PrefillOptions& options);
   void roll_back(std::span<const Feed> feeds, std::vector<attention::Pipeline::States>& states);
 

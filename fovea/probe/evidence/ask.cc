@@ -54,6 +54,7 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, std::spa
   }
   const engine::SequenceId sequence = begun ? *begun : stored ? *stored : session.begin();
   const size_t n_stored = stored ? static_cast<size_t>(session.length(sequence)) : 0;
+  session.set_spans(sequence, prompt.segments);
   auto out = ask(session, store, sequence, documents, prompt, profile, options, start);
   session.remove(sequence);
   if (!out) return out;

@@ -83,6 +83,7 @@ Result<engine::Generation> Conversation::answer_last(engine::GenerateOptions& op
 
 Result<engine::Generation> Conversation::answer_about_documents(const engine::DocumentPrompt& prompt,
                                                                 const engine::GenerateOptions& options) {
+  session_.set_spans(sequence_, prompt.segments);
   Evidence evidence(session_.shape(), options_.profile.get(), prompt);
   auto answer = answer_with_evidence(session_, sequence_, prompt, evidence, options);
   if (answer) spans_ = evidence.spans(options_.documents);
