@@ -36,13 +36,15 @@ class Pine final : public Method {
           "documents see one another and every query orders them by its own attention: their order in the "
           "prompt changes no answer",
       .neutral = "heads=none",
-      .example = "begin=3:length=5:count=3",
+      .example = "begin=1:length=3:count=3",
       .more_examples =
-          "begin=3:length=5:count=3:order=reverse:heads=0.1+1 begin=2:length=4:count=4:order=none:between=off",
+          "begin=1:length=3:count=3:order=reverse:heads=0.1+1 begin=2:length=2:count=4:order=none:between=off",
       .excludes =
           "quest streaming-llm duo-attention razor-attention moa snapkv h2o expected-attention token-select "
           "longheads hip-attention minference xattention act-attention-calibration",
-      .exceptions = "windows: layers with a window of their own stay as they are, sec. 3"};
+      .exceptions =
+          "gradient: the order of the segments is constant there, and may change with a weight, sec. 3;"
+          "windows: layers with a window of their own stay as they are, sec. 3"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {
