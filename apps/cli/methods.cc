@@ -113,9 +113,9 @@ Status methods(const std::string& name, const Common& common) {
     return print_json({{"methods", rows}});
   }
   if (!name.empty()) return print(page(*shown[0]));
-  std::string out = fmt::format("{:18} {:28} {}\n", "METHOD", "PAPER", "WHAT IT DOES");
+  std::string out = fmt::format("{:25} {:28} {}\n", "METHOD", "PAPER", "WHAT IT DOES");
   for (const auto& method : shown)
-    out += fmt::format("{:18} {:28} {}\n", method->info().name, method->info().paper, method->info().summary);
+    out += fmt::format("{:25} {:28} {}\n", method->info().name, method->info().paper, method->info().summary);
   return print(out);
 }
 
