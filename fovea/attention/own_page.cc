@@ -51,9 +51,10 @@ void OwnPage::put_key(int slot, std::span<const float> k) {
 
 void OwnPage::put(int slot, int32_t position, std::span<const float> k, std::span<const float> v) {
   put_key(slot, k);
+  positions_[static_cast<size_t>(slot)] = position;
+  if (layout_.v_dim == 0) return;
   std::array<float, kWidestHead> room;
   kernels::value_write(bytes_.get() + key_bytes_, layout_.v_type, layout_.v_dim, slot, widened(v, layout_.v_dim, room));
-  positions_[static_cast<size_t>(slot)] = position;
 }
 
 void OwnPage::put(int slot, int32_t position, std::span<const float> k, const KeyBlock& from, int from_slot) {

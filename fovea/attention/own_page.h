@@ -13,7 +13,8 @@
 
 namespace fovea::attention {
 
-// One page in the types and widths of a call's cache; empty at first. Slots are filled in any order.
+// One page in the types and widths of a call's cache; empty at first. Slots are filled in any order. With a v_dim of 0
+// it has keys alone, and attention must not read it.
 class OwnPage {
  public:
   explicit OwnPage(const KeyPlan::Layout& layout);
