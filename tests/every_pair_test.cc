@@ -16,7 +16,7 @@
 #include "fovea/base/testing/paths.h"
 #include "fovea/engine/testing/golden.h"
 #include "fovea/models/testing/tiny_model.h"
-#include "fovea/probe/measures/profile.h"
+#include "fovea/probe/testing/made_up_profile.h"
 
 namespace fovea::engine {
 namespace every_pair_test {
@@ -48,14 +48,7 @@ class EveryPair : public ::testing::TestWithParam<Pair> {
     model_ = load_model(test_data("tiny-qwen2.gguf"));
     ASSERT_NE(model_, nullptr);
     const attention::ModelShape& shape = model_->shape();
-    auto profile = std::make_shared<attention::HeadProfile>();
-    profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads, profile->n_kv_heads = shape.n_kv_heads;
-    for (const auto& [name, column] : probe::profile_columns()) {
-      std::vector<double> values(profile->size(column.of));
-      for (size_t i = 0; i < values.size(); ++i) values[i] = 0.1 * static_cast<double>(i * 5 % 8);
-      probe::set_column(*profile, name, std::move(values));
-    }
-    profile_ = profile;
+    profile_ = probe::made_up_profile(shape);
     for (int i = 0; i < 90; ++i) ids_.push_back(static_cast<int32_t>(3 + (i * i + 7 * i) % (shape.vocab_size - 3)));
   }
 

@@ -105,4 +105,13 @@ void KeyTurns::rotate(int32_t places, float factor, std::span<float> k) const {
   }
 }
 
+const KeyTurns* KnownTurns::of(const tensor::RopeTable* rope) {
+  if (!rope) return nullptr;
+  for (const auto& [table, turns] : known_) {
+    if (table == rope) return turns.get();
+  }
+  known_.emplace_back(rope, std::make_shared<KeyTurns>(*rope));
+  return known_.back().second.get();
+}
+
 }  // namespace fovea::attention

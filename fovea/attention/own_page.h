@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fovea/attention/key_plan.h"
@@ -60,6 +61,15 @@ class KeyTurns {
   tensor::RopePairing pairing_;
   float factor_;
   std::vector<float> cos_, sin_;  // [kLevels, kDigits, n_pairs]
+};
+
+// Those of the tables that a sequence's layers turn by, made at first use; copies of a state share them.
+class KnownTurns {
+ public:
+  const KeyTurns* of(const tensor::RopeTable* rope);  // null for null
+
+ private:
+  std::vector<std::pair<const tensor::RopeTable*, std::shared_ptr<const KeyTurns>>> known_;
 };
 
 }  // namespace fovea::attention

@@ -117,7 +117,7 @@ class LongHeads final : public Method {
           rows;  // of the one that is not: q, turned, [n_heads, k_dim]
     };
     std::vector<Layer> layers;
-    std::vector<std::pair<const tensor::RopeTable*, std::shared_ptr<const KeyTurns>>> turns;
+    KnownTurns turns;
     int chunk;
     Chunks(size_t n_layers, int size) : layers(n_layers), chunk(size) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Chunks>(*this); }
@@ -166,7 +166,7 @@ class LongHeads final : public Method {
     const auto begin = static_cast<int32_t>(mine.keys.size()) * chunk_;
     auto out = std::make_shared<std::vector<float>>(static_cast<size_t>(shape.n_heads) * d, 0.0f);
     if (key_ == kRandom) return out;
-    const KeyTurns* turns = turns_of(call);
+    const KeyTurns* turns = static_cast<Chunks*>(call.state)->turns.of(call.rope);
     pool().for_each(plan.n_kv_heads(), [&](int64_t index, int) {
       const auto kv = static_cast<int>(index);
       const auto first_page = static_cast<size_t>(begin / kernels::kPageKeys);
@@ -237,16 +237,6 @@ class LongHeads final : public Method {
                       mean.data() + int64_t{g} * shape.v_dim);
     }
     return mean;
-  }
-
-  const KeyTurns* turns_of(const Call& call) const {
-    if (!call.rope) return nullptr;
-    auto& known = static_cast<Chunks*>(call.state)->turns;
-    for (const auto& [table, turns] : known) {
-      if (table == call.rope) return turns.get();
-    }
-    known.emplace_back(call.rope, std::make_shared<KeyTurns>(*call.rope));
-    return known.back().second.get();
   }
 
   // Rows of a tile by the chunks that they read, and by how many of them those seem nearer.

@@ -138,7 +138,7 @@ class TokenSelect final : public Method {
       std::vector<std::shared_ptr<const Selection>> read;  // by the call that runs
     };
     std::vector<Layer> layers;
-    std::vector<std::pair<const tensor::RopeTable*, std::shared_ptr<const KeyTurns>>> turns;
+    KnownTurns turns;
     explicit Selected(size_t n_layers) : layers(n_layers) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Selected>(*this); }
     bool can_truncate(int32_t n_tokens) const override {
@@ -243,7 +243,7 @@ class TokenSelect final : public Method {
       chosen[kv] =
           vote_ == kKvHead || kv == 0 || chosen[0].empty() ? best(votes[vote_ == kKvHead ? kv : 0]) : chosen[0];
     }
-    const KeyTurns* turns = turns_of(call);
+    const KeyTurns* turns = positions_ == kOriginal ? nullptr : static_cast<Selected*>(call.state)->turns.of(call.rope);
     made->pages.resize(n_kv);
     pool().for_each(plan.n_kv_heads(), [&](int64_t index, int) {
       const auto kv = static_cast<size_t>(index);
@@ -369,16 +369,6 @@ class TokenSelect final : public Method {
     std::sort(order.begin(), order.end());
     for (int32_t& position : order) position += n_init_;
     return order;
-  }
-
-  const KeyTurns* turns_of(const Call& call) const {
-    if (!call.rope || positions_ == kOriginal) return nullptr;
-    auto& known = static_cast<Selected*>(call.state)->turns;
-    for (const auto& [table, turns] : known) {
-      if (table == call.rope) return turns.get();
-    }
-    known.emplace_back(call.rope, std::make_shared<KeyTurns>(*call.rope));
-    return known.back().second.get();
   }
 
   // The chosen keys and values; keys are turned to their places in the list, or (without turns) as they are cached.
