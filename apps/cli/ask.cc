@@ -34,10 +34,11 @@ struct Options {
   engine::LookupOptions lookup;
   int n_predict = 256;
   bool small = false, estimate = false;
+  std::optional<tasks::AutoChoice> chosen;  // by auto
 };
 
-// The prompt, from the file's metadata alone: that it fits is known before any weight is read.
-Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Common& common,
+// The prompt, and what it is read with, from the file's metadata alone: that it fits is known before any weight is read.
+Result<engine::DocumentPrompt> prompt_that_fits(Options& options, const Common& common,
                                                 std::span<const engine::Document> documents) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
@@ -45,11 +46,16 @@ Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Co
   FOVEA_ASSIGN_OR_RETURN(const auto tokenizer, engine::load_tokenizer(*source));
   FOVEA_ASSIGN_OR_RETURN(engine::DocumentPrompt prompt,
                          engine::make_document_prompt(*source, *tokenizer, documents, options.question));
+  const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
+  FOVEA_ASSIGN_OR_RETURN(options.chosen, choose_attention(common, options.model, path, config.shape, n_tokens));
+  if (options.chosen) {
+    options.model.attention = options.chosen->spec;
+    tell_choice(common, *options.chosen, n_tokens);
+  }
   const int64_t most = context_of(options.model, config.shape);
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, most) : most;
-  const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
   if (n_tokens + kAnswerRoom > n_ctx) {
-    const bool dense = options.model.attention == "dense" || options.model.attention == "auto";
+    const bool dense = options.model.attention == "dense";
     return make_error(
         ErrorCode::kLimit, "{} and the question are {} tokens, and {} of answer must fit too; {} reads {}{}{}",
         documents.size() == 1 ? quote(documents[0].name, 4096) : fmt::format("the {} files", documents.size()),
@@ -60,7 +66,13 @@ Result<engine::DocumentPrompt> prompt_that_fits(const Options& options, const Co
   return prompt;
 }
 
-Status ask(const Options& options, const Common& common) {
+// What reading with dense attention would have taken, less what it took; null where nothing was measured.
+std::optional<double> seconds_saved(const Options& options, double prefill_seconds) {
+  if (!options.chosen || options.chosen->spec == "dense" || options.chosen->measured_at == 0) return std::nullopt;
+  return prefill_seconds * (options.chosen->prefill_speedup - 1);
+}
+
+Status ask(Options options, const Common& common) {
   const Interrupt interrupt;
   FOVEA_ASSIGN_OR_RETURN(const std::vector<engine::Document> documents, read_documents(options.files));
   if (!options.estimate) FOVEA_RETURN_IF_ERROR(fetch_if_absent(common));
@@ -116,16 +128,24 @@ Status ask(const Options& options, const Common& common) {
                   {"kv_bytes", asked->kv_bytes},
                   {"kv_bytes_dense", asked->kv_bytes_dense},
                   {"key_share", asked->key_share}}}});
+    if (options.chosen) {
+      out["auto"] = {{"why", options.chosen->why},
+                     {"measured_at", options.chosen->measured_at},
+                     {"speedup", options.chosen->speedup}};
+      if (const auto saved = seconds_saved(options, asked->prefill_seconds)) out["auto"]["seconds_saved"] = *saved;
+    }
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
     FOVEA_RETURN_IF_ERROR(print(evidence_text(asked->evidence, documents)));
     const std::string stored = asked->n_stored > 0 ? fmt::format(" ({} of them stored before)", asked->n_stored) : "";
+    const auto seconds = seconds_saved(options, asked->prefill_seconds);
+    const std::string saved = seconds ? fmt::format("; about {:.1f} s saved by auto", *seconds) : "";
     FOVEA_RETURN_IF_ERROR(print(fmt::format(
         "\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}; keys and values {:.1f} MB "
-        "(dense: {:.1f}), {:.0f} % of the keys computed ({})\n",
+        "(dense: {:.1f}), {:.0f} % of the keys computed ({}){}\n",
         prompt.tokens.size(), stored, asked->prefill_seconds, answer.tokens.size(), answer.predicted_seconds,
         drafted_text(answer), static_cast<double>(asked->kv_bytes) / 1e6,
-        static_cast<double>(asked->kv_bytes_dense) / 1e6, 100 * asked->key_share, session->pipeline().spec())));
+        static_cast<double>(asked->kv_bytes_dense) / 1e6, 100 * asked->key_share, session->pipeline().spec(), saved)));
   }
   store.flush(*session);  // when nobody waits for it
   if (answer.finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
@@ -166,6 +186,7 @@ Status tell_question_from_files(Options& options, const CommandLine& sub, Option
 
 std::function<Status()> setup(CommandLine& sub, Common& common) {
   auto options = std::make_shared<Options>();
+  options->model.attention = "auto";
   const Option words =
       sub.add_option("QUESTION", options->words, "what to ask about the files; it stands first or last").required();
   const Option file = sub.add_option("-f,--file", options->named,

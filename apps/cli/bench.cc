@@ -214,8 +214,8 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
 
 Status speed(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(engine::SessionOptions wanted, session_options(*model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const int needed, context_for(options));
+  FOVEA_ASSIGN_OR_RETURN(engine::SessionOptions wanted, session_options(*model, common, options.model, needed));
   if (needed > model->shape().n_ctx) {
     // Time does not depend on whether the model still makes sense there.
     wanted.beyond_training = true;

@@ -104,7 +104,8 @@ double attention_operations(const attention::ModelShape& shape, const Kept& kept
 
 }  // namespace
 
-Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_prompt, int64_t n_predict) {
+Status print_estimate(const Common& common, const ModelFlags& given, int64_t n_prompt, int64_t n_predict) {
+  ModelFlags flags = given;
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
   FOVEA_ASSIGN_OR_RETURN(const auto source, formats::open_model(path));
   FOVEA_ASSIGN_OR_RETURN(const models::Config config, models::read_config(*source));
@@ -114,6 +115,8 @@ Status print_estimate(const Common& common, const ModelFlags& flags, int64_t n_p
     FOVEA_ASSIGN_OR_RETURN(const tensor::Tensor rows, engine::read_soft_prompt(flags.soft_prompt, shape));
     n_prompt += rows.dim(0);
   }
+  FOVEA_ASSIGN_OR_RETURN(const auto choice, choose_attention(common, flags, path, shape, n_prompt));
+  if (choice) flags.attention = choice->spec;
   const int64_t n_ctx = flags.n_ctx > 0 ? flags.n_ctx : context_of(flags, shape);
   if (n_prompt > n_ctx)
     return make_error(ErrorCode::kLimit, "the prompt is {} tokens long and the context holds {}", n_prompt, n_ctx);

@@ -170,7 +170,7 @@ Status eval(const Options& options, const Common& common) {
   const auto open = [&](std::string_view attention) -> Result<std::unique_ptr<engine::Session>> {
     ModelFlags flags = options.model;
     flags.attention = attention;
-    FOVEA_ASSIGN_OR_RETURN(auto session, open_session(model, common, flags));
+    FOVEA_ASSIGN_OR_RETURN(auto session, open_session(model, common, flags, options.length));
     if (setting.is_null()) setting = setting_json(*session);
     return session;
   };

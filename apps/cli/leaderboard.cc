@@ -13,6 +13,7 @@
 #include "fovea/store/build_id.h"
 #include "fovea/store/model_store.h"
 #include "fovea/store/user_cache.h"
+#include "fovea/tasks/auto_attention.h"
 #include "fovea/tasks/needle.h"
 
 namespace fovea::cli {
@@ -46,10 +47,8 @@ Result<json> key_of(const engine::Session& session, const Options& options, cons
 
 // Without a build id nothing tells this program's rows from another's: they are kept only where -o says so.
 Result<std::string> default_path(const json& key) {
-  const std::string cache = store::user_cache_dir();
-  if (cache.empty() || store::build_id().empty()) return std::string();
-  const std::string dir = cache + "/leaderboard";
-  if (!store::why_not_trusted(dir).empty()) return std::string();
+  const std::string dir = tasks::board_folder();
+  if (dir.empty() || store::build_id().empty()) return std::string();
   FOVEA_RETURN_IF_ERROR(store::make_private_folder(dir));
   const std::string text = key.dump();
   return dir + "/" + sha256_of(std::as_bytes(std::span(text))).substr(0, 32) + ".json";
@@ -106,6 +105,11 @@ Status leaderboard(const Options& options, const Common& common) {
   if (!texts && texts.error().code != ErrorCode::kNotFound) return texts.error();
   if (texts) run.haystacks = *texts;
   run.specs = options.methods.empty() ? tasks::leaderboard_specs(run.length) : split_specs(options.methods);
+  if (!options.methods.empty()) {  // of the default ones what the model cannot run is left out; a named one is wanted
+    for (const std::string& spec : run.specs) {
+      if (const auto session = open(spec); !session) return session.error();
+    }
+  }
   json key;
   {
     FOVEA_ASSIGN_OR_RETURN(const auto session, open("dense"));

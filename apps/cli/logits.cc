@@ -22,11 +22,11 @@ Status logits(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const TextOrIds text, read_text_or_ids(options.text));
   FOVEA_ASSIGN_OR_RETURN(FileWriter file, open_output(options.out, common, OutputIs::kBytes));
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                          text.tokens(*model, {.parse_special = options.parse_special}));
   if (tokens.empty()) return make_error(ErrorCode::kUsage, "the text is empty");
   const auto n_tokens = static_cast<int64_t>(tokens.size());
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model, n_tokens));
   FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence, begin_sequence(*session, options.model, n_tokens));
   const int64_t vocab = session->shape().vocab_size;
   const std::string header = npy_header(n_tokens, vocab);

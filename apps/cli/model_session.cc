@@ -20,6 +20,7 @@
 #include "fovea/kernels/isa.h"
 #include "fovea/probe/measures/profile.h"
 #include "fovea/store/model_store.h"
+#include "fovea/store/user_cache.h"
 
 namespace fovea::cli {
 namespace {
@@ -84,7 +85,9 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       .transform(in_range(int64_t{1}, int64_t{65'536}))
       .show_default();
   sub.add_option("--attention", flags.attention,
-                 "dense, auto (dense today), or methods with knobs: streaming-llm:window=1020; @FILE reads a policy")
+                 "dense, auto (the fastest that fovea leaderboard measured on this model and that loses no more than "
+                 "1 % of loss and 2 points of needles: auto:nll=1:recall=2), or methods with knobs: "
+                 "streaming-llm:window=1020; @FILE reads a policy")
       .show_default();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
@@ -256,8 +259,40 @@ Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, co
   return model;
 }
 
+Result<std::optional<tasks::AutoChoice>> choose_attention(const Common& common, const ModelFlags& flags,
+                                                          const std::string& path, const attention::ModelShape& shape,
+                                                          int64_t n_tokens) {
+  FOVEA_ASSIGN_OR_RETURN(const auto bound, tasks::parse_auto(flags.attention));
+  if (!bound) return std::optional<tasks::AutoChoice>();
+  const kernels::KvType type = cache_type_of(common, flags);
+  tasks::AutoRequest request;
+  request.bound = *bound, request.n_tokens = n_tokens, request.available_bytes = available_bytes();
+  const attention::KvCache cache(attention::CacheShape::of(shape, type));
+  for (int layer = 0; layer < shape.n_layers; ++layer)
+    request.dense_kv_bytes +=
+        cache.ideal_bytes(layer, n_tokens + request.n_answer) * static_cast<uint64_t>(shape.site(layer).n_kv_heads());
+  std::vector<tasks::MeasuredBoard> boards;
+  if (flags.loras.empty() && flags.masks.empty() && flags.quantize.empty()) {  // else it is another model
+    FOVEA_ASSIGN_OR_RETURN(const std::string sha256, store::cached_sha256(path));
+    boards = tasks::measured_boards(sha256, common.numerics, kernels::name_of(type));
+  }
+  return std::optional(tasks::choose_attention(boards, shape, request));
+}
+
+void tell_choice(const Common& common, const tasks::AutoChoice& choice, int64_t n_tokens) {
+  constexpr int64_t kShort = 2048;  // dense is what everybody expects there
+  if (!common.quiet && (choice.spec != "dense" || n_tokens >= kShort || common.verbose > 0))
+    tell("auto: {} {}", choice.spec, choice.why);
+}
+
 Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
-                                               const ModelFlags& flags) {
+                                               const ModelFlags& given, int64_t n_tokens) {
+  ModelFlags flags = given;
+  FOVEA_ASSIGN_OR_RETURN(const auto choice, choose_attention(common, flags, model.path(), model.shape(), n_tokens));
+  if (choice) {
+    flags.attention = choice->spec;
+    tell_choice(common, *choice, n_tokens);
+  }
   FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape()));
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
@@ -283,8 +318,8 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
 }
 
 Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engine::Model> model, const Common& common,
-                                                      const ModelFlags& flags) {
-  FOVEA_ASSIGN_OR_RETURN(const engine::SessionOptions options, session_options(*model, common, flags));
+                                                      const ModelFlags& flags, int64_t n_tokens) {
+  FOVEA_ASSIGN_OR_RETURN(const engine::SessionOptions options, session_options(*model, common, flags, n_tokens));
   FOVEA_ASSIGN_OR_RETURN(auto session, engine::Session::create(std::move(model), options));
   const auto& used = session->pipeline().methods();
   for (const std::string& name : engine::methods_with_weights(session->model().source())) {

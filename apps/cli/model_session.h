@@ -17,6 +17,7 @@
 #include "fovea/engine/generate.h"
 #include "fovea/engine/model.h"
 #include "fovea/engine/session.h"
+#include "fovea/tasks/auto_attention.h"
 
 namespace fovea::cli {
 
@@ -61,11 +62,17 @@ Result<engine::GenerateOptions> generate_options(const SamplingFlags& flags, con
 
 // The model of -m, with a bar while it loads. kCancelled after Ctrl+C.
 Result<std::shared_ptr<const engine::Model>> load_model(const Common& common, const ModelFlags& flags);
+// n_tokens: of the prompt, for --attention auto; 0: not known.
 Result<std::unique_ptr<engine::Session>> open_session(std::shared_ptr<const engine::Model> model, const Common& common,
-                                                      const ModelFlags& flags);
+                                                      const ModelFlags& flags, int64_t n_tokens = 0);
+// What --attention auto is for a prompt, from the model's metadata alone; none where something else was asked for.
+Result<std::optional<tasks::AutoChoice>> choose_attention(const Common& common, const ModelFlags& flags,
+                                                          const std::string& path, const attention::ModelShape& shape,
+                                                          int64_t n_tokens);
+void tell_choice(const Common& common, const tasks::AutoChoice& choice, int64_t n_tokens);  // on stderr
 // What the flags ask of a session, for commands that need another one beside it.
 Result<engine::SessionOptions> session_options(const engine::Model& model, const Common& common,
-                                               const ModelFlags& flags);
+                                               const ModelFlags& flags, int64_t n_tokens = 0);
 
 // kLimit with both numbers if `n_tokens` do not fit the session: said before any work.
 Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);

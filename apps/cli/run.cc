@@ -77,14 +77,14 @@ Status run(const Options& options, const Common& common) {
   if (options.n_logprobs >= 0 && !common.json) return make_error(ErrorCode::kUsage, "--logprobs goes with --json only");
   if (options.estimate) return estimate(options, text, chat, common);
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model));
-  FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
-  generate.n_logprobs = options.n_logprobs;
   FOVEA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                          prompt_tokens(options, text, model->shape().vocab_size, chat, model->source(),
                                        [&] { return model->tokenizer(); }));
-  FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence,
-                         begin_sequence(*session, options.model, static_cast<int64_t>(tokens.size())));
+  const auto n_tokens = static_cast<int64_t>(tokens.size());
+  FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model, n_tokens));
+  FOVEA_ASSIGN_OR_RETURN(engine::GenerateOptions generate, generate_options(options.sampling, *model));
+  generate.n_logprobs = options.n_logprobs;
+  FOVEA_ASSIGN_OR_RETURN(const engine::SequenceId sequence, begin_sequence(*session, options.model, n_tokens));
 
   show_seed(common, options.sampling.seed);
   AnswerStream stream(common, generate);

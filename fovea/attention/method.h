@@ -54,6 +54,8 @@ struct MethodInfo {
   // pairs of methods.
   std::string_view budgets = {};
   std::string_view pair = {};
+  // Of one that reads texts longer than the model was trained for: the setting with which `--attention auto` does so.
+  std::string_view past_window = {};
 };
 
 std::vector<std::string_view> stage_names(uint32_t stages);  // "choose", "keep"

@@ -15,7 +15,7 @@ class Pipeline {
  public:
   Pipeline() = default;  // dense
 
-  // "dense", "auto" (dense, until something beats it), or methods with knobs:
+  // "dense", or methods with knobs ("auto" is chosen for a prompt before, tasks/auto_attention.h; here it is dense):
   // "streaming-llm:n_sink=4:window=1020,scale:heads=3.1:value=0". A comma before name=value also
   // separates knobs. "@policy.json" reads [{"method": NAME, knob: value, ...}, ...].
   // kUsage: unknown method (with the nearest), unknown or bad knob, a knob twice, a method twice (but for one that acts

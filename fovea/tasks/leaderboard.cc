@@ -144,6 +144,19 @@ class BoardRunner {
   std::vector<int32_t> timed_;
 };
 
+BoardRow row_of(const json& in) {
+  BoardRow row;
+  row.method = in.at("method");
+  for (const json& cell : in.at("tasks"))
+    row.cells.push_back({cell.at("task"), cell.at("score"), cell.at("dense_score")});
+  row.nll = in.at("nll"), row.nll_delta = in.at("nll_delta");
+  row.prefill_seconds = in.at("prefill_seconds"), row.decode_seconds = in.at("decode_seconds");
+  row.dense_prefill_seconds = in.at("dense_prefill_seconds");
+  row.dense_decode_seconds = in.at("dense_decode_seconds");
+  row.kv_bytes = in.at("kv_bytes"), row.dense_kv_bytes = in.at("dense_kv_bytes");
+  return row;
+}
+
 // The file: {"key": ..., "rows": [...]}, written whole after each row.
 class BoardFile {
  public:
@@ -180,19 +193,6 @@ class BoardFile {
   }
 
  private:
-  static BoardRow row_of(const json& in) {
-    BoardRow row;
-    row.method = in.at("method");
-    for (const json& cell : in.at("tasks"))
-      row.cells.push_back({cell.at("task"), cell.at("score"), cell.at("dense_score")});
-    row.nll = in.at("nll"), row.nll_delta = in.at("nll_delta");
-    row.prefill_seconds = in.at("prefill_seconds"), row.decode_seconds = in.at("decode_seconds");
-    row.dense_prefill_seconds = in.at("dense_prefill_seconds");
-    row.dense_decode_seconds = in.at("dense_decode_seconds");
-    row.kv_bytes = in.at("kv_bytes"), row.dense_kv_bytes = in.at("dense_kv_bytes");
-    return row;
-  }
-
   std::string path_;
   json file_;
 };
@@ -274,6 +274,35 @@ json to_json(const BoardRow& row) {
           {"dense_decode_seconds", row.dense_decode_seconds},
           {"kv_bytes", row.kv_bytes},
           {"dense_kv_bytes", row.dense_kv_bytes}};
+}
+
+Result<MeasuredBoard> parse_board(const json& file, const std::string& name) {
+  MeasuredBoard out;
+  try {
+    out.key = file.at("key");
+    for (const char* text : {"model_sha256", "numerics", "cache_type"})
+      static_cast<void>(out.key.at(text).get_ref<const std::string&>());
+    if (out.key.at("length").get<int64_t>() < 1)
+      return make_error(ErrorCode::kData, "{} holds no leaderboard: its length is not positive", name);
+    for (const json& each : file.at("rows")) {
+      out.rows.push_back(row_of(each));
+      const BoardRow& row = out.rows.back();
+      for (const double seconds :
+           {row.prefill_seconds, row.decode_seconds, row.dense_prefill_seconds, row.dense_decode_seconds}) {
+        if (!(seconds > 0)) return make_error(ErrorCode::kData, "{}: the seconds of {} are not positive", name, row.method);
+      }
+    }
+  } catch (const json::exception& e) {
+    return make_error(ErrorCode::kData, "{} holds no leaderboard, or a damaged one: {}", name, e.what());
+  }
+  if (!out.rows.empty() && (out.rows[0].method != "dense" || !(out.rows[0].nll > 0)))
+    return make_error(ErrorCode::kData, "{}: its first row is not that of dense", name);
+  return out;
+}
+
+Result<MeasuredBoard> read_board(const std::string& path) {
+  FOVEA_ASSIGN_OR_RETURN(const auto file, read_json(path, kMaxBoardBytes));
+  return parse_board(json::parse(file.dump()), path);
 }
 
 Result<Board> run_leaderboard(const engine::Model& model, const OpenSession& open, const BoardOptions& options) {

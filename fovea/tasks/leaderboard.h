@@ -64,6 +64,15 @@ struct BoardOptions {
   const std::atomic<bool>* cancel = nullptr;
 };
 
+// What a file of rows holds: its setting (with `length`, `model_sha256`, `numerics`, `cache_type`), its rows, dense first.
+struct MeasuredBoard {
+  nlohmann::json key;
+  std::vector<BoardRow> rows;
+};
+// kData if it is no leaderboard; `name` for the message.
+Result<MeasuredBoard> parse_board(const nlohmann::json& file, const std::string& name);
+Result<MeasuredBoard> read_board(const std::string& path);
+
 // kUsage for an unknown task, a file of other results, or a length that a task does not fit in; kCancelled, with the
 // rows that were ready in the file. A method that the model cannot run is left out, with what its session says.
 Result<Board> run_leaderboard(const engine::Model& model, const OpenSession& open, const BoardOptions& options);

@@ -41,7 +41,8 @@ class LongHeads final : public Method {
       .more_examples = "chunk=32:n_chunks=3:begin=0:by=kv-head:key=mean chunk=32:n_chunks=3:begin=70:key=last",
       .excludes = "quest streaming-llm duo-attention razor-attention moa snapkv h2o expected-attention token-select",
       .exceptions = "windows: layers with a window of their own stay as they are, sec. 3",
-      .budgets = "chunk=64:n_chunks={0.0078} chunk=64:n_chunks={0.0039}"};
+      .budgets = "chunk=64:n_chunks={0.0078} chunk=64:n_chunks={0.0039}",
+      .past_window = "share=tile"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -47,7 +47,8 @@ class TokenSelect final : public Method {
       .exceptions =
           "causal: the queries of a chunk choose together, sec. 4.2;chunks: likewise, sec. 4.2;gradient: what "
           "is gathered is constant, sec. 4.3;windows: past a layer's own window it reads that, sec. 4",
-      .budgets = "top_k={0.25}:n_local={0.1} top_k={0.1}:n_local={0.05}"};
+      .budgets = "top_k={0.25}:n_local={0.1} top_k={0.1}:n_local={0.05}",
+      .past_window = "score_rope=true"};
   const MethodInfo& info() const override { return kInfo; }
 
   void visit_knobs(KnobVisitor& knobs) override {

@@ -1,7 +1,7 @@
-# Writes OUTPUT, a C++ file that holds the text of each of profiles/*.json, so that the built program
-# finds them wherever it is moved.
-function(fovea_embed_profiles output)
-  file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/profiles/*.json)
+# Writes OUTPUT, a C++ file with a function (fovea::ROOM::FUNCTION, of HEADER's TYPE) that gives the text of each of
+# FOLDER/*.json, so that the built program finds them wherever it is moved.
+function(fovea_embed_json output folder header room type function)
+  file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.json)
   set(rows)
   set(n 0)
   foreach(file ${files})
@@ -14,26 +14,26 @@ function(fovea_embed_profiles output)
     set(at 0)
     while(at LESS length)
       string(SUBSTRING "${text}" ${at} 16000 part)
-      string(APPEND literals "R\"profile(${part})profile\"\n")
+      string(APPEND literals "R\"json(${part})json\"\n")
       math(EXPR at "${at} + 16000")
     endwhile()
     string(APPEND rows "    {\"${name}\",\n${literals}},\n")
     math(EXPR n "${n} + 1")
   endforeach()
   file(CONFIGURE OUTPUT ${output} @ONLY CONTENT [=[
-// Generated from profiles/*.json by cmake/embed_profiles.cmake.
+// Generated from @folder@/*.json by cmake/embed_json.cmake.
 #include <array>
 
-#include "fovea/probe/measures/profile.h"
+#include "@header@"
 
-namespace fovea::probe {
+namespace fovea::@room@ {
 
-std::span<const ShippedProfile> shipped_profiles() {
-  static constexpr std::array<ShippedProfile, @n@> profiles{{
+std::span<const @type@> @function@() {
+  static constexpr std::array<@type@, @n@> texts{{
 @rows@  }};
-  return profiles;
+  return texts;
 }
 
-}  // namespace fovea::probe
+}  // namespace fovea::@room@
 ]=])
 endfunction()
