@@ -39,6 +39,7 @@ fuzz: setup
 rules: setup format-check
 	python3 tools/check_includes.py
 	python3 tools/check_words.py
+	python3 tools/check_questions.py
 	python3 tools/speed_tables.py --check
 
 lint: rules
