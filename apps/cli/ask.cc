@@ -37,7 +37,8 @@ struct Options {
   std::optional<tasks::AutoChoice> chosen;  // by auto
 };
 
-// The prompt, and what it is read with, from the file's metadata alone: that it fits is known before any weight is read.
+// The prompt, and what it is read with, from the file's metadata alone: that it fits is known before any weight is
+// read.
 Result<engine::DocumentPrompt> prompt_that_fits(Options& options, const Common& common,
                                                 std::span<const engine::Document> documents) {
   FOVEA_ASSIGN_OR_RETURN(const std::string path, store::resolve_model(common.model));
@@ -48,10 +49,7 @@ Result<engine::DocumentPrompt> prompt_that_fits(Options& options, const Common& 
                          engine::make_document_prompt(*source, *tokenizer, documents, options.question));
   const auto n_tokens = static_cast<int64_t>(prompt.tokens.size());
   FOVEA_ASSIGN_OR_RETURN(options.chosen, choose_attention(common, options.model, path, config.shape, n_tokens));
-  if (options.chosen) {
-    options.model.attention = options.chosen->spec;
-    tell_choice(common, *options.chosen, n_tokens);
-  }
+  if (options.chosen) options.model.attention = options.chosen->spec;
   const int64_t most = context_of(options.model, config.shape);
   const int64_t n_ctx = options.model.n_ctx > 0 ? std::min<int64_t>(options.model.n_ctx, most) : most;
   if (n_tokens + kAnswerRoom > n_ctx) {
@@ -63,6 +61,7 @@ Result<engine::DocumentPrompt> prompt_that_fits(Options& options, const Common& 
         dense ? "; --attention streaming-llm reads on without end, and knows the beginning and the last of it"
               : fmt::format("; with {} some row looks back further than that", options.model.attention));
   }
+  if (options.chosen) tell_choice(common, *options.chosen, n_tokens);
   return prompt;
 }
 

@@ -24,8 +24,7 @@ Status perplexity(const Options& options, const Common& common) {
   FOVEA_ASSIGN_OR_RETURN(const auto model, load_model(common, options.model));
   const int window = options.model.n_ctx > 0 ? options.model.n_ctx : model->shape().n_ctx;
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_session(model, common, options.model, window));
-  FOVEA_ASSIGN_OR_RETURN(const tasks::Windows windows,
-                         tasks::cut_windows(text, *model, window, options.max_windows));
+  FOVEA_ASSIGN_OR_RETURN(const tasks::Windows windows, tasks::cut_windows(text, *model, window, options.max_windows));
 
   Progress bar("scoring", windows.tokens.size(), "tokens", 1.0, common.quiet);
   double sum = 0, squares = 0;

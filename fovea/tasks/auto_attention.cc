@@ -76,10 +76,11 @@ AutoChoice chosen(const Judged& best, const AutoRequest& request, int64_t length
   out.spec = best.row->method;
   out.speedup = best.speedup, out.prefill_speedup = best.row->prefill_speedup(), out.measured_at = length;
   out.why = fmt::format(
-      "for {} tokens: {}{:.1f} times as fast as dense, {:.2f} of its bytes, {:+.1f} % of loss, {:+.0f} points of needles "
+      "for {} tokens: {}{:.1f} times as fast as dense, {:.2f} of its bytes, {:+.1f} % of loss, {:+.0f} points of "
+      "needles "
       "(bounds {:g} and {:g}; measured at {} tokens)",
-      request.n_tokens, reason, best.speedup, best.row->kv_ratio(), best.nll_loss, -best.recall_loss,
-      request.bound.nll, request.bound.recall, length);
+      request.n_tokens, reason, best.speedup, best.row->kv_ratio(), best.nll_loss, -best.recall_loss, request.bound.nll,
+      request.bound.recall, length);
   return out;
 }
 
@@ -110,8 +111,10 @@ Result<std::optional<AutoBound>> parse_auto(std::string_view spec) {
     const std::string_view name = fields[i].substr(0, equals);
     double* value = name == "nll" ? &bound.nll : name == "recall" ? &bound.recall : nullptr;
     if (!value)
-      return make_error(ErrorCode::kUsage, "--attention {}: auto has no knob {}; it has nll (% of loss) and recall "
-                        "(points)", quote(spec), quote(name, 40));
+      return make_error(ErrorCode::kUsage,
+                        "--attention {}: auto has no knob {}; it has nll (% of loss) and recall "
+                        "(points)",
+                        quote(spec), quote(name, 40));
     const std::string_view text = fields[i].substr(std::min(equals + 1, fields[i].size()));
     if (!parse_number(text, *value) || !(*value >= 0 && *value <= 100))
       return make_error(ErrorCode::kUsage, "--attention {}: {} is {}, not a number in 0 to 100", quote(spec), name,
@@ -136,11 +139,13 @@ AutoChoice choose_attention(std::span<const MeasuredBoard> boards, const attenti
     for (const MeasuredBoard& each : boards) {
       if (length_of(each) > 0 && (least == 0 || length_of(each) < least)) least = length_of(each);
     }
-    dense.why = least > request.n_tokens
-                    ? fmt::format("for {} tokens: too short for anything to pay (measured from {} on)",
-                                  request.n_tokens, least)
-                    : fmt::format("for {} tokens: nothing was measured on this model near that length (fovea "
-                                  "leaderboard --length {} does)", request.n_tokens, request.n_tokens);
+    dense.why =
+        least > request.n_tokens
+            ? fmt::format("for {} tokens: too short for anything to pay (measured from {} on)", request.n_tokens, least)
+            : fmt::format(
+                  "for {} tokens: nothing was measured on this model near that length (fovea "
+                  "leaderboard --length {} does)",
+                  request.n_tokens, request.n_tokens);
     return dense;
   }
   const int64_t length = length_of(*board);
@@ -173,18 +178,20 @@ AutoChoice choose_attention(std::span<const MeasuredBoard> boards, const attenti
       if (!best || each.nll_loss < best->nll_loss) best = &each;
     }
     if (best)
-      return chosen(*best, request, length, short_of_memory ? "dense does not fit the memory, and nothing that does "
-                                                              "keeps the bounds; "
-                                                            : "nothing keeps the bounds past the trained length; ");
+      return chosen(*best, request, length,
+                    short_of_memory ? "dense does not fit the memory, and nothing that does "
+                                      "keeps the bounds; "
+                                    : "nothing keeps the bounds past the trained length; ");
     if (past) return past_window(shape, request);
   }
   dense.measured_at = length;
   dense.why = best || rows.empty()
                   ? fmt::format("for {} tokens: nothing that keeps the bounds is faster (measured at {} tokens)",
                                 request.n_tokens, length)
-                  : fmt::format("for {} tokens: none of {} programs keeps within {:g} % of loss and {:g} points of "
-                                "needles (measured at {} tokens)", request.n_tokens, rows.size(), request.bound.nll,
-                                request.bound.recall, length);
+                  : fmt::format(
+                        "for {} tokens: none of {} programs keeps within {:g} % of loss and {:g} points of "
+                        "needles (measured at {} tokens)",
+                        request.n_tokens, rows.size(), request.bound.nll, request.bound.recall, length);
   return dense;
 }
 

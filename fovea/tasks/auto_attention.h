@@ -30,10 +30,10 @@ struct AutoRequest {
 };
 struct AutoChoice {
   std::string spec = "dense";
-  std::string why;            // one line, without the spec
-  double speedup = 1;         // of reading and answering, where that was measured
+  std::string why;     // one line, without the spec
+  double speedup = 1;  // of reading and answering, where that was measured
   double prefill_speedup = 1;
-  int64_t measured_at = 0;    // tokens; 0: nothing was
+  int64_t measured_at = 0;  // tokens; 0: nothing was
 };
 
 // Dense where nothing measured is at least kPays times as fast, or no board lies near the length. Past the trained

@@ -35,7 +35,7 @@ std::vector<MeasuredBoard> boards() {
   return {{key(4000), {row("dense", 1, 2, 1), row("xattention:threshold=0.9", 1.05, 2.0, 1)}},
           {key(8000),
            {row("dense", 1, 2, 1), row("xattention:threshold=0.9", 1.5, 2.01, 1),
-            row("xattention:threshold=0.5", 2.5, 2.1, 1),        // 5 % of loss
+            row("xattention:threshold=0.5", 2.5, 2.1, 1),   // 5 % of loss
             row("snapkv:keep=0.1", 2.0, 2.0, 0.5, 0.1)}}};  // half of the needles
 }
 

@@ -289,7 +289,8 @@ Result<MeasuredBoard> parse_board(const json& file, const std::string& name) {
       const BoardRow& row = out.rows.back();
       for (const double seconds :
            {row.prefill_seconds, row.decode_seconds, row.dense_prefill_seconds, row.dense_decode_seconds}) {
-        if (!(seconds > 0)) return make_error(ErrorCode::kData, "{}: the seconds of {} are not positive", name, row.method);
+        if (!(seconds > 0))
+          return make_error(ErrorCode::kData, "{}: the seconds of {} are not positive", name, row.method);
       }
     }
   } catch (const json::exception& e) {

@@ -64,7 +64,8 @@ struct BoardOptions {
   const std::atomic<bool>* cancel = nullptr;
 };
 
-// What a file of rows holds: its setting (with `length`, `model_sha256`, `numerics`, `cache_type`), its rows, dense first.
+// What a file of rows holds: its setting (with `length`, `model_sha256`, `numerics`, `cache_type`), its rows, dense
+// first.
 struct MeasuredBoard {
   nlohmann::json key;
   std::vector<BoardRow> rows;
