@@ -34,6 +34,8 @@ TEST_F(Cli, RunStreamsTheAnswerAndSaysTheRestOnStderr) {
     EXPECT_TRUE(json_["timings"][key].is_number()) << key;
   }
   EXPECT_EQ(json_["timings"]["predicted_n"], 8);
+  EXPECT_EQ(json_["cost"]["key_share"], 1);
+  EXPECT_EQ(json_["cost"]["kv_bytes"], json_["cost"]["kv_bytes_dense"]);
 }
 
 TEST_F(Cli, ABudgetForRepackedWeightsIsKeptShownAndChangesNoAnswer) {

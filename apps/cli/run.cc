@@ -7,6 +7,7 @@
 #include "apps/cli/model_session.h"
 #include "apps/cli/text_or_ids.h"
 #include "fovea/engine/chat.h"
+#include "fovea/engine/key_bytes.h"
 #include "fovea/engine/vocabulary.h"
 #include "fovea/store/model_store.h"
 
@@ -95,6 +96,10 @@ Status run(const Options& options, const Common& common) {
     nlohmann::json out = answer_json(answer.value(), *model);
     out.update(setting_json(*session));
     out["seed"] = options.sampling.seed.value;
+    const engine::KeyBytes bytes = engine::key_bytes(*session, sequence);
+    out["cost"] = {{"kv_bytes", bytes.kept},
+                   {"kv_bytes_dense", bytes.dense},
+                   {"key_share", engine::key_share(*session, attention::KeyCount{})}};
     if (!options.model.soft_prompt.empty()) out["soft_prompt"] = options.model.soft_prompt;
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else if (!common.quiet) {

@@ -77,6 +77,8 @@ class SequenceState {
   // have left. What cannot say so of a length stays as it is: the sequence is then read again.
   virtual bool can_truncate(int32_t /*n_tokens*/) const { return false; }
   virtual void truncate(int32_t /*n_tokens*/) {}
+  // Of what grows with the text, for reports: it counts with the cache.
+  virtual uint64_t bytes() const { return 0; }
 };
 
 // A named stretch of a sequence: "system", "question", "image"; positions [begin, end).

@@ -29,6 +29,7 @@ class OwnPage {
   // The value in a slot of another page of the same layout, to the bit; the key too if none is given.
   void put(int slot, int32_t position, std::span<const float> k, const KeyBlock& from, int from_slot);
   void put(int slot, int32_t position, const KeyBlock& from, int from_slot);
+  size_t bytes() const { return n_bytes_ + sizeof(positions_); }
   void clear(int slot) { positions_[static_cast<size_t>(slot)] = kernels::kNoPosition; }
 
  private:

@@ -181,6 +181,14 @@ SequenceState* Pipeline::state(size_t method, SequenceId sequence) {
   return states[method].get();
 }
 
+uint64_t Pipeline::state_bytes(SequenceId sequence) const {
+  uint64_t bytes = 0;
+  if (const auto it = states_.find(sequence); it != states_.end()) {
+    for (const auto& state : it->second) bytes += state ? state->bytes() : 0;
+  }
+  return bytes;
+}
+
 bool Pipeline::can_truncate(SequenceId sequence, int32_t n_tokens) const {
   const auto it = states_.find(sequence);
   return it == states_.end() || std::all_of(it->second.begin(), it->second.end(), [n_tokens](const auto& state) {

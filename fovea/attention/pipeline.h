@@ -32,6 +32,7 @@ class Pipeline {
   void fork(SequenceId from, SequenceId to);
   bool can_truncate(SequenceId sequence, int32_t n_tokens) const;  // whether every state of it can
   void truncate(SequenceId sequence, int32_t n_tokens);
+  uint64_t state_bytes(SequenceId sequence) const;  // SequenceState::bytes of all
   void remove(SequenceId sequence) { states_.erase(sequence); }
   using States = std::vector<std::unique_ptr<SequenceState>>;
   States copy_states(SequenceId sequence) const;

@@ -8,11 +8,12 @@
 namespace fovea::engine {
 
 struct KeyBytes {
-  uint64_t kept = 0, dense = 0;  // dense: those that no method had dropped, in full pages
+  uint64_t kept = 0;   // with what its methods keep of the text beside the cache
+  uint64_t dense = 0;  // those that no method had dropped, in full pages
 };
 inline KeyBytes key_bytes(const Session& session, SequenceId sequence) {
   const attention::ModelShape& shape = session.shape();
-  return {session.cache().bytes(sequence), session.cache().ideal_bytes(0, session.length(sequence)) *
+  return {session.cache().bytes(sequence) + session.pipeline(sequence).state_bytes(sequence), session.cache().ideal_bytes(0, session.length(sequence)) *
                                                static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads)};
 }
 

@@ -12,6 +12,7 @@
 #include "fovea/base/file.h"
 #include "fovea/base/interrupt.h"
 #include "fovea/base/json.h"
+#include "fovea/engine/key_bytes.h"
 
 namespace fovea::tasks {
 namespace {
@@ -64,7 +65,7 @@ Result<Timed> time_once(engine::Session& session, std::span<const int32_t> token
       if (!logits) return logits.error();
     }
     out.decode = seconds_from(start) / n_decode;
-    out.bytes = session.cache().bytes(sequence);
+    out.bytes = engine::key_bytes(session, sequence).kept;
     return out;
   };
   auto out = run();

@@ -89,6 +89,14 @@ class H2o final : public Method {
     std::vector<OfLayer> layers;
     explicit Looked(size_t n_layers) : layers(n_layers) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Looked>(*this); }
+    uint64_t bytes() const override {
+      uint64_t sum = 0;
+      for (const OfLayer& layer : layers) {
+        for (const AllSums& head : layer.heads)
+          sum += head.positions.size() * sizeof(int32_t) + head.sums.size() * sizeof(float);
+      }
+      return sum;
+    }
   };
 
   bool drops() const { return budget_ > 0 || heavy_ + recent_ < 1; }

@@ -75,6 +75,14 @@ class Quest final : public Method {
     std::vector<std::vector<std::shared_ptr<Head>>> layers;  // [n_layers][n_kv_heads]
     explicit Bounds(size_t n_layers) : layers(n_layers) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Bounds>(*this); }
+    uint64_t bytes() const override {
+      uint64_t sum = 0;
+      for (const auto& heads : layers) {
+        for (const auto& head : heads)
+          sum += head ? head->positions.size() * sizeof(int32_t) + head->bounds.size() * sizeof(float) : 0;
+      }
+      return sum;
+    }
     bool can_truncate(int32_t) const override { return true; }
     void truncate(int32_t n_tokens) override {  // other keys may come to the same positions
       for (auto& heads : layers) {

@@ -122,6 +122,15 @@ class LongHeads final : public Method {
     int chunk;
     Chunks(size_t n_layers, int size) : layers(n_layers), chunk(size) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Chunks>(*this); }
+    uint64_t bytes() const override {
+      uint64_t sum = 0;
+      for (const Layer& layer : layers) {
+        for (const auto* held : {&layer.keys, &layer.rows}) {
+          for (const auto& each : *held) sum += each->size() * sizeof(float);
+        }
+      }
+      return sum;
+    }
     // The queries of a chunk are gone once it is complete.
     bool can_truncate(int32_t n_tokens) const override {
       return n_tokens % chunk == 0 || std::all_of(layers.begin(), layers.end(), [&](const Layer& layer) {

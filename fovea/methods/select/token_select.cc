@@ -142,6 +142,17 @@ class TokenSelect final : public Method {
     KnownTurns turns;
     explicit Selected(size_t n_layers) : layers(n_layers) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Selected>(*this); }
+    uint64_t bytes() const override {
+      uint64_t sum = 0;
+      const auto add = [&sum](const Pages& pages) {
+        for (const auto& page : pages) sum += page->bytes();
+      };
+      for (const Layer& layer : layers) {
+        for (const Keys& keys : layer.keys) add(*keys.full), sum += keys.last ? keys.last->bytes() : 0;
+        if (layer.last) std::for_each(layer.last->pages.begin(), layer.last->pages.end(), add);
+      }
+      return sum;
+    }
     bool can_truncate(int32_t n_tokens) const override {
       return std::all_of(layers.begin(), layers.end(), [&](const Layer& layer) {
         return (!layer.last || layer.last->made_at < n_tokens) &&

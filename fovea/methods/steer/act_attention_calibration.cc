@@ -210,6 +210,16 @@ class AttentionCalibration final : public Method {
     std::vector<std::vector<Head>> layers;  // [n_layers][calibrated heads]
     explicit State(size_t n_layers) : layers(n_layers) {}
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<State>(*this); }
+    uint64_t bytes() const override {  // of the last ones, which grow
+      uint64_t sum = 0;
+      for (const std::vector<Head>& heads : layers) {
+        for (const Head& head : heads) {
+          if (!head.empty() && head.back())
+            sum += head.back()->sums.size() * sizeof(float) + head.back()->rows.size() * sizeof(int32_t);
+        }
+      }
+      return sum;
+    }
     static auto find(const Head& head, int32_t n_tokens) {
       return std::find_if(head.begin(), head.end(), [n_tokens](const std::shared_ptr<const Columns>& columns) {
         return columns->sums.size() == static_cast<size_t>(n_tokens);

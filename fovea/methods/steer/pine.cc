@@ -139,6 +139,11 @@ class Pine final : public Method {
     std::vector<std::shared_ptr<const std::vector<float>>> keys;  // of each layer, [n_k_heads, end - begin, k_dim]
 
     std::unique_ptr<SequenceState> clone() const override { return std::make_unique<Read>(*this); }
+    uint64_t bytes() const override {
+      uint64_t sum = 0;
+      for (const auto& layer : keys) sum += layer ? layer->size() * sizeof(float) : 0;
+      return sum;
+    }
     bool can_truncate(int32_t n_tokens) const override {
       return segments.empty() || n_tokens <= begin || n_tokens >= end;
     }
