@@ -36,6 +36,10 @@ TEST_F(Cli, RunStreamsTheAnswerAndSaysTheRestOnStderr) {
   EXPECT_EQ(json_["timings"]["predicted_n"], 8);
   EXPECT_EQ(json_["cost"]["key_share"], 1);
   EXPECT_EQ(json_["cost"]["kv_bytes"], json_["cost"]["kv_bytes_dense"]);
+  // What a method keeps beside the cache counts: copies of the keys, half of it again.
+  const Json copies = json({"run", "-m", kTiny, "hello", "-n", "40", "--temp", "0", "--ignore-eos", "--json",
+                            "--attention", "token-select:n_init=4:n_local=4:top_k=4"})["cost"];
+  EXPECT_GT(copies["kv_bytes"].get<double>(), 1.3 * copies["kv_bytes_dense"].get<double>());
 }
 
 TEST_F(Cli, ABudgetForRepackedWeightsIsKeptShownAndChangesNoAnswer) {

@@ -13,8 +13,9 @@ struct KeyBytes {
 };
 inline KeyBytes key_bytes(const Session& session, SequenceId sequence) {
   const attention::ModelShape& shape = session.shape();
-  return {session.cache().bytes(sequence) + session.pipeline(sequence).state_bytes(sequence), session.cache().ideal_bytes(0, session.length(sequence)) *
-                                               static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads)};
+  return {session.cache().bytes(sequence) + session.pipeline(sequence).state_bytes(sequence),
+          session.cache().ideal_bytes(0, session.length(sequence)) *
+              static_cast<uint64_t>(shape.n_layers * shape.n_kv_heads)};
 }
 
 // Keys that were looked at since `before`, of those that dense attention looks at; 1 if it looks at none.
