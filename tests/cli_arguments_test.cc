@@ -137,7 +137,8 @@ TEST_F(Arguments, FlagsOfLlamaCppThatMeanTheSameAreTaken) {
   }
   EXPECT_THAT(run(hello({"-ngl", "0"})).err, Not(HasSubstr("warning")));
   EXPECT_EQ(answer({"-ctk", "q8_0", "-ctv", "q8_0"})["cache_type"], "q8_0");
-  EXPECT_THAT(run(hello({"-ctk", "q8_0"})).err, HasSubstr("keys and values alike"));
+  EXPECT_EQ(answer({"-ctk", "q8_0"})["cache_type"], "q8_0/i16");
+  EXPECT_EQ(answer({"--cache-type-v", "q8_0", "--cache-type", "i16"})["cache_type"], "i16/q8_0");
   EXPECT_EQ(answer({"-no-cnv"})["tokens"], answer({"--raw"})["tokens"]);
   EXPECT_EQ(answer({"-sys", "Be kind."})["tokens"], answer({"--system", "Be kind."})["tokens"]);
   EXPECT_EQ(answer({"--predict", "2"})["tokens"].size(), 2u);
@@ -175,7 +176,7 @@ TEST_F(Arguments, FlagsOfLlamaCppThatWouldAnswerOtherwiseAreRefused) {
   env_["FOVEA_ISA"] = "";
   EXPECT_EQ(run(hello({})).code, 0);
   env_.clear();
-  EXPECT_THAT(fails(2, hello({"-ctk", "q8_0", "-ctv", "f32"})), HasSubstr("alike"));
+  EXPECT_THAT(fails(2, hello({"-ctk", "q8_0", "-ctv", "f32"})), HasSubstr("f32 goes with f32"));
   EXPECT_THAT(fails(2, hello({"-hf", "a/b"})), HasSubstr("fovea pull"));
   EXPECT_THAT(fails(2, hello({"-md", "x.gguf"})), HasSubstr("--lookup"));
   EXPECT_THAT(fails(2, hello({"-mm", "x.gguf"})), HasSubstr("-mm:"));

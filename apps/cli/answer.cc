@@ -105,7 +105,7 @@ nlohmann::json setting_json(const engine::Session& session) {
   nlohmann::json out = {{"model", session.model().path()},
                         {"attention", session.pipeline().spec()},
                         {"numerics", session.numerics() == kernels::Numerics::kExact ? "exact" : "fast"},
-                        {"cache_type", kernels::name_of(session.cache().shape().k_type)},
+                        {"cache_type", attention::name_of(session.cache().shape().types())},
                         {"n_ctx", session.n_ctx()},
                         {"repack_budget_bytes", session.model().repack_budget()},
                         {"packed_bytes", session.model().packed_bytes()},

@@ -45,7 +45,6 @@ class Adoption {
       }
       FOVEA_RETURN_IF_ERROR(is_flag(word) ? flag(words, word) : keep(word));
     }
-    FOVEA_RETURN_IF_ERROR(add_cache_types());
     arguments_.words = std::move(out_);
     return {};
   }
@@ -68,23 +67,18 @@ class Adoption {
       return {};
     }
     const bool runs_models = sub_.find("--model") || sub_.find("OUT");  // or makes some
-    const bool cache_type = contains("-ctk,--cache-type-k,-ctv,--cache-type-v", name);
     const bool conversation = contains("-cnv,--conversation,-no-cnv,--no-conversation,-st,--single-turn", name);
     const ForeignFlag* known = find_foreign(name);
-    if (!runs_models || (!known && !cache_type && !conversation)) return unknown(word);
+    if (!runs_models || (!known && !conversation)) return unknown(word);
     if (conversation) return converse(name);
     std::optional<std::string> value;
     if (equals < word.size()) value = word.substr(equals + 1);
-    const Takes takes = cache_type ? Takes::kValue : known->takes;
+    const Takes takes = known->takes;
     const bool follows = !value && at_ + 1 < words.size() &&
                          (takes == Takes::kValue || (takes == Takes::kSwitch && is_switch_value(words[at_ + 1])));
     if (follows) value = words[++at_];
     if (takes == Takes::kValue && !value) return make_error(ErrorCode::kUsage, "{} needs a value", name);
     if (takes == Takes::kNothing && value) return make_error(ErrorCode::kUsage, "{} takes no value", name);
-    if (cache_type) {
-      (name == "-ctk" || name == "--cache-type-k" ? keys_ : values_) = *value;
-      return {};
-    }
     return adopt(*known, name, value);
   }
 
@@ -121,33 +115,6 @@ class Adoption {
     return {};
   }
 
-  // Keys and values are kept alike here.
-  Status add_cache_types() {
-    if (!keys_ && !values_) return {};
-    if (!sub_.find("--cache-type")) return unknown(keys_ ? "-ctk" : "-ctv");
-    if (keys_ && values_ && *keys_ != *values_) {
-      return make_error(ErrorCode::kUsage, "-ctk {} and -ctv {}: keys and values are kept alike here (--cache-type)",
-                        quote(*keys_, 40), quote(*values_, 40));
-    }
-    std::string type = keys_ ? *keys_ : *values_;
-    if (type == "f16" || type == "bf16") {  // what other programs keep unless told otherwise
-      arguments_.warnings.push_back(
-          fmt::format("{} {} is i16 here, which has its size", keys_ ? "-ctk" : "-ctv", type));
-      type = "i16";
-    }
-    if (contains("q4_0,q4_1,iq4_nl,q5_0,q5_1", type)) {
-      return make_error(ErrorCode::kUsage,
-                        "{} {}: keys and values are kept as i16 (16 bits each, the default), q8_0 or f32",
-                        keys_ ? "-ctk" : "-ctv", type);
-    }
-    if (!keys_ || !values_) {
-      arguments_.warnings.push_back(fmt::format("{} {} is for keys and values alike here, as --cache-type {}",
-                                                keys_ ? "-ctk" : "-ctv", type, type));
-    }
-    out_.insert(out_.begin() + 1, "--cache-type=" + type);  // what is said by its own name counts more
-    return {};
-  }
-
   // What the command itself may make of a word: a cluster of flags, a number behind its flag; else it is named whole.
   Status unknown(const std::string& word) {
     const bool one_dash = !word.starts_with("--") && word.size() > 2;
@@ -177,7 +144,6 @@ class Adoption {
   Arguments& arguments_;
   std::vector<std::string> out_;
   size_t at_ = 0;
-  std::optional<std::string> keys_, values_;
 };
 
 bool is_command(const std::string& name) {

@@ -198,7 +198,7 @@ std::string table(const std::vector<Row>& rows, const engine::Session& session) 
   const store::StoredModel file = store::describe_model(model.path(), model.source());
   std::string out = fmt::format("{}, {}, {} keys and values\n", cpu_name(),
                                 session.pipeline().spec() == "dense" ? "dense attention" : session.pipeline().spec(),
-                                kernels::name_of(session.cache().shape().k_type));
+                                attention::name_of(session.cache().shape().types()));
   out += fmt::format("| {:30} | {:>10} | {:>10} | {:8} | {:>7} | {:>15} | {:>20} | {:>8} |\n", "model", "size",
                      "params", "backend", "threads", "test", "t/s", "peak MiB");
   out += fmt::format("| {:-<30} | {:->9}: | {:->9}: | {:-<8} | {:->6}: | {:->14}: | {:->19}: | {:->7}: |\n", "", "", "",

@@ -134,7 +134,7 @@ Status print_estimate(const Common& common, const ModelFlags& given, int64_t n_p
     weights += is_wider ? packed : tensor.bytes;
     if (is_wider) wider += packed, widened += tensor.bytes;
   }
-  const kernels::KvType type = cache_type_of(common, flags);
+  const attention::CacheTypes type = cache_type_of(common, flags);
   const attention::KvCache cache(attention::CacheShape::of(shape, type));
   // What the methods promise to keep.
   attention::HeadProfile profile;
@@ -172,7 +172,7 @@ Status print_estimate(const Common& common, const ModelFlags& given, int64_t n_p
                        {"kv_bytes_prompt", kv_prompt},
                        {"kv_bytes", kv_all},
                        {"attention", pipeline.spec()},
-                       {"cache_type", kernels::name_of(type)},
+                       {"cache_type", attention::name_of(type)},
                        {"activation_bytes", activations},
                        {"total_bytes", total},
                        {"available_bytes", available},
@@ -185,7 +185,7 @@ Status print_estimate(const Common& common, const ModelFlags& given, int64_t n_p
   if (wider > 0) out += fmt::format(", {} of them a wider form of {} in the file", mega(wider), mega(widened));
   out += "\n";
   out += fmt::format("keys and values  {} after the prompt, {} at the most ({}, {})\n", mega(kv_prompt), mega(kv_all),
-                     kernels::name_of(type), pipeline.spec());
+                     attention::name_of(type), pipeline.spec());
   out += fmt::format("activations      about {}\n", mega(activations));
   out += fmt::format("memory           about {}", mega(total));
   if (available > 0) out += fmt::format("; {} are free{}", mega(available), total > available ? ": too little" : "");

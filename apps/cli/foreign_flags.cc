@@ -50,6 +50,8 @@ constexpr ForeignFlag kFlags[] = {
     {"--no-mmap,--mlock,-dio,--direct-io", kNothing, kWarning, kMapped},
     {"-ndio,--no-direct-io", kNothing, kSilent, ""},
     {"-lm,--load-mode", kValue, kWarning, kMapped, "auto,mmap"},
+    {"-ctk", kValue, kOption, "--cache-type-k"},
+    {"-ctv", kValue, kOption, "--cache-type-v"},
     {"-nr,--no-repack", kNothing, kOption, "--repack=off"},
     {"-dt,--defrag-thold", kValue, kWarning, "the cache of keys and values is paged"},
     {"-np,--parallel", kValue, kWarning, "one prompt is answered at a time", "1"},

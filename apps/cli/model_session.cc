@@ -32,6 +32,11 @@ std::optional<kernels::KvType> cache_type(std::string_view name) {
   return std::nullopt;
 }
 
+// Of --cache-type-k and -v, with the words of other programs for 16 bits.
+std::optional<kernels::KvType> side_type(std::string_view name) {
+  return name == "f16" || name == "bf16" ? kernels::KvType::kI16 : cache_type(name);
+}
+
 Result<uint64_t> repack_budget(const Common& common, const std::string& repack) {
   if (repack == "off") return 0;
   if (repack == "auto") {
@@ -68,9 +73,10 @@ Status check_context(const ModelFlags& flags, const attention::ModelShape& shape
                     flags.n_ctx, shape.n_ctx);
 }
 
-kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags) {
-  return cache_type(flags.cache_type)
-      .value_or(common.numerics == "exact" ? kernels::KvType::kF32 : kernels::KvType::kI16);
+attention::CacheTypes cache_type_of(const Common& common, const ModelFlags& flags) {
+  const kernels::KvType both =
+      cache_type(flags.cache_type).value_or(common.numerics == "exact" ? kernels::KvType::kF32 : kernels::KvType::kI16);
+  return {side_type(flags.k_cache_type).value_or(both), side_type(flags.v_cache_type).value_or(both)};
 }
 
 void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool model_required) {
@@ -91,15 +97,19 @@ void add_model_flags(CommandLine& sub, Common& common, ModelFlags& flags, bool m
       .show_default();
   sub.add_option("--profile", flags.profile,
                  "the head profile of the model, as `fovea profile` makes it; default: the one kept or shipped");
-  sub.add_option(
-         "--cache-type", flags.cache_type,
-         "how keys and values are kept (-ctk and -ctv of llama.cpp): i16, q8_0 (half as large), f32; auto: i16, "
-         "with --numerics exact f32")
+  sub.add_option("--cache-type", flags.cache_type,
+                 "how keys and values are kept: i16, q8_0 (half as large), f32; auto: i16, with --numerics exact f32")
       .check([](const std::string& input) {
         if (input == "auto" || cache_type(input)) return std::string();
         return fmt::format("{} is not auto, q8_0, f32 or i16", quote(input, 40));
       })
       .show_default();
+  const auto one_of_them = [](const std::string& input) {
+    if (side_type(input)) return std::string();
+    return fmt::format("{} is not i16 (or f16, taken as that: its size), q8_0 or f32", quote(input, 40));
+  };
+  sub.add_option("--cache-type-k", flags.k_cache_type, "of keys alone (-ctk of llama.cpp)").check(one_of_them);
+  sub.add_option("--cache-type-v", flags.v_cache_type, "of values alone (-ctv)").check(one_of_them);
   add_adapter_flags(sub, flags);
   sub.add_option(
          "--quantize", flags.quantize,
@@ -264,7 +274,7 @@ Result<std::optional<tasks::AutoChoice>> choose_attention(const Common& common, 
                                                           int64_t n_tokens) {
   FOVEA_ASSIGN_OR_RETURN(const auto bound, tasks::parse_auto(flags.attention));
   if (!bound) return std::optional<tasks::AutoChoice>();
-  const kernels::KvType type = cache_type_of(common, flags);
+  const attention::CacheTypes type = cache_type_of(common, flags);
   tasks::AutoRequest request;
   request.bound = *bound, request.n_tokens = n_tokens, request.available_bytes = available_bytes();
   const attention::KvCache cache(attention::CacheShape::of(shape, type));
@@ -274,7 +284,7 @@ Result<std::optional<tasks::AutoChoice>> choose_attention(const Common& common, 
   std::vector<tasks::MeasuredBoard> boards;
   if (flags.loras.empty() && flags.masks.empty() && flags.quantize.empty()) {  // else it is another model
     FOVEA_ASSIGN_OR_RETURN(const std::string sha256, store::cached_sha256(path));
-    boards = tasks::measured_boards(sha256, common.numerics, kernels::name_of(type));
+    boards = tasks::measured_boards(sha256, common.numerics, attention::name_of(type));
   }
   return std::optional(tasks::choose_attention(boards, shape, request));
 }
@@ -296,7 +306,8 @@ Result<engine::SessionOptions> session_options(const engine::Model& model, const
   FOVEA_RETURN_IF_ERROR(check_context(flags, model.shape()));
   engine::SessionOptions options;
   options.numerics = common.numerics == "exact" ? kernels::Numerics::kExact : kernels::Numerics::kFast;
-  options.cache_type = cache_type(flags.cache_type);
+  if (flags.cache_type != "auto" || !flags.k_cache_type.empty() || !flags.v_cache_type.empty())
+    options.cache_type = cache_type_of(common, flags);
   options.n_ctx = flags.n_ctx;
   options.chunk = std::min(flags.chunk, flags.most_at_once);
   options.attention = flags.attention;

@@ -25,11 +25,12 @@ struct ModelFlags {
   int n_ctx = 0;                           // 0: what the model was trained for
   int chunk = 512, most_at_once = 65'536;  // tokens of one pass: the smaller of the two
   std::string attention = "dense", profile, repack = "auto", cache_type = "auto", quantize;
-  bool decodes = true;             // not a flag: whether the command decodes at all
-  bool repack_late = true;         // not a flag: a command that times something has it done at load
-  std::vector<std::string> loras;  // PATH[=SCALE]
-  std::string masks;               // a file
-  std::string soft_prompt;         // of commands that have add_soft_prompt_flag()
+  std::string k_cache_type, v_cache_type;  // in place of cache_type, if not empty
+  bool decodes = true;                     // not a flag: whether the command decodes at all
+  bool repack_late = true;                 // not a flag: a command that times something has it done at load
+  std::vector<std::string> loras;          // PATH[=SCALE]
+  std::string masks;                       // a file
+  std::string soft_prompt;                 // of commands that have add_soft_prompt_flag()
 };
 // -m, --numerics, -c, -b, -ub, --attention, --profile, --cache-type, --repack, --quantize, --lora, --masks. A command
 // may set other defaults in `flags` and common.model before; with a default model, `model_required` is false.
@@ -81,8 +82,8 @@ Status check_prompt_fits(const engine::Session& session, int64_t n_tokens);
 Status check_context(const ModelFlags& flags, const attention::ModelShape& shape);
 // Tokens that a sequence may have with the attention asked for (engine::context_of), whatever --ctx-size says.
 int context_of(const ModelFlags& flags, const attention::ModelShape& shape);
-// What --cache-type means with these numerics.
-kernels::KvType cache_type_of(const Common& common, const ModelFlags& flags);
+// What --cache-type, --cache-type-k and --cache-type-v mean with these numerics.
+attention::CacheTypes cache_type_of(const Common& common, const ModelFlags& flags);
 // Memory that programs can have without swapping, as the kernel estimates it; 0: not known.
 uint64_t available_bytes();
 

@@ -15,8 +15,13 @@ namespace fovea::attention {
 using kernels::kNoPosition;
 using kernels::kPageKeys;
 
-CacheShape CacheShape::of(const ModelShape& model, kernels::KvType type) {
-  CacheShape shape{.layers = {}, .k_type = type, .v_type = type};
+std::string name_of(CacheTypes types) {
+  std::string name(kernels::name_of(types.k));
+  return types.k == types.v ? name : name + "/" + std::string(kernels::name_of(types.v));
+}
+
+CacheShape CacheShape::of(const ModelShape& model, CacheTypes types) {
+  CacheShape shape{.layers = {}, .k_type = types.k, .v_type = types.v};
   for (int l = 0; l < model.n_layers; ++l) {
     const AttentionShape at = model.site(l);
     FOVEA_CHECK(at.n_kv_heads() > 0 && at.n_heads % at.n_kv_heads() == 0,

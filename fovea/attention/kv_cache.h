@@ -23,6 +23,15 @@
 
 namespace fovea::attention {
 
+// How keys and values are kept: f32 goes with f32 only.
+struct CacheTypes {
+  kernels::KvType k, v;
+  CacheTypes(kernels::KvType both) : k(both), v(both) {}  // NOLINT(google-explicit-constructor)
+  CacheTypes(kernels::KvType keys, kernels::KvType values) : k(keys), v(values) {}
+  bool operator==(const CacheTypes&) const = default;
+};
+std::string name_of(CacheTypes types);  // "i16", or of two "q8_0/i16"
+
 struct CacheShape {
   struct Layer {
     int n_k_heads = 0, n_v_heads = 0;  // one divides the other
@@ -39,7 +48,8 @@ struct CacheShape {
     return {std::vector<Layer>(static_cast<size_t>(n_layers), {n_kv_heads, n_kv_heads, head_dim, head_dim}), type,
             type};
   }
-  static CacheShape of(const ModelShape& model, kernels::KvType type);
+  static CacheShape of(const ModelShape& model, CacheTypes types);
+  CacheTypes types() const { return {k_type, v_type}; }
   int n_layers() const { return static_cast<int>(layers.size()); }
   const Layer& layer(int l) const { return layers[static_cast<size_t>(l)]; }
   bool operator==(const CacheShape&) const = default;

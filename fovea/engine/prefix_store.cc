@@ -111,7 +111,7 @@ Result<std::string> PrefixStore::setting_of(const Session& session) const {
   std::string out = fmt::format("model {}\nbuild {}\nisa {}\nnumerics {}\ncache_type {}\nattention {}\n", model, build,
                                 kernels::name_of(kernels::active_isa()),
                                 session.numerics() == kernels::Numerics::kExact ? "exact" : "fast",
-                                kernels::name_of(session.cache().shape().k_type), session.pipeline().spec());
+                                attention::name_of(session.cache().shape().types()), session.pipeline().spec());
   if (session.n_ctx() > session.model().config().short_context) out += "angles of long contexts\n";
   if (session.adapters()) out += fmt::format("adapters {}\n", session.adapters()->sha256());
   if (!session.pipeline().dense())

@@ -43,6 +43,10 @@ Session::Session(std::shared_ptr<const Model> model, const SessionOptions& optio
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   if (options.chunk < 1)
     return make_error(ErrorCode::kUsage, "a prefill chunk of {} tokens; it must be at least 1", options.chunk);
+  if (options.cache_type && options.cache_type->k != options.cache_type->v &&
+      (options.cache_type->k == kernels::KvType::kF32 || options.cache_type->v == kernels::KvType::kF32))
+    return make_error(ErrorCode::kUsage, "keys as {} and values as {}: f32 goes with f32 only",
+                      kernels::name_of(options.cache_type->k), kernels::name_of(options.cache_type->v));
   std::unique_ptr<Session> session(new Session(std::move(model), options));
   FOVEA_ASSIGN_OR_RETURN(session->pipeline_, session->make_pipeline(options.attention));
   const int most = session->context_of(session->pipeline_);

@@ -31,7 +31,7 @@ int context_of(const attention::Pipeline& pipeline, const attention::ModelShape&
 
 struct SessionOptions {
   kernels::Numerics numerics = kernels::Numerics::kFast;
-  std::optional<kernels::KvType> cache_type = {};  // of keys and values; none: f32 in exact, i16 in fast
+  std::optional<attention::CacheTypes> cache_type = {};  // none: f32 in exact, i16 in fast
   int n_ctx = 0;  // tokens of one sequence; 0: as many as the model was trained for, or no limit where no row looks
                   // back further than that (Method::reach). A model with angles for long contexts reads by those where
                   // more is asked for than its short ones serve (Config::short_context), which is what 0 gives.

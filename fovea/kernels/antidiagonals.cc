@@ -104,10 +104,9 @@ struct CodeCells {
     int32_t codes[256];
     for (int lane = 0; lane < period; ++lane) {
       const float* from = query_of(args, row, lane);
-      const float step = from ? largest_of(from, args.k_dim) / static_cast<float>(kQueryCodes<Codes>) : 0.0f;
-      round_codes(from, args.k_dim, step >= __FLT_MIN__ ? 1.0f / step : 0.0f, kQueryCodes<Codes>, codes);
+      const float step = round_query(from, args.k_dim, Codes::kMixed, kQueryCodes<Codes>, codes);
       spread_pairs(codes, args.k_dim, 2 * period, q + row * in_row + 2 * lane);
-      q_scales[row * period + lane] = (step < __FLT_MIN__ ? 1.0f : step) * args.scale;
+      q_scales[row * period + lane] = step * args.scale;
     }
   }
   template <int R>

@@ -23,13 +23,14 @@ inline constexpr int32_t kNoPosition = INT32_MAX;  // an empty slot: visible to 
 // How a page stores keys or values; each side has its own type and width. The byte layout belongs to the kernels (keys
 // lie transposed, a lane a key); only page.cc knows it. i16: a key in steps of its largest element / 4095, a value /
 // 2047, multiplied as integers: error like that of half precision, twice the speed of float32 where there is a dot
-// product. q8_0: half of that memory; 32 columns of a key, or a value, in steps of their largest element / 127.
+// product. q8_0: half of that memory; 32 columns of a key, mixed so that a large one of them does not take the steps of
+// the others, or a value, in steps of their largest element / 127.
 enum class KvType : int { kF32, kI16, kQ8_0 };
 std::string_view name_of(KvType type);       // "f32", "i16", "q8_0"
 size_t key_bytes(KvType type, int k_dim);    // kPageKeys keys of one KV head; a multiple of 64
 size_t value_bytes(KvType type, int v_dim);  // likewise
-// k: k_dim floats for one slot. f32 keeps NaN and Inf; elsewhere all elements under a scale become NaN if one is not
-// finite.
+// k: k_dim floats for one slot. f32 keeps NaN and Inf; elsewhere all elements under a scale, or mixed, become NaN if
+// one is not finite.
 extern Dispatched<void(void* keys, KvType type, int k_dim, int slot, const float* k)> key_write;
 extern Dispatched<void(const void* keys, KvType type, int k_dim, int slot, float* k)> key_read;
 extern Dispatched<void(void* values, KvType type, int v_dim, int slot, const float* v)> value_write;

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "fovea/kernels/attention_tile.h"
+#include "fovea/kernels/codes.h"
 #include "fovea/kernels/page_layout.h"
 #include "fovea/kernels/pairs.h"
 
@@ -28,6 +29,18 @@ constexpr int kQueryCodes = most_codes(2 * kSumPairs<Codes>, Codes::kKeys);
 template <typename Codes>
 constexpr int kWeightCodes = most_codes(kSumPages* kPageKeys, Codes::kValues);
 static_assert(kQueryCodes<I16Codes> >= I16Codes::kKeys && kWeightCodes<I16Codes> >= I16Codes::kValues);
+
+// A query (null: zeros) as codes up to `most`; mixed: as the keys are that it meets -> its scale, above 0, or NaN.
+inline float round_query(const float* q, int k_dim, bool mixed, int most, int32_t* codes) {
+  float other[256];
+  if (q && mixed) {
+    mix_columns(q, k_dim, /*divide=*/false, other);
+    q = other;
+  }
+  const float step = q ? largest_of(q, k_dim) / static_cast<float>(most) : 0.0f;
+  round_codes(q, k_dim, step >= __FLT_MIN__ ? 1.0f / step : 0.0f, most, codes);
+  return step < __FLT_MIN__ ? 1.0f : step;
+}
 
 // 2^x for x <= 0 or a rounding above: relative error below 3e-6, a twentieth of a code. 0 far below; NaN stays NaN.
 FOVEA_INLINE F32 exp2_code(F32 x) {

@@ -7,7 +7,6 @@
 #include "fovea/kernels/attention.h"
 #include "fovea/kernels/attention_codes.h"
 #include "fovea/kernels/attention_tile.h"
-#include "fovea/kernels/codes.h"
 
 namespace fovea::kernels {
 
@@ -231,11 +230,10 @@ struct Strip {
 
   // A row of q (null: zeros) as codes [k_dim / 2][r_block][2] -> its scale: above 0, or NaN.
   float pack_codes(const float* source, int query_codes, int16_t* to, int r_block) const {
-    const float step = source ? largest_of(source, args.k_dim) / static_cast<float>(query_codes) : 0.0f;
     int32_t codes[kMostColumns];
-    round_codes(source, args.k_dim, step >= __FLT_MIN__ ? 1.0f / step : 0.0f, query_codes, codes);
+    const float step = round_query(source, args.k_dim, args.k_type == KvType::kQ8_0, query_codes, codes);
     spread_pairs(codes, args.k_dim, 2 * r_block, to);
-    return step < __FLT_MIN__ ? 1.0f : step;
+    return step;
   }
 
   BlockRule rule_of(int first) const {

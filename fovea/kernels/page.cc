@@ -20,6 +20,7 @@ template <typename Codes>
 void read_key(const void* keys, int k_dim, int slot, float* k) {
   const KeySlot<Codes> from(const_cast<void*>(keys), k_dim, slot);  // only read
   for (int d = 0; d < k_dim; ++d) k[d] = static_cast<float>(from.code(d)) * from_bf16(from.scale(d));
+  if constexpr (Codes::kMixed) FOVEA_ISA_NS::mix_columns(k, k_dim, /*divide=*/false, k);
 }
 template <typename Codes>
 void read_value(const void* values, int v_dim, int slot, float* v) {

@@ -3,7 +3,7 @@
 // f32:       keys transposed [k_dim][kPageKeys]; values [kPageKeys][v_dim].
 // i16, q8_0: codes of int16 or int8 in pairs, as a dot product of int16 wants them: keys [k_dim / 2][kPageKeys][2] (a
 //            lane is a key), then their scales as bfloat16 [n_groups][kPageKeys]; values [kPageKeys / 2][v_dim][2],
-//            then their scales [kPageKeys].
+//            then their scales [kPageKeys]. Keys of q8_0 are mixed (mix_columns).
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,12 @@ namespace fovea::kernels::FOVEA_ISA_NS {
 struct I16Codes {
   using Code = int16_t;
   static constexpr int kKeys = 4095, kValues = 2047, kGroupColumns = 256;
+  static constexpr bool kMixed = false;
 };
 struct Q8Codes {
   using Code = int8_t;
   static constexpr int kKeys = 127, kValues = 127, kGroupColumns = 32;
+  static constexpr bool kMixed = true;
 };
 
 // Offsets from the first key.
@@ -66,6 +68,25 @@ struct ValueSlot {
         scale(reinterpret_cast<uint16_t*>(static_cast<char*>(values) + ValueLayout<Codes>(v_dim).scales) + slot) {}
   Code& code(int d) const { return codes[2 * d]; }
 };
+
+// y = H x, over blocks of 64 columns (of what is left 32, 16, 8), H the Hadamard matrix of 1 and -1: H H = n. Keys of
+// q8_0 are rounded as H k / n, and queries become H q, so that q.k is what it was. A column that is far larger than its
+// neighbours, as biases of keys make them, would take their steps; so all of a block share it. y may be x.
+inline void mix_columns(const float* x, int n, bool divide, float* y) {
+  for (int begin = 0, size = 64; begin < n; begin += size) {
+    while (size > n - begin) size /= 2;  // n is a multiple of 8
+    const float by = divide ? 1.0f / static_cast<float>(size) : 1.0f;
+    for (int d = 0; d < size; ++d) y[begin + d] = x[begin + d] * by;
+    for (int half = 1; half < size; half *= 2) {
+      for (int at = begin; at < begin + size; at += 2 * half) {
+        for (int d = at; d < at + half; ++d) {
+          const float a = y[d], b = y[d + half];
+          y[d] = a + b, y[d + half] = a - b;
+        }
+      }
+    }
+  }
+}
 
 inline float from_bf16(uint16_t high) {
   const uint32_t bits = uint32_t{high} << 16;

@@ -52,6 +52,11 @@ template <typename Codes>
 void write_key(void* keys, int k_dim, int slot, const float* k) {
   const KeySlot<Codes> to(keys, k_dim, slot);
   alignas(64) int32_t codes[kMostColumns];
+  alignas(64) float mixed[Codes::kMixed ? kMostColumns : 1];
+  if constexpr (Codes::kMixed) {
+    mix_columns(k, k_dim, /*divide=*/true, mixed);
+    k = mixed;
+  }
   for (int begin = 0; begin < k_dim; begin += Codes::kGroupColumns) {
     const int n = k_dim - begin < Codes::kGroupColumns ? k_dim - begin : Codes::kGroupColumns;
     make_codes(k + begin, n, Codes::kKeys, to.scale(begin), codes + begin);
