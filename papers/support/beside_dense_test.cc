@@ -34,7 +34,7 @@ std::vector<RowBeside> rows_beside(Run& run, const std::string& attention) {
 }
 
 TEST(BesideDense, SeesWhatAMethodReadsOnTheQueriesOfDenseAttention) {
-  on_tiny_model([](Run& run) {
+  on_tiny_model([](papers::Run& run) {
     const std::vector<RowBeside> alone = rows_beside(run, "dense"),
                                  beside = rows_beside(run, "streaming-llm:n_sink=2:window=10:positions=text");
     const attention::ModelShape& shape = run.model()->shape();

@@ -19,7 +19,7 @@ void on_tiny_model(const std::function<void(Run&)>& check) {
 }
 
 TEST(TextLoss, IsTheSameHoweverItIsFedAndSeesWhatStandsBefore) {
-  on_tiny_model([](Run& run) {
+  on_tiny_model([](papers::Run& run) {
     const auto tokens = text_tokens(run, 200);
     ASSERT_TRUE(tokens.has_value()) << tokens.error().message;
     ASSERT_EQ(tokens->size(), 200u);
@@ -36,7 +36,7 @@ TEST(TextLoss, IsTheSameHoweverItIsFedAndSeesWhatStandsBefore) {
   });
 }
 TEST(TextLoss, ReadsPastTheTrainedLengthOnlyWhereItIsSaid) {
-  on_tiny_model([](Run& run) {
+  on_tiny_model([](papers::Run& run) {
     const auto tokens = text_tokens(run, run.model()->shape().n_ctx + 40);
     ASSERT_TRUE(tokens.has_value()) << tokens.error().message;
     EXPECT_FALSE(text_loss(run, *tokens, {.n_scored = 8}).has_value());
