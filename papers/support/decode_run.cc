@@ -108,6 +108,14 @@ Result<Outcome> attention_time(Run& run, const std::string& attention, int n_key
                              share, bytes, 1e3 * part, 1e3 * whole, 1e3 * base, dense.n_keys)};
 }
 
+Result<double> step_ms(Run& run, const std::string& attention, int n_keys) {
+  constexpr int kSteps = 24;
+  FOVEA_ASSIGN_OR_RETURN(
+      const DecodeRun of,
+      decode_run(run, {.attention = attention, .n_prompt = std::max(1, n_keys - kSteps), .n_decoded = kSteps}));
+  return 1e3 * median(of.seconds);
+}
+
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2), values.end());

@@ -44,6 +44,9 @@ Outcome holds(const DecodeRun& run, int64_t few, int64_t least_full, int64_t mos
 Result<Outcome> attention_time(Run& run, const std::string& attention, int n_keys,
                                std::shared_ptr<const attention::HeadProfile> profile = nullptr);
 
+// Milliseconds of a decoded step behind so many random tokens, the median of 24.
+Result<double> step_ms(Run& run, const std::string& attention, int n_keys);
+
 double median(std::vector<double> values);  // 0 of none
 
 }  // namespace fovea::papers

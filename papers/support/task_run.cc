@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <span>
+#include <utility>
 
 #include "fovea/base/file.h"
 #include "fovea/probe/measures/profile.h"
@@ -38,13 +40,21 @@ Result<std::vector<tasks::Sample>> task_samples(Run& run, const TaskRun& of) {
 Result<TaskScore> task_score(Run& run, const std::string& attention, const TaskRun& of) {
   Json setting = {{"task", of.task}, {"length", of.length}, {"samples", of.n_samples}};
   if (of.asking == tasks::Asking::kLater) setting["asked"] = "later";
+  if (of.beyond) setting["past"] = "the trained length";
   if (!of.columns.empty() && of.profile) setting["profile"] = mark_of(*of.profile, of.columns);
   FOVEA_ASSIGN_OR_RETURN(const Json cell, run.cell(attention, setting, [&]() -> Result<Json> {
     FOVEA_ASSIGN_OR_RETURN(const tasks::Task* task, tasks::find_task(of.task));
     FOVEA_ASSIGN_OR_RETURN(const auto samples, task_samples(run, of));
+    engine::SessionOptions session{.numerics = run.numerics(), .profile = of.profile};
+    for (const tasks::Sample& sample : samples) {
+      for (const tasks::SampleQuestion& question : sample.questions) {
+        const auto whole = static_cast<int>(sample.context.size() + question.tokens.size()) + question.n_answer;
+        if (of.beyond) session.n_ctx = std::max(session.n_ctx, whole), session.beyond_training = true;
+      }
+    }
     const auto open = [&](std::string_view spec) {
-      return engine::Session::create(
-          run.model(), {.numerics = run.numerics(), .attention = std::string(spec), .profile = of.profile});
+      session.attention = std::string(spec);
+      return engine::Session::create(run.model(), session);
     };
     tasks::EvalOptions options;
     options.attention = attention, options.asking = of.asking, options.seed = run.seed();
@@ -62,6 +72,26 @@ Result<TaskScore> task_score(Run& run, const std::string& attention, const TaskR
   const double dense = cell.at("kv_bytes_dense").get<double>();
   return TaskScore{cell.at("score").get<double>(), cell.value("nll", 0.0),
                    dense > 0 ? cell.at("kv_bytes").get<double>() / dense : 1};
+}
+
+Result<double> needle_score(Run& run, const std::string& attention) {
+  constexpr int kAnswer = 64;  // tokens that an answer may have, at most
+  FOVEA_ASSIGN_OR_RETURN(const TaskScore of, task_score(run, attention,
+                                                        {.task = run.word("task"),
+                                                         .length = run.lengths("length", kAnswer)[0],
+                                                         .n_samples = run.number("samples")}));
+  return of.score;
+}
+std::function<Result<Outcome>(Run&)> needle_check(std::function<Result<Outcome>(Run& run, double dense)> judge,
+                                                  int least_prompts) {
+  return [judge = std::move(judge), least_prompts](Run& run) -> Result<Outcome> {
+    if (run.number("samples") < least_prompts)
+      return no_data(fmt::format("{} prompts are too few", run.number("samples")));
+    FOVEA_ASSIGN_OR_RETURN(const double dense, needle_score(run, "dense"));
+    if (dense < kEnoughOfDense)
+      return no_data(fmt::format("dense attention finds {:.0f} %, under {:.0f}", dense, kEnoughOfDense));
+    return judge(run, dense);
+  };
 }
 
 Result<std::shared_ptr<const attention::HeadProfile>> profile_of_model(const Run& run) {
