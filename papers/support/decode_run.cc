@@ -37,7 +37,9 @@ Result<DecodeRun> decode_run(Run& run, const DecodeOptions& options) {
       return {};
     };
   }
+  const auto begin = Clock::now();
   FOVEA_RETURN_IF_ERROR(session->prefill(sequence, std::span(tokens).first(n_prompt), prefill));
+  out.prefill_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   if (options.observer) session->observe(options.observer);
   for (const int32_t token : std::span(tokens).subspan(n_prompt)) {
     const engine::Session::Step step{sequence, token};
@@ -106,6 +108,28 @@ Result<Outcome> attention_time(Run& run, const std::string& attention, int n_key
                  fmt::format("{:.2f} of the time, {:.2f} of the bytes (steps of {:.2f} and {:.2f} ms, {:.2f} without a "
                              "past; {} keys)",
                              share, bytes, 1e3 * part, 1e3 * whole, 1e3 * base, dense.n_keys)};
+}
+
+Result<Outcome> cost_by_dense(Run& run, const std::vector<int>& n_keys,
+                              const std::function<std::string(int n_keys)>& attention, double most_prompt,
+                              double most_step) {
+  constexpr int kLeast = 256, kSteps = 16;
+  Outcome out{true, {}, false};
+  for (const int n : n_keys) {
+    if (n < kLeast) continue;
+    DecodeOptions options{.n_prompt = n - kSteps, .n_decoded = kSteps};
+    FOVEA_ASSIGN_OR_RETURN(const DecodeRun dense, decode_run(run, options));
+    options.attention = attention(dense.n_keys);
+    FOVEA_ASSIGN_OR_RETURN(const DecodeRun other, decode_run(run, options));
+    const double plain = median(dense.seconds), step = median(other.seconds) / plain;
+    const double prompt = other.prefill_seconds / dense.prefill_seconds;
+    out.has_data = true;
+    out.passed = out.passed && prompt <= most_prompt && step <= most_step;
+    out.measured +=
+        fmt::format("{}{} keys: prompt {:.2f}x of {:.2f} s, step {:.2f}x of {:.2f} ms",
+                    out.measured.empty() ? "" : "; ", dense.n_keys, prompt, dense.prefill_seconds, step, 1e3 * plain);
+  }
+  return out.has_data ? out : no_data(fmt::format("{} keys are too few to take time", n_keys.back()));
 }
 
 double median(std::vector<double> values) {

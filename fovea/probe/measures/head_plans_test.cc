@@ -120,7 +120,9 @@ TEST(HeadPlans, AreNoDearerThanTheFirstChoiceThatFits) {
     const double expected = brute_force(costs, sizes, budgets, true);
     const auto found = choose_head_plans(costs, sizes, budgets);
     ASSERT_EQ(found.has_value(), std::isfinite(expected)) << round;
-    if (found) EXPECT_NEAR(found->cost, expected, 1e-9) << round;
+    if (found) {
+      EXPECT_NEAR(found->cost, expected, 1e-9) << round;
+    }
   }
 }
 
