@@ -37,7 +37,9 @@ Result<DecodeRun> decode_run(Run& run, const DecodeOptions& options) {
       return {};
     };
   }
+  const auto begin = Clock::now();
   FOVEA_RETURN_IF_ERROR(session->prefill(sequence, std::span(tokens).first(n_prompt), prefill));
+  out.prefill_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   if (options.observer) session->observe(options.observer);
   for (const int32_t token : std::span(tokens).subspan(n_prompt)) {
     const engine::Session::Step step{sequence, token};
@@ -108,12 +110,35 @@ Result<Outcome> attention_time(Run& run, const std::string& attention, int n_key
                              share, bytes, 1e3 * part, 1e3 * whole, 1e3 * base, dense.n_keys)};
 }
 
+<<<<<<< HEAD
 Result<double> step_ms(Run& run, const std::string& attention, int n_keys) {
   constexpr int kSteps = 24;
   FOVEA_ASSIGN_OR_RETURN(
       const DecodeRun of,
       decode_run(run, {.attention = attention, .n_prompt = std::max(1, n_keys - kSteps), .n_decoded = kSteps}));
   return 1e3 * median(of.seconds);
+=======
+Result<Outcome> cost_by_dense(Run& run, const std::vector<int>& n_keys,
+                              const std::function<std::string(int n_keys)>& attention, double most_prompt,
+                              double most_step) {
+  constexpr int kLeast = 256, kSteps = 16;
+  Outcome out{true, {}, false};
+  for (const int n : n_keys) {
+    if (n < kLeast) continue;
+    DecodeOptions options{.n_prompt = n - kSteps, .n_decoded = kSteps};
+    FOVEA_ASSIGN_OR_RETURN(const DecodeRun dense, decode_run(run, options));
+    options.attention = attention(dense.n_keys);
+    FOVEA_ASSIGN_OR_RETURN(const DecodeRun other, decode_run(run, options));
+    const double plain = median(dense.seconds), step = median(other.seconds) / plain;
+    const double prompt = other.prefill_seconds / dense.prefill_seconds;
+    out.has_data = true;
+    out.passed = out.passed && prompt <= most_prompt && step <= most_step;
+    out.measured +=
+        fmt::format("{}{} keys: prompt {:.2f}x of {:.2f} s, step {:.2f}x of {:.2f} ms",
+                    out.measured.empty() ? "" : "; ", dense.n_keys, prompt, dense.prefill_seconds, step, 1e3 * plain);
+  }
+  return out.has_data ? out : no_data(fmt::format("{} keys are too few to take time", n_keys.back()));
+>>>>>>> d78d99661bd66188afaa49ae828ceef8dc802bb3
 }
 
 double median(std::vector<double> values) {

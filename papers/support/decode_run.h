@@ -15,6 +15,7 @@ struct DecodeRun {
   int n_keys = 0;               // in the end
   std::vector<float> logits;    // of every step, one after the other
   std::vector<double> seconds;  // that every step took
+  double prefill_seconds = 0;   // that the prompt took
   engine::KeyBytes bytes;       // of the cache in the end
   std::vector<int64_t> kept;    // keys of every KV head in the end, [n_layers * n_kv_heads]
 };
@@ -46,6 +47,12 @@ Result<Outcome> attention_time(Run& run, const std::string& attention, int n_key
 
 // Milliseconds of a decoded step behind so many random tokens, the median of 24.
 Result<double> step_ms(Run& run, const std::string& attention, int n_keys);
+// What `attention` takes, by dense attention, of reading a prompt and of a step behind it (medians), at each of these
+// numbers of keys. Passes where that is `most_prompt` and `most_step` times as long at most; no data below 256 keys,
+// where there is nothing to time.
+Result<Outcome> cost_by_dense(Run& run, const std::vector<int>& n_keys,
+                              const std::function<std::string(int n_keys)>& attention, double most_prompt,
+                              double most_step);
 
 double median(std::vector<double> values);  // 0 of none
 

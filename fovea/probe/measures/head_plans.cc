@@ -26,7 +26,8 @@ class PlanSearch {
       first_->bound = bound_;
       const double gap = std::max(1e-9, first_->cost - bound_);
       Result<std::optional<HeadPlans>> found = within(gap);
-      if (found && *found) return std::move(**found);
+      // One as cheap as the first may be left out by a rounding, and another, dearer one found.
+      if (found && *found && (*found)->cost < first_->cost) return std::move(**found);
       if (!found && found.error().code != ErrorCode::kLimit) return std::move(found.error());
       first_->optimal = found.has_value();  // nothing below it, but for rounding
       return std::move(*first_);

@@ -102,6 +102,31 @@ TEST(HeadPlans, AreAsGoodAsTheBestOfAllChoices) {
   EXPECT_GT(n_bound_by_two, 5 / every(10));
 }
 
+TEST(HeadPlans, AreNoDearerThanTheFirstChoiceThatFits) {
+  // Often the first choice is the best one, and by a rounding further above the bound than its own distance.
+  Rng rng(5);
+  for (int round = 0; round < 40; ++round) {
+    Costs costs(2, std::vector<std::vector<double>>(2, std::vector<double>(5)));
+    Sizes sizes(5, std::vector<int64_t>(2));
+    for (auto& layer : costs) {
+      for (auto& head : layer) {
+        for (double& cost : head) cost = rng.uniform();
+      }
+    }
+    for (auto& plan : sizes) {
+      for (int64_t& size : plan) size = static_cast<int64_t>(1 + rng.below(8));
+    }
+    const std::vector<int64_t> budgets = {static_cast<int64_t>(8 + rng.below(12)),
+                                          static_cast<int64_t>(8 + rng.below(12))};
+    const double expected = brute_force(costs, sizes, budgets, true);
+    const auto found = choose_head_plans(costs, sizes, budgets);
+    ASSERT_EQ(found.has_value(), std::isfinite(expected)) << round;
+    if (found) {
+      EXPECT_NEAR(found->cost, expected, 1e-9) << round;
+    }
+  }
+}
+
 TEST(HeadPlans, OfAWholeModelTakeSecondsAndUseTheBudget) {
   // 30 layers of 3 heads, spans of elastic rules at two lengths; what is cut off weighs less and less.
   Rng rng(7);

@@ -258,5 +258,26 @@ TEST(MoaPlan, TheHeadThatLooksFarHasTheLongSpanAndBudgetsHoldAtEveryLength) {
   EXPECT_GT(longest.size(), 1u);
 }
 
+TEST(MoaPlan, LosesWhatItsRulesLoseOnTheSameAnswers) {
+  const auto model = tiny();
+  const auto tokenizer = model->tokenizer();
+  ASSERT_TRUE(tokenizer.has_value());
+  MoaOptions options;
+  options.lengths = {320}, options.validate = 352, options.samples = 1;
+  const auto measured = measure_influences(model, **tokenizer, options);
+  ASSERT_TRUE(measured.has_value()) << measured.error().message;
+  const auto plan = plan_moa(model, **tokenizer, options, *measured);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  const attention::ModelShape& shape = model->shape();
+  const auto profile = std::make_shared<attention::HeadProfile>();
+  profile->n_layers = shape.n_layers, profile->n_heads = shape.n_heads, profile->n_kv_heads = shape.n_kv_heads;
+  set_spans(*profile, plan->rules, options.block);
+  const std::vector<Reading> readings = {
+      {"dense", nullptr}, {"moa:plan=profile", profile}, {"moa:plan=profile:control=uniform", profile}};
+  const auto lost = answer_losses(model, **tokenizer, options, 352, readings);
+  ASSERT_TRUE(lost.has_value()) << lost.error().message;
+  EXPECT_EQ(*lost, (std::vector<double>{plan->dense_loss, plan->loss, plan->uniform_loss}));
+}
+
 }  // namespace influence_test
 }  // namespace fovea::probe

@@ -86,8 +86,8 @@ Result<std::vector<AnsweredPrompt>> make_samples(engine::Session& dense, const t
 }
 
 // Mean loss of the answers' tokens, each fed as if it had been generated.
-Result<double> answer_loss(engine::Session& session, const std::vector<AnsweredPrompt>& samples,
-                           const std::atomic<bool>* cancel) {
+Result<double> loss_of(engine::Session& session, const std::vector<AnsweredPrompt>& samples,
+                       const std::atomic<bool>* cancel) {
   double sum = 0;
   size_t n = 0;
   for (const AnsweredPrompt& sample : samples) {
@@ -152,8 +152,7 @@ int64_t span_blocks(const SpanRule& rule, int n_tokens, int block) {
   return std::max<int64_t>(2, static_cast<int64_t>(std::floor(span / block)));
 }
 
-Result<std::vector<HeadRules>> plan_candidates(const std::vector<std::vector<Influence>>& influence, int n_layers,
-                                               const MoaOptions& options) {
+Result<std::vector<HeadRules>> plan_candidates(const Influences& influence, int n_layers, const MoaOptions& options) {
   const size_t n_lengths = options.lengths.size(), n_all = influence[0][0].by_distance.size();
   const size_t each = n_all / static_cast<size_t>(n_layers);
   const std::vector<SpanRule> rules = span_rules(options.lengths[0], longest_of(options), options.block);
@@ -215,52 +214,66 @@ Result<std::vector<HeadRules>> plan_candidates(const std::vector<std::vector<Inf
   return out;
 }
 
-Result<MoaPlan> plan_moa(std::shared_ptr<const engine::Model> model, const tokenizers::Tokenizer& tokenizer,
-                         const MoaOptions& options) {
-  const attention::ModelShape& shape = model->shape();
+Result<Influences> measure_influences(const std::shared_ptr<const engine::Model>& model,
+                                      const tokenizers::Tokenizer& tokenizer, const MoaOptions& options) {
   const int longest = longest_of(options);
-  if (longest + kMostAnswer > shape.n_ctx)
+  if (longest + kMostAnswer > model->shape().n_ctx)
     return make_error(ErrorCode::kUsage, "candidates are compared at {} tokens, and this model was trained for {}",
-                      longest, shape.n_ctx);
+                      longest, model->shape().n_ctx);
   if (options.lengths[0] < 16 * options.block)
     return make_error(ErrorCode::kUsage, "a length of {} has fewer than 16 blocks of {} tokens", options.lengths[0],
                       options.block);
   Status status;
   const auto dense = session_of(model, options, "dense", nullptr, status);
   FOVEA_RETURN_IF_ERROR(status);
-  const auto n_lengths = static_cast<int64_t>(options.lengths.size());
-  const int64_t total = n_lengths * options.samples;
+  const int64_t total = std::ssize(options.lengths) * options.samples;
   int64_t done = 0;
-  std::vector<std::vector<Influence>> influence;
+  Influences out;
   for (const int length : options.lengths) {
     FOVEA_ASSIGN_OR_RETURN(const std::vector<AnsweredPrompt> samples, make_samples(*dense, tokenizer, options, length));
-    influence.emplace_back();
+    out.emplace_back();
     for (const AnsweredPrompt& sample : samples) {
       if (options.progress) options.progress(done++, total, "influence of heads");
       FOVEA_ASSIGN_OR_RETURN(Influence one,
                              measure_influence(*model, sample.tokens, sample.n_prompt, options.block, options.cancel));
-      influence.back().push_back(std::move(one));
+      out.back().push_back(std::move(one));
     }
   }
+  return out;
+}
+
+Result<MoaPlan> plan_moa(std::shared_ptr<const engine::Model> model, const tokenizers::Tokenizer& tokenizer,
+                         const MoaOptions& options) {
+  FOVEA_ASSIGN_OR_RETURN(const Influences influence, measure_influences(model, tokenizer, options));
+  return plan_moa(model, tokenizer, options, influence);
+}
+
+Result<MoaPlan> plan_moa(const std::shared_ptr<const engine::Model>& model, const tokenizers::Tokenizer& tokenizer,
+                         const MoaOptions& options, const Influences& influence) {
+  const attention::ModelShape& shape = model->shape();
+  const int longest = longest_of(options);
+  Status status;
+  const auto dense = session_of(model, options, "dense", nullptr, status);
+  FOVEA_RETURN_IF_ERROR(status);
   FOVEA_ASSIGN_OR_RETURN(const std::vector<HeadRules> candidates, plan_candidates(influence, shape.n_layers, options));
   FOVEA_ASSIGN_OR_RETURN(const std::vector<AnsweredPrompt> unseen, make_samples(*dense, tokenizer, options, longest));
   MoaPlan out;
   out.options = options;
   out.options.validate = longest;
-  FOVEA_ASSIGN_OR_RETURN(out.dense_loss, answer_loss(*dense, unseen, options.cancel));
+  FOVEA_ASSIGN_OR_RETURN(out.dense_loss, loss_of(*dense, unseen, options.cancel));
   for (size_t i = 0; i < candidates.size(); ++i) {
     if (options.progress) options.progress(static_cast<int64_t>(i), std::ssize(candidates), "comparing plans");
     const auto profile =
         std::make_shared<const attention::HeadProfile>(profile_of(shape, candidates[i], options.block));
     const auto session = session_of(model, options, "moa:plan=profile", profile, status);
     FOVEA_RETURN_IF_ERROR(status);
-    FOVEA_ASSIGN_OR_RETURN(const double loss, answer_loss(*session, unseen, options.cancel));
+    FOVEA_ASSIGN_OR_RETURN(const double loss, loss_of(*session, unseen, options.cancel));
     out.candidate_losses.push_back(loss);
     if (i > 0 && loss >= out.loss) continue;
     out.loss = loss, out.rules = candidates[i];
     const auto uniform = session_of(model, options, "moa:plan=profile:control=uniform", profile, status);
     FOVEA_RETURN_IF_ERROR(status);
-    FOVEA_ASSIGN_OR_RETURN(out.uniform_loss, answer_loss(*uniform, unseen, options.cancel));
+    FOVEA_ASSIGN_OR_RETURN(out.uniform_loss, loss_of(*uniform, unseen, options.cancel));
   }
   std::vector<int> at = options.lengths;
   at.push_back(longest);
@@ -269,6 +282,24 @@ Result<MoaPlan> plan_moa(std::shared_ptr<const engine::Model> model, const token
     for (const SpanRule& rule : out.rules) blocks += span_blocks(rule, length, options.block);
     out.densities.push_back(static_cast<double>(blocks * options.block) /
                             (static_cast<double>(out.rules.size()) * length));
+  }
+  return out;
+}
+
+Result<std::vector<double>> answer_losses(const std::shared_ptr<const engine::Model>& model,
+                                          const tokenizers::Tokenizer& tokenizer, const MoaOptions& options, int length,
+                                          std::span<const Reading> readings) {
+  Status status;
+  const auto dense = session_of(model, options, "dense", nullptr, status);
+  FOVEA_RETURN_IF_ERROR(status);
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<AnsweredPrompt> samples, make_samples(*dense, tokenizer, options, length));
+  std::vector<double> out;
+  for (const Reading& reading : readings) {
+    if (options.progress) options.progress(std::ssize(out), std::ssize(readings), "losses of answers");
+    const auto session = session_of(model, options, reading.attention, reading.profile, status);
+    FOVEA_RETURN_IF_ERROR(status);
+    FOVEA_ASSIGN_OR_RETURN(const double loss, loss_of(*session, samples, options.cancel));
+    out.push_back(loss);
   }
   return out;
 }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,10 +48,14 @@ std::vector<SpanRule> span_rules(int shortest, int longest, int block);
 // Blocks of a span at this length, the first block among them.
 int64_t span_blocks(const SpanRule& rule, int n_tokens, int block);
 
-// Of influence profiles [length][sample], for each weighting of the lengths: a rule for every KV head.
+using Influences = std::vector<std::vector<Influence>>;  // [length][sample]
+// Over the dense model's answers to the prompts of each length. kUsage for lengths that the model or the haystacks do
+// not have, kData where the model gives no answer.
+Result<Influences> measure_influences(const std::shared_ptr<const engine::Model>& model,
+                                      const tokenizers::Tokenizer& tokenizer, const MoaOptions& options);
+// For each weighting of the lengths: a rule for every KV head.
 using HeadRules = std::vector<SpanRule>;  // [n_layers * n_kv_heads]
-Result<std::vector<HeadRules>> plan_candidates(const std::vector<std::vector<Influence>>& influence, int n_layers,
-                                               const MoaOptions& options);
+Result<std::vector<HeadRules>> plan_candidates(const Influences& influence, int n_layers, const MoaOptions& options);
 
 struct MoaPlan {
   HeadRules rules;
@@ -60,9 +65,23 @@ struct MoaPlan {
   MoaOptions options;
   nlohmann::ordered_json how() const;  // for the profile
 };
-// kUsage for lengths that the model or the haystacks do not have, kData where the model gives no answer.
+// Errors as measure_influences.
 Result<MoaPlan> plan_moa(std::shared_ptr<const engine::Model> model, const tokenizers::Tokenizer& tokenizer,
                          const MoaOptions& options);
+// The same from influence that was measured before, with the same lengths, block and samples.
+Result<MoaPlan> plan_moa(const std::shared_ptr<const engine::Model>& model, const tokenizers::Tokenizer& tokenizer,
+                         const MoaOptions& options, const Influences& influence);
+
+// A way to read, with a head profile for methods that need one.
+struct Reading {
+  std::string attention = "dense";
+  std::shared_ptr<const attention::HeadProfile> profile = nullptr;
+};
+// The loss of the dense model's own answers to `options.samples` prompts of one length, read in each of these ways, in
+// nats a token.
+Result<std::vector<double>> answer_losses(const std::shared_ptr<const engine::Model>& model,
+                                          const tokenizers::Tokenizer& tokenizer, const MoaOptions& options, int length,
+                                          std::span<const Reading> readings);
 
 // As the columns moa_alpha, moa_beta and moa_block.
 void set_spans(attention::HeadProfile& profile, const HeadRules& rules, int block);
