@@ -168,6 +168,8 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   sub.add_option("-o,--output", options->board.path, "where rows are kept; default: a file in the user's cache");
   sub.add_option("--html", options->html, "a page with the table and Pareto plots");
   sub.add_flag("--again", options->board.again, "measure what an earlier run kept anew");
+  sub.add_flag("--retime", options->board.retime,
+               "of what an earlier run kept, measure seconds and bytes anew: it ran beside other work");
   return [options, &common] { return leaderboard(*options, common); };
 }
 

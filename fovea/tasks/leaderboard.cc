@@ -119,7 +119,6 @@ class BoardRunner {
     return row;
   }
 
- private:
   // In turn, so that a machine that grows slow or busy is so for both.
   Status time(BoardRow& row) {
     FOVEA_ASSIGN_OR_RETURN(const auto session, open_(row.method));
@@ -138,6 +137,7 @@ class BoardRunner {
     return {};
   }
 
+ private:
   const engine::Model& model_;
   const OpenSession& open_;
   const BoardOptions& options_;
@@ -164,17 +164,22 @@ class BoardFile {
   BoardFile(std::string path, json key)
       : path_(std::move(path)), file_{{"key", std::move(key)}, {"rows", json::array()}} {}
 
-  Status read() {
+  // retime: of another machine or build too, whose seconds do not count.
+  Status read(bool retime) {
     if (path_.empty()) return {};
     const auto old = read_json(path_, kMaxBoardBytes);
     if (!old) return old.error().code == ErrorCode::kNotFound ? Status() : Status(old.error());
     const json found = json::parse(old->dump());
     if (!found.is_object() || !found.contains("key") || !found.contains("rows") || !found["rows"].is_array())
       return make_error(ErrorCode::kData, "{} holds no leaderboard (--again writes over it)", path_);
-    if (found["key"] != file_["key"])
+    json theirs = found["key"], ours = file_["key"];
+    for (const char* name : {"build", "isa", "threads", "repetitions"}) {
+      if (retime && theirs.is_object() && ours.is_object()) theirs.erase(name), ours.erase(name);
+    }
+    if (theirs != ours)
       return make_error(ErrorCode::kUsage,
                         "{} holds rows of another model, setting or program (--again writes over it)", path_);
-    file_ = found;
+    file_["rows"] = found["rows"];
     return {};
   }
   Result<std::optional<BoardRow>> find(const std::string& method) const {
@@ -187,9 +192,15 @@ class BoardFile {
     }
     return std::optional<BoardRow>();
   }
-  Status add(const BoardRow& row) {
+  Status put(const BoardRow& row) {  // in place of the one that there was
     if (path_.empty()) return {};
-    file_["rows"].push_back(to_json(row));
+    const auto same = std::find_if(file_["rows"].begin(), file_["rows"].end(),
+                                   [&](const json& each) { return each["method"] == row.method; });
+    if (same == file_["rows"].end()) {
+      file_["rows"].push_back(to_json(row));
+    } else {
+      *same = to_json(row);
+    }
     return write_file_atomic(path_, file_.dump(1) + "\n", WriteTo::kFile);
   }
 
@@ -309,7 +320,7 @@ Result<MeasuredBoard> read_board(const std::string& path) {
 
 Result<Board> run_leaderboard(const engine::Model& model, const OpenSession& open, const BoardOptions& options) {
   BoardFile file(options.path, options.key);
-  if (!options.again) FOVEA_RETURN_IF_ERROR(file.read());
+  if (!options.again) FOVEA_RETURN_IF_ERROR(file.read(options.retime));
   BoardRunner runner(model, open, options);
   FOVEA_RETURN_IF_ERROR(runner.prepare());
   std::vector<std::string> specs = {"dense"};
@@ -319,6 +330,11 @@ Result<Board> run_leaderboard(const engine::Model& model, const OpenSession& ope
   Board board;
   for (size_t i = 0; i < specs.size(); ++i) {
     FOVEA_ASSIGN_OR_RETURN(std::optional<BoardRow> row, file.find(specs[i]));
+    if (row && options.retime) {
+      if (options.on_row) options.on_row(specs[i], i, specs.size());
+      FOVEA_RETURN_IF_ERROR(runner.time(*row));
+      FOVEA_RETURN_IF_ERROR(file.put(*row));
+    }
     if (row) {
       ++board.n_kept;
       board.rows.push_back(std::move(*row));
@@ -331,7 +347,7 @@ Result<Board> run_leaderboard(const engine::Model& model, const OpenSession& ope
       board.left_out.push_back({specs[i], measured.error().message});
       continue;
     }
-    FOVEA_RETURN_IF_ERROR(file.add(*measured));
+    FOVEA_RETURN_IF_ERROR(file.put(*measured));
     board.rows.push_back(std::move(*measured));
   }
   return board;

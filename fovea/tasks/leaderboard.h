@@ -57,9 +57,10 @@ struct BoardOptions {
   int length = 1024, samples = 5, repetitions = 3, n_decode = 16;
   uint64_t seed = 0;
   std::span<const engine::Document> haystacks = {};
-  std::string path;    // where rows are kept; empty: nowhere
-  nlohmann::json key;  // all that the rows depend on besides their specs; another one's file is refused
-  bool again = false;  // what the file holds is measured anew
+  std::string path;     // where rows are kept; empty: nowhere
+  nlohmann::json key;   // all that the rows depend on besides their specs; another one's file is refused
+  bool again = false;   // what the file holds is measured anew
+  bool retime = false;  // of that, the seconds and bytes alone: after a run beside other work, or on another machine
   std::function<void(const std::string& method, size_t i, size_t n)> on_row;  // as it begins
   const std::atomic<bool>* cancel = nullptr;
 };

@@ -49,6 +49,10 @@ class Leaderboard : public ::testing::Test {
   std::vector<std::string> began_;
 };
 
+size_t read_board_rows(const std::string& path) {
+  return nlohmann::json::parse(read_file(path).value())["rows"].size();
+}
+
 TEST_F(Leaderboard, MeasuresBytesInTheCacheAndLossAgainstDense) {
   const auto board = run();
   ASSERT_TRUE(board.has_value()) << board.error().message;
@@ -82,7 +86,15 @@ TEST_F(Leaderboard, GoesOnWhereItWas) {
   options_.specs.push_back("h2o:budget=64");
   options_.cancel = &stop;
   EXPECT_EQ(run().error().code, ErrorCode::kCancelled);
-  options_.cancel = nullptr, options_.specs = {"snapkv:keep=0.5"}, options_.again = true;
+  options_.cancel = nullptr, options_.specs = {"snapkv:keep=0.5"}, options_.retime = true;
+  const auto timed = run();
+  ASSERT_TRUE(timed.has_value()) << timed.error().message;
+  EXPECT_EQ(timed->n_kept, 2u);
+  EXPECT_THAT(began_, testing::ElementsAre("dense", "snapkv:keep=0.5"));
+  EXPECT_NE(timed->rows[1].prefill_seconds, more->rows[2].prefill_seconds);
+  EXPECT_EQ(timed->rows[1].nll, more->rows[2].nll);
+  EXPECT_EQ(read_board_rows(path_), 3u) << "none twice";
+  options_.retime = false, options_.again = true;
   EXPECT_EQ(run()->n_kept, 0u);
 }
 

@@ -110,14 +110,14 @@ Result<Outcome> attention_time(Run& run, const std::string& attention, int n_key
                              share, bytes, 1e3 * part, 1e3 * whole, 1e3 * base, dense.n_keys)};
 }
 
-<<<<<<< HEAD
 Result<double> step_ms(Run& run, const std::string& attention, int n_keys) {
   constexpr int kSteps = 24;
   FOVEA_ASSIGN_OR_RETURN(
       const DecodeRun of,
       decode_run(run, {.attention = attention, .n_prompt = std::max(1, n_keys - kSteps), .n_decoded = kSteps}));
   return 1e3 * median(of.seconds);
-=======
+}
+
 Result<Outcome> cost_by_dense(Run& run, const std::vector<int>& n_keys,
                               const std::function<std::string(int n_keys)>& attention, double most_prompt,
                               double most_step) {
@@ -138,7 +138,6 @@ Result<Outcome> cost_by_dense(Run& run, const std::vector<int>& n_keys,
                     out.measured.empty() ? "" : "; ", dense.n_keys, prompt, dense.prefill_seconds, step, 1e3 * plain);
   }
   return out.has_data ? out : no_data(fmt::format("{} keys are too few to take time", n_keys.back()));
->>>>>>> d78d99661bd66188afaa49ae828ceef8dc802bb3
 }
 
 double median(std::vector<double> values) {
