@@ -18,8 +18,8 @@ Result<Outcome> naive_mask(Run& run) {
   return Outcome{apart <= 1e-4, fmt::format("{:.1g} apart at most, of 152 rows", apart)};
 }
 Result<Outcome> scatter(Run& run) {
-  FOVEA_ASSIGN_OR_RETURN(const Scatter small, hidden_keys(run, 0, kSmall));
-  FOVEA_ASSIGN_OR_RETURN(const Scatter large, hidden_keys(run, kSmall, 0.5));
+  FOVEA_ASSIGN_OR_RETURN(const Scatter small, hidden_keys(run, 0, kSmall, 50));
+  FOVEA_ASSIGN_OR_RETURN(const Scatter large, hidden_keys(run, kSmall, 0.5, 15));
   return Outcome{small.n >= 40 && small.correlation > 0.95 && std::abs(small.slope - 1) < 0.15,
                  fmt::format("correlation {:.4f}, slope {:.3f}, of {} keys; weights of {} to 0.5: {:.4f} and {:.3f}",
                              small.correlation, small.slope, small.n, kSmall, large.correlation, large.slope)};
