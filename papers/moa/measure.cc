@@ -79,7 +79,7 @@ struct Entries {
   std::vector<Entry> all;
   double loss = 0;
 };
-constexpr size_t kText = 24, kPrompt = 18;
+constexpr size_t kText = 16, kPrompt = 11;  // tokens: a pass for each key that is hidden
 
 Result<Entries> entries(Run& run) {
   Entries out;
@@ -171,7 +171,7 @@ Result<double> naive_mask_apart(Run& run) {
   return worst;
 }
 
-Result<Scatter> hidden_keys(Run& run, double least, double most) {
+Result<Scatter> hidden_keys(Run& run, double least, double most, int n) {
   FOVEA_ASSIGN_OR_RETURN(Entries found, entries(run));
   std::vector<Entry>& all = found.all;
   std::erase_if(all, [=](const Entry& one) { return one.row == 0 || one.a < least || one.a >= most; });
@@ -189,9 +189,10 @@ Result<Scatter> hidden_keys(Run& run, double least, double most) {
   const double before = mean_loss(plain, found.tokens);
   Scatter out;
   double xy = 0, xx = 0, yy = 0;
-  constexpr size_t kEach = 5, kMost = 300;  // every fifth of those that matter most
+  constexpr size_t kMost = 300;  // evenly from so many that matter most
+  const size_t each = kMost / static_cast<size_t>(n);
   Series series{fmt::format("weights of {} to {}", least, most), {}};
-  for (size_t i = 0; i < std::min(all.size(), kMost); i += kEach, ++out.n) {
+  for (size_t i = 0; i < std::min(all.size(), kMost); i += each, ++out.n) {
     run.progress("hiding keys", static_cast<int64_t>(i), kMost);
     hidden = &all[i], layer = 0;
     FOVEA_ASSIGN_OR_RETURN(const std::vector<float> logits, all_logits(run, *session, found.tokens));

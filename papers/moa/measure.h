@@ -18,13 +18,13 @@ using Profile = std::shared_ptr<const attention::HeadProfile>;
 Result<double> naive_mask_apart(Run& run);
 
 // E of keys by what the loss does where one is hidden and the row renormalised: of those that matter most among keys
-// with a weight in [least, most).
+// with a weight in [least, most), n of them.
 struct Scatter {
   int n = 0;
   double correlation = 0, slope = 0;
 };
 inline constexpr double kSmall = 0.05;
-Result<Scatter> hidden_keys(Run& run, double least, double most);
+Result<Scatter> hidden_keys(Run& run, double least, double most, int n);
 // The largest |sum_j (1 - A_ij) E_ij| of a row, by the largest |E|, over all heads.
 Result<double> row_identity(Run& run);
 

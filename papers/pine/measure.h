@@ -54,7 +54,8 @@ struct Literal {
 Result<Literal> literal_turns(Run& run);
 
 // Of two copies of a document beside a third: how much further apart the sums of attention that any row behind them
-// gives to each are, at most.
+// gives to each are, at most. In one layer that is under 1e-5 (pine_test.cc); in a model the copies' own rows are apart
+// by the roundings of all layers before.
 Result<double> copies_apart(Run& run, const std::string& attention);
 
 // Answers with the telling document at every place: of each place a mean over the samples, score 0 to 100, and the

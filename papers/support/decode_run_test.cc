@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "fovea/base/testing/paths.h"
 
 namespace fovea::papers {
@@ -64,6 +67,24 @@ TEST(DecodeRun, TimesNoStepsOfAModelThatReadsFewKeys) {
   ASSERT_TRUE(time.has_value()) << time.error().message;
   EXPECT_FALSE(time->has_data);
   EXPECT_THAT(time->measured, HasSubstr("512 keys are too few"));
+}
+
+// Which times there are is not tested, but what is asked for and what is judged.
+TEST(DecodeRun, CostIsOfThoseNumbersOfKeysThatAreWorthTiming) {
+  const auto cost = [](const std::vector<int>& n_keys, double most) {
+    std::vector<int> asked;
+    const auto outcome = on_tiny_model([&](papers::Run& run) {
+      return cost_by_dense(
+          run, n_keys, [&asked](int n) { return asked.push_back(n), "dense"; }, most, most);
+    });
+    return std::pair(outcome.value(), asked);
+  };
+  const auto [any, asked] = cost({100, 256, 300}, 1e9);
+  EXPECT_TRUE(any.has_data && any.passed) << any.measured;
+  EXPECT_EQ(asked, (std::vector<int>{256, 300}));
+  EXPECT_THAT(any.measured, HasSubstr("; 300 keys: prompt "));
+  EXPECT_FALSE(cost({256}, 0).first.passed);
+  EXPECT_FALSE(cost({100}, 1e9).first.has_data);
 }
 
 }  // namespace decode_run_test
