@@ -44,7 +44,7 @@ nlohmann::json looks_json(const probe::Looked& looked, const std::vector<engine:
     if (!look.tokens.empty()) {
       row["answer"] = look.answer;
       row["logprob"] = look.logprob;
-      row["logprob_elsewhere"] = look.elsewhere;
+      row["logprob_passage"] = look.within, row["logprob_without"] = look.without;
     }
     if (look.view == probe::View::kPassage) {
       row["file"] = documents[static_cast<size_t>(look.passage.document)].name;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <utility>
 
 #include "fovea/probe/evidence/look_choice.h"
@@ -16,9 +17,10 @@ using engine::SequenceId;
 using engine::Session;
 
 // What an answer takes, in tokens that could be read in its time: drafts of what it copies count as read.
-constexpr size_t kAnswerWork = 120;
+constexpr size_t kAnswerWork = 80;
 
-constexpr int kByWords = 6;  // paragraphs that are found by the question's words alone
+constexpr size_t kBothWork = 700;  // where so much may be read, the two best passages give an answer each
+constexpr int kByWords = 6;        // paragraphs that are found by the question's words alone
 
 // A passage that stands alone in a prompt, and the sequence that holds all of it but the last token.
 struct Reading {
@@ -43,7 +45,7 @@ std::vector<EvidenceSpan> places_of(std::span<const engine::Document> documents,
   return out;
 }
 
-double mean(double sum, size_t n) { return sum / std::max<double>(1, static_cast<double>(n)); }
+double mean_of(double sum, size_t n) { return sum / std::max<double>(1, static_cast<double>(n)); }
 
 class Looker {
  public:
@@ -95,7 +97,7 @@ class Looker {
     look.answer = answer.text, look.tokens = answer.tokens;
     double sum = 0;
     for (const auto& at : answer.logprobs) sum += double{at.chosen.logprob};
-    look.logprob = mean(sum, answer.logprobs.size());
+    look.logprob = mean_of(sum, answer.logprobs.size());
     return {};
   }
 
@@ -121,7 +123,7 @@ class Looker {
       for (size_t t = 1; t < tokens.size(); ++t, ++row)
         sum += logprob_of(logits.values().subspan(row * width, width), tokens[t]);
       ++row;  // behind the last token
-      out.push_back(mean(sum, tokens.size() - 1));
+      out.push_back(mean_of(sum, tokens.size() - 1));
     }
     return out;
   }
@@ -167,7 +169,7 @@ class Looker {
     const size_t n = tokens.size() - 1 - first_row;
     const auto read = session_.prefill(reading.sequence, tokens.subspan(first_row, n), options);
     if (!read) return read.error();
-    reading.question = mean(reading.question, n);
+    reading.question = mean_of(reading.question, n);
     return {};
   }
 
@@ -193,34 +195,46 @@ Result<Looked> look_again(Session& session, std::span<const engine::Document> do
   whole.answer = first.text, whole.tokens = first.tokens;
   double sum = 0;
   for (const auto& at : first.logprobs) sum += double{at.chosen.logprob};
-  whole.logprob = mean(sum, first.logprobs.size());
+  whole.logprob = mean_of(sum, first.logprobs.size());
   // What is left for reading, of all that may be read again, when the answers are there: of the first answer, and of
   // one of the passage.
   const size_t most =
       std::max(options.least, static_cast<size_t>(options.share * static_cast<double>(prompt.tokens.size())));
   const size_t question_tokens = prompt.tokens.size() - prompt.n_shared;
-  if (first.tokens.empty() || most < kAnswerWork + 2 * question_tokens) return out;
-  // A passage is read with the question behind it, and so is nothing.
+  if (first.tokens.empty() || most < kAnswerWork + 4 * question_tokens) return out;
+  // A passage is read with the question behind it, and so is nothing. Where little may be read, three short ones tell
+  // more than one.
+  const bool both = most >= kBothWork;
+  const size_t left = most - (both ? 2 : 1) * kAnswerWork - question_tokens;
   PassageOptions limits = options.passages;
   limits.besides = question_tokens;
-  limits.max_tokens = std::min(limits.max_tokens, most - kAnswerWork - question_tokens);
+  limits.max_tokens = std::min(limits.max_tokens, left);
+  limits.most_tokens =
+      std::min(limits.most_tokens, std::max(limits.least_tokens, left / 3 - std::min(left / 3, question_tokens)));
   const std::vector<Passage> passages = passages_of(documents, prompt, places_of(documents, question, spans), limits);
   if (passages.empty()) return out;
   Looker looker(session, documents, question, options);
   FOVEA_RETURN_IF_ERROR(looker.read(passages, begun));
-  for (size_t i = 0; i < passages.size(); ++i) {
+  std::vector<size_t> order(passages.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return looker.question(a) > looker.question(b); });
+  for (const size_t i : order) {
     Look& look = out.looks.emplace_back();
     look.view = View::kPassage, look.passage = passages[i], look.question = looker.question(i);
   }
-  const auto best = std::max_element(out.looks.begin() + 1, out.looks.end(),
-                                     [](const Look& a, const Look& b) { return a.question < b.question; });
-  const auto at = static_cast<size_t>(best - out.looks.begin()) - 1;
-  FOVEA_RETURN_IF_ERROR(looker.answer(at, *best));
-  const std::pair<const Look*, size_t> pairs[] = {{&out.looks[0], at}, {&*best, passages.size()}};
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<double> elsewhere, looker.likely(pairs));
-  out.looks[0].elsewhere = elsewhere[0], best->elsewhere = elsewhere[1];
-  std::stable_sort(out.looks.begin() + 1, out.looks.end(),
-                   [](const Look& a, const Look& b) { return a.question > b.question; });
+  const size_t nothing = passages.size();
+  std::vector<std::pair<const Look*, size_t>> pairs = {{&out.looks[0], order[0]}, {&out.looks[0], nothing}};
+  for (size_t rank = 0; rank < std::min<size_t>(both ? 2 : 1, order.size()); ++rank) {
+    FOVEA_RETURN_IF_ERROR(looker.answer(order[rank], out.looks[1 + rank]));
+    pairs.emplace_back(&out.looks[1 + rank], nothing);
+  }
+  FOVEA_ASSIGN_OR_RETURN(const std::vector<double> likely, looker.likely(pairs));
+  out.looks[0].within = likely[0], out.looks[0].without = likely[1];
+  for (size_t rank = 0; rank + 2 < likely.size(); ++rank) {
+    out.looks[1 + rank].within = out.looks[1 + rank].logprob;
+    out.looks[1 + rank].without = likely[2 + rank];
+  }
   choose(out, kind_of(question));
   out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return out;

@@ -34,14 +34,15 @@ struct Look {
   View view = View::kWhole;
   std::string answer;
   std::vector<int32_t> tokens;
-  Passage passage;       // of kPassage
-  double logprob = 0;    // mean over its tokens, in this view
-  double elsewhere = 0;  // of the first answer: the same in the view of the best passage; of others: where none is read
-  double question = 0;   // mean log-probability of the question's tokens behind the passage, less that behind nothing
+  Passage passage;      // of kPassage
+  double logprob = 0;   // mean over its tokens, in this view
+  double within = 0;    // the same behind the passage; of the first answer: behind the best one
+  double without = 0;   // and where nothing is read: what is said without reading tells nothing
+  double question = 0;  // mean log-probability of the question's tokens behind the passage, less that behind nothing
 };
 
 struct Looked {
-  std::vector<Look> looks;  // the first answer, then the passages, the likeliest first
+  std::vector<Look> looks;  // the first answer, then the passages, those first that make the question likeliest
   size_t chosen = 0;
   bool supported = true;  // else no passage supports an answer: the text does not say
   bool disagree = false;  // the best passage gives another answer than the whole text did

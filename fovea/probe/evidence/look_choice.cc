@@ -7,6 +7,7 @@ namespace fovea::probe {
 namespace {
 
 // Measured on questions that are not those of the benchmark (docs/evidence.md): nats of a mean over tokens.
+constexpr double kWithout = 0.25;      // how much counts against an answer that it is likely without any text
 constexpr double kQuestionGain = 0.2;  // a passage makes the question likelier by this, or the text does not say
 
 std::string letters_of(const std::string& text) {
@@ -28,11 +29,14 @@ bool same_answer(const std::string& a, const std::string& b) {
 
 void choose(Looked& looked, QuestionKind) {
   if (looked.looks.size() < 2) return;
-  const Look& whole = looked.looks[0];
-  const Look& passage = looked.looks[1];
-  looked.disagree = !same_answer(whole.answer, passage.answer);
-  looked.chosen = looked.disagree && !passage.tokens.empty() && whole.elsewhere < passage.logprob ? 1 : 0;
-  looked.supported = passage.question >= kQuestionGain;
+  const auto worth = [&](const Look& look) { return look.within - kWithout * look.without; };
+  looked.chosen = 0;
+  for (size_t i = 1; i < looked.looks.size() && !looked.looks[i].tokens.empty(); ++i) {
+    if (same_answer(looked.looks[0].answer, looked.looks[i].answer)) continue;
+    if (worth(looked.looks[i]) > worth(looked.looks[looked.chosen])) looked.chosen = i;
+  }
+  looked.disagree = !same_answer(looked.looks[0].answer, looked.looks[1].answer);
+  looked.supported = looked.looks[1].question >= kQuestionGain;
 }
 
 }  // namespace fovea::probe
