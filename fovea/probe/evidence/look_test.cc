@@ -86,13 +86,15 @@ TEST(Look, ReadsThePassagesAloneAndRanksThemByTheQuestion) {
   EXPECT_EQ(looked->looks[0].answer, first.answer.text);
   EXPECT_EQ(looked->looks[0].view, View::kWhole);
   EXPECT_FALSE(looked->looks[1].tokens.empty());
-  EXPECT_TRUE(looked->looks[2].tokens.empty());
+  EXPECT_FALSE(looked->looks[2].tokens.empty());  // there is room for two answers
   const double nothing = question_behind("...");
   for (size_t i = 1; i < looked->looks.size(); ++i) {
     const Look& look = looked->looks[i];
     const std::string text = documents()[0].text.substr(look.passage.begin, look.passage.end - look.passage.begin);
     EXPECT_NEAR(look.question, question_behind(text) - nothing, 1e-9) << text;  // sums of the same floats
-    if (i > 1) EXPECT_LE(look.question, looked->looks[i - 1].question);
+    if (i > 1) {
+      EXPECT_LE(look.question, looked->looks[i - 1].question);
+    }
   }
   EXPECT_EQ(session->cache().bytes(), 0u);
 }
