@@ -121,6 +121,50 @@ TEST_F(CliAsk, LookupChangesNeitherAnswerNorEvidence) {
   EXPECT_EQ(ask("auto"), off);
 }
 
+TEST_F(CliAsk, LooksTwiceAndSaysWhatEachLookGave) {
+  const std::string a = text("a.txt", "The cat is red.\n\nThe dog is blue.\n\nNo bird sings here.\n");
+  const auto ask = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"ask", "-m", kTiny, "--file", a, "Which colour has the dog?", "-n", "8"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Ended ended = run(args);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return ended.out;
+  };
+  const Json once = Json::parse(ask({"--look", "once", "--json"}));
+  EXPECT_FALSE(once.contains("looks"));
+  EXPECT_FALSE(once["cost"].contains("look_seconds"));
+  const Json twice = Json::parse(ask({"--look", "twice", "--json"}));
+  EXPECT_EQ(twice["evidence"], once["evidence"]);
+  EXPECT_TRUE(twice["supported"].is_boolean());
+  EXPECT_TRUE(twice["disagree"].is_boolean());
+  EXPECT_GT(twice["cost"]["look_seconds"], 0.0);
+  const Json& looks = twice["looks"];
+  ASSERT_GE(looks.size(), 2u);
+  EXPECT_EQ(looks[0]["view"], "whole");
+  EXPECT_EQ(looks[0]["answer"], once["answer"]);
+  EXPECT_LT(looks[0]["logprob"], 0.0);
+  EXPECT_EQ(looks[1]["view"], "passage");
+  EXPECT_TRUE(looks[1]["answer"].is_string());
+  EXPECT_EQ(looks[1]["file"], a);
+  EXPECT_GE(looks[1]["line_start"], 1);
+  EXPECT_LE(looks[1]["line_end"], 5);
+  const bool given = twice["answer"] == looks[0]["answer"] || twice["answer"] == looks[1]["answer"] ||
+                     (twice["answer"] == "The text does not say." && !twice["supported"].get<bool>());
+  EXPECT_TRUE(given) << twice["answer"];
+  EXPECT_THAT(ask({"--look", "twice"}), AllOf(HasSubstr("\nread again  " + a + ":"), HasSubstr(", looked again in ")));
+  EXPECT_THAT(ask({"--look", "once"}), Not(HasSubstr("read again")));
+  EXPECT_THAT(fails(2, {"ask", "-m", kTiny, "--file", a, "Which?", "--look", "thrice"}), HasSubstr("--look"));
+}
+
+TEST_F(CliAsk, OfAShortTextAutoLooksOnce) {
+  const std::string a = text("a.txt", "The cat is red.\nThe dog is blue.\n");
+  const std::vector<std::string> args = {"ask", "-m", kTiny, "--file", a, "Which colour?", "-n", "8", "--json"};
+  const Json json = Json::parse(run(args).out);
+  EXPECT_EQ(json["looks"].size(), 1u);
+  EXPECT_EQ(json["looks"][0]["answer"], json["answer"]);
+  EXPECT_EQ(json["supported"], true);
+}
+
 TEST_F(CliAsk, ASecondQuestionFindsTheTextReadAlready) {
   std::string words;
   for (int i = 0; i < 12; ++i) words += "The cat number " + std::to_string(i) + " is red.\n";

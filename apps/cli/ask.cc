@@ -11,6 +11,7 @@
 #include "apps/cli/answer.h"
 #include "apps/cli/documents.h"
 #include "apps/cli/estimate.h"
+#include "apps/cli/looks.h"
 #include "apps/cli/model_session.h"
 #include "apps/cli/prefix_cache.h"
 #include "fovea/base/bytes.h"
@@ -32,6 +33,7 @@ struct Options {
   std::string question;
   std::vector<std::string> named, files;  // behind each --file; all of them
   engine::LookupOptions lookup;
+  std::string look = "auto";
   int n_predict = 256;
   bool small = false, estimate = false;
   std::optional<tasks::AutoChoice> chosen;  // by auto
@@ -88,6 +90,7 @@ Status ask(Options options, const Common& common) {
   generate.cancel = generate.prefill.cancel = &Interrupt::flag();
   AnswerStream stream(common, generate);
   generate.lookup = options.lookup;
+  if (options.look != "once") generate.n_logprobs = 0;
   engine::DocumentPrompt whole = prompt;
   std::optional<engine::SequenceId> begun;
   PrefixFlags prefix = options.prefix;
@@ -109,10 +112,25 @@ Status ask(Options options, const Common& common) {
   if (!asked) return asked.error();
 
   const engine::Generation& answer = asked->answer;
+  bool interrupted = answer.finish == engine::Finish::kCancelled;
+  std::optional<probe::Looked> looked;
+  if (options.look != "once" && !interrupted) {
+    std::optional<engine::SequenceId> rows;
+    if (begun) {
+      FOVEA_ASSIGN_OR_RETURN(rows, begin_sequence(*session, options.model, static_cast<int64_t>(prompt.tokens.size())));
+    }
+    probe::LookOptions look = look_options(options.look);
+    look.cancel = &Interrupt::flag();
+    auto again = probe::look_again(*session, documents, options.question, whole, answer, asked->seen, rows, look);
+    if (rows) session->remove(*rows);
+    interrupted = !again && again.error().code == ErrorCode::kCancelled;
+    if (!again && !interrupted) return again.error();
+    if (again) looked = *std::move(again);
+  }
   if (common.json) {
     nlohmann::json out = setting_json(*session);
     if (begun) out["soft_prompt"] = options.model.soft_prompt;
-    out.update({{"answer", answer.text},
+    out.update({{"answer", looked ? answer_text(*looked) : answer.text},
                 {"evidence", evidence_json(asked->evidence, documents)},
                 {"finish_reason", name_of(answer.finish)},
                 {"model", store::model_name(model->path())},
@@ -133,21 +151,28 @@ Status ask(Options options, const Common& common) {
                      {"speedup", options.chosen->speedup}};
       if (const auto saved = seconds_saved(options, asked->prefill_seconds)) out["auto"]["seconds_saved"] = *saved;
     }
+    if (looked) {
+      out["looks"] = looks_json(*looked, documents);
+      out["supported"] = looked->supported, out["disagree"] = looked->disagree;
+      out["cost"]["look_seconds"] = looked->seconds;
+    }
     FOVEA_RETURN_IF_ERROR(print_json(out));
   } else {
+    if (looked) FOVEA_RETURN_IF_ERROR(print(looks_text(*looked, documents)));
     FOVEA_RETURN_IF_ERROR(print(evidence_text(asked->evidence, documents)));
     const std::string stored = asked->n_stored > 0 ? fmt::format(" ({} of them stored before)", asked->n_stored) : "";
     const auto seconds = seconds_saved(options, asked->prefill_seconds);
     const std::string saved = seconds ? fmt::format("; about {:.1f} s saved by auto", *seconds) : "";
     FOVEA_RETURN_IF_ERROR(print(fmt::format(
-        "\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}; keys and values {:.1f} MB "
+        "\ncost  {} tokens{} read in {:.1f} s, {} answered in {:.1f} s{}{}; keys and values {:.1f} MB "
         "(dense: {:.1f}), {:.0f} % of the keys computed ({}){}\n",
         prompt.tokens.size(), stored, asked->prefill_seconds, answer.tokens.size(), answer.predicted_seconds,
-        drafted_text(answer), static_cast<double>(asked->kv_bytes) / 1e6,
-        static_cast<double>(asked->kv_bytes_dense) / 1e6, 100 * asked->key_share, session->pipeline().spec(), saved)));
+        drafted_text(answer), looked ? fmt::format(", looked again in {:.1f} s", looked->seconds) : "",
+        static_cast<double>(asked->kv_bytes) / 1e6, static_cast<double>(asked->kv_bytes_dense) / 1e6,
+        100 * asked->key_share, session->pipeline().spec(), saved)));
   }
   store.flush(*session);  // when nobody waits for it
-  if (answer.finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
+  if (interrupted) return make_error(ErrorCode::kCancelled, "interrupted");
   return {};
 }
 
@@ -197,6 +222,7 @@ std::function<Status()> setup(CommandLine& sub, Common& common) {
   add_soft_prompt_flag(sub, options->model);
   add_prefix_flags(sub, options->prefix);
   add_lookup_flag(sub, options->lookup);
+  add_look_flag(sub, options->look);
   sub.add_flag("--small", options->small,
                fmt::format("the model {}: 98 MB instead of 491, and it often fails on long texts", kSmallModel));
   sub.add_option("-n,--n-predict", options->n_predict, "tokens of answer at most")

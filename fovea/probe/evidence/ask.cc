@@ -11,6 +11,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int kSeen = 12;  // spans of evidence that a second look may read again
+
 // Brings the sequence to the end of what questions share. It is read apart from the question, whether or not it is
 // kept: methods that remember where a prompt was cut then answer the same.
 Status read_shared(engine::Session& session, engine::PrefixStore& store, engine::SequenceId sequence,
@@ -35,6 +37,7 @@ Result<Asked> ask(engine::Session& session, engine::PrefixStore& store, engine::
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   FOVEA_ASSIGN_OR_RETURN(out.answer, answer_with_evidence(session, sequence, prompt, evidence, options));
   out.evidence = evidence.spans(documents);
+  out.seen = evidence.spans(documents, kSeen, /*least=*/0);
   out.prefill_seconds = seconds + out.answer.prompt_seconds;
   const engine::KeyBytes bytes = engine::key_bytes(session, sequence);
   out.kv_bytes = bytes.kept, out.kv_bytes_dense = bytes.dense;

@@ -16,8 +16,9 @@ namespace fovea::probe {
 struct Asked {
   engine::Generation answer;
   std::vector<EvidenceSpan> evidence;
-  size_t n_stored = 0;         // tokens of the prompt that `store` had
-  double prefill_seconds = 0;  // until the first token of the answer could be chosen
+  std::vector<EvidenceSpan> seen;  // more of it, the best first: what a second look reads again (look.h)
+  size_t n_stored = 0;             // tokens of the prompt that `store` had
+  double prefill_seconds = 0;      // until the first token of the answer could be chosen
   // Of the sequence when the answer was there; dense: those that no method had dropped, in full pages.
   uint64_t kv_bytes = 0, kv_bytes_dense = 0;
   double key_share = 1;  // keys that were looked at, of those that dense attention looks at

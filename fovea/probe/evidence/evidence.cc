@@ -173,7 +173,8 @@ void Evidence::take(int32_t token) {
   ++n_taken_;
 }
 
-std::vector<EvidenceSpan> Evidence::spans(std::span<const engine::Document> documents) const {
+std::vector<EvidenceSpan> Evidence::spans(std::span<const engine::Document> documents, int max_spans,
+                                          double least) const {
   std::vector<Unit> units = units_of(documents);
   double total = 0;
   for (size_t key = 0; key < mass_.size(); ++key) {
@@ -204,7 +205,7 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const engine::Document> docu
   };
   std::vector<Shown> shown;
   for (const size_t peak : order) {
-    if (units[peak].mass <= 0 || out.size() >= 4 * static_cast<size_t>(options_.max_spans)) break;
+    if (units[peak].mass <= 0 || out.size() >= 4 * static_cast<size_t>(max_spans)) break;
     if (used[peak] || is_blank(units[peak], documents)) continue;
     size_t first = peak, last = peak;
     double sum = units[peak].mass;
@@ -244,14 +245,13 @@ std::vector<EvidenceSpan> Evidence::spans(std::span<const engine::Document> docu
                                          text.begin() + static_cast<ptrdiff_t>(std::max(from, to)), '\n'));
     };
     const int line_start = units[first].line - lines(begin, units[first].begin) + lines(units[first].begin, begin);
-    EvidenceSpan span{document, line_start, line_start + lines(begin, end), text.substr(begin, end - begin),
-                      sum / total};
+    EvidenceSpan span{
+        document, line_start, line_start + lines(begin, end), text.substr(begin, end - begin), sum / total, begin, end};
     if (texts.insert(without_spaces(span.text)).second) out.push_back(std::move(span));
   }
   std::stable_sort(out.begin(), out.end(),
                    [](const EvidenceSpan& a, const EvidenceSpan& b) { return a.score > b.score; });
-  while (out.size() > static_cast<size_t>(options_.max_spans) || (out.size() > 1 && out.back().score < options_.least))
-    out.pop_back();
+  while (out.size() > static_cast<size_t>(max_spans) || (out.size() > 1 && out.back().score < least)) out.pop_back();
   return out;
 }
 

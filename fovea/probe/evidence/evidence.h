@@ -28,6 +28,7 @@ struct EvidenceSpan {
   int line_start = 0, line_end = 0;  // from 1, both within the span
   std::string text;                  // of those lines, from the beginning of a sentence to the end of one
   double score = 0;                  // share of what the heads gave to all documents, 0 to 1
+  size_t begin = 0, end = 0;         // of `text`: bytes of the document
 };
 
 class Evidence final : public attention::RowObserver {
@@ -44,7 +45,10 @@ class Evidence final : public attention::RowObserver {
   size_t bytes_per_row() const { return rows_.size() * mass_.size() * sizeof(float); }  // kept of each row seen ahead
 
   const std::vector<double>& mass() const { return mass_; }  // [prompt tokens]; 0 outside the documents
-  std::vector<EvidenceSpan> spans(std::span<const engine::Document> documents) const;
+  std::vector<EvidenceSpan> spans(std::span<const engine::Document> documents) const {
+    return spans(documents, options_.max_spans, options_.least);
+  }
+  std::vector<EvidenceSpan> spans(std::span<const engine::Document> documents, int max_spans, double least) const;
 
  private:
   const engine::DocumentPrompt& prompt_;
