@@ -23,7 +23,7 @@ constexpr size_t kBothWork = 700;  // where so much may be read, the two best pa
 constexpr int kByWords = 6;        // paragraphs that are found by the question's words alone
 
 // A passage that stands alone in a prompt, and the sequence that holds all of it but the last token.
-struct Reading {
+struct ViewRead {
   engine::DocumentPrompt prompt;
   SequenceId sequence = 0;
   double question = 0;  // mean log-probability of the tokens of the question and of what follows it
@@ -67,7 +67,7 @@ class Looker {
     FOVEA_RETURN_IF_ERROR(add("..."));
     // What all prompts begin with is fed once.
     size_t n_same = readings_[0].prompt.n_shared;
-    for (const Reading& reading : readings_) {
+    for (const ViewRead& reading : readings_) {
       const std::vector<int32_t>&a = readings_[0].prompt.tokens, &b = reading.prompt.tokens;
       const auto differ = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
       n_same = std::min({n_same, reading.prompt.n_shared - 1, static_cast<size_t>(differ - a.begin())});
@@ -77,7 +77,7 @@ class Looker {
       const auto read = session_.prefill(root, std::span(readings_[0].prompt.tokens).first(n_same), prefill());
       if (!read) return read.error();
     }
-    for (Reading& reading : readings_) FOVEA_RETURN_IF_ERROR(read(reading, root, n_same));
+    for (ViewRead& reading : readings_) FOVEA_RETURN_IF_ERROR(read(reading, root, n_same));
     return {};
   }
   double question(size_t i) const { return readings_[i].question - readings_.back().question; }
@@ -149,7 +149,7 @@ class Looker {
     return {};
   }
 
-  Status read(Reading& reading, SequenceId root, size_t n_same) {
+  Status read(ViewRead& reading, SequenceId root, size_t n_same) {
     const std::span<const int32_t> tokens = reading.prompt.tokens;
     reading.sequence = hold(session_.fork(root));
     const size_t first_row = reading.prompt.n_shared - 1;  // it gives the first token of the question
@@ -177,7 +177,7 @@ class Looker {
   std::span<const engine::Document> documents_;
   const std::string question_;
   const LookOptions& options_;
-  std::vector<Reading> readings_;  // the last: nothing is read
+  std::vector<ViewRead> readings_;  // the last: nothing is read
   std::vector<SequenceId> held_;
 };
 
