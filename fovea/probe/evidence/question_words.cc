@@ -20,7 +20,7 @@ std::string stem_of(std::string word) {
   constexpr size_t kStem = 6;
   for (const std::string_view ending : {"ing", "ed", "es", "s"}) {
     if (word.size() < ending.size() + 4 || !word.ends_with(ending)) continue;
-    word.resize(word.size() - ending.size());
+    word.erase(word.size() - ending.size());
     break;
   }
   return word.substr(0, kStem);
