@@ -91,9 +91,9 @@ TEST_F(Leaderboard, GoesOnWhereItWas) {
   ASSERT_TRUE(timed.has_value()) << timed.error().message;
   EXPECT_EQ(timed->n_kept, 2u);
   EXPECT_THAT(began_, testing::ElementsAre("dense", "snapkv:keep=0.5"));
-  EXPECT_NE(timed->rows[1].prefill_seconds, more->rows[2].prefill_seconds);
-  EXPECT_EQ(timed->rows[1].nll, more->rows[2].nll);
-  EXPECT_EQ(read_board_rows(path_), 3u) << "none twice";
+  EXPECT_NE(timed->rows[1].prefill_seconds, more->rows[3].prefill_seconds);
+  EXPECT_EQ(timed->rows[1].nll, more->rows[3].nll);
+  EXPECT_EQ(read_board_rows(path_), 4u) << "none twice";
   options_.retime = false, options_.again = true;
   EXPECT_EQ(run()->n_kept, 0u);
 }
