@@ -50,6 +50,8 @@ Result<Outcome> step_time(Run& run) {
     FOVEA_ASSIGN_OR_RETURN(const double b, step_ms(run, "dense", length));
     mine.points.emplace_back(length, a - base), dense.points.emplace_back(length, b - base);
   }
+  if (std::min(mine.points.front().second, dense.points.front().second) <= 0)
+    return no_data(fmt::format("a step without a past takes as long ({:.2f} ms): the machine is busy", base));
   std::string text;
   for (size_t i = 0; i < lengths.size(); ++i)
     text += fmt::format("{}{:.2f} ms, dense {:.2f}", i == 0 ? "" : "; ", mine.points[i].second, dense.points[i].second);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -44,7 +45,8 @@ Result<Reuse> reuse(Run& run, const std::string& theta) {
     Selections seen(run.model()->shape().n_layers, run.number("init"), run.number("local"));
     FOVEA_ASSIGN_OR_RETURN(const TextLoss loss,
                            text_loss(run, tokens, {.attention = attention, .n_scored = n_scored, .observer = &seen}));
-    return Json{{"nll", loss.nll}, {"hits", static_cast<double>(seen.n_reused) / static_cast<double>(seen.n_rows)}};
+    return Json{{"nll", loss.nll},
+                {"hits", static_cast<double>(seen.n_reused) / static_cast<double>(std::max<int64_t>(1, seen.n_rows))}};
   }));
   return Reuse{cell.at("nll").get<double>(), cell.at("hits").get<double>()};
 }
