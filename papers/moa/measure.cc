@@ -171,36 +171,49 @@ Result<double> naive_mask_apart(Run& run) {
   return worst;
 }
 
-Result<Scatter> hidden_keys(Run& run, double least, double most, int n) {
+Result<Scatter> influence_by(Run& run, By by, double least, double most, int n) {
   FOVEA_ASSIGN_OR_RETURN(Entries found, entries(run));
   std::vector<Entry>& all = found.all;
   std::erase_if(all, [=](const Entry& one) { return one.row == 0 || one.a < least || one.a >= most; });
   std::sort(all.begin(), all.end(), [](const Entry& x, const Entry& y) { return std::abs(x.e) > std::abs(y.e); });
   FOVEA_ASSIGN_OR_RETURN(const auto session, open_exact(run, "dense"));
-  const Entry* hidden = nullptr;
-  int layer = 0;  // that fires next
+  const Entry* at = nullptr;
+  float change = 0;  // of its score
+  int layer = 0;     // that fires next
   FOVEA_ASSIGN_OR_RETURN(
       const auto scope,
       session->hooks().scoped("blocks.*.attn.hook_attn_scores", [&](const std::string&, Tensor& scores) {
-        if (hidden && layer++ == hidden->layer)
-          scores.data()[(hidden->head * scores.dim(1) + hidden->row) * scores.dim(2) + hidden->key] = kHidden;
+        if (at && layer++ == at->layer)
+          scores.data()[(at->head * scores.dim(1) + at->row) * scores.dim(2) + at->key] += change;
       }));
-  FOVEA_ASSIGN_OR_RETURN(const std::vector<float> plain, all_logits(run, *session, found.tokens));
-  const double before = mean_loss(plain, found.tokens);
+  const auto loss_with = [&](float more) -> Result<double> {
+    change = more, layer = 0;
+    FOVEA_ASSIGN_OR_RETURN(const std::vector<float> logits, all_logits(run, *session, found.tokens));
+    return mean_loss(logits, found.tokens);
+  };
+  FOVEA_ASSIGN_OR_RETURN(const double plain, loss_with(0));
   Scatter out;
   double xy = 0, xx = 0, yy = 0;
   constexpr size_t kMost = 300;  // evenly from so many that matter most
+  constexpr float kStep = 0.2f;
   const size_t each = kMost / static_cast<size_t>(n);
   Series series{fmt::format("weights of {} to {}", least, most), {}};
   for (size_t i = 0; i < std::min(all.size(), kMost); i += each, ++out.n) {
-    run.progress("hiding keys", static_cast<int64_t>(i), kMost);
-    hidden = &all[i], layer = 0;
-    FOVEA_ASSIGN_OR_RETURN(const std::vector<float> logits, all_logits(run, *session, found.tokens));
-    const double change = mean_loss(logits, found.tokens) - before;
-    series.points.emplace_back(hidden->e, change);
-    xy += hidden->e * change, xx += hidden->e * hidden->e, yy += change * change;
+    run.progress("changing scores of keys", static_cast<int64_t>(i), kMost);
+    at = &all[i];
+    FOVEA_ASSIGN_OR_RETURN(const double below, loss_with(by == By::kHiding ? kHidden : -kStep));
+    double y = below - plain;
+    if (by == By::kSmallSteps) {  // dLoss / dscore = -(1 - A) E
+      FOVEA_ASSIGN_OR_RETURN(const double above, loss_with(kStep));
+      y = (below - above) / (2 * double{kStep}) / (1 - at->a);
+    }
+    series.points.emplace_back(at->e, y);
+    xy += at->e * y, xx += at->e * at->e, yy += y * y;
   }
-  run.plot({"Loss where a key is hidden", "influence, to first order", "change of the loss, nats", {series}});
+  run.plot({by == By::kHiding ? "Loss where a key is hidden" : "Loss by small steps of a score",
+            "influence, to first order",
+            "nats",
+            {series}});
   out.correlation = xy / std::sqrt(xx * yy), out.slope = xy / xx;
   return out;
 }

@@ -17,14 +17,15 @@ using Profile = std::shared_ptr<const attention::HeadProfile>;
 // of dense attention where a hook hides what lies behind first keys and window.
 Result<double> naive_mask_apart(Run& run);
 
-// E of keys by what the loss does where one is hidden and the row renormalised: of those that matter most among keys
-// with a weight in [least, most), n of them.
+// E of keys by what the loss does: where one is hidden and the row renormalised, or to first order, by small steps of
+// its score. Of those that matter most among keys with a weight in [least, most), n of them.
+enum class By { kHiding, kSmallSteps };
 struct Scatter {
   int n = 0;
   double correlation = 0, slope = 0;
 };
 inline constexpr double kSmall = 0.05;
-Result<Scatter> hidden_keys(Run& run, double least, double most, int n);
+Result<Scatter> influence_by(Run& run, By by, double least, double most, int n);
 // The largest |sum_j (1 - A_ij) E_ij| of a row, by the largest |E|, over all heads.
 Result<double> row_identity(Run& run);
 
