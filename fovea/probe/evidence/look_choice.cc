@@ -32,12 +32,11 @@ void choose(Looked& looked, QuestionKind kind) {
   if (looked.looks.size() < 2) return;
   const Look& whole = looked.looks[0];
   const Look& passage = looked.looks[1];
-  const auto worth = [](const Look& look) { return look.within - kWithout * look.without; };
+  const auto gain = [](const Look& look) { return look.within - look.without; };
   looked.disagree = !same_answer(whole.answer, passage.answer);
-  looked.chosen = looked.disagree && !passage.tokens.empty() && worth(passage) > worth(whole) ? 1 : 0;
-  const Look& chosen = looked.looks[looked.chosen];
+  looked.chosen = looked.disagree && !passage.tokens.empty() && gain(passage) > gain(whole) ? 1 : 0;
   // Yes and no are as likely without any text as with one: nothing can be told from that.
-  looked.supported = kind == QuestionKind::kWhether || chosen.within - chosen.without >= kSupport;
+  looked.supported = kind == QuestionKind::kWhether || gain(looked.looks[looked.chosen]) >= kSupport;
 }
 
 }  // namespace fovea::probe

@@ -26,7 +26,7 @@ TEST(LookChoice, AnAnswerThatSaysNoMoreThanTheOtherIsTheSame) {
   EXPECT_FALSE(same_answer("", "three years"));
 }
 
-TEST(LookChoice, TheLikelierAnswerBehindThePassageIsGiven) {
+TEST(LookChoice, TheAnswerThatThePassageMakesLikelierIsGiven) {
   const Looked mended =
       looked_of(look_of(View::kWhole, "10 years", -2, -3), look_of(View::kPassage, "three", -0.1, -3));
   EXPECT_EQ(mended.chosen, 1u);
