@@ -121,6 +121,7 @@ Status ask(Options options, const Common& common) {
     }
     probe::LookOptions look = look_options(options.look);
     look.cancel = &Interrupt::flag();
+    look.n_predict = std::min(look.n_predict, options.n_predict);
     auto again = probe::look_again(*session, documents, options.question, whole, answer, asked->seen, rows, look);
     if (rows) session->remove(*rows);
     interrupted = !again && again.error().code == ErrorCode::kCancelled;

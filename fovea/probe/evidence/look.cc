@@ -19,8 +19,7 @@ using engine::Session;
 // What an answer takes, in tokens that could be read in its time: drafts of what it copies count as read.
 constexpr size_t kAnswerWork = 80;
 
-constexpr size_t kBothWork = 700;  // where so much may be read, the two best passages give an answer each
-constexpr int kByWords = 6;        // paragraphs that are found by the question's words alone
+constexpr int kByWords = 6;  // paragraphs that are found by the question's words alone
 
 // A passage that stands alone in a prompt, and the sequence that holds all of it but the last token.
 struct ViewRead {
@@ -204,8 +203,7 @@ Result<Looked> look_again(Session& session, std::span<const engine::Document> do
   if (first.tokens.empty() || most < kAnswerWork + 4 * question_tokens) return out;
   // A passage is read with the question behind it, and so is nothing. Where little may be read, three short ones tell
   // more than one.
-  const bool both = most >= kBothWork;
-  const size_t left = most - (both ? 2 : 1) * kAnswerWork - question_tokens;
+  const size_t left = most - kAnswerWork - question_tokens;
   PassageOptions limits = options.passages;
   limits.besides = question_tokens;
   limits.max_tokens = std::min(limits.max_tokens, left);
@@ -223,18 +221,13 @@ Result<Looked> look_again(Session& session, std::span<const engine::Document> do
     Look& look = out.looks.emplace_back();
     look.view = View::kPassage, look.passage = passages[i], look.question = looker.question(i);
   }
+  FOVEA_RETURN_IF_ERROR(looker.answer(order[0], out.looks[1]));
   const size_t nothing = passages.size();
-  std::vector<std::pair<const Look*, size_t>> pairs = {{&out.looks[0], order[0]}, {&out.looks[0], nothing}};
-  for (size_t rank = 0; rank < std::min<size_t>(both ? 2 : 1, order.size()); ++rank) {
-    FOVEA_RETURN_IF_ERROR(looker.answer(order[rank], out.looks[1 + rank]));
-    pairs.emplace_back(&out.looks[1 + rank], nothing);
-  }
+  const std::pair<const Look*, size_t> pairs[] = {
+      {&out.looks[0], order[0]}, {&out.looks[0], nothing}, {&out.looks[1], nothing}};
   FOVEA_ASSIGN_OR_RETURN(const std::vector<double> likely, looker.likely(pairs));
   out.looks[0].within = likely[0], out.looks[0].without = likely[1];
-  for (size_t rank = 0; rank + 2 < likely.size(); ++rank) {
-    out.looks[1 + rank].within = out.looks[1 + rank].logprob;
-    out.looks[1 + rank].without = likely[2 + rank];
-  }
+  out.looks[1].within = out.looks[1].logprob, out.looks[1].without = likely[2];
   choose(out, kind_of(question));
   out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return out;

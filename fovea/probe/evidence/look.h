@@ -20,8 +20,8 @@ namespace fovea::probe {
 struct LookOptions {
   PassageOptions passages;
   static constexpr size_t kWhole = 1000;  // room for all that a look is able to read
-  double share = 0.1;  // of the tokens of the first prompt: so many may be read again, answers counted in
-  size_t least = 0;    // but no less than this: kWhole looks at short texts too, whatever it costs
+  double share = 0.08;  // of the tokens of the first prompt: so many are read again at most, the answer counted in
+  size_t least = 0;     // but no less than this: kWhole looks at short texts too, whatever it costs
   int n_predict = 40;
   const std::atomic<bool>* cancel = nullptr;
 };

@@ -5,10 +5,10 @@
 namespace fovea::probe {
 namespace look_choice_test {
 
-Look look_of(View view, const std::string& answer, double within, double without, double question = 1) {
+Look look_of(View view, const std::string& answer, double within, double without) {
   Look look;
   look.view = view, look.answer = answer, look.tokens = {1};
-  look.within = within, look.without = without, look.question = question;
+  look.within = within, look.without = without;
   return look;
 }
 
@@ -26,7 +26,7 @@ TEST(LookChoice, AnAnswerThatSaysNoMoreThanTheOtherIsTheSame) {
   EXPECT_FALSE(same_answer("", "three years"));
 }
 
-TEST(LookChoice, TheLikelierAnswerBehindThePassageIsGiven) {
+TEST(LookChoice, TheAnswerThatThePassageMakesLikelierIsGiven) {
   const Looked mended =
       looked_of(look_of(View::kWhole, "10 years", -2, -3), look_of(View::kPassage, "three", -0.1, -3));
   EXPECT_EQ(mended.chosen, 1u);
@@ -49,9 +49,15 @@ TEST(LookChoice, TheSameAnswerStaysAsTheWholeTextGaveIt) {
   EXPECT_FALSE(looked.disagree);
 }
 
-TEST(LookChoice, APassageThatMakesTheQuestionNoLikelierSupportsNothing) {
-  EXPECT_TRUE(looked_of(look_of(View::kWhole, "a", -1, -1), look_of(View::kPassage, "b", -1, -1, 2)).supported);
-  EXPECT_FALSE(looked_of(look_of(View::kWhole, "a", -1, -1), look_of(View::kPassage, "b", -1, -1, -1)).supported);
+TEST(LookChoice, AnAnswerThatThePassageMakesNoLikelierIsNotSupported) {
+  const Look said = look_of(View::kPassage, "Paris", -0.4, -0.3), read = look_of(View::kPassage, "three", -0.2, -2);
+  const Look whole = look_of(View::kWhole, "Rome", -3, -3);
+  EXPECT_FALSE(looked_of(whole, said).supported);
+  EXPECT_TRUE(looked_of(whole, read).supported);
+  Looked whether;
+  whether.looks = {look_of(View::kWhole, "Yes", -0.3, -0.4), look_of(View::kPassage, "No", -0.2, -0.3)};
+  choose(whether, QuestionKind::kWhether);
+  EXPECT_TRUE(whether.supported);
 }
 
 TEST(LookChoice, OneLookAloneIsTheAnswer) {
