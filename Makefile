@@ -1,5 +1,5 @@
 # Thin: each target is one or two commands. CMake (CMakePresets.json) and tools/ do the work.
-.PHONY: setup build test demo nightly bench fuzz lint rules format format-check clean
+.PHONY: setup build test demo reproduce nightly bench fuzz lint rules format format-check clean
 .NOTPARALLEL:
 
 setup:
@@ -25,6 +25,10 @@ demo: setup
 	cmake --preset release
 	cmake --build --preset release --target fovea
 	tools/demo
+
+# Every paper of papers/ on both models: hours. FAST=1: minutes.
+reproduce: build
+	tools/reproduce
 
 nightly:
 	tools/nightly
