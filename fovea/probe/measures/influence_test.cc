@@ -12,6 +12,7 @@
 #include <set>
 
 #include "fovea/attention/pipeline.h"
+#include "fovea/base/testing/sanitized.h"
 #include "fovea/engine/session.h"
 #include "fovea/models/testing/tiny_model.h"
 #include "fovea/probe/measures/moa_plan.h"
@@ -229,6 +230,8 @@ std::vector<std::vector<Influence>> one_far_head(size_t far) {
 }
 
 TEST(MoaPlan, TheHeadThatLooksFarHasTheLongSpanAndBudgetsHoldAtEveryLength) {
+  if (kSanitized)
+    GTEST_SKIP() << "seven seconds of gradients take nine minutes there; the next test runs the same code";
   MoaOptions options;
   options.lengths = {256, 512};
   const auto found = plan_candidates(one_far_head(2), 2, options);
