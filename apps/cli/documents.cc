@@ -12,14 +12,12 @@
 #include "fovea/store/model_store.h"
 
 namespace fovea::cli {
-namespace {
 
-std::string place_of(const probe::EvidenceSpan& span, const std::string& name) {
-  return span.line_start == span.line_end ? fmt::format("{}:{}", name, span.line_start)
-                                          : fmt::format("{}:{}-{}", name, span.line_start, span.line_end);
+std::string place_text(const engine::Document& document, int line_start, int line_end) {
+  const std::string name = escaped_line(document.name);
+  return line_start == line_end ? fmt::format("{}:{}", name, line_start)
+                                : fmt::format("{}:{}-{}", name, line_start, line_end);
 }
-
-}  // namespace
 
 Result<std::vector<engine::Document>> read_documents(const std::vector<std::string>& names) {
   FOVEA_ASSIGN_OR_RETURN(engine::Documents documents, engine::read_documents(names));
@@ -62,9 +60,10 @@ std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
   if (spans.empty()) return "\nevidence  none: no head looked into the text\n";
   std::string out = "\nevidence\n";
   for (size_t i = 0; i < spans.size(); ++i) {
-    out += fmt::format("{}. {}  {:.2f}\n", i + 1,
-                       place_of(spans[i], escaped_line(documents[static_cast<size_t>(spans[i].document)].name)),
-                       spans[i].score);
+    out += fmt::format(
+        "{}. {}  {:.2f}\n", i + 1,
+        place_text(documents[static_cast<size_t>(spans[i].document)], spans[i].line_start, spans[i].line_end),
+        spans[i].score);
     std::string_view rest = spans[i].text;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find('\n'), rest.size());

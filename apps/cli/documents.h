@@ -22,6 +22,7 @@ Status fetch_if_absent(const Common& common);
 // Null if the model was never measured, with a word on how to.
 Result<std::shared_ptr<const attention::HeadProfile>> profile_of(const engine::Session& session, const Common& common);
 
+std::string place_text(const engine::Document& document, int line_start, int line_end);  // "NAME:3-5"
 std::string evidence_text(const std::vector<probe::EvidenceSpan>& spans,
                           const std::vector<engine::Document>& documents);
 nlohmann::json evidence_json(const std::vector<probe::EvidenceSpan>& spans,

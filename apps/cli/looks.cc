@@ -4,18 +4,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/documents.h"
 #include "fovea/base/bytes.h"
 
 namespace fovea::cli {
 namespace {
 
 constexpr const char* kDoesNotSay = "The text does not say.";
-
-std::string place_of_passage(const probe::Passage& passage, const std::vector<engine::Document>& documents) {
-  const std::string name = escaped_line(documents[static_cast<size_t>(passage.document)].name);
-  return passage.line_start == passage.line_end ? fmt::format("{}:{}", name, passage.line_start)
-                                                : fmt::format("{}:{}-{}", name, passage.line_start, passage.line_end);
-}
 
 }  // namespace
 
@@ -60,7 +55,9 @@ std::string looks_text(const probe::Looked& looked, const std::vector<engine::Do
   if (looked.looks.size() < 2) return "";
   const probe::Look& first = looked.looks[0];
   const probe::Look& passage = looked.looks[1];
-  const std::string place = place_of_passage(passage.passage, documents);
+  const probe::Passage& lines = passage.passage;
+  const std::string place =
+      place_text(documents[static_cast<size_t>(lines.document)], lines.line_start, lines.line_end);
   if (!looked.supported) return fmt::format("\nread again  {} does not support this: the text does not say\n", place);
   if (!looked.disagree) return fmt::format("\nread again  {} says the same\n", place);
   const auto shown = [](const probe::Look& look) { return escaped_text(look.answer); };

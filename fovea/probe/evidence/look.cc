@@ -46,6 +46,12 @@ std::vector<EvidenceSpan> places_of(std::span<const engine::Document> documents,
 
 double mean_of(double sum, size_t n) { return sum / std::max<double>(1, static_cast<double>(n)); }
 
+double mean_logprob(const engine::Generation& answer) {
+  double sum = 0;
+  for (const auto& at : answer.logprobs) sum += double{at.chosen.logprob};
+  return mean_of(sum, answer.logprobs.size());
+}
+
 class Looker {
  public:
   Looker(Session& session, std::span<const engine::Document> documents, const std::string& question,
@@ -94,9 +100,7 @@ class Looker {
     FOVEA_ASSIGN_OR_RETURN(const engine::Generation answer, engine::generate(session_, fork, tokens.last(1), generate));
     if (answer.finish == engine::Finish::kCancelled) return make_error(ErrorCode::kCancelled, "interrupted");
     look.answer = answer.text, look.tokens = answer.tokens;
-    double sum = 0;
-    for (const auto& at : answer.logprobs) sum += double{at.chosen.logprob};
-    look.logprob = mean_of(sum, answer.logprobs.size());
+    look.logprob = mean_logprob(answer);
     return {};
   }
 
@@ -192,9 +196,7 @@ Result<Looked> look_again(Session& session, std::span<const engine::Document> do
   Looked out;
   Look& whole = out.looks.emplace_back();
   whole.answer = first.text, whole.tokens = first.tokens;
-  double sum = 0;
-  for (const auto& at : first.logprobs) sum += double{at.chosen.logprob};
-  whole.logprob = mean_of(sum, first.logprobs.size());
+  whole.logprob = mean_logprob(first);
   // What is left for reading, of all that may be read again, when the answers are there: of the first answer, and of
   // one of the passage.
   const size_t most =
